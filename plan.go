@@ -1,0 +1,200 @@
+package slipway
+
+import "time"
+
+// Plan is what a run does: a stored value that leaves nothing to decide but skip, retry and cancel.
+// It round-trips through JSON.
+type Plan struct {
+	Decisions []Decision `json:"decisions,omitempty"` // one per service: what runs, or why not
+	Steps     []PlanStep `json:"steps"`
+	// ConfigCommit is the commit of the default branch whose environments, registries and
+	// approvals govern (D14).
+	ConfigCommit string `json:"configCommit,omitempty"`
+}
+
+// Decision says what happens to one service and why, in a sentence for people.
+type Decision struct {
+	Service string `json:"service"`
+	Runs    bool   `json:"runs"`
+	Reason  string `json:"reason"`
+}
+
+// PlanStep is one step of a plan. Exactly the field that its Kind names is set.
+type PlanStep struct {
+	Key         string   `json:"key"` // unique in the run: kind/service or kind/service@environment
+	Kind        StepKind `json:"kind"`
+	Service     string   `json:"service,omitempty"`
+	Environment string   `json:"environment,omitempty"`
+	Needs       []string `json:"needs,omitempty"` // keys of steps that must have succeeded
+	Timeout     Duration `json:"timeout,omitempty"`
+	Retries     int      `json:"retries,omitempty"` // further attempts after an error
+	// Lock, when set, is held from the start of the step to its end; two steps never hold one lock.
+	Lock    string   `json:"lock,omitempty"`
+	Secrets []string `json:"secrets,omitempty"` // names of the secrets it may see
+
+	Build    *BuildSpec    `json:"build,omitempty"`
+	Test     *TestSpec     `json:"test,omitempty"`
+	Chart    *ChartSpec    `json:"chart,omitempty"`
+	Publish  *PublishSpec  `json:"publish,omitempty"`
+	Deploy   *DeploySpec   `json:"deploy,omitempty"`
+	Verify   *VerifySpec   `json:"verify,omitempty"`
+	Approve  *ApproveSpec  `json:"approve,omitempty"`
+	Retag    *RetagSpec    `json:"retag,omitempty"`
+	Rollback *RollbackSpec `json:"rollback,omitempty"`
+}
+
+// StepKey makes the key of a step: kind/service, kind/service@environment, or just the kind.
+func StepKey(kind StepKind, service, environment string) string {
+	key := string(kind)
+	if service != "" {
+		key += "/" + service
+	}
+	if environment != "" {
+		key += "@" + environment
+	}
+	return key
+}
+
+// Source is a folder of a commit.
+type Source struct {
+	Commit string `json:"commit"`
+	Dir    string `json:"dir"`
+}
+
+// BuildSpec builds a service's image (D15, D20).
+type BuildSpec struct {
+	Source     Source            `json:"source"`
+	Dockerfile string            `json:"dockerfile"`
+	Target     string            `json:"target,omitempty"`
+	Args       map[string]string `json:"args,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"` // org.opencontainers.image.*: source, revision, created
+	Epoch      int64             `json:"epoch"`            // SOURCE_DATE_EPOCH, Unix seconds
+	Pins       map[string]string `json:"pins,omitempty"`
+	// Image is where the result goes, by digest, no tag yet; nil builds without keeping an image.
+	Image *Repository `json:"image,omitempty"`
+	Trust Trust       `json:"trust"`
+}
+
+// Trust separates caches: what a pull request wrote is never read by a release (D20).
+type Trust string
+
+const (
+	TrustBranch   Trust = "branch"   // pushes to feature branches and pull requests
+	TrustReviewed Trust = "reviewed" // the default branch and release branches
+)
+
+// Repository is a repository in a registry.
+type Repository struct {
+	Registry Registry `json:"registry"`
+	Name     string   `json:"name"` // without the host
+}
+
+// Ref is the repository with the registry's stable host name.
+func (r Repository) Ref() string { return r.Registry.Host + "/" + r.Name }
+
+// TestSpec runs the tests of a service in a container (S76 to S78, D22).
+type TestSpec struct {
+	Source     Source            `json:"source"`
+	Dockerfile string            `json:"dockerfile"`
+	Args       map[string]string `json:"args,omitempty"`
+	Epoch      int64             `json:"epoch"`
+	Pins       map[string]string `json:"pins,omitempty"`
+	Stage      string            `json:"stage"`
+	Results    string            `json:"results"`
+	Trust      Trust             `json:"trust"`
+}
+
+// ChartSpec lints, renders, validates and packages a service's chart (S91 to S96, S109, S110).
+type ChartSpec struct {
+	Source  Source            `json:"source"` // Dir is the chart folder; empty Dir: the standard chart
+	Service string            `json:"service"`
+	Port    int               `json:"port,omitempty"` // for the standard chart
+	Version string            `json:"version"`        // SemVer, chart version and appVersion (S56)
+	Created time.Time         `json:"created"`        // time stamp of every file in the package: reproducible bytes (D16)
+	Renders []ChartRender     `json:"renders"`        // each environment it will be deployed to
+	Labels  map[string]string `json:"labels,omitempty"`
+	Image   Repository        `json:"image"`
+}
+
+// ChartRender is one environment a chart is rendered for, to check it before anything is deployed.
+type ChartRender struct {
+	Environment string   `json:"environment"`
+	Namespace   string   `json:"namespace"`
+	Values      []string `json:"values,omitempty"`
+}
+
+// PublishSpec gives the built image its tag and pushes the chart package. For a release the tag is
+// the claim of the version: it is written once and never moved (D1, S59, S82).
+type PublishSpec struct {
+	Image        Repository `json:"image"`
+	Tag          string     `json:"tag"`
+	Chart        Repository `json:"chart"`
+	ChartVersion string     `json:"chartVersion"`
+	Release      bool       `json:"release"` // a version of a release branch: makes a Release
+	Commit       string     `json:"commit"`
+	Trust        Trust      `json:"trust"`
+}
+
+// Target is what is deployed: one Helm release in an environment (D3).
+type Target struct {
+	Project     string   `json:"project"`
+	Environment string   `json:"environment"`
+	Service     string   `json:"service"`
+	Cluster     string   `json:"cluster"`
+	Namespace   string   `json:"namespace"`
+	Release     string   `json:"release"` // name of the Helm release, at most 53 characters
+	Values      []string `json:"values,omitempty"`
+	HistoryMax  int      `json:"historyMax"`
+	Timeout     Duration `json:"timeout"`
+	Tests       bool     `json:"tests"` // helm test is part of verification
+}
+
+// Lock is the name of the lock under which the target is changed.
+func (t Target) Lock() string { return t.Project + "/" + t.Environment + "/" + t.Service }
+
+// DeploySpec deploys the run's image and chart to a target.
+type DeploySpec struct {
+	Target  Target       `json:"target"`
+	Version string       `json:"version"` // as people name it: v1.0.2, main-1a2b3c4
+	Commit  string       `json:"commit"`
+	Image   Repository   `json:"image"`
+	Tag     string       `json:"tag"`
+	Chart   Repository   `json:"chart"`
+	Mode    RollbackMode `json:"rollback"`
+	Reason  string       `json:"reason"` // kubernetes.io/change-cause (S97)
+}
+
+// VerifySpec checks that a deployment is healthy.
+type VerifySpec struct {
+	Target  Target       `json:"target"`
+	Version string       `json:"version"`
+	Mode    RollbackMode `json:"rollback"`
+}
+
+// ApproveSpec waits for people before a deployment (D11). Deploy is what will be deployed.
+type ApproveSpec struct {
+	Deploy    DeploySpec `json:"deploy"`
+	Approvals Approvals  `json:"approvals"`
+}
+
+// RetagSpec gives image and chart their names in the production namespace, by digest (D2, S64).
+type RetagSpec struct {
+	FromImage    Repository `json:"fromImage"`
+	ToImage      Repository `json:"toImage"`
+	Tag          string     `json:"tag"`
+	FromChart    Repository `json:"fromChart"`
+	ToChart      Repository `json:"toChart"`
+	ChartVersion string     `json:"chartVersion"`
+}
+
+// RollbackSpec brings a target back to an earlier deployment, image and configuration together
+// (D10). To.ID is 0 when there is nothing to go back to: a failed first install is uninstalled
+// unless it owns storage.
+type RollbackSpec struct {
+	Target Target     `json:"target"`
+	From   Deployment `json:"from"`
+	To     Deployment `json:"to"`
+	Reason string     `json:"reason"`
+	// Automatic rollbacks quarantine the version they leave; so do a person's, unless it is not in use.
+	Automatic bool `json:"automatic"`
+}

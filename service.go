@@ -1,0 +1,157 @@
+package slipway
+
+import "time"
+
+// Service is a folder with a Dockerfile, built, tested and deployed on its own. What stands in
+// slipway.yaml overrides what was discovered.
+type Service struct {
+	Name       string            `json:"name"`
+	Dir        string            `json:"dir"`        // slash-separated, relative to the repository, no leading slash; "." is the root
+	Dockerfile string            `json:"dockerfile"` // relative to Dir
+	Target     string            `json:"target,omitempty"`
+	Args       map[string]string `json:"args,omitempty"`
+	Test       *ServiceTest      `json:"test,omitempty"`  // nil: the Dockerfile has no test stage
+	Chart      string            `json:"chart,omitempty"` // folder relative to the repository; empty: the standard chart
+	Port       int               `json:"port,omitempty"`  // from the single EXPOSE; 0: none or several
+	DependsOn  []string          `json:"dependsOn,omitempty"`
+	Rollback   RollbackMode      `json:"rollback"`
+	Verify     ServiceVerify     `json:"verify"`
+}
+
+// ServiceTest says how the service's tests run (S76 to S78, D22).
+type ServiceTest struct {
+	Stage   string        `json:"stage"`   // Dockerfile stage whose entrypoint runs the tests
+	Results string        `json:"results"` // folder of result files, relative to WORKDIR unless absolute
+	Timeout time.Duration `json:"timeout"`
+}
+
+// ServiceVerify says when a deployment counts as healthy.
+type ServiceVerify struct {
+	Timeout time.Duration `json:"timeout"`
+	Tests   bool          `json:"tests"` // run the chart's tests (helm test)
+}
+
+// RollbackMode says what follows a failed verification.
+type RollbackMode string
+
+const (
+	RollbackAutomatic RollbackMode = "automatic"
+	RollbackManual    RollbackMode = "manual"
+)
+
+// Environment is where releases run: a namespace of a registered cluster.
+type Environment struct {
+	Name      string   `json:"name"`
+	Trigger   Trigger  `json:"trigger"`
+	Cluster   string   `json:"cluster"`   // name of a registered cluster (D19)
+	Namespace string   `json:"namespace"` // <project>-<environment> unless configured
+	Values    []string `json:"values,omitempty"`
+	// Production environments pull from the production namespace of the registry: the image and the
+	// chart are retagged before they are deployed there (D2, S64).
+	Production bool      `json:"production,omitempty"`
+	Approvals  Approvals `json:"approvals"`
+	Timeout    Duration  `json:"timeout"`    // for the workloads to become ready
+	HistoryMax int       `json:"historyMax"` // Helm revisions kept (S98)
+}
+
+// Trigger says which event's artifacts an environment takes.
+type Trigger string
+
+const (
+	OnDefaultBranch Trigger = "default-branch" // every merge (S53, S54)
+	OnRelease       Trigger = "release"        // release branches, in the order of the environments
+)
+
+// Approvals is what must be agreed before a deployment.
+type Approvals struct {
+	Required     int  `json:"required"`     // 0: automatic (S10)
+	NotRequester bool `json:"notRequester"` // who started the run may not approve it
+}
+
+// Duration is a time.Duration that reads and writes as text ("5m") in JSON and YAML.
+type Duration time.Duration
+
+// MarshalText writes the duration as time.Duration does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// Registry is an OCI registry as the plan names it.
+type Registry struct {
+	// Host is the stable name in every reference (D18); Address is where Slipway itself reaches it:
+	// a URL, http only for loopback. Empty Address: https at Host.
+	Host    string `json:"host"`
+	Address string `json:"address,omitempty"`
+	// Prefix is put before <project>/<service>: "" for candidates, "prod" for production (D16).
+	Prefix string `json:"prefix,omitempty"`
+}
+
+// Image is the repository of a service's image without the host: [prefix/]project/service.
+func (r Registry) Image(project, service string) string { return join(r.Prefix, project, service) }
+
+// Chart is the repository of a service's chart without the host: [prefix/]project/charts/service.
+func (r Registry) Chart(project, service string) string {
+	return join(r.Prefix, project, "charts", service)
+}
+
+func join(parts ...string) string {
+	out := ""
+	for _, p := range parts {
+		if p == "" {
+			continue
+		}
+		if out != "" {
+			out += "/"
+		}
+		out += p
+	}
+	return out
+}
+
+// Config is what slipway.yaml and discovery say together: complete, valid, defaults filled in.
+type Config struct {
+	Services     []Service         `json:"services"`
+	Environments []Environment     `json:"environments"` // in the order of promotion
+	Candidates   Registry          `json:"candidates"`
+	Production   Registry          `json:"production"`
+	Pins         map[string]string `json:"pins,omitempty"` // base image reference -> digest
+	PullRequests PullRequestPolicy `json:"pullRequests"`
+	Limits       Limits            `json:"limits"`
+}
+
+// PullRequestPolicy says when a pull request may be merged (S29).
+type PullRequestPolicy struct {
+	Approvals int `json:"approvals"`
+}
+
+// Limits bound one run.
+type Limits struct {
+	BuildTimeout  Duration `json:"buildTimeout"`
+	DeployTimeout Duration `json:"deployTimeout"`
+	Retries       int      `json:"retries"` // further attempts after an error of the surroundings
+}
+
+// Service returns the service of that name.
+func (c Config) Service(name string) (Service, bool) {
+	for _, s := range c.Services {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Service{}, false
+}
+
+// Environment returns the environment of that name.
+func (c Config) Environment(name string) (Environment, bool) {
+	for _, e := range c.Environments {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return Environment{}, false
+}

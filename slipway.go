@@ -1,0 +1,65 @@
+// Package slipway holds the nouns of Slipway: what a person who uses it would name. A project has
+// services; a push, a pull request or a release branch is an event; an event makes a run; a run
+// executes a plan of steps; steps make artifacts; a release is a version of a service with its image
+// and chart digests; a deployment is that release in an environment.
+//
+// It imports nothing but the standard library and does no input or output. docs/glossary.md holds
+// the words; every state is a typed string with one table of allowed moves.
+package slipway
+
+import (
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// Project is a repository (hosted here or mirrored) and everything delivered from it.
+type Project struct {
+	ID            int64     `json:"id"`
+	Name          string    `json:"name"` // lower-case DNS label, at most 40 characters
+	DefaultBranch string    `json:"defaultBranch"`
+	GitURL        string    `json:"gitURL,omitempty"` // empty: hosted here; else mirrored and polled
+	CreatedAt     time.Time `json:"createdAt"`
+}
+
+var nameExpr = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
+
+// ValidName reports whether s may name a project, a service, an environment or a cluster: a
+// lower-case DNS label (RFC 1123) of at most 40 characters, so that it also fits a namespace, an OCI
+// repository and a Helm release.
+func ValidName(s string) bool { return nameExpr.MatchString(s) }
+
+// CheckName is ValidName with an error that says what thing the name was for.
+func CheckName(what, s string) error {
+	if !ValidName(s) {
+		return Errorf(Invalid, "%s name %q: must be lower-case letters, digits and dashes, at most 40, beginning and ending with a letter or digit", what, s)
+	}
+	return nil
+}
+
+// PullRequest proposes to merge Head into the Base branch.
+type PullRequest struct {
+	Project   string    `json:"project"`
+	Number    int64     `json:"number"`
+	Title     string    `json:"title"`
+	Base      string    `json:"base"` // branch name
+	Topic     string    `json:"topic,omitempty"`
+	Head      string    `json:"head"` // commit
+	Author    string    `json:"author"`
+	State     PullState `json:"state"`
+	MergedAs  string    `json:"mergedAs,omitempty"` // merge commit
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// Ref is where the pull request's head is kept: refs/pull/<n>/head.
+func (p PullRequest) Ref() string { return fmt.Sprintf("refs/pull/%d/head", p.Number) }
+
+// PullState is the state of a pull request.
+type PullState string
+
+const (
+	PullOpen   PullState = "open"
+	PullMerged PullState = "merged"
+	PullClosed PullState = "closed"
+)

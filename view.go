@@ -1,0 +1,76 @@
+package slipway
+
+import "time"
+
+// Board is the services of a project by environments: what runs where, and who is waited for.
+type Board struct {
+	Project      string     `json:"project"`
+	Environments []string   `json:"environments"`
+	Rows         []BoardRow `json:"services"`
+}
+
+// BoardRow is one service.
+type BoardRow struct {
+	Service string      `json:"service"`
+	Cells   []BoardCell `json:"environments"` // as Board.Environments
+	LastRun *Run        `json:"lastRun,omitempty"`
+}
+
+// BoardCell is one service in one environment.
+type BoardCell struct {
+	Environment string      `json:"environment"`
+	Current     *Deployment `json:"current,omitempty"`  // newest one that Helm deployed
+	Pending     *Deployment `json:"pending,omitempty"`  // being deployed now
+	Approval    *Approval   `json:"approval,omitempty"` // waiting
+}
+
+// RunDetail is a run with all that belongs to it.
+type RunDetail struct {
+	Run         Run          `json:"run"`
+	Plan        Plan         `json:"plan"` // Decisions and ConfigCommit; the steps are in Steps
+	Steps       []Step       `json:"steps"`
+	Artifacts   []Artifact   `json:"artifacts"`
+	Deployments []Deployment `json:"deployments"`
+	Approvals   []Approval   `json:"approvals"`
+	Events      []Event      `json:"events"`
+}
+
+// RunFilter selects runs, newest first.
+type RunFilter struct {
+	Project string
+	Service string
+	Ref     string
+	Commit  string
+	State   RunState
+	Before  int64 // runs with a smaller ID; 0: from the newest
+	Limit   int   // 0: 50; at most 200
+}
+
+// Trace is the chain that an id belongs to, both ways: commit, run, image, chart, release,
+// deployments (S119).
+type Trace struct {
+	Query       string       `json:"query"`
+	Matched     []string     `json:"matched"` // what the query was found as: commit, branch, tag, digest, version, revision, run
+	Project     string       `json:"project"`
+	Commits     []string     `json:"commits"`
+	Runs        []Run        `json:"runs"`
+	Artifacts   []Artifact   `json:"artifacts"`
+	Releases    []Release    `json:"releases"`
+	Deployments []Deployment `json:"deployments"`
+	Approvals   []Approval   `json:"approvals"`
+}
+
+// DeployStatus is what a deployment looks like while it becomes ready, resource by resource.
+type DeployStatus struct {
+	Resources []ResourceStatus `json:"resources"`
+	Ready     bool             `json:"ready"`
+}
+
+// ResourceStatus is one object of a Helm release.
+type ResourceStatus struct {
+	Kind    string    `json:"kind"`
+	Name    string    `json:"name"`
+	Ready   bool      `json:"ready"`
+	Message string    `json:"message,omitempty"`
+	Time    time.Time `json:"time"`
+}
