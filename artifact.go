@@ -135,3 +135,12 @@ type Result struct {
 	Quarantine  string       `json:"quarantine,omitempty"`  // service/version to quarantine; Reason says why
 	Next        *Plan        `json:"next,omitempty"`        // steps added to the run
 }
+
+// RollbackRequest asks for an earlier version of a service in an environment.
+type RollbackRequest struct {
+	Project     string `json:"project"`
+	Service     string `json:"service"`
+	Environment string `json:"environment"`
+	To          string `json:"to,omitempty"` // version; empty: the last verified one before the current
+	Reason      string `json:"reason,omitempty"`
+}

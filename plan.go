@@ -175,6 +175,9 @@ type VerifySpec struct {
 type ApproveSpec struct {
 	Deploy    DeploySpec `json:"deploy"`
 	Approvals Approvals  `json:"approvals"`
+	// Chart is where the chart is before it is retagged; zero: where the run's chart artifact says,
+	// in the registry of Deploy.Chart.
+	Chart Repository `json:"chart,omitzero"`
 }
 
 // RetagSpec gives image and chart their names in the production namespace, by digest (D2, S64).
@@ -195,6 +198,9 @@ type RollbackSpec struct {
 	From   Deployment `json:"from"`
 	To     Deployment `json:"to"`
 	Reason string     `json:"reason"`
+	// Registry says where the host of To.Image and To.Chart is reached, should Helm have dropped the
+	// revision; zero: at that host.
+	Registry Registry `json:"registry,omitzero"`
 	// Automatic rollbacks quarantine the version they leave; so do a person's, unless it is not in use.
 	Automatic bool `json:"automatic"`
 }

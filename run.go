@@ -88,15 +88,18 @@ const (
 
 // Step is a planned step with its state.
 type Step struct {
-	ID         int64     `json:"id"`
-	RunID      int64     `json:"runID"`
-	Spec       PlanStep  `json:"spec"`
-	State      StepState `json:"state"`
-	Reason     string    `json:"reason,omitempty"` // why it is in that state, for people
-	Attempt    int       `json:"attempt"`          // 1 for the first; counts started attempts
-	ReadyAt    time.Time `json:"readyAt,omitzero"`
-	StartedAt  time.Time `json:"startedAt,omitzero"`
-	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	ID      int64     `json:"id"`
+	RunID   int64     `json:"runID"`
+	Spec    PlanStep  `json:"spec"`
+	State   StepState `json:"state"`
+	Reason  string    `json:"reason,omitempty"` // why it is in that state, for people
+	Attempt int       `json:"attempt"`          // 1 for the first; counts started attempts
+	Errors  int       `json:"errors,omitempty"` // attempts that ended in an error since a person last made it ready
+	// ErrorsSince is when the first of those errors came.
+	ErrorsSince time.Time `json:"errorsSince,omitzero"`
+	ReadyAt     time.Time `json:"readyAt,omitzero"`
+	StartedAt   time.Time `json:"startedAt,omitzero"`
+	FinishedAt  time.Time `json:"finishedAt,omitzero"`
 }
 
 // StepState is the state of a step; StepMoves has the allowed moves.

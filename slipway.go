@@ -39,15 +39,17 @@ func CheckName(what, s string) error {
 
 // PullRequest proposes to merge Head into the Base branch.
 type PullRequest struct {
-	Project   string    `json:"project"`
-	Number    int64     `json:"number"`
-	Title     string    `json:"title"`
-	Base      string    `json:"base"` // branch name
-	Topic     string    `json:"topic,omitempty"`
-	Head      string    `json:"head"` // commit
-	Author    string    `json:"author"`
-	State     PullState `json:"state"`
-	MergedAs  string    `json:"mergedAs,omitempty"` // merge commit
+	Project  string    `json:"project"`
+	Number   int64     `json:"number"`
+	Title    string    `json:"title"`
+	Base     string    `json:"base"` // branch name
+	Topic    string    `json:"topic,omitempty"`
+	Head     string    `json:"head"` // commit
+	Author   string    `json:"author"`
+	State    PullState `json:"state"`
+	MergedAs string    `json:"mergedAs,omitempty"` // merge commit
+	// Reviewers approved Head; a new head starts from none.
+	Reviewers []string  `json:"reviewers,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }

@@ -46,6 +46,25 @@ type RunFilter struct {
 	Limit   int   // 0: 50; at most 200
 }
 
+// EventFilter selects events.
+type EventFilter struct {
+	Project string
+	RunID   int64
+	Kind    string // an exact kind, or a noun with a dot ("approval.") for all of it
+	Newest  bool   // the newest Limit events instead of the next ones; still oldest first
+	Limit   int    // 0: 100; at most 1000
+}
+
+// DeploymentFilter selects deployments, newest first.
+type DeploymentFilter struct {
+	Project     string
+	Environment string
+	Service     string
+	RunID       int64
+	State       DeploymentState
+	Limit       int // 0: 50; at most 500
+}
+
 // Trace is the chain that an id belongs to, both ways: commit, run, image, chart, release,
 // deployments (S119).
 type Trace struct {

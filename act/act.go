@@ -1,0 +1,125 @@
+// Package act is what people may ask Slipway for: push, merge, approve, reject, roll back, retry,
+// cancel, and keep projects, users and clusters. Every act names who asks, asks auth whether they
+// may, and is done through conditional changes of the store, so that two at once cannot both win. The
+// API, the web UI and the git server all go through here; what follows from events by itself is the
+// business of package react.
+package act
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+)
+
+// Runs is where runs are kept.
+type Runs interface {
+	CreateRun(ctx context.Context, r slipway.Run, p slipway.Plan) (slipway.Run, error)
+	Run(ctx context.Context, id int64) (slipway.RunDetail, error)
+	Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, error)
+	CancelRun(ctx context.Context, id int64, actor, reason string) (slipway.Run, error)
+	RetryRun(ctx context.Context, id int64, actor string) (slipway.Run, error)
+}
+
+// Approvals is where approvals are kept.
+type Approvals interface {
+	Approval(ctx context.Context, id int64) (slipway.Approval, error)
+	// Vote counts a vote on a waiting approval; required is the number of approvals it takes now.
+	Vote(ctx context.Context, id int64, v slipway.Vote, required int) (slipway.Approval, error)
+}
+
+// Deployments is where deployments and releases are kept.
+type Deployments interface {
+	// Deployments lists those of a service in an environment, newest first.
+	Deployments(ctx context.Context, project, environment, service string, limit int) ([]slipway.Deployment, error)
+	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
+	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
+	LiftQuarantine(ctx context.Context, project, service, version, actor string) (slipway.Release, error)
+	Board(ctx context.Context, project string) (slipway.Board, error)
+}
+
+// Pushes is where pushes are recorded: before the refs move (Record), and as moved (Accept) or not
+// (Refuse). Accept of an accepted push returns its run again.
+type Pushes interface {
+	RecordPush(ctx context.Context, p slipway.Push) (slipway.Push, error)
+	AcceptPush(ctx context.Context, id int64, run *slipway.Run, plan slipway.Plan) (slipway.Run, error)
+	RefusePush(ctx context.Context, id int64, reason string) error
+	OpenPushes(ctx context.Context) ([]slipway.Push, error)
+}
+
+// Pulls is where pull requests are kept.
+type Pulls interface {
+	OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.PullRequest, error)
+	Pull(ctx context.Context, project string, number int64) (slipway.PullRequest, error)
+	Pulls(ctx context.Context, project string) ([]slipway.PullRequest, error)
+	MergePull(ctx context.Context, project string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error)
+	ReviewPull(ctx context.Context, project string, number int64, head, reviewer string) (slipway.PullRequest, error)
+}
+
+// Projects is where projects are kept.
+type Projects interface {
+	CreateProject(ctx context.Context, p slipway.Project) (slipway.Project, error)
+	Project(ctx context.Context, name string) (slipway.Project, error)
+	Projects(ctx context.Context) ([]slipway.Project, error)
+}
+
+// Repo is a project's repository.
+type Repo interface {
+	Tree(ctx context.Context, commit string) (fs.FS, error)
+	Resolve(ctx context.Context, ref string) (string, error)
+	Subject(ctx context.Context, commit string) (string, time.Time, error)
+	// Merge makes a merge commit of head into base and returns it; a conflict is a Conflict error
+	// that names the paths. No ref moves.
+	Merge(ctx context.Context, base, head, message, author string) (string, error)
+	// Move moves a ref from one commit to another, or fails with a Conflict.
+	Move(ctx context.Context, ref, to, from string) error
+}
+
+// Options is what acts are done with.
+type Options struct {
+	Runs        Runs
+	Approvals   Approvals
+	Deployments Deployments
+	Pushes      Pushes
+	Pulls       Pulls
+	Projects    Projects
+	Planner     *Planner
+	// Repo opens the repository of a project; Create makes it (hosted) or clones it (mirrored).
+	Repo   func(project string) Repo
+	Create func(ctx context.Context, p slipway.Project) error
+	URL    string // of this server, for links in messages
+	Log    *slog.Logger
+	Now    func() time.Time
+}
+
+// Actions does them. Its methods are safe for concurrent use.
+type Actions struct{ o Options }
+
+// New returns actions over o.
+func New(o Options) *Actions {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Actions{o: o}
+}
+
+// run returns a run that the user may do a to.
+func (x *Actions) run(ctx context.Context, by slipway.User, a auth.Action, id int64) (slipway.RunDetail, error) {
+	d, err := x.o.Runs.Run(ctx, id)
+	if err != nil {
+		if by.Name == "" {
+			return slipway.RunDetail{}, auth.Check(by, a, "")
+		}
+		return slipway.RunDetail{}, err
+	}
+	if err := auth.Check(by, a, d.Run.Project); err != nil {
+		if slipway.ErrorCode(err) == slipway.NotFound {
+			err = slipway.Errorf(slipway.NotFound, "run #%d does not exist, or you have no role in its project", id)
+		}
+		return slipway.RunDetail{}, err
+	}
+	return d, nil
+}

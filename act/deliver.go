@@ -1,0 +1,102 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+	"github.com/slipway-cd/slipway/stage/rollback"
+)
+
+// Vote approves or rejects a deployment that waits. The stricter of the policy when the run was
+// planned and now on the default branch holds (D14).
+func (x *Actions) Vote(ctx context.Context, by slipway.User, id int64, approve bool, reason string) (slipway.Approval, error) {
+	a, err := x.o.Approvals.Approval(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	if err := auth.Check(by, auth.Approve, a.Project); err != nil {
+		return slipway.Approval{}, err
+	}
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "say why: a reason is kept with the decision")
+	}
+	if len(reason) > 2000 {
+		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "the reason has %d characters: at most 2000", len(reason))
+	}
+	required, notRequester := a.Required, a.NotRequester
+	if now, err := x.o.Planner.Environment(ctx, a.Project, a.Environment); err == nil {
+		required = max(required, now.Approvals.Required)
+		notRequester = notRequester || now.Approvals.NotRequester
+	}
+	if notRequester && by.Name == a.Requester {
+		return slipway.Approval{}, slipway.Errorf(slipway.Forbidden, "%s started run #%d and may not decide on its deployment to %s: somebody else must", by.Name, a.RunID, a.Environment)
+	}
+	return x.o.Approvals.Vote(ctx, id, slipway.Vote{User: by.Name, Approve: approve, Reason: reason, Time: x.o.Now()}, required)
+}
+
+// CancelRun stops a run that has not ended.
+func (x *Actions) CancelRun(ctx context.Context, by slipway.User, id int64, reason string) (slipway.Run, error) {
+	if _, err := x.run(ctx, by, auth.CancelRun, id); err != nil {
+		return slipway.Run{}, err
+	}
+	return x.o.Runs.CancelRun(ctx, id, by.Name, reason)
+}
+
+// RetryRun runs again the steps of an ended run that did not succeed.
+func (x *Actions) RetryRun(ctx context.Context, by slipway.User, id int64) (slipway.Run, error) {
+	if _, err := x.run(ctx, by, auth.RetryRun, id); err != nil {
+		return slipway.Run{}, err
+	}
+	return x.o.Runs.RetryRun(ctx, id, by.Name)
+}
+
+// Rollback starts a run that brings a service back to an earlier verified version (D10).
+func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.RollbackRequest) (slipway.Run, error) {
+	if err := auth.Check(by, auth.Rollback, r.Project); err != nil {
+		return slipway.Run{}, err
+	}
+	history, err := x.o.Deployments.Deployments(ctx, r.Project, r.Environment, r.Service, 200)
+	if err != nil {
+		return slipway.Run{}, err
+	}
+	current, ok := Current(history)
+	if !ok {
+		return slipway.Run{}, slipway.Errorf(slipway.NotFound, "nothing of %s was ever deployed to %s in project %s", r.Service, r.Environment, r.Project)
+	}
+	to, err := rollback.Choose(history, r.To)
+	if err != nil {
+		return slipway.Run{}, err
+	}
+	reason := strings.TrimSpace(r.Reason)
+	if reason == "" {
+		reason = "asked for by " + by.Name
+	}
+	plan := rollback.Plan(rollback.Input{Target: current.Target, From: current, To: to, Reason: reason})
+	plan.Decisions = []slipway.Decision{{Service: r.Service, Runs: true,
+		Reason: fmt.Sprintf("%s: rolled back in %s from %s to %s, %s", r.Service, r.Environment, current.Version, to.Version, reason)}}
+	return x.o.Runs.CreateRun(ctx, slipway.Run{Project: r.Project, Event: slipway.RollbackCall, Ref: "refs/heads/" + r.Environment,
+		Commit: to.Commit, Title: fmt.Sprintf("roll back %s in %s from %s to %s", r.Service, r.Environment, current.Version, to.Version),
+		Actor: by.Name, Service: r.Service, Version: to.Version}, plan)
+}
+
+// Current is the newest deployment of a target that Helm has at work: history is newest first.
+func Current(history []slipway.Deployment) (slipway.Deployment, bool) {
+	for _, d := range history {
+		switch d.State {
+		case slipway.Deployed, slipway.Verified, slipway.Unhealthy:
+			return d, true
+		}
+	}
+	return slipway.Deployment{}, false
+}
+
+// LiftQuarantine lets a version be deployed again that a rollback left.
+func (x *Actions) LiftQuarantine(ctx context.Context, by slipway.User, project, service, version string) (slipway.Release, error) {
+	if err := auth.Check(by, auth.Rollback, project); err != nil {
+		return slipway.Release{}, err
+	}
+	return x.o.Deployments.LiftQuarantine(ctx, project, service, version, by.Name)
+}

@@ -1,0 +1,53 @@
+package act
+
+import (
+	"context"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+)
+
+// Board is the services of a project by environments.
+func (x *Actions) Board(ctx context.Context, by slipway.User, project string) (slipway.Board, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return slipway.Board{}, err
+	}
+	return x.o.Deployments.Board(ctx, project)
+}
+
+// Runs lists runs of the projects that the user may see.
+func (x *Actions) Runs(ctx context.Context, by slipway.User, f slipway.RunFilter) ([]slipway.Run, error) {
+	if f.Project != "" {
+		if err := auth.Check(by, auth.View, f.Project); err != nil {
+			return nil, err
+		}
+		return x.o.Runs.Runs(ctx, f)
+	}
+	if by.Name == "" {
+		return nil, auth.Check(by, auth.View, "")
+	}
+	runs, err := x.o.Runs.Runs(ctx, f)
+	if err != nil || by.Admin {
+		return runs, err
+	}
+	var mine []slipway.Run
+	for _, r := range runs {
+		if auth.Check(by, auth.View, r.Project) == nil {
+			mine = append(mine, r)
+		}
+	}
+	return mine, nil
+}
+
+// Run is a run with all that belongs to it.
+func (x *Actions) Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error) {
+	return x.run(ctx, by, auth.View, id)
+}
+
+// Releases lists the releases of a service, or of all with service "", newest first.
+func (x *Actions) Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return nil, err
+	}
+	return x.o.Deployments.Releases(ctx, project, service)
+}

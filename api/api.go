@@ -1,0 +1,197 @@
+// Package api is Slipway's JSON API over HTTP: requests to actions, errors to status codes, events
+// and logs as streams. It decides nothing; who may do what is asked of what it calls.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Reads answers questions about runs and deployments, for a user.
+type Reads interface {
+	Board(ctx context.Context, by slipway.User, project string) (slipway.Board, error)
+	Runs(ctx context.Context, by slipway.User, f slipway.RunFilter) ([]slipway.Run, error)
+	Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error)
+	Trace(ctx context.Context, by slipway.User, query string) (slipway.Trace, error)
+	Report(ctx context.Context, by slipway.User, run int64, step string) (slipway.TestReport, error)
+}
+
+// Streams gives what goes on while it goes on.
+type Streams interface {
+	// Log calls line for each line of a step's log, newest attempt; with follow until the step ends.
+	Log(ctx context.Context, by slipway.User, run int64, step string, follow bool, line func(slipway.LogLine) error) error
+	// Events returns the events after a cursor that the user may see, and the next cursor.
+	Events(ctx context.Context, by slipway.User, project string, after int64) ([]slipway.Event, int64, error)
+	// Changed is closed or signalled when there may be new events.
+	Changed() (<-chan struct{}, func())
+}
+
+// Deliveries are the things a person does to runs and deployments.
+type Deliveries interface {
+	Vote(ctx context.Context, by slipway.User, approval int64, approve bool, reason string) (slipway.Approval, error)
+	CancelRun(ctx context.Context, by slipway.User, run int64, reason string) (slipway.Run, error)
+	RetryRun(ctx context.Context, by slipway.User, run int64) (slipway.Run, error)
+	Rollback(ctx context.Context, by slipway.User, r slipway.RollbackRequest) (slipway.Run, error)
+	LiftQuarantine(ctx context.Context, by slipway.User, project, service, version string) (slipway.Release, error)
+}
+
+// Pulls are pull requests.
+type Pulls interface {
+	Pulls(ctx context.Context, by slipway.User, project string) ([]slipway.PullRequest, error)
+	Pull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	ReviewPull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error)
+}
+
+// Settings are what an admin keeps.
+type Settings interface {
+	Projects(ctx context.Context, by slipway.User) ([]slipway.Project, error)
+	CreateProject(ctx context.Context, by slipway.User, p slipway.Project) (slipway.Project, error)
+	Clusters(ctx context.Context, by slipway.User) ([]slipway.Cluster, error)
+	AddCluster(ctx context.Context, by slipway.User, name, contextName string, kubeconfig []byte) (slipway.Cluster, error)
+	RemoveCluster(ctx context.Context, by slipway.User, name string) error
+}
+
+// People are users, their roles and their credentials.
+type People interface {
+	Users(ctx context.Context, by slipway.User) ([]slipway.User, error)
+	CreateUser(ctx context.Context, by slipway.User, name string, admin bool) (slipway.User, error)
+	SetRole(ctx context.Context, by slipway.User, user, project string, role slipway.Role) (slipway.User, error)
+	CreateToken(ctx context.Context, by slipway.User, user, name string) (string, error)
+	CreateLink(ctx context.Context, by slipway.User, user string) (string, error)
+}
+
+// Identity finds out who asks.
+type Identity interface {
+	// Identify returns the user behind a request's token or session; the zero user for neither.
+	Identify(r *http.Request) (slipway.User, error)
+	// Redeem uses up a one-time sign-in code and returns a new token of its user.
+	Redeem(ctx context.Context, code, tokenName string) (slipway.User, string, error)
+}
+
+// Options is what the API calls.
+type Options struct {
+	Reads      Reads
+	Streams    Streams
+	Deliveries Deliveries
+	Pulls      Pulls
+	Settings   Settings
+	People     People
+	Identity   Identity
+	Log        *slog.Logger
+}
+
+const maxBody = 4 << 20
+
+type server struct {
+	Options
+	mux *http.ServeMux
+}
+
+// New returns the handler of everything under /api/v1/.
+func New(o Options) http.Handler {
+	s := &server{Options: o, mux: http.NewServeMux()}
+	s.routes()
+	return s.mux
+}
+
+// call answers one request of a signed-in user with a value or an error.
+type call func(r *http.Request, by slipway.User) (any, error)
+
+func (s *server) handle(pattern string, c call) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		by, err := s.user(r)
+		if err == nil {
+			var v any
+			if v, err = c(r, by); err == nil {
+				writeJSON(w, http.StatusOK, v)
+				return
+			}
+		}
+		s.fail(w, r, err)
+	})
+}
+
+func (s *server) user(r *http.Request) (slipway.User, error) {
+	by, err := s.Identity.Identify(r)
+	if err == nil && by.Name == "" {
+		err = slipway.Errorf(slipway.Unauthorized, "sign in first: `slipway login URL`, or send a token as `Authorization: Bearer ...`")
+	}
+	return by, err
+}
+
+// Status is the HTTP status of each error code.
+func Status(c slipway.Code) int {
+	switch c {
+	case slipway.Invalid:
+		return http.StatusUnprocessableEntity
+	case slipway.Unauthorized:
+		return http.StatusUnauthorized
+	case slipway.Forbidden:
+		return http.StatusForbidden
+	case slipway.NotFound:
+		return http.StatusNotFound
+	case slipway.Conflict:
+		return http.StatusConflict
+	case slipway.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// ErrorBody is how an error is sent.
+type ErrorBody struct {
+	Error struct {
+		Code    slipway.Code `json:"code"`
+		Message string       `json:"message"`
+	} `json:"error"`
+}
+
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		return
+	}
+	var body ErrorBody
+	body.Error.Code, body.Error.Message = slipway.ErrorCode(err), err.Error()
+	if body.Error.Code == slipway.Internal {
+		s.Log.ErrorContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "error", err)
+		body.Error.Message = "internal error; the server's log has the details"
+	}
+	writeJSON(w, Status(body.Error.Code), body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(v) //nolint:errcheck // the client is gone; there is nobody to tell
+}
+
+func decode(r *http.Request, v any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return slipway.Errorf(slipway.Invalid, "request body: %w", err)
+	}
+	return nil
+}
+
+func pathID(r *http.Request, name string) (int64, error) {
+	s := r.PathValue(name)
+	n, err := strconv.ParseInt(strings.TrimPrefix(s, "#"), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, slipway.Errorf(slipway.Invalid, "%s %q: expected a positive number", name, s)
+	}
+	return n, nil
+}

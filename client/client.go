@@ -1,0 +1,324 @@
+// Package client is the Go client of Slipway's API, as the command line uses it. It holds no state but
+// the address and the token, and is safe for concurrent use.
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Client calls one server as one user.
+type Client struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+// New returns a client of the server at address (a URL), with a token or, before signing in, "".
+func New(address, token string) (*Client, error) {
+	u, err := url.Parse(strings.TrimSuffix(address, "/"))
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, slipway.Errorf(slipway.Invalid, "server address %q: expected a URL such as http://127.0.0.1:8080", address)
+	}
+	return &Client{base: u, token: token, http: &http.Client{}}, nil
+}
+
+// Address is the server's URL.
+func (c *Client) Address() string { return c.base.String() }
+
+func (c *Client) request(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
+	u := *c.base
+	u.Path, u.RawPath = "", ""
+	target := u.String() + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, &slipway.Error{Code: slipway.Unavailable, Message: fmt.Sprintf("Slipway at %s does not answer: %v", c.base, errors.Unwrap(err)), Err: err}
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, decodeError(resp)
+	}
+	return resp, nil
+}
+
+func decodeError(resp *http.Response) error {
+	var body struct {
+		Error struct {
+			Code    slipway.Code `json:"code"`
+			Message string       `json:"message"`
+		} `json:"error"`
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil || json.Unmarshal(b, &body) != nil || body.Error.Code == "" {
+		return slipway.Errorf(slipway.Internal, "the server answered %s, which is not Slipway's API", resp.Status)
+	}
+	return &slipway.Error{Code: body.Error.Code, Message: body.Error.Message}
+}
+
+func do[T any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (T, error) {
+	var out T
+	resp, err := c.request(ctx, method, path, query, in)
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+		return out, fmt.Errorf("decode answer of %s: %w", path, err)
+	}
+	return out, nil
+}
+
+func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {
+	return do[T](ctx, c, http.MethodGet, path, query, nil)
+}
+
+func post[T any](ctx context.Context, c *Client, path string, in any) (T, error) {
+	return do[T](ctx, c, http.MethodPost, path, nil, in)
+}
+
+func project(name string) string { return "/api/v1/projects/" + url.PathEscape(name) }
+
+func run(id int64) string { return "/api/v1/runs/" + strconv.FormatInt(id, 10) }
+
+// Board returns the services of a project by environments.
+func (c *Client) Board(ctx context.Context, name string) (slipway.Board, error) {
+	return get[slipway.Board](ctx, c, project(name)+"/board", nil)
+}
+
+// Runs lists runs, newest first.
+func (c *Client) Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, error) {
+	q := url.Values{}
+	for k, v := range map[string]string{"project": f.Project, "service": f.Service, "ref": f.Ref, "commit": f.Commit, "state": string(f.State)} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	if f.Before > 0 {
+		q.Set("before", strconv.FormatInt(f.Before, 10))
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return get[[]slipway.Run](ctx, c, "/api/v1/runs", q)
+}
+
+// Run returns a run with all that belongs to it.
+func (c *Client) Run(ctx context.Context, id int64) (slipway.RunDetail, error) {
+	return get[slipway.RunDetail](ctx, c, run(id), nil)
+}
+
+// Report returns the test report of a step.
+func (c *Client) Report(ctx context.Context, id int64, step string) (slipway.TestReport, error) {
+	return get[slipway.TestReport](ctx, c, run(id)+"/report", url.Values{"step": {step}})
+}
+
+// Trace finds what an id belongs to.
+func (c *Client) Trace(ctx context.Context, query string) (slipway.Trace, error) {
+	return get[slipway.Trace](ctx, c, "/api/v1/trace", url.Values{"q": {query}})
+}
+
+// Vote approves or rejects.
+func (c *Client) Vote(ctx context.Context, approval int64, approve bool, reason string) (slipway.Approval, error) {
+	verb := "reject"
+	if approve {
+		verb = "approve"
+	}
+	return post[slipway.Approval](ctx, c, "/api/v1/approvals/"+strconv.FormatInt(approval, 10)+"/"+verb, map[string]string{"reason": reason})
+}
+
+// CancelRun stops a run.
+func (c *Client) CancelRun(ctx context.Context, id int64, reason string) (slipway.Run, error) {
+	return post[slipway.Run](ctx, c, run(id)+"/cancel", map[string]string{"reason": reason})
+}
+
+// RetryRun runs again what did not succeed.
+func (c *Client) RetryRun(ctx context.Context, id int64) (slipway.Run, error) {
+	return post[slipway.Run](ctx, c, run(id)+"/retry", nil)
+}
+
+// Rollback starts a rollback run.
+func (c *Client) Rollback(ctx context.Context, r slipway.RollbackRequest) (slipway.Run, error) {
+	return post[slipway.Run](ctx, c, project(r.Project)+"/rollback", r)
+}
+
+// LiftQuarantine lets a quarantined version be deployed again.
+func (c *Client) LiftQuarantine(ctx context.Context, name, service, version string) (slipway.Release, error) {
+	return post[slipway.Release](ctx, c, project(name)+"/releases/"+url.PathEscape(service)+"/"+url.PathEscape(version)+"/lift-quarantine", nil)
+}
+
+// Pulls lists the pull requests of a project, newest first.
+func (c *Client) Pulls(ctx context.Context, name string) ([]slipway.PullRequest, error) {
+	return get[[]slipway.PullRequest](ctx, c, project(name)+"/pulls", nil)
+}
+
+// Merge merges a pull request.
+func (c *Client) Merge(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, project(name)+"/pulls/"+strconv.FormatInt(number, 10)+"/merge", nil)
+}
+
+// ReviewPull approves a pull request.
+func (c *Client) ReviewPull(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, project(name)+"/pulls/"+strconv.FormatInt(number, 10)+"/approve", nil)
+}
+
+// Releases lists the releases of a service, or of all with service "".
+func (c *Client) Releases(ctx context.Context, name, service string) ([]slipway.Release, error) {
+	q := url.Values{}
+	if service != "" {
+		q.Set("service", service)
+	}
+	return get[[]slipway.Release](ctx, c, project(name)+"/releases", q)
+}
+
+// Projects lists the projects the user may see.
+func (c *Client) Projects(ctx context.Context) ([]slipway.Project, error) {
+	return get[[]slipway.Project](ctx, c, "/api/v1/projects", nil)
+}
+
+// CreateProject creates a hosted project, or with GitURL a mirrored one.
+func (c *Client) CreateProject(ctx context.Context, p slipway.Project) (slipway.Project, error) {
+	return post[slipway.Project](ctx, c, "/api/v1/projects", p)
+}
+
+// Clusters lists the registered clusters.
+func (c *Client) Clusters(ctx context.Context) ([]slipway.Cluster, error) {
+	return get[[]slipway.Cluster](ctx, c, "/api/v1/clusters", nil)
+}
+
+// AddCluster registers a cluster under a name.
+func (c *Client) AddCluster(ctx context.Context, name, contextName string, kubeconfig []byte) (slipway.Cluster, error) {
+	return post[slipway.Cluster](ctx, c, "/api/v1/clusters", map[string]string{"name": name, "context": contextName, "kubeconfig": string(kubeconfig)})
+}
+
+// RemoveCluster forgets a cluster; nothing in it changes.
+func (c *Client) RemoveCluster(ctx context.Context, name string) error {
+	_, err := do[struct{}](ctx, c, http.MethodDelete, "/api/v1/clusters/"+url.PathEscape(name), nil, nil)
+	return err
+}
+
+// Whoami returns the user of the token.
+func (c *Client) Whoami(ctx context.Context) (slipway.User, error) {
+	return get[slipway.User](ctx, c, "/api/v1/whoami", nil)
+}
+
+// Users lists the users.
+func (c *Client) Users(ctx context.Context) ([]slipway.User, error) {
+	return get[[]slipway.User](ctx, c, "/api/v1/users", nil)
+}
+
+// CreateUser creates a user.
+func (c *Client) CreateUser(ctx context.Context, name string, admin bool) (slipway.User, error) {
+	return post[slipway.User](ctx, c, "/api/v1/users", map[string]any{"name": name, "admin": admin})
+}
+
+// SetRole gives a user a role in a project; "" takes it away.
+func (c *Client) SetRole(ctx context.Context, user, name string, role slipway.Role) (slipway.User, error) {
+	return do[slipway.User](ctx, c, http.MethodPut, project(name)+"/members/"+url.PathEscape(user), nil, map[string]slipway.Role{"role": role})
+}
+
+type secret struct{ User, Value string }
+
+// CreateToken makes a token of a user; its value is shown only now.
+func (c *Client) CreateToken(ctx context.Context, user, name string) (string, error) {
+	s, err := post[secret](ctx, c, "/api/v1/users/"+url.PathEscape(user)+"/tokens", map[string]string{"name": name})
+	return s.Value, err
+}
+
+// CreateLink makes a one-time sign-in link of a user.
+func (c *Client) CreateLink(ctx context.Context, user string) (string, error) {
+	s, err := post[secret](ctx, c, "/api/v1/users/"+url.PathEscape(user)+"/links", nil)
+	return s.Value, err
+}
+
+// Login trades a one-time code for a token.
+func (c *Client) Login(ctx context.Context, code, tokenName string) (user, token string, err error) {
+	s, err := post[secret](ctx, c, "/api/v1/login", map[string]string{"code": code, "name": tokenName})
+	return s.User, s.Value, err
+}
+
+// Log calls line for each line of a step's log; with follow until the step ends.
+func (c *Client) Log(ctx context.Context, id int64, step string, follow bool, line func(slipway.LogLine) error) error {
+	q := url.Values{"step": {step}}
+	if follow {
+		q.Set("follow", "1")
+	}
+	resp, err := c.request(ctx, http.MethodGet, run(id)+"/log", q, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var l slipway.LogLine
+		if err := dec.Decode(&l); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read log of %s: %w", step, err)
+		}
+		if err := line(l); err != nil {
+			return err
+		}
+	}
+}
+
+// Events calls each with what happens after the event with that id, until ctx ends or each returns
+// an error.
+func (c *Client) Events(ctx context.Context, name string, after int64, each func(slipway.Event) error) error {
+	q := url.Values{"follow": {"1"}, "after": {strconv.FormatInt(after, 10)}}
+	if name != "" {
+		q.Set("project", name)
+	}
+	resp, err := c.request(ctx, http.MethodGet, "/api/v1/events", q, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var e slipway.Event
+		if err := json.Unmarshal([]byte(data), &e); err != nil {
+			return fmt.Errorf("decode event: %w", err)
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}

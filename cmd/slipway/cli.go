@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/client"
+)
+
+// cli is what the commands share: flags, the saved sign-in, the output.
+type cli struct {
+	flags struct{ server, project, output string }
+	saved saved
+	out   *printer
+}
+
+// saved is the file that `slipway login` writes.
+type saved struct {
+	Server string `json:"server"`
+	User   string `json:"user"`
+	Token  string `json:"token"`
+}
+
+func configFile() (string, error) {
+	if f := os.Getenv("SLIPWAY_CONFIG"); f != "" {
+		return f, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder for settings: %w", err)
+	}
+	return filepath.Join(dir, "slipway", "config.json"), nil
+}
+
+// open reads the saved sign-in and prepares the output; it is called before every command.
+func (c *cli) open(w io.Writer) error {
+	if c.flags.output != "text" && c.flags.output != "json" {
+		return slipway.Errorf(slipway.Invalid, "--output %q: expected text or json", c.flags.output)
+	}
+	c.out = newPrinter(w, c.flags.output == "json")
+	file, err := configFile()
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the saved sign-in: %w", err)
+	}
+	if err := json.Unmarshal(b, &c.saved); err != nil {
+		return slipway.Errorf(slipway.Invalid, "%s is not valid: %w; sign in again with `slipway login URL`", file, err)
+	}
+	return nil
+}
+
+func (c *cli) save(s saved) error {
+	file, err := configFile()
+	if err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("save the sign-in: %w", err)
+	}
+	tmp := file + ".new"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save the sign-in: %w", err)
+	}
+	return os.Rename(tmp, file)
+}
+
+// client connects to the server chosen by flag, environment or sign-in, in this order.
+func (c *cli) client() (*client.Client, error) {
+	server, token := c.saved.Server, c.saved.Token
+	if s := first(c.flags.server, os.Getenv("SLIPWAY_SERVER")); s != "" && s != server {
+		server, token = s, ""
+	}
+	token = first(os.Getenv("SLIPWAY_TOKEN"), token)
+	if server == "" {
+		return nil, slipway.Errorf(slipway.Unauthorized, "no server: sign in with `slipway login URL` (the sign-in link that `slipway serve` printed)")
+	}
+	return client.New(server, token)
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+var remoteProject = regexp.MustCompile(`/git/([a-z0-9-]+)\.git/?$`)
+
+// project finds out which project is meant.
+func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
+	if p := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT")); p != "" {
+		return p, slipway.CheckName("project", p)
+	}
+	if out, err := exec.CommandContext(ctx, "git", "config", "--get-regexp", `^remote\..*\.url$`).Output(); err == nil {
+		for line := range strings.Lines(string(out)) {
+			if m := remoteProject.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+				return m[1], nil
+			}
+		}
+	}
+	projects, err := api.Projects(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(projects) == 1 {
+		return projects[0].Name, nil
+	}
+	names := make([]string, 0, len(projects))
+	for _, p := range projects {
+		names = append(names, p.Name)
+	}
+	return "", slipway.Errorf(slipway.Invalid, "which project? say --project NAME; there are: %s", first(strings.Join(names, ", "), "none yet (slipway project add NAME)"))
+}
+
+// runID reads "12" or "#12"; with no argument it is the newest run of the project.
+func (c *cli) runID(ctx context.Context, api *client.Client, args []string) (int64, error) {
+	if len(args) > 0 {
+		n, err := strconv.ParseInt(strings.TrimPrefix(args[0], "#"), 10, 64)
+		if err != nil || n <= 0 {
+			return 0, slipway.Errorf(slipway.Invalid, "run %q: expected its number, such as 12", args[0])
+		}
+		return n, nil
+	}
+	p, err := c.project(ctx, api)
+	if err != nil {
+		return 0, err
+	}
+	runs, err := api.Runs(ctx, slipway.RunFilter{Project: p, Limit: 1})
+	if err != nil {
+		return 0, err
+	}
+	if len(runs) == 0 {
+		return 0, slipway.Errorf(slipway.NotFound, "project %s has no run yet: push a branch", p)
+	}
+	return runs[0].ID, nil
+}

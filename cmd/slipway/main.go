@@ -1,0 +1,98 @@
+// Command slipway is all of Slipway in one binary: `slipway serve` is the server, the rest is the
+// command line with which people ask it and tell it things.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// version is set with -ldflags "-X main.version=...".
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newRoot().ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, errQuiet) {
+		fmt.Fprintln(os.Stderr, "slipway: "+printable(err.Error()))
+	}
+	os.Exit(exitStatus(err))
+}
+
+// errQuiet ends a command with exit status 1 when everything was said already.
+var errQuiet = errors.New("")
+
+// exitStatus maps error codes to exit statuses: 1 what was asked about failed, 2 wrong use, 3 not
+// signed in or not allowed, 4 not found, 5 conflict, 6 the server or something around it does not
+// answer, 7 internal.
+func exitStatus(err error) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, errQuiet) {
+		return 1
+	}
+	var coded *slipway.Error
+	if !errors.As(err, &coded) {
+		return 2
+	}
+	switch coded.Code {
+	case slipway.Invalid:
+		return 2
+	case slipway.Unauthorized, slipway.Forbidden:
+		return 3
+	case slipway.NotFound:
+		return 4
+	case slipway.Conflict:
+		return 5
+	case slipway.Unavailable:
+		return 6
+	}
+	return 7
+}
+
+func newRoot() *cobra.Command {
+	c := &cli{}
+	root := &cobra.Command{
+		Use:           "slipway",
+		Short:         "From git push to production on Kubernetes",
+		Long:          "Slipway takes a service from git push to production on Kubernetes: build, tests, image and chart,\nQA, approval, the same digest in production, verified, and back by itself when it is not healthy.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return c.open(cmd.OutOrStdout())
+		},
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&c.flags.server, "server", "", "address of the server (default: $SLIPWAY_SERVER, else as signed in)")
+	f.StringVarP(&c.flags.project, "project", "p", "", "project (default: $SLIPWAY_PROJECT, else from the git remote, else the only one)")
+	f.StringVarP(&c.flags.output, "output", "o", "text", "output format: text or json")
+	root.AddGroup(
+		&cobra.Group{ID: "see", Title: "See:"},
+		&cobra.Group{ID: "do", Title: "Do:"},
+		&cobra.Group{ID: "repo", Title: "In a repository:"},
+		&cobra.Group{ID: "admin", Title: "Set up:"},
+	)
+	for group, commands := range map[string][]*cobra.Command{
+		"see":   {c.status(), c.runs(), c.logs(), c.trace(), c.approvals(), c.releases(), c.pulls(), c.events()},
+		"do":    {c.approve(), c.reject(), c.merge(), c.rollback(), c.retry(), c.cancel(), c.lift()},
+		"repo":  {c.validate(), c.schema()},
+		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.clusters(), c.doctor()},
+	} {
+		for _, cmd := range commands {
+			cmd.GroupID = group
+			root.AddCommand(cmd)
+		}
+	}
+	return root
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"charm.land/lipgloss/v2"
+	"charm.land/lipgloss/v2/table"
+	"golang.org/x/term"
+)
+
+// printer writes what a command found: tables and colours in a terminal, plain columns when piped,
+// JSON when asked for.
+type printer struct {
+	w      io.Writer
+	json   bool
+	colour bool
+	width  int
+}
+
+func newPrinter(w io.Writer, asJSON bool) *printer {
+	p := &printer{w: w, json: asJSON}
+	if f, ok := w.(*os.File); ok && !asJSON && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
+		p.colour = true
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			p.width = width
+		}
+	}
+	return p
+}
+
+// value prints v as JSON when that was asked for, and reports whether it did.
+func (p *printer) value(v any) (bool, error) {
+	if !p.json {
+		return false, nil
+	}
+	enc := json.NewEncoder(p.w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return true, enc.Encode(v)
+}
+
+// line prints a line. What users or repositories wrote goes through printable first.
+func (p *printer) line(format string, args ...any) {
+	fmt.Fprintf(p.w, format+"\n", args...)
+}
+
+// table prints rows under headings. Cells may hold several lines.
+func (p *printer) table(headings []string, rows [][]string) {
+	if !p.colour {
+		p.columns(headings, rows)
+		return
+	}
+	head := lipgloss.NewStyle().Bold(true).PaddingRight(2)
+	cell := lipgloss.NewStyle().PaddingRight(2)
+	t := table.New().Headers(headings...).Rows(rows...).
+		Border(lipgloss.HiddenBorder()).BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).BorderColumn(false).BorderHeader(false).
+		StyleFunc(func(row, _ int) lipgloss.Style {
+			if row == table.HeaderRow {
+				return head
+			}
+			return cell
+		})
+	if p.width > 0 && lipgloss.Width(t.String()) > p.width {
+		t = t.Width(p.width)
+	}
+	fmt.Fprintln(p.w, t.String())
+}
+
+func (p *printer) columns(headings []string, rows [][]string) {
+	widths := make([]int, len(headings))
+	all := append([][]string{headings}, rows...)
+	for _, row := range all {
+		for i, cell := range row {
+			widths[i] = max(widths[i], lipgloss.Width(cell))
+		}
+	}
+	for _, row := range all {
+		var b strings.Builder
+		for i, cell := range row {
+			b.WriteString(strings.ReplaceAll(cell, "\n", " "))
+			if i < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(cell)+2))
+			}
+		}
+		fmt.Fprintln(p.w, strings.TrimRight(b.String(), " "))
+	}
+}
+
+// state colours a state's word by what it means to people.
+func (p *printer) state(s string) string {
+	mark, colour := stateMark(s)
+	if !p.colour {
+		return s
+	}
+	return lipgloss.NewStyle().Foreground(lipgloss.Color(colour)).Render(mark + " " + s)
+}
+
+func stateMark(s string) (mark, colour string) {
+	switch s {
+	case "succeeded", "verified", "approved", "passed", "done", "ok", "merged":
+		return "✓", "2"
+	case "failed", "unhealthy", "rejected", "deploy-failed", "errored", "missing":
+		return "✗", "1"
+	case "waiting", "retrying", "rolled-back", "warning":
+		return "!", "3"
+	case "running", "deploying", "deployed", "started", "ready", "open":
+		return "●", "6"
+	case "cached":
+		return "=", "4"
+	}
+	return "·", "8"
+}
+
+func (p *printer) dim(s string) string {
+	if !p.colour || s == "" {
+		return s
+	}
+	return lipgloss.NewStyle().Faint(true).Render(s)
+}
+
+func (p *printer) bold(s string) string {
+	if !p.colour || s == "" {
+		return s
+	}
+	return lipgloss.NewStyle().Bold(true).Render(s)
+}
+
+// printable escapes control characters, which could move the cursor or hide text; newlines stay.
+func printable(s string) string {
+	clean := true
+	for _, r := range s {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Bidi_Control, r)) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			fmt.Fprintf(&b, "\\x%02x", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// ago says how long ago t was, "" for the zero time.
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return short(time.Since(t)) + " ago"
+}
+
+// took says how long something lasted, up to now if it has not ended.
+func took(from, to time.Time) string {
+	switch {
+	case from.IsZero():
+		return ""
+	case to.IsZero():
+		return short(time.Since(from))
+	}
+	return short(to.Sub(from))
+}
+
+func short(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", max(0, d.Milliseconds()))
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func shortDigest(d string) string {
+	if rest, ok := strings.CutPrefix(d, "sha256:"); ok {
+		return rest[:min(12, len(rest))]
+	}
+	return d
+}

@@ -1,0 +1,518 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/client"
+)
+
+func (c *cli) status() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Services by environments: what runs where, healthy or not, waiting for whom",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			project, err := c.project(cmd.Context(), api)
+			if err != nil {
+				return err
+			}
+			board, err := api.Board(cmd.Context(), project)
+			if err != nil {
+				return err
+			}
+			if done, err := c.out.value(board); done {
+				return err
+			}
+			c.board(board)
+			return nil
+		},
+	}
+}
+
+func (c *cli) board(b slipway.Board) {
+	if len(b.Rows) == 0 {
+		c.out.line("project %s has no services yet: push a branch with a folder that holds a Dockerfile", b.Project)
+		return
+	}
+	head := append([]string{"SERVICE"}, upper(b.Environments)...)
+	head = append(head, "LAST RUN")
+	var rows [][]string
+	for _, r := range b.Rows {
+		row := []string{c.out.bold(printable(r.Service))}
+		for _, cell := range r.Cells {
+			row = append(row, c.cell(cell))
+		}
+		last := ""
+		if r.LastRun != nil {
+			last = fmt.Sprintf("#%d %s", r.LastRun.ID, c.out.state(string(r.LastRun.State)))
+		}
+		rows = append(rows, append(row, last))
+	}
+	c.out.table(head, rows)
+}
+
+func upper(s []string) []string {
+	out := make([]string, len(s))
+	for i := range s {
+		out[i] = strings.ToUpper(s[i])
+	}
+	return out
+}
+
+func (c *cli) cell(cell slipway.BoardCell) string {
+	var parts []string
+	if d := cell.Current; d != nil {
+		parts = append(parts, printable(d.Version)+" "+c.out.state(string(d.State)))
+	}
+	if d := cell.Pending; d != nil {
+		parts = append(parts, printable(d.Version)+" "+c.out.state(string(d.State)))
+	}
+	if a := cell.Approval; a != nil {
+		parts = append(parts, printable(a.Version)+" "+c.out.state("waiting")+" "+c.out.dim(fmt.Sprintf("for approval, run #%d", a.RunID)))
+	}
+	if len(parts) == 0 {
+		return c.out.dim("-")
+	}
+	return strings.Join(parts, "\n")
+}
+
+func (c *cli) runs() *cobra.Command {
+	var f slipway.RunFilter
+	var state string
+	list := &cobra.Command{
+		Use: "runs", Aliases: []string{"run"}, Short: "Runs, newest first",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			if f.Project, err = c.project(cmd.Context(), api); err != nil {
+				return err
+			}
+			f.State = slipway.RunState(state)
+			runs, err := api.Runs(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			if done, err := c.out.value(runs); done {
+				return err
+			}
+			var rows [][]string
+			for _, r := range runs {
+				rows = append(rows, []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), string(r.Event), printable(shortRef(r)),
+					slipway.ShortHash(r.Commit), printable(r.Actor), took(first2(r.StartedAt, r.CreatedAt), r.FinishedAt), ago(r.CreatedAt), printable(clip(first(r.Reason, r.Title), 60))})
+			}
+			c.out.table([]string{"RUN", "STATE", "EVENT", "REF", "COMMIT", "BY", "TOOK", "CREATED", ""}, rows)
+			return nil
+		},
+	}
+	list.Flags().StringVar(&f.Service, "service", "", "only runs of this service's releases and rollbacks")
+	list.Flags().StringVar(&f.Ref, "ref", "", "only runs of this ref")
+	list.Flags().StringVar(&state, "state", "", "only runs in this state")
+	list.Flags().IntVarP(&f.Limit, "limit", "n", 20, "how many")
+	list.AddCommand(c.runsShow())
+	return list
+}
+
+func first2(a, b time.Time) time.Time {
+	if a.IsZero() {
+		return b
+	}
+	return a
+}
+
+func clip(s string, n int) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+func shortRef(r slipway.Run) string {
+	if r.Pull > 0 {
+		return fmt.Sprintf("pull/%d", r.Pull)
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(r.Ref, "refs/heads/"), "refs/")
+}
+
+func (c *cli) runsShow() *cobra.Command {
+	var wait bool
+	show := &cobra.Command{
+		Use: "show [RUN]", Short: "A run: its decisions, steps, artifacts and what it waits for",
+		Long: "Shows a run (the newest without an argument). With --wait it follows the run until it ends or waits\nfor a person; the exit status is then 0 for succeeded or waiting, 1 otherwise.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			id, err := c.runID(cmd.Context(), api, args)
+			if err != nil {
+				return err
+			}
+			if wait {
+				return c.waitRun(cmd.Context(), api, id)
+			}
+			d, err := api.Run(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			if done, err := c.out.value(d); done {
+				return err
+			}
+			c.runDetail(d)
+			return nil
+		},
+	}
+	show.Flags().BoolVarP(&wait, "wait", "w", false, "follow until the run ends or waits for a person")
+	return show
+}
+
+// waitRun prints each step as it moves, then the whole.
+func (c *cli) waitRun(ctx context.Context, api *client.Client, id int64) error {
+	var last slipway.RunDetail
+	seen := map[string]slipway.StepState{}
+	look := func() (bool, error) {
+		d, err := api.Run(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		last = d
+		for _, s := range d.Steps {
+			if seen[s.Spec.Key] == s.State || s.State == slipway.StepBlocked || s.State == slipway.StepReady {
+				continue
+			}
+			seen[s.Spec.Key] = s.State
+			if !c.out.json {
+				c.out.line("  %s  %s %s %s", time.Now().Format("15:04:05"), c.out.state(string(s.State)), s.Spec.Key, c.out.dim(printable(clip(s.Reason, 120))))
+			}
+		}
+		return d.Run.State.Final() || d.Run.State == slipway.RunWaiting, nil
+	}
+	done, err := look()
+	if err != nil {
+		return err
+	}
+	if !done {
+		err = api.Events(ctx, last.Run.Project, 0, func(e slipway.Event) error {
+			if e.RunID != id {
+				return nil
+			}
+			done, err := look()
+			if err == nil && done {
+				return errDone
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, errDone) {
+			return err
+		}
+	}
+	if asJSON, err := c.out.value(last); asJSON {
+		return first3(err, last.Run.State)
+	}
+	c.out.line("run #%d %s %s", id, c.out.state(string(last.Run.State)), printable(last.Run.Reason))
+	return first3(nil, last.Run.State)
+}
+
+var errDone = errors.New("done")
+
+func first3(err error, s slipway.RunState) error {
+	if err == nil && s != slipway.RunSucceeded && s != slipway.RunWaiting {
+		return errQuiet
+	}
+	return err
+}
+
+func (c *cli) runDetail(d slipway.RunDetail) {
+	r := d.Run
+	c.out.line("%s  %s  %s", c.out.bold(fmt.Sprintf("run #%d", r.ID)), c.out.state(string(r.State)), printable(r.Reason))
+	c.out.line("%s of %s at %s by %s, %s", r.Event, printable(shortRef(r)), slipway.ShortHash(r.Commit), printable(r.Actor), ago(r.CreatedAt))
+	if r.Title != "" {
+		c.out.line("%s", c.out.dim(printable(r.Title)))
+	}
+	for _, dec := range d.Plan.Decisions {
+		if len(d.Plan.Decisions) <= 20 || dec.Runs {
+			c.out.line("  %s", printable(dec.Reason))
+		}
+	}
+	c.out.line("")
+	var rows [][]string
+	for _, s := range d.Steps {
+		reason := clip(s.Reason, 100)
+		if s.Attempt > 1 {
+			reason = strings.TrimSpace(fmt.Sprintf("attempt %d %s", s.Attempt, reason))
+		}
+		rows = append(rows, []string{s.Spec.Key, c.out.state(string(s.State)), took(s.StartedAt, s.FinishedAt), c.out.dim(printable(reason))})
+	}
+	c.out.table([]string{"STEP", "STATE", "TOOK", ""}, rows)
+	if len(d.Artifacts) > 0 {
+		rows = nil
+		for _, a := range d.Artifacts {
+			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), a.Digest})
+		}
+		c.out.line("")
+		c.out.table([]string{"ARTIFACT", "REFERENCE", "DIGEST"}, rows)
+	}
+	for _, a := range d.Approvals {
+		if a.State == slipway.ApprovalWaiting {
+			c.out.line("\n%s %s %s to %s: slipway approve %d --reason ... (what changes: slipway approvals --diff)", c.out.state("waiting"), a.Service, printable(a.Version), a.Environment, r.ID)
+		}
+	}
+}
+
+func colon(tag string) string {
+	if tag == "" {
+		return ""
+	}
+	return ":" + tag
+}
+
+func (c *cli) logs() *cobra.Command {
+	var follow bool
+	var step string
+	cmd := &cobra.Command{
+		Use: "logs [RUN] [STEP]", Short: "The logs of a run's steps",
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			id, err := c.runID(cmd.Context(), api, args)
+			if err != nil {
+				return err
+			}
+			if len(args) == 2 {
+				step = args[1]
+			}
+			return c.printLogs(cmd.Context(), api, id, step, follow)
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends or waits")
+	return cmd
+}
+
+// printLogs prints the log of one step, or of each step in order; with follow steps that begin later
+// are followed too.
+func (c *cli) printLogs(ctx context.Context, api *client.Client, id int64, only string, follow bool) error {
+	printed := map[string]bool{}
+	for {
+		d, err := api.Run(ctx, id)
+		if err != nil {
+			return err
+		}
+		next := ""
+		for _, s := range d.Steps {
+			if (only == "" || s.Spec.Key == only || strings.HasPrefix(s.Spec.Key, only+"/")) && s.Attempt > 0 && !printed[s.Spec.Key] {
+				next = s.Spec.Key
+				break
+			}
+		}
+		switch {
+		case next != "":
+			printed[next] = true
+			if err := c.printLog(ctx, api, id, next, follow); err != nil {
+				return err
+			}
+		case !follow || d.Run.State.Final() || d.Run.State == slipway.RunWaiting || (only != "" && len(printed) > 0):
+			if only != "" && len(printed) == 0 {
+				return slipway.Errorf(slipway.NotFound, "run #%d has no started step %q", id, only)
+			}
+			return nil
+		default:
+			if err := awaitEvent(ctx, api, d); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// awaitEvent returns at the next event of the run.
+func awaitEvent(ctx context.Context, api *client.Client, d slipway.RunDetail) error {
+	var after int64
+	for _, e := range d.Events {
+		after = max(after, e.ID)
+	}
+	err := api.Events(ctx, d.Run.Project, after, func(e slipway.Event) error {
+		if e.RunID == d.Run.ID {
+			return errDone
+		}
+		return nil
+	})
+	if errors.Is(err, errDone) {
+		return nil
+	}
+	return err
+}
+
+func (c *cli) printLog(ctx context.Context, api *client.Client, id int64, step string, follow bool) error {
+	if !c.out.json {
+		c.out.line("%s", c.out.bold("── "+step))
+	}
+	return api.Log(ctx, id, step, follow, func(l slipway.LogLine) error {
+		if c.out.json {
+			_, err := c.out.value(struct {
+				Step string `json:"step"`
+				slipway.LogLine
+			}{step, l})
+			return err
+		}
+		group := ""
+		if l.Group != "" {
+			group = c.out.dim(printable(clip(l.Group, 48))+" │") + " "
+		}
+		text := printable(l.Text)
+		if l.State != "" {
+			text = strings.TrimSpace(c.out.state(l.State) + " " + text)
+		}
+		c.out.line("%s %s%s", c.out.dim(l.Time.Local().Format("15:04:05.0")), group, text)
+		return nil
+	})
+}
+
+func (c *cli) trace() *cobra.Command {
+	return &cobra.Command{
+		Use: "trace ANY", Short: "The whole chain of a commit, branch, tag, digest, version, release or run",
+		Example: "  slipway trace 1a2b3c4\n  slipway trace v1.0.2\n  slipway trace sha256:9f86d08\n  slipway trace release/delivery/v1.0.2",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			t, err := api.Trace(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if done, err := c.out.value(t); done {
+				return err
+			}
+			c.printTrace(t)
+			return nil
+		},
+	}
+}
+
+func (c *cli) printTrace(t slipway.Trace) {
+	c.out.line("%s is a %s", c.out.bold(printable(t.Query)), strings.Join(t.Matched, " and a "))
+	section := func(name string, rows [][]string) {
+		if len(rows) > 0 {
+			c.out.line("\n%s", c.out.bold(name))
+			c.out.table(make([]string, len(rows[0])), rows)
+		}
+	}
+	var rows [][]string
+	for _, h := range t.Commits {
+		rows = append(rows, []string{h})
+	}
+	section("commits", rows)
+	rows = nil
+	for _, r := range t.Runs {
+		rows = append(rows, []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), string(r.Event), printable(shortRef(r)), slipway.ShortHash(r.Commit), printable(r.Actor), ago(r.CreatedAt)})
+	}
+	section("runs", rows)
+	rows = nil
+	for _, a := range t.Artifacts {
+		rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), shortDigest(a.Digest), fmt.Sprintf("run #%d", a.RunID)})
+	}
+	section("artifacts", rows)
+	rows = nil
+	for _, r := range t.Releases {
+		q := ""
+		if r.Quarantined != "" {
+			q = c.out.state("waiting") + " quarantined: " + printable(r.Quarantined)
+		}
+		rows = append(rows, []string{r.Service, printable(r.Version), "image " + shortDigest(r.ImageDigest), "chart " + shortDigest(r.ChartDigest), slipway.ShortHash(r.Commit), q})
+	}
+	section("releases", rows)
+	rows = nil
+	for _, d := range t.Deployments {
+		rows = append(rows, []string{d.Target.Environment, d.Target.Service, printable(d.Version), c.out.state(string(d.State)), fmt.Sprintf("revision %d", d.Revision), "image " + shortDigest(d.ImageDigest), fmt.Sprintf("run #%d", d.RunID), ago(d.UpdatedAt)})
+	}
+	section("deployments", rows)
+	rows = nil
+	for _, a := range t.Approvals {
+		for _, v := range a.Votes {
+			word := "rejected"
+			if v.Approve {
+				word = "approved"
+			}
+			rows = append(rows, []string{a.Environment, a.Service, printable(a.Version), c.out.state(word), "by " + printable(v.User), printable(v.Reason), ago(v.Time)})
+		}
+		if len(a.Votes) == 0 {
+			rows = append(rows, []string{a.Environment, a.Service, printable(a.Version), c.out.state(string(a.State)), "", "", ago(a.CreatedAt)})
+		}
+	}
+	section("approvals", rows)
+}
+
+func (c *cli) releases() *cobra.Command {
+	return &cobra.Command{
+		Use: "releases [SERVICE]", Short: "Releases: versions with their digests",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			project, err := c.project(cmd.Context(), api)
+			if err != nil {
+				return err
+			}
+			releases, err := api.Releases(cmd.Context(), project, strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			if done, err := c.out.value(releases); done {
+				return err
+			}
+			var rows [][]string
+			for _, r := range releases {
+				rows = append(rows, []string{r.Service, printable(r.Version), slipway.ShortHash(r.Commit), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest), fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined)})
+			}
+			c.out.table([]string{"SERVICE", "VERSION", "COMMIT", "IMAGE", "CHART", "RUN", "CREATED", "QUARANTINED"}, rows)
+			return nil
+		},
+	}
+}
+
+func (c *cli) events() *cobra.Command {
+	var after int64
+	cmd := &cobra.Command{
+		Use: "events", Short: "What happens, as it happens",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := c.client()
+			if err != nil {
+				return err
+			}
+			project := first(c.flags.project)
+			err = api.Events(cmd.Context(), project, after, func(e slipway.Event) error {
+				if done, err := c.out.value(e); done {
+					return err
+				}
+				c.out.line("%s %-20s %s", c.out.dim(e.Time.Local().Format("15:04:05.000")), e.Kind, printable(e.Message))
+				return nil
+			})
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		},
+	}
+	cmd.Flags().Int64Var(&after, "after", 0, "begin after the event with this id")
+	return cmd
+}

@@ -1,0 +1,3 @@
+module shop.example/orders
+
+go 1.26

@@ -1,0 +1,3 @@
+module shop.example/delivery
+
+go 1.26
