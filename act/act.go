@@ -20,8 +20,8 @@ type Runs interface {
 	CreateRun(ctx context.Context, r slipway.Run, p slipway.Plan) (slipway.Run, error)
 	Run(ctx context.Context, id int64) (slipway.RunDetail, error)
 	Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, error)
-	CancelRun(ctx context.Context, id int64, actor, reason string) (slipway.Run, error)
-	RetryRun(ctx context.Context, id int64, actor string) (slipway.Run, error)
+	CancelRun(ctx context.Context, id int64, actor, cause string) error
+	RetryRun(ctx context.Context, id int64, actor string) error
 }
 
 // Approvals is where approvals are kept.
@@ -45,23 +45,26 @@ type Deployments interface {
 // (Refuse). Accept of an accepted push returns its run again.
 type Pushes interface {
 	RecordPush(ctx context.Context, p slipway.Push) (slipway.Push, error)
-	AcceptPush(ctx context.Context, id int64, run *slipway.Run, plan slipway.Plan) (slipway.Run, error)
+	AcceptPush(ctx context.Context, id int64, run *slipway.Run, plan slipway.Plan, message string) (slipway.Run, error)
 	RefusePush(ctx context.Context, id int64, reason string) error
 	OpenPushes(ctx context.Context) ([]slipway.Push, error)
 }
 
 // Pulls is where pull requests are kept.
 type Pulls interface {
-	OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.PullRequest, error)
+	// OpenPull opens a pull request or brings the open one of that author, base and topic up to
+	// date; it reports whether it is new.
+	OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.PullRequest, bool, error)
 	Pull(ctx context.Context, project string, number int64) (slipway.PullRequest, error)
-	Pulls(ctx context.Context, project string) ([]slipway.PullRequest, error)
+	// Pulls lists those in a state, or all with state "".
+	Pulls(ctx context.Context, project string, state slipway.PullState) ([]slipway.PullRequest, error)
 	MergePull(ctx context.Context, project string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error)
 	ReviewPull(ctx context.Context, project string, number int64, head, reviewer string) (slipway.PullRequest, error)
 }
 
 // Projects is where projects are kept.
 type Projects interface {
-	CreateProject(ctx context.Context, p slipway.Project) (slipway.Project, error)
+	CreateProject(ctx context.Context, p slipway.Project, actor string) (slipway.Project, error)
 	Project(ctx context.Context, name string) (slipway.Project, error)
 	Projects(ctx context.Context) ([]slipway.Project, error)
 }
@@ -74,8 +77,8 @@ type Repo interface {
 	// Merge makes a merge commit of head into base and returns it; a conflict is a Conflict error
 	// that names the paths. No ref moves.
 	Merge(ctx context.Context, base, head, message, author string) (string, error)
-	// Move moves a ref from one commit to another, or fails with a Conflict.
-	Move(ctx context.Context, ref, to, from string) error
+	// UpdateRef moves a ref from old to new, or fails with a Conflict.
+	UpdateRef(ctx context.Context, ref, new, old string) error
 }
 
 // Options is what acts are done with.

@@ -51,7 +51,7 @@ func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.
 	if err := x.o.Create(ctx, p); err != nil {
 		return p, err
 	}
-	return x.o.Projects.CreateProject(ctx, slipway.Project{Name: p.Name, DefaultBranch: p.DefaultBranch, GitURL: p.GitURL, CreatedAt: x.o.Now()})
+	return x.o.Projects.CreateProject(ctx, slipway.Project{Name: p.Name, DefaultBranch: p.DefaultBranch, GitURL: p.GitURL, CreatedAt: x.o.Now()}, by.Name)
 }
 
 func checkGitURL(s string) error {

@@ -42,7 +42,11 @@ func (x *Actions) CancelRun(ctx context.Context, by slipway.User, id int64, reas
 	if _, err := x.run(ctx, by, auth.CancelRun, id); err != nil {
 		return slipway.Run{}, err
 	}
-	return x.o.Runs.CancelRun(ctx, id, by.Name, reason)
+	if err := x.o.Runs.CancelRun(ctx, id, by.Name, first(strings.TrimSpace(reason), "cancelled by "+by.Name)); err != nil {
+		return slipway.Run{}, err
+	}
+	d, err := x.o.Runs.Run(ctx, id)
+	return d.Run, err
 }
 
 // RetryRun runs again the steps of an ended run that did not succeed.
@@ -50,7 +54,11 @@ func (x *Actions) RetryRun(ctx context.Context, by slipway.User, id int64) (slip
 	if _, err := x.run(ctx, by, auth.RetryRun, id); err != nil {
 		return slipway.Run{}, err
 	}
-	return x.o.Runs.RetryRun(ctx, id, by.Name)
+	if err := x.o.Runs.RetryRun(ctx, id, by.Name); err != nil {
+		return slipway.Run{}, err
+	}
+	d, err := x.o.Runs.Run(ctx, id)
+	return d.Run, err
 }
 
 // Rollback starts a run that brings a service back to an earlier verified version (D10).
@@ -62,11 +70,15 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if err != nil {
 		return slipway.Run{}, err
 	}
-	current, ok := Current(history)
+	current, ok := rollback.Current(history)
 	if !ok {
 		return slipway.Run{}, slipway.Errorf(slipway.NotFound, "nothing of %s was ever deployed to %s in project %s", r.Service, r.Environment, r.Project)
 	}
-	to, err := rollback.Choose(history, r.To)
+	releases, err := x.o.Deployments.Releases(ctx, r.Project, r.Service)
+	if err != nil {
+		return slipway.Run{}, err
+	}
+	to, err := rollback.Choose(history, r.To, Quarantined(releases, false))
 	if err != nil {
 		return slipway.Run{}, err
 	}
@@ -74,23 +86,30 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if reason == "" {
 		reason = "asked for by " + by.Name
 	}
-	plan := rollback.Plan(rollback.Input{Target: current.Target, From: current, To: to, Reason: reason})
-	plan.Decisions = []slipway.Decision{{Service: r.Service, Runs: true,
-		Reason: fmt.Sprintf("%s: rolled back in %s from %s to %s, %s", r.Service, r.Environment, current.Version, to.Version, reason)}}
+	config, err := x.o.Planner.Policy(ctx, r.Project)
+	if err != nil {
+		return slipway.Run{}, err
+	}
+	plan := rollback.Plan(rollback.Input{Target: current.Target, From: current, To: to, Reason: reason, Limits: config.Limits})
 	return x.o.Runs.CreateRun(ctx, slipway.Run{Project: r.Project, Event: slipway.RollbackCall, Ref: "refs/heads/" + r.Environment,
 		Commit: to.Commit, Title: fmt.Sprintf("roll back %s in %s from %s to %s", r.Service, r.Environment, current.Version, to.Version),
 		Actor: by.Name, Service: r.Service, Version: to.Version}, plan)
 }
 
-// Current is the newest deployment of a target that Helm has at work: history is newest first.
-func Current(history []slipway.Deployment) (slipway.Deployment, bool) {
-	for _, d := range history {
-		switch d.State {
-		case slipway.Deployed, slipway.Verified, slipway.Unhealthy:
-			return d, true
+// Quarantined says why versions must not be deployed: by version, or with service by service/version.
+func Quarantined(releases []slipway.Release, service bool) map[string]string {
+	why := map[string]string{}
+	for _, r := range releases {
+		if r.Quarantined == "" {
+			continue
 		}
+		key := r.Version
+		if service {
+			key = r.Service + "/" + r.Version
+		}
+		why[key] = r.Quarantined
 	}
-	return slipway.Deployment{}, false
+	return why
 }
 
 // LiftQuarantine lets a version be deployed again that a rollback left.

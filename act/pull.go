@@ -13,7 +13,7 @@ func (x *Actions) Pulls(ctx context.Context, by slipway.User, project string) ([
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}
-	return x.o.Pulls.Pulls(ctx, project)
+	return x.o.Pulls.Pulls(ctx, project, "")
 }
 
 // Pull returns one pull request.
@@ -67,7 +67,7 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 	if err != nil {
 		return p, err
 	}
-	if err := repo.Move(ctx, ref, commit, base); err != nil {
+	if err := repo.UpdateRef(ctx, ref, commit, base); err != nil {
 		if rerr := x.o.Pushes.RefusePush(ctx, push.ID, "the base branch moved during the merge"); rerr != nil {
 			return p, rerr
 		}

@@ -129,10 +129,10 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 	}
 	run, why := x.runOf(ctx, p, push)
 	if run == nil {
-		_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{})
+		_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, why)
 		return []string{why}, err
 	}
-	made, err := x.o.Pushes.AcceptPush(ctx, push.ID, run, FirstPlan())
+	made, err := x.o.Pushes.AcceptPush(ctx, push.ID, run, FirstPlan(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -199,15 +199,12 @@ func (x *Actions) explain(ctx context.Context, p slipway.Project, run slipway.Ru
 	shown := 0
 	for _, d := range plan.Decisions {
 		if d.Runs || len(plan.Decisions) <= most {
-			lines = append(lines, "  "+d.Reason)
+			lines = append(lines, "  "+strings.TrimPrefix(d.Service+": "+d.Reason, ": "))
 			shown++
 		}
 	}
 	if rest := len(plan.Decisions) - shown; rest > 0 {
 		lines = append(lines, fmt.Sprintf("  %d more services skipped: no changed file is theirs", rest))
-	}
-	if len(plan.Decisions) == 0 {
-		lines = append(lines, "  nothing runs: this commit has no folder with a Dockerfile")
 	}
 	return append(lines, "")
 }
@@ -245,47 +242,41 @@ type Proposal struct {
 }
 
 // Propose opens the pull request that a push to refs/for/<base> asks for, or brings it up to date,
-// and starts its run. It returns the ref under which the head is kept, which the caller has moved
-// before pulls are shown, and what to tell the person.
-func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (slipway.PullRequest, []string, error) {
-	var none slipway.PullRequest
+// and records that its ref is about to move from old to the head; Moved or Refused follows.
+func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (push slipway.Push, lines []string, err error) {
 	if err := auth.Check(by, auth.OpenPull, in.Project); err != nil {
-		return none, nil, err
+		return push, nil, err
 	}
 	repo := x.o.Repo(in.Project)
-	if _, err := repo.Resolve(ctx, "refs/heads/"+in.Base); err != nil {
-		return none, nil, slipway.Errorf(slipway.NotFound, "branch %q does not exist in project %s: a pull request needs one to go to", in.Base, in.Project)
-	}
 	subject, _, err := repo.Subject(ctx, in.Head)
 	if err != nil {
-		return none, nil, err
+		return push, nil, err
 	}
-	pull, err := x.o.Pulls.OpenPull(ctx, slipway.PullRequest{Project: in.Project, Base: in.Base, Topic: in.Topic, Head: in.Head, Author: by.Name, Title: first(in.Title, subject)})
+	pull, opened, err := x.o.Pulls.OpenPull(ctx, slipway.PullRequest{Project: in.Project, Base: in.Base, Topic: in.Topic, Head: in.Head, Author: by.Name, Title: first(in.Title, subject)})
 	if err != nil {
-		return none, nil, err
+		return push, nil, err
 	}
 	old, err := repo.Resolve(ctx, pull.Ref())
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		old, err = slipway.ZeroHash, nil
 	}
 	if err != nil {
-		return none, nil, err
+		return push, nil, err
 	}
-	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: in.Project, Ref: pull.Ref(), Old: old, New: in.Head, Actor: by.Name, Time: x.o.Now()})
-	if err != nil {
-		return none, nil, err
+	word := "updated"
+	if opened {
+		word = "opened"
 	}
-	if err := repo.Move(ctx, pull.Ref(), in.Head, old); err != nil {
-		if rerr := x.o.Pushes.RefusePush(ctx, push.ID, "the pull request moved at the same time"); rerr != nil {
-			return none, nil, rerr
+	lines = []string{"", fmt.Sprintf("pull request %d into %s %s: %s", pull.Number, pull.Base, word, pull.Title), fmt.Sprintf("merge it when its run has succeeded: slipway merge %d", pull.Number)}
+	push, err = x.o.Pushes.RecordPush(ctx, slipway.Push{Project: in.Project, Ref: pull.Ref(), Old: old, New: in.Head, Actor: by.Name, Time: x.o.Now()})
+	return push, lines, err
+}
+
+// Refused takes pushes that were recorded and whose refs did not move.
+func (x *Actions) Refused(ctx context.Context, pushes []slipway.Push) {
+	for _, push := range pushes {
+		if err := x.o.Pushes.RefusePush(ctx, push.ID, "git did not move the ref"); err != nil {
+			x.o.Log.ErrorContext(ctx, "refuse push", "project", push.Project, "ref", push.Ref, "error", err)
 		}
-		return none, nil, err
 	}
-	lines := []string{fmt.Sprintf("pull request %d into %s: %s", pull.Number, pull.Base, pull.Title)}
-	said, err := x.accept(ctx, push)
-	if err != nil {
-		return none, nil, err
-	}
-	lines = append(lines, said...)
-	return pull, append(lines, fmt.Sprintf("merge it when it has succeeded: slipway merge %d", pull.Number)), nil
 }

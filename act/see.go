@@ -51,3 +51,11 @@ func (x *Actions) Releases(ctx context.Context, by slipway.User, project, servic
 	}
 	return x.o.Deployments.Releases(ctx, project, service)
 }
+
+// History lists the deployments of a service in an environment, newest first.
+func (x *Actions) History(ctx context.Context, by slipway.User, project, environment, service string) ([]slipway.Deployment, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return nil, err
+	}
+	return x.o.Deployments.Deployments(ctx, project, environment, service, 50)
+}

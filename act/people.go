@@ -1,0 +1,182 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+)
+
+// Users is where users are kept.
+type Users interface {
+	CreateUser(ctx context.Context, name string, admin bool, actor string) (slipway.User, error)
+	Users(ctx context.Context) ([]slipway.User, error)
+	User(ctx context.Context, name string) (slipway.User, error)
+	SetRole(ctx context.Context, user, project string, role slipway.Role, actor string) error
+}
+
+// Credentials is where what proves a user is kept, as hashes.
+type Credentials interface {
+	CreateToken(ctx context.Context, user, name string, expires time.Time) (string, slipway.Token, error)
+	CreateLink(ctx context.Context, user string, ttl time.Duration) (string, error)
+	UseLink(ctx context.Context, code string) (slipway.User, error)
+	CreateSession(ctx context.Context, user string, ttl time.Duration) (string, error)
+	UserByToken(ctx context.Context, secret string) (slipway.User, error)
+}
+
+// LinkTTL is how long a one-time sign-in link may be used.
+const LinkTTL = 24 * time.Hour
+
+const sessionTTL = 30 * 24 * time.Hour
+
+// People does what concerns users and their credentials.
+type People struct {
+	Store       Users
+	Credentials Credentials
+	URL         string
+}
+
+// Users lists the users, for those who manage the server or a project.
+func (x *People) Users(ctx context.Context, by slipway.User) ([]slipway.User, error) {
+	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+		return nil, err
+	}
+	return x.Store.Users(ctx)
+}
+
+// CreateUser adds a user without roles, or an admin of the server.
+func (x *People) CreateUser(ctx context.Context, by slipway.User, name string, admin bool) (slipway.User, error) {
+	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+		return slipway.User{}, err
+	}
+	if err := slipway.CheckName("user", name); err != nil {
+		return slipway.User{}, err
+	}
+	return x.Store.CreateUser(ctx, name, admin, by.Name)
+}
+
+// SetRole gives a user a role in a project, "" takes it away.
+func (x *People) SetRole(ctx context.Context, by slipway.User, user, project string, role slipway.Role) (slipway.User, error) {
+	if err := auth.Check(by, auth.ManageProject, project); err != nil {
+		return slipway.User{}, err
+	}
+	known := role == ""
+	for _, r := range slipway.Roles() {
+		known = known || r == role
+	}
+	if !known {
+		return slipway.User{}, slipway.Errorf(slipway.Invalid, "role %q: expected one of %v, or none", role, slipway.Roles())
+	}
+	if err := x.Store.SetRole(ctx, user, project, role, by.Name); err != nil {
+		return slipway.User{}, err
+	}
+	return x.Store.User(ctx, user)
+}
+
+// CreateToken makes a token of a user: one's own, or anybody's for those who manage the server. Its
+// value is shown only now.
+func (x *People) CreateToken(ctx context.Context, by slipway.User, user, name string) (string, error) {
+	if by.Name == "" || by.Name != user {
+		if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+			return "", err
+		}
+	}
+	secret, _, err := x.Credentials.CreateToken(ctx, user, first(name, "token"), time.Time{})
+	return secret, err
+}
+
+// CreateLink makes a one-time sign-in link of a user, for those who manage the server; a person may
+// make one for themselves, to sign in elsewhere.
+func (x *People) CreateLink(ctx context.Context, by slipway.User, user string) (string, error) {
+	if by.Name == "" || by.Name != user {
+		if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+			return "", err
+		}
+	}
+	code, err := x.Credentials.CreateLink(ctx, user, LinkTTL)
+	if err != nil {
+		return "", err
+	}
+	return x.URL + "/signin/" + code, nil
+}
+
+// Redeem uses up a one-time code and returns a new token of its user.
+func (x *People) Redeem(ctx context.Context, code, tokenName string) (slipway.User, string, error) {
+	u, err := x.Credentials.UseLink(ctx, code)
+	if err != nil {
+		return u, "", err
+	}
+	secret, _, err := x.Credentials.CreateToken(ctx, u.Name, first(tokenName, "token"), time.Time{})
+	if err != nil {
+		return u, "", fmt.Errorf("make a token for %s: %w", u.Name, err)
+	}
+	return u, secret, nil
+}
+
+// SignIn makes a session of a token, or of a one-time code, which is used up.
+func (x *People) SignIn(ctx context.Context, token, code string) (string, error) {
+	var u slipway.User
+	var err error
+	if code != "" {
+		u, err = x.Credentials.UseLink(ctx, code)
+	} else {
+		u, err = x.Credentials.UserByToken(ctx, token)
+	}
+	if err != nil {
+		return "", err
+	}
+	if u.Robot != nil {
+		return "", slipway.Errorf(slipway.Forbidden, "%s is a robot and does not sign in", u.Name)
+	}
+	return x.Credentials.CreateSession(ctx, u.Name, sessionTTL)
+}
+
+// ClusterStore is where registered clusters and their credentials are kept.
+type ClusterStore interface {
+	SaveCluster(ctx context.Context, c slipway.Cluster, kubeconfig []byte, actor string) error
+	Clusters(ctx context.Context) ([]slipway.Cluster, error)
+	DeleteCluster(ctx context.Context, name, actor string) error
+}
+
+// Clusters registers the clusters that Slipway may deploy to (D19).
+type Clusters struct {
+	Store ClusterStore
+	// Read checks a kubeconfig, cuts it down to one context ("" for its current one) and says
+	// which context and server that is.
+	Read func(kubeconfig []byte, context string) (cut []byte, name, server string, err error)
+	Now  func() time.Time
+}
+
+// Clusters lists them; their credentials stay here.
+func (x *Clusters) Clusters(ctx context.Context, by slipway.User) ([]slipway.Cluster, error) {
+	if by.Name == "" {
+		return nil, auth.Check(by, auth.View, "")
+	}
+	return x.Store.Clusters(ctx)
+}
+
+// AddCluster registers a cluster, or gives a registered one new credentials.
+func (x *Clusters) AddCluster(ctx context.Context, by slipway.User, name, contextName string, kubeconfig []byte) (slipway.Cluster, error) {
+	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+		return slipway.Cluster{}, err
+	}
+	if err := slipway.CheckName("cluster", name); err != nil {
+		return slipway.Cluster{}, err
+	}
+	cut, chosen, server, err := x.Read(kubeconfig, contextName)
+	if err != nil {
+		return slipway.Cluster{}, err
+	}
+	c := slipway.Cluster{Name: name, Context: chosen, Server: server, Created: x.Now()}
+	return c, x.Store.SaveCluster(ctx, c, cut, by.Name)
+}
+
+// RemoveCluster forgets a cluster; nothing in it changes.
+func (x *Clusters) RemoveCluster(ctx context.Context, by slipway.User, name string) error {
+	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+		return err
+	}
+	return x.Store.DeleteCluster(ctx, name, by.Name)
+}

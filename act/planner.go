@@ -1,0 +1,267 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/plan"
+	"github.com/slipway-cd/slipway/stage/promote"
+	"github.com/slipway-cd/slipway/stage/source"
+)
+
+const (
+	planTimeout    = 2 * time.Minute
+	explainTimeout = 20 * time.Second
+)
+
+// History is what earlier runs left that a plan depends on.
+type History interface {
+	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
+	LastBuilt(ctx context.Context, project, ref string) (string, error)
+	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
+	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
+	Board(ctx context.Context, project string) (slipway.Board, error)
+	Clusters(ctx context.Context) ([]slipway.Cluster, error)
+}
+
+// PlanRepo is what a plan reads of a repository.
+type PlanRepo interface {
+	source.Repo
+	Tree(ctx context.Context, commit string) (fs.FS, error)
+	Resolve(ctx context.Context, ref string) (string, error)
+}
+
+// Planner makes the plan of a run from its commit, the default branch and what was built before: it
+// reads, and leaves the deciding to the pure planners.
+type Planner struct {
+	Repo       func(project string) PlanRepo
+	Projects   Projects
+	History    History
+	Candidates slipway.Registry
+	Production slipway.Registry
+	URL        string // of this server
+}
+
+func (p *Planner) options(project string, clusters []string) config.Options {
+	return config.Options{Project: project, Candidates: p.Candidates, Production: p.Production, Clusters: clusters}
+}
+
+// services are those of a tree.
+func (p *Planner) services(project string, files fs.FS) ([]slipway.Service, error) {
+	c, problems := config.LoadServices(files, p.options(project, nil))
+	return c.Services, problems.Err()
+}
+
+// Policy is what the default branch says now: environments, registries, approvals, limits (D14).
+// Before the first push it is the defaults.
+func (p *Planner) Policy(ctx context.Context, project string) (slipway.Config, error) {
+	c, _, err := p.policy(ctx, project, "")
+	return c, err
+}
+
+// policy also returns the commit it was read from; fallback is the commit to read where there is no
+// default branch yet.
+func (p *Planner) policy(ctx context.Context, project, fallback string) (slipway.Config, string, error) {
+	pr, err := p.Projects.Project(ctx, project)
+	if err != nil {
+		return slipway.Config{}, "", err
+	}
+	repo := p.Repo(project)
+	commit, err := repo.Resolve(ctx, "refs/heads/"+pr.DefaultBranch)
+	switch {
+	case slipway.ErrorCode(err) == slipway.NotFound:
+		commit = fallback
+	case err != nil:
+		return slipway.Config{}, "", err
+	}
+	registered, err := p.History.Clusters(ctx)
+	if err != nil {
+		return slipway.Config{}, "", err
+	}
+	var clusters []string
+	for _, k := range registered {
+		clusters = append(clusters, k.Name)
+	}
+	var files fs.FS = emptyTree{}
+	if commit != "" {
+		if files, err = repo.Tree(ctx, commit); err != nil {
+			return slipway.Config{}, "", fmt.Errorf("read commit %s: %w", slipway.ShortHash(commit), err)
+		}
+	}
+	c, problems := config.LoadPolicy(files, p.options(project, clusters))
+	if err := problems.Err(); err != nil {
+		return c, commit, slipway.Errorf(slipway.Invalid, "slipway.yaml of the default branch (%s) governs and is not valid:\n%w", slipway.ShortHash(commit), err)
+	}
+	return c, commit, nil
+}
+
+// emptyTree is a tree without files.
+type emptyTree struct{}
+
+func (emptyTree) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// Environment is what the default branch says now about an environment.
+func (p *Planner) Environment(ctx context.Context, project, name string) (slipway.Environment, error) {
+	c, err := p.Policy(ctx, project)
+	if err != nil {
+		return slipway.Environment{}, err
+	}
+	e, ok := c.Environment(name)
+	if !ok {
+		return e, slipway.Errorf(slipway.NotFound, "project %s has no environment %q now", project, name)
+	}
+	return e, nil
+}
+
+// PullRequests is what the default branch says now about merging.
+func (p *Planner) PullRequests(ctx context.Context, project string) (slipway.PullRequestPolicy, error) {
+	c, err := p.Policy(ctx, project)
+	return c.PullRequests, err
+}
+
+// Run is the runner of the step that every run of a push begins with: it plans the rest.
+func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (slipway.Result, error) {
+	pr, err := p.Projects.Project(ctx, env.Run.Project)
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	next, err := p.Plan(ctx, pr, env.Run)
+	switch code := slipway.ErrorCode(err); code {
+	case "":
+	case slipway.Internal, slipway.Unavailable:
+		return slipway.Result{}, err
+	default: // the person who pushed has to mend it
+		env.Log.Printf("%s", err)
+		return slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}, nil
+	}
+	runs := 0
+	for _, d := range next.Decisions {
+		env.Log.Printf("%s: %s", d.Service, d.Reason)
+		if d.Runs {
+			runs++
+		}
+	}
+	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, len(next.Decisions)), Next: &next}, nil
+}
+
+// Plan makes the plan of a run. It changes nothing, so that a push can be told what will run.
+func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
+	repo := p.Repo(pr.Name)
+	files, err := repo.Tree(ctx, run.Commit)
+	if err != nil {
+		return slipway.Plan{}, fmt.Errorf("read commit %s: %w", slipway.ShortHash(run.Commit), err)
+	}
+	own, problems := config.LoadServices(files, p.options(pr.Name, nil))
+	if err := problems.Err(); err != nil {
+		return slipway.Plan{}, slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(run.Commit), err)
+	}
+	policy, governs, err := p.policy(ctx, pr.Name, run.Commit)
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	in := plan.Input{Project: pr, Run: run, Config: config.Combine(own, policy), ConfigCommit: governs, SourceURL: first(pr.GitURL, p.URL+"/git/"+pr.Name+".git")}
+	if in.Changes, in.CommitTime, err = p.changes(ctx, repo, pr, run, in.Config.Services); err != nil {
+		return slipway.Plan{}, err
+	}
+	if in.Claimed, err = p.claimed(ctx, run); err != nil {
+		return slipway.Plan{}, err
+	}
+	made, err := plan.Plan(in)
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	return p.extend(ctx, made, in)
+}
+
+// extend adds the way through the environments.
+func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) (slipway.Plan, error) {
+	board, err := p.History.Board(ctx, in.Project.Name)
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	var current []slipway.Deployment
+	for _, row := range board.Rows {
+		for _, cell := range row.Cells {
+			if cell.Current != nil {
+				current = append(current, *cell.Current)
+			}
+		}
+	}
+	releases, err := p.History.Releases(ctx, in.Project.Name, "")
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	return promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
+}
+
+// changes finds what changed for each service, and the revision of those that run.
+func (p *Planner) changes(ctx context.Context, repo PlanRepo, pr slipway.Project, run slipway.Run, services []slipway.Service) (map[string]plan.Change, time.Time, error) {
+	in := source.Input{Event: run.Event, Commit: run.Commit, Services: source.Services(services)}
+	var err error
+	if in.Before, err = p.History.LastBuilt(ctx, pr.Name, run.Ref); err != nil {
+		return nil, time.Time{}, err
+	}
+	if in.DefaultTip, err = tip(ctx, repo, pr.DefaultBranch); err != nil {
+		return nil, time.Time{}, err
+	}
+	if run.Event == slipway.PullUpdate {
+		if in.BaseTip, err = tip(ctx, repo, run.Base); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
+	found, _, err := source.Changes(ctx, repo, in)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if c, ok := found[run.Service]; ok && run.Event == slipway.ReleasePush {
+		c.Changed = true // whatever changed (D1)
+		found = map[string]source.ServiceChange{run.Service: c}
+	}
+	var names []string
+	for name, c := range found {
+		if c.Changed {
+			names = append(names, name)
+		}
+	}
+	revisions, err := source.Revisions(ctx, repo, run.Commit, in.Services, names)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	changes := make(map[string]plan.Change, len(found))
+	for name, c := range found {
+		changes[name] = plan.Change{Changed: c.Changed, Files: c.Files, Total: c.Total, Example: c.Example,
+			Revision: revisions[name].Commit, RevisionTime: revisions[name].Time}
+	}
+	_, at, err := repo.Newest(ctx, run.Commit, []string{"."}, nil)
+	return changes, at, err
+}
+
+func tip(ctx context.Context, repo PlanRepo, branch string) (string, error) {
+	commit, err := repo.Resolve(ctx, "refs/heads/"+branch)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return "", nil
+	}
+	return commit, err
+}
+
+// claimed is the published release of a release run's version, nil when the version is free.
+func (p *Planner) claimed(ctx context.Context, run slipway.Run) (*plan.Claim, error) {
+	if run.Event != slipway.ReleasePush {
+		return nil, nil
+	}
+	have, err := p.History.Release(ctx, run.Project, run.Service, run.Version)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &plan.Claim{Version: have.Version, Commit: have.Commit, Digest: have.ImageDigest, RunID: have.RunID}, nil
+}
