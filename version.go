@@ -137,6 +137,6 @@ var tagUnsafe = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
 
 // BranchTag is the image tag of a commit on a branch: <branch>-<short hash> (S87, D16).
 func BranchTag(branch, commit string) string {
-	b := strings.Trim(tagUnsafe.ReplaceAllString(branch, "-"), "-.")
+	b := cmp.Or(strings.Trim(tagUnsafe.ReplaceAllString(branch, "-"), "-."), "branch")
 	return b[:min(len(b), 100)] + "-" + ShortHash(commit)
 }

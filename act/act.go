@@ -27,18 +27,19 @@ type Runs interface {
 // Approvals is where approvals are kept.
 type Approvals interface {
 	Approval(ctx context.Context, id int64) (slipway.Approval, error)
-	// Vote counts a vote on a waiting approval; required is the number of approvals it takes now.
-	Vote(ctx context.Context, id int64, v slipway.Vote, required int) (slipway.Approval, error)
+	// Vote counts a vote on a waiting approval; the stricter of the recorded policy and now holds.
+	Vote(ctx context.Context, id int64, v slipway.Vote, now slipway.Approvals) (slipway.Approval, error)
 }
 
 // Deployments is where deployments and releases are kept.
 type Deployments interface {
-	// Deployments lists those of a service in an environment, newest first.
-	Deployments(ctx context.Context, project, environment, service string, limit int) ([]slipway.Deployment, error)
+	// Deployments lists deployments, newest first.
+	Deployments(ctx context.Context, f slipway.DeploymentFilter) ([]slipway.Deployment, error)
+	// Claim is the commit that has a version of a service, "" when the version is free.
+	Claim(ctx context.Context, project, service, version string) (string, error)
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
 	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
-	LiftQuarantine(ctx context.Context, project, service, version, actor string) (slipway.Release, error)
-	Board(ctx context.Context, project string) (slipway.Board, error)
+	LiftQuarantine(ctx context.Context, project, service, version, actor string) error
 }
 
 // Pushes is where pushes are recorded: before the refs move (Record), and as moved (Accept) or not

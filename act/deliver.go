@@ -26,15 +26,15 @@ func (x *Actions) Vote(ctx context.Context, by slipway.User, id int64, approve b
 	if len(reason) > 2000 {
 		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "the reason has %d characters: at most 2000", len(reason))
 	}
-	required, notRequester := a.Required, a.NotRequester
-	if now, err := x.o.Planner.Environment(ctx, a.Project, a.Environment); err == nil {
-		required = max(required, now.Approvals.Required)
-		notRequester = notRequester || now.Approvals.NotRequester
+	var now slipway.Approvals
+	switch env, err := x.o.Planner.Environment(ctx, a.Project, a.Environment); slipway.ErrorCode(err) {
+	case "":
+		now = env.Approvals
+	case slipway.NotFound, slipway.Invalid: // taken out, or broken, since: what was planned holds
+	default:
+		return slipway.Approval{}, err
 	}
-	if notRequester && by.Name == a.Requester {
-		return slipway.Approval{}, slipway.Errorf(slipway.Forbidden, "%s started run #%d and may not decide on its deployment to %s: somebody else must", by.Name, a.RunID, a.Environment)
-	}
-	return x.o.Approvals.Vote(ctx, id, slipway.Vote{User: by.Name, Approve: approve, Reason: reason, Time: x.o.Now()}, required)
+	return x.o.Approvals.Vote(ctx, id, slipway.Vote{User: by.Name, Approve: approve, Reason: reason, Time: x.o.Now()}, now)
 }
 
 // CancelRun stops a run that has not ended.
@@ -66,7 +66,7 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if err := auth.Check(by, auth.Rollback, r.Project); err != nil {
 		return slipway.Run{}, err
 	}
-	history, err := x.o.Deployments.Deployments(ctx, r.Project, r.Environment, r.Service, 200)
+	history, err := x.o.Deployments.Deployments(ctx, slipway.DeploymentFilter{Project: r.Project, Environment: r.Environment, Service: r.Service, Limit: 200})
 	if err != nil {
 		return slipway.Run{}, err
 	}
@@ -117,5 +117,8 @@ func (x *Actions) LiftQuarantine(ctx context.Context, by slipway.User, project, 
 	if err := auth.Check(by, auth.Rollback, project); err != nil {
 		return slipway.Release{}, err
 	}
-	return x.o.Deployments.LiftQuarantine(ctx, project, service, version, by.Name)
+	if err := x.o.Deployments.LiftQuarantine(ctx, project, service, version, by.Name); err != nil {
+		return slipway.Release{}, err
+	}
+	return x.o.Deployments.Release(ctx, project, service, version)
 }

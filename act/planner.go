@@ -25,7 +25,8 @@ type History interface {
 	LastBuilt(ctx context.Context, project, ref string) (string, error)
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
 	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
-	Board(ctx context.Context, project string) (slipway.Board, error)
+	// Board is what runs where; services and environments come first, in their order.
+	Board(ctx context.Context, project string, services, environments []string) (slipway.Board, error)
 	Clusters(ctx context.Context) ([]slipway.Cluster, error)
 }
 
@@ -182,7 +183,7 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 
 // extend adds the way through the environments.
 func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) (slipway.Plan, error) {
-	board, err := p.History.Board(ctx, in.Project.Name)
+	board, err := p.History.Board(ctx, in.Project.Name, nil, nil)
 	if err != nil {
 		return slipway.Plan{}, err
 	}
@@ -264,4 +265,29 @@ func (p *Planner) claimed(ctx context.Context, run slipway.Run) (*plan.Claim, er
 		return nil, err
 	}
 	return &plan.Claim{Version: have.Version, Commit: have.Commit, Digest: have.ImageDigest, RunID: have.RunID}, nil
+}
+
+// Board is what of a project runs where, in the order of the default branch's configuration.
+func (p *Planner) Board(ctx context.Context, project string) (slipway.Board, error) {
+	var services, environments []string
+	c, commit, err := p.policy(ctx, project, "")
+	switch slipway.ErrorCode(err) {
+	case "", slipway.Invalid: // a configuration that is not valid still has what was right in it
+	default:
+		return slipway.Board{}, err
+	}
+	for _, e := range c.Environments {
+		environments = append(environments, e.Name)
+	}
+	if commit != "" {
+		files, err := p.Repo(project).Tree(ctx, commit)
+		if err != nil {
+			return slipway.Board{}, fmt.Errorf("read commit %s: %w", slipway.ShortHash(commit), err)
+		}
+		own, _ := config.LoadServices(files, p.options(project, nil))
+		for _, s := range own.Services {
+			services = append(services, s.Name)
+		}
+	}
+	return p.History.Board(ctx, project, services, environments)
 }

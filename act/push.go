@@ -84,15 +84,12 @@ func (x *Actions) mayRelease(ctx context.Context, project string, r slipway.Rele
 	if !found {
 		return slipway.Errorf(slipway.Invalid, "release/%s/%s: there is no service %q in this commit; it has: %s", r.Service, r.Version.Leaf, r.Service, first(strings.Join(names, ", "), "none"))
 	}
-	have, err := x.o.Deployments.Release(ctx, project, r.Service, r.Version.SemVer())
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return nil
-	}
+	claimed, err := x.o.Deployments.Claim(ctx, project, r.Service, r.Version.Leaf)
 	if err != nil {
 		return err
 	}
-	if have.Commit != commit {
-		return slipway.Errorf(slipway.Conflict, "release/%s/%s: %s %s was published from commit %s; choose the next version", r.Service, r.Version.Leaf, r.Service, have.Version, slipway.ShortHash(have.Commit))
+	if claimed != "" && claimed != commit {
+		return slipway.Errorf(slipway.Conflict, "release/%s/%s: version %s of %s was published from commit %s; choose the next version", r.Service, r.Version.Leaf, r.Version.Leaf, r.Service, slipway.ShortHash(claimed))
 	}
 	return nil
 }
@@ -279,4 +276,19 @@ func (x *Actions) Refused(ctx context.Context, pushes []slipway.Push) {
 			x.o.Log.ErrorContext(ctx, "refuse push", "project", push.Project, "ref", push.Ref, "error", err)
 		}
 	}
+}
+
+// Seen takes a ref of a mirrored repository that moved elsewhere as a push. When first is set the
+// project is new: only its default branch makes a run.
+func (x *Actions) Seen(ctx context.Context, p slipway.Project, ref, old, commit string, first bool) error {
+	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: p.Name, Ref: ref, Old: old, New: commit, Actor: "mirror", Time: x.o.Now()})
+	if err != nil {
+		return err
+	}
+	if first && ref != "refs/heads/"+p.DefaultBranch {
+		_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, "was there when the project was added: nothing runs")
+		return err
+	}
+	_, err = x.accept(ctx, push)
+	return err
 }

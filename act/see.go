@@ -12,7 +12,7 @@ func (x *Actions) Board(ctx context.Context, by slipway.User, project string) (s
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.Board{}, err
 	}
-	return x.o.Deployments.Board(ctx, project)
+	return x.o.Planner.Board(ctx, project)
 }
 
 // Runs lists runs of the projects that the user may see.
@@ -57,5 +57,5 @@ func (x *Actions) History(ctx context.Context, by slipway.User, project, environ
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}
-	return x.o.Deployments.Deployments(ctx, project, environment, service, 50)
+	return x.o.Deployments.Deployments(ctx, slipway.DeploymentFilter{Project: project, Environment: environment, Service: service, Limit: 50})
 }

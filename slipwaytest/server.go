@@ -91,6 +91,16 @@ func FreeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
+// Free reports whether a loopback address can be listened on now.
+func Free(address string) bool {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
 // URL is the server's address as a URL.
 func (s *Server) URL() string { return "http://" + s.Address }
 

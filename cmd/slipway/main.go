@@ -94,5 +94,6 @@ func newRoot() *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
+	root.AddCommand(renderTemplates(), c.cleanup())
 	return root
 }

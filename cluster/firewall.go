@@ -1,0 +1,163 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// chain is the name of this cluster's own chains in iptables.
+func (c *Cluster) chain() string { return "SLIPWAY-" + strings.ToUpper(c.Network.Bridge[len("slw-"):]) }
+
+// firewall is the input of iptables-restore that keeps packets from other
+// machines away from the cluster's addresses, and hides pods that talk to
+// other machines behind this machine's address.
+func (c *Cluster) firewall() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*raw\n:%[1]s - [0:0]\n-A PREROUTING -j %[1]s\n", c.chain())
+	fmt.Fprintf(&b, "-A %s -i lo -j RETURN\n-A %s -i %s -j RETURN\n", c.chain(), c.chain(), c.Network.Bridge)
+	for _, to := range []string{
+		c.Network.Node.String(), c.Network.DNS.String(), c.Network.Pods.String(), c.Network.Services.String(),
+	} {
+		fmt.Fprintf(&b, "-A %s -d %s -j DROP\n", c.chain(), to)
+	}
+	fmt.Fprintf(&b, "COMMIT\n*nat\n:%[1]s - [0:0]\n-A POSTROUTING -j %[1]s\n", c.chain())
+	fmt.Fprintf(&b, "-A %s -s %s -d %s -j RETURN\n", c.chain(), c.Network.Pods, c.Network.Pods)
+	fmt.Fprintf(&b, "-A %s -s %s ! -d 224.0.0.0/4 -j MASQUERADE\nCOMMIT\n", c.chain(), c.Network.Pods)
+	return b.String()
+}
+
+func (c *Cluster) addFirewall(ctx context.Context) error {
+	if _, err := commandInput(ctx, c.firewall(), "iptables-restore", "--noflush", "--wait"); err != nil {
+		return fmt.Errorf("add firewall rules: %w", err)
+	}
+	return nil
+}
+
+// removeFirewall removes this cluster's chains, kube-proxy's, the kubelet's,
+// and those the portmap plugin made for this cluster's pods.
+func (c *Cluster) removeFirewall(ctx context.Context) error {
+	var errs []error
+	for _, family := range []string{"iptables", "ip6tables"} {
+		if _, err := exec.LookPath(family + "-save"); err != nil {
+			continue
+		}
+		saved, err := command(ctx, family+"-save")
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		script := firewallRemoval(saved, c.chain(), c.networkName())
+		if script == "" {
+			continue
+		}
+		if _, err := commandInput(ctx, script, family+"-restore", "--noflush", "--wait"); err != nil {
+			errs = append(errs, fmt.Errorf("remove firewall rules: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// firewallRemoval turns the output of iptables-save into the input of
+// iptables-restore --noflush that removes a cluster's rules and chains and
+// leaves all others. It is empty when there is nothing to remove.
+func firewallRemoval(saved, chain, network string) string {
+	var script strings.Builder
+	for _, table := range parseTables(saved) {
+		removal := table.removal(chain, network)
+		if removal != "" {
+			fmt.Fprintf(&script, "*%s\n%sCOMMIT\n", table.name, removal)
+		}
+	}
+	return script.String()
+}
+
+type firewallTable struct {
+	name   string
+	chains []string
+	rules  []firewallRule
+}
+
+// firewallRule is a line "-A CHAIN ... -j TARGET".
+type firewallRule struct{ line, chain, target string }
+
+func parseTables(saved string) []firewallTable {
+	var tables []firewallTable
+	for _, line := range strings.Split(saved, "\n") {
+		switch {
+		case strings.HasPrefix(line, "*"):
+			tables = append(tables, firewallTable{name: line[1:]})
+		case len(tables) == 0:
+		case strings.HasPrefix(line, ":"):
+			name, _, _ := strings.Cut(line[1:], " ")
+			last := &tables[len(tables)-1]
+			last.chains = append(last.chains, name)
+		case strings.HasPrefix(line, "-A "):
+			fields := strings.Fields(line)
+			rule := firewallRule{line: line, chain: fields[1]}
+			for i := 0; i+1 < len(fields); i++ {
+				if fields[i] == "-j" || fields[i] == "-g" {
+					rule.target = fields[i+1]
+				}
+			}
+			last := &tables[len(tables)-1]
+			last.rules = append(last.rules, rule)
+		}
+	}
+	return tables
+}
+
+// removal deletes the rules that lead into doomed chains, then empties these,
+// then removes them.
+func (t firewallTable) removal(chain, network string) string {
+	doomed := t.doomed(chain, network)
+	var b strings.Builder
+	for _, rule := range t.rules {
+		if !doomed[rule.chain] && (doomed[rule.target] || rule.portOf(network)) {
+			fmt.Fprintf(&b, "-D %s\n", strings.TrimPrefix(rule.line, "-A "))
+		}
+	}
+	for _, name := range t.chains {
+		if doomed[name] {
+			fmt.Fprintf(&b, "-F %s\n", name)
+		}
+	}
+	for _, name := range t.chains {
+		if doomed[name] {
+			fmt.Fprintf(&b, "-X %s\n", name)
+		}
+	}
+	return b.String()
+}
+
+// doomed finds the chains that belong to the cluster. The portmap plugin's
+// common chains go when no other network has a port in them.
+func (t firewallTable) doomed(chain, network string) map[string]bool {
+	doomed := map[string]bool{}
+	for _, name := range t.chains {
+		doomed[name] = name == chain || strings.HasPrefix(name, "KUBE-")
+	}
+	shared := false
+	for _, rule := range t.rules {
+		if rule.portOf(network) && strings.HasPrefix(rule.target, "CNI-DN-") {
+			doomed[rule.target] = true
+		} else if rule.chain == "CNI-HOSTPORT-DNAT" {
+			shared = true
+		}
+	}
+	if !shared {
+		for _, name := range t.chains {
+			if strings.HasPrefix(name, "CNI-HOSTPORT-") {
+				doomed[name] = true
+			}
+		}
+	}
+	return doomed
+}
+
+// portOf tells whether the portmap plugin made the rule for a pod of network.
+func (r firewallRule) portOf(network string) bool {
+	return strings.Contains(r.line, `name: \"`+network+`\"`)
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+var notName = regexp.MustCompile(`[^a-z0-9]+`)
+
+func (c *cli) validate() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate [DIR]", Short: "Check slipway.yaml, Dockerfiles and charts' places; every problem at once",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := filepath.Abs(first(strings.Join(args, ""), "."))
+			if err != nil {
+				return err
+			}
+			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+				return slipway.Errorf(slipway.Invalid, "%s is not a folder", dir)
+			}
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				return fmt.Errorf("open %s: %w", dir, err)
+			}
+			defer root.Close()
+			project := strings.Trim(notName.ReplaceAllString(strings.ToLower(first(c.flags.project, filepath.Base(dir))), "-"), "-")
+			found, problems := config.Load(root.FS(), config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+			if done, err := c.out.value(struct {
+				Config   slipway.Config   `json:"config"`
+				Problems []config.Problem `json:"problems"`
+			}{found, append([]config.Problem{}, problems...)}); done {
+				if err == nil && len(problems) > 0 {
+					return errQuiet
+				}
+				return err
+			}
+			for _, p := range problems {
+				c.out.line("%s", printable(p.String()))
+			}
+			if len(problems) > 0 {
+				c.out.line("%s", plural(len(problems), "problem"))
+				return errQuiet
+			}
+			c.validated(found)
+			return nil
+		},
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func (c *cli) validated(found slipway.Config) {
+	var rows [][]string
+	for _, s := range found.Services {
+		tests, chart := "none", "standard"
+		if s.Test != nil {
+			tests = "stage " + s.Test.Stage
+		}
+		if s.Chart != "" {
+			chart = s.Chart
+		}
+		rows = append(rows, []string{c.out.bold(s.Name), s.Dir, tests, chart, strings.Join(s.DependsOn, ", ")})
+	}
+	c.out.table([]string{"SERVICE", "FOLDER", "TESTS", "CHART", "DEPENDS ON"}, rows)
+	rows = nil
+	for _, e := range found.Environments {
+		needs := "automatic"
+		if e.Approvals.Required > 0 {
+			needs = plural(e.Approvals.Required, "approval")
+		}
+		rows = append(rows, []string{c.out.bold(e.Name), string(e.Trigger), e.Cluster, e.Namespace, needs})
+	}
+	c.out.line("")
+	c.out.table([]string{"ENVIRONMENT", "TRIGGER", "CLUSTER", "NAMESPACE", "DEPLOYS"}, rows)
+	c.out.line("\n%s valid: %s, %s", c.out.state("ok"), plural(len(found.Services), "service"), plural(len(found.Environments), "environment"))
+}
+
+func (c *cli) schema() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "The JSON Schema of slipway.yaml, for editors",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(config.Schema())
+			return err
+		},
+	}
+}

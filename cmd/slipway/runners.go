@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/driver/buildkit"
+	"github.com/slipway-cd/slipway/driver/helmchart"
+	"github.com/slipway-cd/slipway/driver/kubeschema"
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/approve"
+	"github.com/slipway-cd/slipway/stage/build"
+	"github.com/slipway-cd/slipway/stage/chart"
+	"github.com/slipway-cd/slipway/stage/deploy"
+	"github.com/slipway-cd/slipway/stage/publish"
+	"github.com/slipway-cd/slipway/stage/rollback"
+	"github.com/slipway-cd/slipway/stage/test"
+	"github.com/slipway-cd/slipway/stage/verify"
+	"github.com/slipway-cd/slipway/store"
+)
+
+// runners says who does which step.
+func (s *server) runners() map[slipway.StepKind]stage.Runner {
+	deployer := &deploy.Runner{Helm: s.helm, Charts: s.oci, Cluster: s.kube, Robots: robots{s.store}, Deployments: deployments{s.store}}
+	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
+	return map[slipway.StepKind]stage.Runner{
+		slipway.KindPlan:     s.planner,
+		slipway.KindBuild:    build.Runner{Builder: s.buildkit},
+		slipway.KindTest:     test.Runner{Container: s.buildkit},
+		slipway.KindChart:    chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
+		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
+		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm},
+		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
+		slipway.KindDeploy:   s.withWayBack(deployer),
+		slipway.KindVerify:   s.withWayBack(verifier),
+		slipway.KindRollback: &deploy.Rollback{Runner: deployer, Restore: s.helm},
+	}
+}
+
+// renderProcess is this program as the process in which the templates of charts run.
+func renderProcess() []string {
+	self, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	return []string{self, renderCommand}
+}
+
+// withWayBack adds to a failed deployment or verification the plan that brings the target back to the
+// last verified one, where the service does not leave that to people (S118, D10). Result and plan are
+// committed together, so that a crash between them cannot lose the way back.
+func (s *server) withWayBack(r stage.Runner) stage.Runner {
+	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		res, err := r.Run(ctx, env, step)
+		if err != nil || res.Outcome != slipway.Failed {
+			return res, err
+		}
+		target, mode := wayBackOf(step)
+		failed, ok := deploymentOf(res, env, step)
+		if mode != slipway.RollbackAutomatic || !ok || failed.Revision == 0 {
+			return res, nil
+		}
+		plan, err := s.wayBack(context.WithoutCancel(ctx), env, target, failed, res.Reason)
+		if err != nil {
+			return res, fmt.Errorf("plan the rollback of %s in %s: %w", target.Service, target.Environment, err)
+		}
+		res.Next = plan
+		return res, nil
+	})
+}
+
+func wayBackOf(step slipway.PlanStep) (slipway.Target, slipway.RollbackMode) {
+	switch {
+	case step.Deploy != nil:
+		return step.Deploy.Target, step.Deploy.Mode
+	case step.Verify != nil:
+		return step.Verify.Target, step.Verify.Mode
+	}
+	return slipway.Target{}, slipway.RollbackManual
+}
+
+// deploymentOf is the deployment that a failed step was about.
+func deploymentOf(res slipway.Result, env stage.Env, step slipway.PlanStep) (slipway.Deployment, bool) {
+	for i := len(res.Deployments) - 1; i >= 0; i-- {
+		if d := res.Deployments[i]; d.Target.Service == step.Service && d.Target.Environment == step.Environment {
+			return d, true
+		}
+	}
+	return env.Deployment(step.Service, step.Environment)
+}
+
+func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error) {
+	run, err := s.store.Run(ctx, env.Run.ID)
+	if err != nil {
+		return nil, err
+	}
+	var taken []string
+	for _, st := range run.Steps {
+		taken = append(taken, st.Spec.Key)
+	}
+	history, err := s.store.Deployments(ctx, slipway.DeploymentFilter{Project: target.Project, Environment: target.Environment, Service: target.Service, Limit: 500})
+	if err != nil {
+		return nil, err
+	}
+	releases, err := s.store.Releases(ctx, target.Project, target.Service)
+	if err != nil {
+		return nil, err
+	}
+	to, err := rollback.Choose(history, "", act.Quarantined(releases, false))
+	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
+		return nil, err
+	}
+	policy, err := s.planner.Policy(ctx, target.Project)
+	if err != nil {
+		return nil, err
+	}
+	plan := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: firstLine(reason), Automatic: true, Limits: policy.Limits, Taken: taken})
+	return &plan, nil
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+// robots gives environments the credentials with which they pull.
+type robots struct{ store *store.Store }
+
+// PullToken returns the robot of a project's environment.
+func (r robots) PullToken(ctx context.Context, project, environment string) (user, secret string, err error) {
+	u, secret, err := r.store.Robot(ctx, project, environment)
+	return u.Name, secret, err
+}
+
+// deployments records deployments while a step runs.
+type deployments struct{ store *store.Store }
+
+// Save inserts or updates the deployment of a run and step.
+func (d deployments) Save(ctx context.Context, v slipway.Deployment) (slipway.Deployment, error) {
+	return d.store.SaveDeployment(ctx, v)
+}
+
+func (s *server) openBuildkit(ctx context.Context) error {
+	mirrors := []buildkit.Mirror{{Registry: s.opts.registryHost, Address: "http://" + s.address}}
+	for _, m := range s.opts.mirrors {
+		mirror, err := parseMirror(m, s.address)
+		if err != nil {
+			return err
+		}
+		mirrors = append(mirrors, mirror)
+	}
+	var err error
+	s.buildkit, err = buildkit.Open(ctx, buildkit.Options{
+		Dir: filepath.Join(s.opts.data, "buildkit"), Address: s.opts.buildkit, Tools: s.opts.tools, Log: s.log, Mirrors: mirrors,
+		Credentials: s.identity.buildCredentials(s.address), Deny: s.opts.deny,
+	})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error {
+		if s.opts.keepBuildkit {
+			s.buildkit.Detach()
+			return nil
+		}
+		return s.buildkit.Close(context.WithoutCancel(ctx))
+	})
+	return nil
+}
+
+// parseMirror reads REGISTRY=PREFIX (in the embedded registry) or REGISTRY=URL.
+func parseMirror(s, embedded string) (buildkit.Mirror, error) {
+	name, where, ok := strings.Cut(s, "=")
+	if !ok || name == "" || where == "" {
+		return buildkit.Mirror{}, slipway.Errorf(slipway.Invalid, "--registry-mirror %q: expected REGISTRY=PREFIX or REGISTRY=URL, such as docker.io=mirror/docker.io", s)
+	}
+	scheme, rest, isURL := strings.Cut(where, "://")
+	if !isURL {
+		return buildkit.Mirror{Registry: name, Address: "http://" + embedded, Prefix: where}, nil
+	}
+	host, prefix, _ := strings.Cut(rest, "/")
+	return buildkit.Mirror{Registry: name, Address: scheme + "://" + host, Prefix: prefix}, nil
+}
+
+// lateSchema reads the Kubernetes API's schema when a chart is first checked: it costs memory that an
+// idle server does not need.
+type lateSchema struct {
+	once sync.Once
+	read *kubeschema.Schema
+}
+
+func (l *lateSchema) schema() *kubeschema.Schema {
+	l.once.Do(func() {
+		var err error
+		if l.read, err = kubeschema.New(); err != nil {
+			panic(fmt.Sprintf("the schema in this binary: %v", err)) // a broken build, found by the first test
+		}
+	})
+	return l.read
+}
+
+// Version is the Kubernetes version of the schema.
+func (l *lateSchema) Version() string { return l.schema().Version() }
+
+// APIVersions lists what charts find in .Capabilities.APIVersions.
+func (l *lateSchema) APIVersions() []string { return l.schema().APIVersions() }
+
+// Check says what is wrong with an object.
+func (l *lateSchema) Check(object map[string]any) chart.Verdict { return l.schema().Check(object) }

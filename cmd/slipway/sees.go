@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/auth"
+	"github.com/slipway-cd/slipway/store"
+)
+
+// sees answers what people look at, for the API and the UI.
+type sees struct {
+	*act.Actions
+	store *store.Store
+}
+
+// Trace follows an id within the projects that the user may see.
+func (s *sees) Trace(ctx context.Context, by slipway.User, query string) (slipway.Trace, error) {
+	projects, err := s.Projects(ctx, by)
+	if err != nil {
+		return slipway.Trace{}, err
+	}
+	var none error = slipway.Errorf(slipway.NotFound, "%q is no commit, branch, tag, digest, version, run, revision or image that Slipway knows", query)
+	for _, p := range projects {
+		t, err := s.store.Trace(ctx, p.Name, query)
+		if slipway.ErrorCode(err) == slipway.NotFound {
+			continue
+		}
+		t.Project = p.Name
+		return t, err
+	}
+	return slipway.Trace{Query: query}, none
+}
+
+func (s *sees) step(ctx context.Context, by slipway.User, run int64, key string) (slipway.Step, error) {
+	d, err := s.Run(ctx, by, run)
+	if err != nil {
+		return slipway.Step{}, err
+	}
+	for _, st := range d.Steps {
+		if st.Spec.Key == key {
+			return st, nil
+		}
+	}
+	return slipway.Step{}, slipway.Errorf(slipway.NotFound, "run #%d has no step %q", run, key)
+}
+
+// Report returns the test report of a step.
+func (s *sees) Report(ctx context.Context, by slipway.User, run int64, key string) (slipway.TestReport, error) {
+	st, err := s.step(ctx, by, run, key)
+	if err != nil {
+		return slipway.TestReport{}, err
+	}
+	return s.store.Report(ctx, st.ID)
+}
+
+// Log calls line for each line of a step's log, of each attempt; with follow until the step ends.
+func (s *sees) Log(ctx context.Context, by slipway.User, run int64, key string, follow bool, line func(slipway.LogLine) error) error {
+	for attempt := 1; ; attempt++ {
+		st, err := s.await(ctx, by, run, key, attempt, follow)
+		if err != nil || st.Attempt < attempt {
+			return err
+		}
+		if attempt > 1 {
+			if err := line(slipway.LogLine{Time: st.StartedAt, Text: fmt.Sprintf("attempt %d", attempt)}); err != nil {
+				return err
+			}
+		}
+		if err := s.attempt(ctx, st, attempt, follow, line); err != nil {
+			return err
+		}
+	}
+}
+
+// await returns the step once it has had that attempt; with follow it waits for it until the step is
+// final or waits for a person.
+func (s *sees) await(ctx context.Context, by slipway.User, run int64, key string, attempt int, follow bool) (slipway.Step, error) {
+	for {
+		changed := s.store.Watch()
+		st, err := s.step(ctx, by, run, key)
+		if err != nil || st.Attempt >= attempt || !follow || st.State.Final() || st.State == slipway.StepWaiting {
+			return st, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return st, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *sees) attempt(ctx context.Context, st slipway.Step, attempt int, follow bool, line func(slipway.LogLine) error) error {
+	tail, err := s.store.Logs().Tail(ctx, st.RunID, st.ID, attempt, follow)
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	lines := bufio.NewScanner(tail)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		var l slipway.LogLine
+		if json.Unmarshal(lines.Bytes(), &l) != nil {
+			continue // the torn last line of a killed process
+		}
+		if err := line(l); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+const eventPage = 200
+
+// Events returns what happened after a cursor that the user may see, and the next cursor.
+func (s *sees) Events(ctx context.Context, by slipway.User, project string, after int64) ([]slipway.Event, int64, error) {
+	if by.Name == "" || project != "" {
+		if err := auth.Check(by, auth.View, project); err != nil {
+			return nil, after, err
+		}
+	}
+	last, err := s.store.LastEvent(ctx)
+	if err != nil || after > last {
+		return nil, last, err
+	}
+	events, err := s.store.Events(ctx, after, slipway.EventFilter{Project: project, Limit: eventPage})
+	if err != nil {
+		return nil, after, err
+	}
+	next := last
+	if len(events) == eventPage {
+		next = events[len(events)-1].ID
+	}
+	var mine []slipway.Event
+	for _, e := range events {
+		if by.Admin || (e.Project != "" && auth.Check(by, auth.View, e.Project) == nil) {
+			mine = append(mine, e)
+		}
+	}
+	return mine, next, nil
+}
+
+// Changed returns a channel that gets a value after each commit that wrote events, and the function
+// that ends it.
+func (s *sees) Changed() (<-chan struct{}, func()) {
+	out, done := make(chan struct{}, 1), make(chan struct{})
+	var once sync.Once
+	changed := s.store.Watch()
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-changed:
+			}
+			changed = s.store.Watch()
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out, func() { once.Do(func() { close(done) }) }
+}
+
+// settings is what an admin keeps.
+type settings struct {
+	*act.Actions
+	clusters *act.Clusters
+}
+
+// Clusters lists the registered clusters.
+func (s settings) Clusters(ctx context.Context, by slipway.User) ([]slipway.Cluster, error) {
+	return s.clusters.Clusters(ctx, by)
+}
+
+// AddCluster registers a cluster.
+func (s settings) AddCluster(ctx context.Context, by slipway.User, name, contextName string, kubeconfig []byte) (slipway.Cluster, error) {
+	return s.clusters.AddCluster(ctx, by, name, contextName, kubeconfig)
+}
+
+// RemoveCluster forgets a cluster.
+func (s settings) RemoveCluster(ctx context.Context, by slipway.User, name string) error {
+	return s.clusters.RemoveCluster(ctx, by, name)
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+)
+
+const defaultRegistryHost = "registry.slipway.internal"
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	data         string
+	listen       string
+	url          string
+	logFormat    string
+	registryHost string
+	mirrors      []string
+	buildkit     string
+	tools        string
+	deny         []string
+	poll         time.Duration
+	keepBuildkit bool
+	production   string
+	candidates   string
+}
+
+func (c *cli) serve() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the server: API, UI, git, registry and engine in one process",
+		Long: "Runs everything on one address and one data folder. The first start needs no configuration: it prints\nthe URL and a one-time sign-in link. It stops gracefully: steps that run are put back, not failed.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runServer(cmd.Context(), o, cmd.ErrOrStderr()) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.data, "data", "slipway-data", "data folder")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address to listen on; put a TLS proxy in front of any other than loopback")
+	f.StringVar(&o.url, "url", "", "URL under which people reach the server (default: from --listen)")
+	f.StringVar(&o.logFormat, "log-format", "text", "log format: text or json")
+	f.StringVar(&o.registryHost, "registry-host", defaultRegistryHost, "stable host name of the embedded registry in image references; clusters must resolve it")
+	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "take base images of a registry from elsewhere: docker.io=mirror/docker.io (in the embedded registry) or docker.io=https://mirror.example/path")
+	f.StringVar(&o.candidates, "candidates", "", "outside registry for candidates: host[/prefix] (default: the embedded one)")
+	f.StringVar(&o.production, "production", "", "outside registry for production: host[/prefix] (default: prod/ of the embedded one)")
+	f.StringVar(&o.buildkit, "buildkit", "", "address of a BuildKit (default: $BUILDKIT_HOST, else Docker's, else one of Slipway's own)")
+	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
+	f.StringArrayVar(&o.deny, "build-deny", nil, "network (CIDR) that builds and tests must not reach, besides this machine")
+	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
+	f.DurationVar(&o.poll, "poll", 30*time.Second, "how often mirrored repositories are fetched")
+	return cmd
+}
+
+// runServer opens everything, serves until ctx ends, and closes everything in reverse.
+func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
+	log, err := newLogger(out, o.logFormat)
+	if err != nil {
+		return err
+	}
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return err
+	}
+	unlock, err := lockData(o.data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return slipway.Errorf(slipway.Invalid, "listen on %s: %w (choose another address with --listen)", o.listen, err)
+	}
+	defer listener.Close()
+	if o.url == "" {
+		o.url = "http://" + listener.Addr().String()
+	}
+	o.url = strings.TrimSuffix(o.url, "/")
+	s, err := openServer(ctx, o, listener.Addr().String(), log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	// Requests end when the server stops; Shutdown alone would wait for every event stream.
+	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	server := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return requests },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	if err := s.start(ctx); err != nil {
+		cancel(slipway.ErrShutdown)
+		return errors.Join(err, server.Close())
+	}
+	if err := s.greet(ctx, out); err != nil {
+		log.Error("make the sign-in link", "error", err)
+	}
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info("stopping: running steps are put back")
+	}
+	s.ready.Store(false)
+	cancel(slipway.ErrShutdown)
+	grace, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer done()
+	if serr := server.Shutdown(grace); serr != nil {
+		err = errors.Join(err, server.Close())
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+func newLogger(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, nil)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil)), nil
+	}
+	return nil, slipway.Errorf(slipway.Invalid, "--log-format %q: expected text or json", format)
+}
+
+// greet prints where the server is and, until somebody has signed in, a one-time link.
+func (s *server) greet(ctx context.Context, out io.Writer) error {
+	fmt.Fprintf(out, "\nSlipway is ready at %s\n", s.opts.url)
+	first, err := s.firstStart(ctx)
+	if err != nil || !first {
+		return err
+	}
+	code, err := s.store.CreateLink(ctx, adminName, linkTTL)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nSign in once, in a browser or with `slipway login`, within 24 hours:\n  %s/signin/%s\n\n", s.opts.url, code)
+	return nil
+}
+
+// firstStart makes the admin, and reports whether nobody has a token yet.
+func (s *server) firstStart(ctx context.Context) (bool, error) {
+	users, err := s.store.Users(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(users) == 0 {
+		_, err := s.store.CreateUser(ctx, adminName, true, "slipway")
+		return true, err
+	}
+	tokens, err := s.store.Tokens(ctx, adminName)
+	return len(tokens) == 0 && len(users) == 1, err
+}

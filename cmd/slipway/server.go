@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/api"
+	"github.com/slipway-cd/slipway/driver/buildkit"
+	"github.com/slipway-cd/slipway/driver/helm"
+	"github.com/slipway-cd/slipway/driver/kube"
+	"github.com/slipway-cd/slipway/driver/oci"
+	"github.com/slipway-cd/slipway/engine"
+	"github.com/slipway-cd/slipway/hosting/gitserver"
+	"github.com/slipway-cd/slipway/hosting/registry"
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/source"
+	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/web"
+)
+
+const (
+	adminName = "admin"
+	linkTTL   = act.LinkTTL
+)
+
+// server is a running Slipway: every part, opened in the order in which they need each other.
+type server struct {
+	opts    serveOptions
+	address string // host:port it listens on
+	log     *slog.Logger
+
+	store      *store.Store
+	queue      *engine.Queue
+	engine     *engine.Engine
+	registry   *registry.Registry
+	git        *gitserver.Server
+	repos      repos
+	workspaces *source.Workspaces
+	oci        *oci.Client
+	buildkit   *buildkit.Engine
+	kube       *kube.Client
+	helm       *helm.Client
+
+	planner  *act.Planner
+	actions  *act.Actions
+	people   *act.People
+	clusters *act.Clusters
+	identity *identity
+
+	handler http.Handler
+	ready   atomic.Bool
+	loops   sync.WaitGroup
+	stop    context.CancelFunc
+	closers []func() error
+}
+
+// lockData makes sure that one process at a time uses a data folder.
+func lockData(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, slipway.Errorf(slipway.Conflict, "the data folder %s is in use by another slipway: stop that one, or choose another folder with --data", dir)
+	}
+	return func() { f.Close() }, nil
+}
+
+// openServer opens every part. What it opened is closed again when one of them does not open.
+func openServer(ctx context.Context, o serveOptions, address string, log *slog.Logger) (s *server, err error) {
+	s = &server{opts: o, address: address, log: log, repos: repos{filepath.Join(o.data, "repos")}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	if s.queue, err = engine.NewQueue(); err != nil {
+		return s, err
+	}
+	if s.store, err = store.Open(ctx, filepath.Join(o.data, "slipway.db"), store.Options{Queue: s.queue}); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.store.Close)
+	s.identity = newIdentity(s.store)
+	if s.registry, err = registry.Open(filepath.Join(o.data, "registry"), s.identity.authorizeRegistry, registry.Options{Log: log}); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, func() error { return s.registry.Close(background) })
+	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{})
+	if err := s.openBuildkit(background); err != nil {
+		return s, err
+	}
+	s.kube, s.helm = kube.New(s.store), helm.New(s.store)
+	s.workspaces = source.NewWorkspaces(filepath.Join(o.data, "work"), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
+	s.openActions()
+	if err := s.openEngine(); err != nil {
+		return s, err
+	}
+	if s.git, err = s.openGit(background); err != nil {
+		return s, err
+	}
+	s.handler, err = s.routes()
+	return s, err
+}
+
+func (s *server) openActions() {
+	candidates, production := s.registries()
+	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store,
+		Candidates: candidates, Production: production, URL: s.opts.url}
+	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Pushes: s.store, Pulls: s.store, Projects: s.store,
+		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, URL: s.opts.url, Log: s.log})
+	s.people = &act.People{Store: s.store, Credentials: s.store, URL: s.opts.url}
+	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
+}
+
+// registries are where candidates and production images go: the embedded registry, unless flags name
+// outside ones.
+func (s *server) registries() (candidates, production slipway.Registry) {
+	embedded := slipway.Registry{Host: s.opts.registryHost, Address: "http://" + s.address}
+	candidates, production = embedded, embedded
+	production.Prefix = "prod"
+	if s.opts.candidates != "" {
+		candidates = outside(s.opts.candidates)
+	}
+	if s.opts.production != "" {
+		production = outside(s.opts.production)
+	}
+	return candidates, production
+}
+
+func outside(s string) slipway.Registry {
+	host, prefix, _ := strings.Cut(s, "/")
+	return slipway.Registry{Host: host, Prefix: prefix}
+}
+
+func (s *server) openEngine() (err error) {
+	s.engine, err = engine.New(engine.Options{
+		Queue: s.queue, DB: s.store.DB(), Store: s.store, Runners: s.runners(),
+		Logs: func(run, step int64, attempt int) (io.WriteCloser, error) {
+			return s.store.Logs().OpenLog(run, step, attempt)
+		},
+		Workspace: func(run slipway.Run, _ slipway.Step) stage.Workspace { return s.workspaces.For(run.Project, run.ID) },
+		Log:       s.log,
+	})
+	return err
+}
+
+// start compares what was recorded with what is, starts the engine and the loops, and then answers
+// that it is ready.
+func (s *server) start(ctx context.Context) error {
+	if err := s.git.Recover(ctx); err != nil {
+		return err
+	}
+	if err := s.actions.Recover(ctx); err != nil {
+		return err
+	}
+	if err := s.sweep(ctx); err != nil {
+		s.log.Warn("remove old workspaces", "error", err)
+	}
+	if err := s.engine.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
+	before := s.stop
+	s.stop = func() { stop(); before() }
+	s.loops.Go(func() { s.pollMirrors(loops) })
+	s.loops.Go(func() { s.cleanRuns(loops) })
+	s.ready.Store(true)
+	return nil
+}
+
+// close stops what runs and closes what is open, last first.
+func (s *server) close() error {
+	var problems []error
+	if s.engine != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
+		problems = append(problems, s.engine.Stop(ctx))
+		cancel()
+	}
+	s.stop()
+	s.loops.Wait()
+	if s.git != nil {
+		s.git.Wait()
+	}
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		problems = append(problems, s.closers[i]())
+	}
+	return errors.Join(problems...)
+}
+
+func (s *server) routes() (http.Handler, error) {
+	sees := &sees{Actions: s.actions, store: s.store}
+	ui, err := web.New(web.Options{Reads: sees, Lists: s.actions, Deliveries: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log})
+	if err != nil {
+		return nil, fmt.Errorf("open the UI: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions,
+		Settings: settings{s.actions, s.clusters}, People: s.people, Identity: s.identity.with(s.people), Log: s.log}))
+	mux.Handle("/v2/", s.registry)
+	mux.Handle("/git/", s.git)
+	mux.Handle("/metrics", s.metrics())
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", s.readyz)
+	mux.Handle("/", ui)
+	return mux, nil
+}
+
+func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
+	if !s.ready.Load() {
+		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
+		return
+	}
+	if err := s.store.Ping(r.Context()); err != nil {
+		s.log.Error("readyz", "error", err)
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,135 @@
+// Package config turns a repository into the nouns: its services by convention, and what slipway.yaml
+// says instead. It reports every problem at once, each with its file, line and column and with what
+// would be right, and makes the JSON Schema of slipway.yaml from the same description of keys.
+//
+// It reads a tree of files and nothing else: it fetches no commit, asks no cluster and no registry,
+// and interprets no variables, so that what stands in the file is what holds.
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Options are what a configuration is read with. The zero value reads and checks the file alone.
+type Options struct {
+	Project string // name of the project: namespaces are made of it, and a service at the root has it
+	// Candidates and Production are the registries of the server, for what the file does not say.
+	// The zero value of Production has the prefix prod.
+	Candidates slipway.Registry
+	Production slipway.Registry
+	Clusters   []string // names of the registered clusters; empty: not checked
+}
+
+func (o Options) filled() Options {
+	if o.Production == (slipway.Registry{}) {
+		o.Production = o.Candidates
+		o.Production.Prefix = "prod"
+	}
+	return o
+}
+
+// Load reads the whole configuration from the tree of one commit: services, and everything else. A
+// tree without slipway.yaml is one that keeps to the conventions. With problems, the Config holds
+// what was right and must not be used.
+func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
+	opts = opts.filled()
+	f, problems := open(fsys)
+	services, more := servicesOf(fsys, f, opts.Project)
+	for _, p := range more {
+		problems.add(p)
+	}
+	c := policy(f, opts, &problems)
+	c.Services, c.Pins = services, f.root.get("pins").table()
+	return c, problems.sorted()
+}
+
+// LoadServices reads what a run's own commit decides (D14): how its services are built, tested and
+// charted. Everything else of the Config is zero; problems with it are not reported, as the default
+// branch's copy of it governs.
+func LoadServices(fsys fs.FS, opts Options) (slipway.Config, Problems) {
+	f, problems := open(fsys)
+	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.class == structure && !ownKey(p.Path) })
+	services, more := servicesOf(fsys, f, opts.filled().Project)
+	for _, p := range more {
+		problems.add(p)
+	}
+	return slipway.Config{Services: services, Pins: f.root.get("pins").table()}, problems.sorted()
+}
+
+// LoadPolicy reads what the default branch decides (D14): environments, registries, approvals and
+// limits, and per service what follows a deployment. Services are not searched for: the Config has
+// only those that slipway.yaml names, with Name, Rollback and Verify.
+func LoadPolicy(fsys fs.FS, opts Options) (slipway.Config, Problems) {
+	f, problems := open(fsys)
+	c := policy(f, opts.filled(), &problems)
+	services := f.root.get("services")
+	for i, k := range services.keys {
+		s := services.items[i]
+		if s.isFalse() {
+			continue
+		}
+		c.Services = append(c.Services, slipway.Service{
+			Name:     k.Value,
+			Rollback: slipway.RollbackMode(s.get("rollback").text(string(slipway.RollbackAutomatic))),
+			Verify: slipway.ServiceVerify{
+				Timeout: s.get("verify").get("timeout").duration(0, &problems),
+				Tests:   s.get("verify").get("tests").boolean(true),
+			},
+		})
+	}
+	return c, problems.sorted()
+}
+
+// Combine is the configuration of a run (D14): the services and pins of its own commit, and
+// everything else of the default branch's: environments, registries, approvals, limits, and of each
+// service what follows its deployment.
+func Combine(own, policy slipway.Config) slipway.Config {
+	c := policy
+	c.Pins = own.Pins
+	c.Services = slices.Clone(own.Services)
+	for i := range c.Services {
+		s := &c.Services[i]
+		s.Rollback, s.Verify = slipway.RollbackAutomatic, slipway.ServiceVerify{Tests: true}
+		if p, ok := policy.Service(s.Name); ok {
+			s.Rollback, s.Verify = p.Rollback, p.Verify
+		}
+	}
+	return c
+}
+
+// ownKey reports whether a key of slipway.yaml is the run's own commit's to decide.
+func ownKey(path string) bool {
+	for _, other := range []string{"environments", "registry", "pullRequests", "limits"} {
+		if path == other || (len(path) > len(other) && path[:len(other)] == other && (path[len(other)] == '.' || path[len(other)] == '[')) {
+			return false
+		}
+	}
+	return true
+}
+
+// open reads slipway.yaml from the tree; none is an empty one.
+func open(fsys fs.FS) (File, Problems) {
+	data, err := read(fsys, Name, maxFileSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		if ok, _ := exists(fsys, "slipway.yml", false); ok {
+			return File{name: Name}, Problems{{File: "slipway.yml", Message: "this file is not read", Hint: "rename it to " + Name}}
+		}
+		return File{name: Name}, nil
+	}
+	if err != nil {
+		return File{name: Name}, Problems{{File: Name, Message: because(err), class: syntax}}
+	}
+	return Parse(Name, data)
+}
+
+func servicesOf(fsys fs.FS, f File, project string) ([]slipway.Service, Problems) {
+	d := &draft{fsys: fsys, project: project}
+	d.discover()
+	d.override(f.root.get("services"))
+	d.sameNames()
+	return d.finish()
+}

@@ -1,0 +1,167 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// Dockerfile is what Slipway reads from one: no more than its stages, ports and user.
+type Dockerfile struct {
+	Stages []DockerfileStage
+}
+
+// DockerfileStage is one FROM and what follows it.
+type DockerfileStage struct {
+	Name  string // lower case; empty when it has none
+	Base  string // image, or name of an earlier stage
+	Line  int
+	Ports []int  // TCP ports that it exposes by number, each once
+	User  string // of its last USER; empty when it has none
+}
+
+// ParseDockerfile reads a Dockerfile. A Dockerfile that does not parse is a Problem with its line.
+func ParseDockerfile(name string, data []byte) (Dockerfile, Problems) {
+	fault := func(line int, err error) (Dockerfile, Problems) {
+		return Dockerfile{}, Problems{{File: name, Line: line, Message: "does not parse: " + firstLine(err), Hint: "see what docker build says of it"}}
+	}
+	result, err := parser.Parse(bytes.NewReader(data))
+	if err != nil {
+		var at *parser.LocationError
+		if errors.As(err, &at) && len(at.Locations) > 0 && len(at.Locations[0]) > 0 {
+			return fault(at.Locations[0][0].Start.Line, err)
+		}
+		return fault(0, err)
+	}
+	var d Dockerfile
+	for _, n := range result.AST.Children {
+		instruction, err := instructions.ParseInstruction(n)
+		if err != nil {
+			return fault(n.StartLine, err)
+		}
+		if s, ok := instruction.(*instructions.Stage); ok {
+			d.Stages = append(d.Stages, DockerfileStage{Name: strings.ToLower(s.Name), Base: s.BaseName, Line: n.StartLine})
+			continue
+		}
+		if _, arg := instruction.(*instructions.ArgCommand); len(d.Stages) == 0 && !arg {
+			return fault(n.StartLine, errors.New(strings.ToUpper(n.Value)+" before the first FROM"))
+		}
+		if len(d.Stages) > 0 {
+			d.Stages[len(d.Stages)-1].take(instruction)
+		}
+	}
+	if len(d.Stages) == 0 {
+		return fault(0, errors.New("it has no FROM"))
+	}
+	return d, nil
+}
+
+func (s *DockerfileStage) take(instruction any) {
+	switch c := instruction.(type) {
+	case *instructions.UserCommand:
+		s.User = c.User
+	case *instructions.ExposeCommand:
+		for _, p := range c.Ports {
+			number, protocol, _ := strings.Cut(p, "/")
+			n, err := strconv.Atoi(number)
+			if err != nil || n < 1 || n > 65535 || (protocol != "" && !strings.EqualFold(protocol, "tcp")) {
+				continue // a variable, a range or another protocol: not the one port to tell
+			}
+			s.expose(n)
+		}
+	}
+}
+
+func (s *DockerfileStage) expose(port int) {
+	for _, known := range s.Ports {
+		if known == port {
+			return
+		}
+	}
+	s.Ports = append(s.Ports, port)
+}
+
+// Stage returns the stage of that name (or number, from 0), whatever its case; the last one for "".
+func (d Dockerfile) Stage(name string) (DockerfileStage, bool) {
+	if name == "" && len(d.Stages) > 0 {
+		return d.Stages[len(d.Stages)-1], true
+	}
+	for _, s := range d.Stages {
+		if s.Name != "" && s.Name == strings.ToLower(name) {
+			return s, true
+		}
+	}
+	if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(d.Stages) {
+		return d.Stages[i], true
+	}
+	return DockerfileStage{}, false
+}
+
+// Port is the single TCP port that a stage and the stages it is built on expose; 0 when there is
+// none, or more than one.
+func (d Dockerfile) Port(target string) int {
+	var all DockerfileStage
+	for _, s := range d.lineage(target) {
+		for _, p := range s.Ports {
+			all.expose(p)
+		}
+	}
+	if len(all.Ports) != 1 {
+		return 0
+	}
+	return all.Ports[0]
+}
+
+// User is the USER that a stage ends with, its own or one it inherits from a stage of the file;
+// empty when the base image decides.
+func (d Dockerfile) User(target string) string {
+	for _, s := range d.lineage(target) {
+		if s.User != "" {
+			return s.User
+		}
+	}
+	return ""
+}
+
+// lineage is a stage and the earlier stages it is built on, nearest first.
+func (d Dockerfile) lineage(target string) []DockerfileStage {
+	var out []DockerfileStage
+	s, ok := d.Stage(target)
+	for ok {
+		out = append(out, s)
+		base := s
+		ok = false
+		for _, earlier := range d.Stages {
+			if earlier.Line >= base.Line {
+				break
+			}
+			if earlier.Name != "" && strings.EqualFold(earlier.Name, base.Base) {
+				s, ok = earlier, true
+			}
+		}
+	}
+	return out
+}
+
+func (d Dockerfile) names() []string {
+	var out []string
+	for _, s := range d.Stages {
+		if s.Name != "" {
+			out = append(out, s.Name)
+		}
+	}
+	return out
+}
+
+func firstLine(err error) string {
+	msg, _, _ := strings.Cut(err.Error(), "\n")
+	if len(msg) > 300 {
+		msg = fmt.Sprintf("%.300s...", msg)
+	}
+	return msg
+}

@@ -1,0 +1,72 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/slipway-cd/slipway/config"
+)
+
+func TestDockerfile(t *testing.T) {
+	t.Parallel()
+	d, problems := config.ParseDockerfile("Dockerfile", []byte(`# syntax=docker/dockerfile:1
+ARG BASE=alpine
+FROM ${BASE} AS Base
+EXPOSE 8080/tcp 8080
+USER app
+FROM base AS build
+EXPOSE 9000/udp ${PORT} 7000-7010
+FROM base
+EXPOSE 9090
+USER 1000:1000
+USER 65532
+FROM scratch AS bare
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for _, c := range []struct {
+		target, user string
+		port         int
+	}{
+		{"base", "app", 8080}, {"BUILD", "app", 8080}, {"2", "65532", 0}, {"bare", "", 0}, {"", "", 0}, {"nothing", "", 0},
+	} {
+		if got := d.Port(c.target); got != c.port {
+			t.Errorf("target %q: port %d, want %d", c.target, got, c.port)
+		}
+		if got := d.User(c.target); got != c.user {
+			t.Errorf("target %q: user %q, want %q", c.target, got, c.user)
+		}
+	}
+	if s, ok := d.Stage(""); !ok || s.Name != "bare" || s.Line != 12 {
+		t.Errorf("the last stage: %+v", s)
+	}
+	if _, ok := d.Stage("4"); ok {
+		t.Error("a fifth stage of four")
+	}
+}
+
+// A Dockerfile from strangers is read or refused with its name, and never crashes.
+func FuzzDockerfile(f *testing.F) {
+	for _, s := range []string{
+		"FROM scratch", "FROM a AS b\nFROM b\nEXPOSE 1\nUSER x", "RUN <<EOF\nx\nEOF", "# escape=`\nFROM x", "FROM a AS a\nFROM a AS a\nFROM a",
+		"ONBUILD ONBUILD RUN x", "FROM --platform=$X scratch", "\ufeffFROM x", "FROM x\nHEALTHCHECK --interval=1x CMD x", "FROM x\\\n\\\n",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, problems := config.ParseDockerfile("Dockerfile", []byte(text))
+		if len(problems) == 0 && len(d.Stages) == 0 {
+			t.Error("neither stages nor problems")
+		}
+		for _, p := range problems {
+			if !strings.HasPrefix(p.String(), "Dockerfile:") || p.Line < 0 || p.Line > strings.Count(text, "\n")+2 {
+				t.Errorf("a problem that points nowhere: %s", p)
+			}
+		}
+		for _, s := range d.Stages {
+			d.Port(s.Name)
+			d.User(s.Name)
+		}
+	})
+}

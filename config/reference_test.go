@@ -1,0 +1,117 @@
+package config_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/slipway-cd/slipway/config"
+)
+
+const (
+	reference = "../docs/reference/slipway.yaml.md"
+	keysBegin = "<!-- keys: written by go test ./config -run TestReference -update -->\n"
+	keysEnd   = "<!-- /keys -->"
+)
+
+// The table of keys on the reference page is that of the shapes, and the page's examples are valid.
+func TestReference(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), keysBegin)
+	_, after, ok2 := strings.Cut(rest, keysEnd)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the keys", reference)
+	}
+	var b strings.Builder
+	b.WriteString("\n| Key | Value | Default | |\n|---|---|---|---|\n")
+	keyRows(&b, config.Root(), "")
+	want := before + keysBegin + b.String() + "\n" + keysEnd + after
+	if *update {
+		if err := os.WriteFile(reference, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(data) {
+		t.Errorf("%s does not have the keys as they are: run go test ./config -run TestReference -update", reference)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(want, -1)
+	if len(blocks) == 0 {
+		t.Errorf("%s has no example", reference)
+	}
+	for _, block := range blocks {
+		if _, problems := config.Parse("example", []byte(block[1])); len(problems) > 0 {
+			t.Errorf("%s: %v", reference, problems)
+		}
+	}
+}
+
+func keyRows(b *strings.Builder, s *config.Shape, path string) {
+	for _, k := range s.Keys() {
+		at := strings.TrimPrefix(path+"."+k.Name(), ".")
+		fallback := k.Fallback()
+		if k.Required() {
+			fallback = "required"
+		}
+		row(b, at, k.Shape(), fallback)
+		switch k.Shape().Kind() {
+		case config.KindObject:
+			keyRows(b, k.Shape(), at)
+		case config.KindTable:
+			keyRows(b, k.Shape().Elem(), at+".<name>")
+		case config.KindList:
+			keyRows(b, k.Shape().Elem(), at+"[]")
+		}
+	}
+}
+
+func row(b *strings.Builder, at string, s *config.Shape, fallback string) {
+	value := s.Expected()
+	switch {
+	case s.Kind() == config.KindTable && s.Elem().Kind() == config.KindObject, s.Kind() == config.KindObject:
+		value = "keys"
+	case len(s.Enum()) > 0:
+		value = "`" + strings.Join(s.Enum(), "` or `") + "`"
+	case s.Kind() == config.KindInteger && at != "version":
+		least, most := s.Range()
+		value = fmt.Sprintf("%d to %d", least, most)
+	}
+	if s.OrFalse() != "" && !strings.HasSuffix(value, "or false") {
+		value += ", or false"
+	}
+	if e := s.Elem(); s.Kind() == config.KindTable && e.OrFalse() != "" {
+		value += "; a name may have `false`: " + e.OrFalse()
+	}
+	doc := s.Doc()
+	if s.OrFalse() != "" {
+		doc += " `false`: " + s.OrFalse() + "."
+	}
+	plain := strings.NewReplacer("<", "&lt;", ">", "&gt;", "|", "\\|")
+	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", at, plain.Replace(value), plain.Replace(fallback), plain.Replace(doc))
+}
+
+// Every YAML key is a word of the glossary.
+func TestKeysAreInTheGlossary(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../docs/glossary.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top []string
+	for _, k := range config.Root().Keys() {
+		top = append(top, k.Name())
+	}
+	if !slices.Contains(top, "services") {
+		t.Fatalf("keys: %v", top)
+	}
+	for _, name := range top {
+		if !strings.Contains(string(data), "`"+name) {
+			t.Errorf("the key %s is not in docs/glossary.md", name)
+		}
+	}
+}

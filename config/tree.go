@@ -1,0 +1,118 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+const maxLinks = 20
+
+// errOutside says that a link leads out of the repository.
+var errOutside = errors.New("it is a link that leads out of the repository")
+
+// resolve follows the links on the way to a path of the tree, part by part, and returns the path
+// without links. A link out of the tree is errOutside, whatever the file system would do with it.
+func resolve(fsys fs.FS, name string) (string, error) {
+	done, rest := ".", strings.Split(path.Clean(name), "/")
+	for links := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		if part == "." || part == "" {
+			continue
+		}
+		if part == ".." {
+			if done == "." {
+				return "", errOutside
+			}
+			done = path.Dir(done)
+			continue
+		}
+		next := path.Join(done, part)
+		info, err := fs.Lstat(fsys, next)
+		if err != nil {
+			return "", err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", errors.New("it is a link that leads to itself, or through too many others")
+		}
+		to, err := fs.ReadLink(fsys, next)
+		if err != nil {
+			return "", err
+		}
+		if path.IsAbs(to) || strings.Contains(to, `\`) {
+			return "", errOutside
+		}
+		rest = append(strings.Split(to, "/"), rest...)
+	}
+	return done, nil
+}
+
+// read reads a file of the tree, following links within it, up to max bytes.
+func read(fsys fs.FS, name string, most int) ([]byte, error) {
+	real, err := resolve(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := fsys.Open(real)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > most {
+		return nil, fmt.Errorf("it has more than %d KiB", most>>10)
+	}
+	return data, nil
+}
+
+// exists reports whether a path of the tree is there, as a folder or as a file; links count as what
+// they lead to within the tree. The error is set when it leads out of the tree.
+func exists(fsys fs.FS, name string, folder bool) (bool, error) {
+	real, err := resolve(fsys, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := fs.Lstat(fsys, real)
+	if err != nil {
+		return false, err
+	}
+	return info.IsDir() == folder, nil
+}
+
+// because says in words why a file could not be read.
+func because(err error) string {
+	switch {
+	case errors.Is(err, errOutside):
+		return errOutside.Error()
+	case errors.Is(err, fs.ErrNotExist):
+		return "it does not exist"
+	case errors.Is(err, fs.ErrPermission):
+		return "it may not be read"
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}

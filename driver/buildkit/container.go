@@ -1,0 +1,318 @@
+package buildkit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	fstypes "github.com/tonistiigi/fsutil/types"
+
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/test"
+)
+
+// RunTests is test.Container: the stage is solved, then its entrypoint runs in a container on the
+// result, whose results folder is read before the container is released. Whether the stage did not
+// build or the tests did not pass is told by which of the two was running.
+func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) (test.Result, error) {
+	ln, err := e.connection(ctx)
+	if err != nil {
+		return test.Result{}, err
+	}
+	j := job{
+		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Stage,
+		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust,
+	}
+	opt, creds, err := e.solveOpt(j, log)
+	if err != nil {
+		return test.Result{}, err
+	}
+	run := &testRun{req: req, log: log, frontend: opt.FrontendAttrs, now: e.opts.Now}
+	opt.FrontendAttrs = nil
+	prog, err := e.watch(log, func(ch chan *client.SolveStatus) error {
+		_, err := ln.client.Build(ctx, opt, "slipway", run.build, ch)
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return test.Result{}, context.Cause(ctx)
+	case run.buildErr != nil:
+		failure, err := e.verdict(ctx, run.buildErr, j, prog, creds)
+		if failure == nil {
+			return test.Result{}, err
+		}
+		return test.Result{BuildFailure: &test.BuildFailure{File: failure.File, Line: failure.Line, Message: failure.What()}}, nil
+	case run.finished:
+		return run.result, nil
+	case err == nil:
+		err = errors.New("the container did not run")
+	}
+	return test.Result{}, surroundings(fmt.Errorf("run tests: %w", err))
+}
+
+// testRun is one run of a test container, in the terms of BuildKit's gateway.
+type testRun struct {
+	req      test.Request
+	log      stage.Log
+	frontend map[string]string
+	now      func() time.Time
+
+	buildErr error // phase one: the stage did not build
+	finished bool  // phase two ended with an exit code
+	result   test.Result
+}
+
+// build is gateway.BuildFunc. It hides the verdict from BuildKit, for which a failed test would be a
+// failed build.
+func (r *testRun) build(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
+	res, err := g.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: r.frontend, Evaluate: true})
+	if err != nil {
+		r.buildErr = err
+		return nil, err
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return nil, err
+	}
+	if ref == nil {
+		r.buildErr = fmt.Errorf("stage %s is empty: it has no entrypoint to run", r.req.Stage)
+		return nil, r.buildErr
+	}
+	var img ocispecs.Image
+	if err := json.Unmarshal(res.Metadata[exptypes.ExporterImageConfigKey], &img); err != nil {
+		return nil, fmt.Errorf("configuration of stage %s: %w", r.req.Stage, err)
+	}
+	return gateway.NewResult(), r.run(ctx, g, ref, img.Config)
+}
+
+// resultsMount is the index of the results folder among the container's mounts.
+const resultsMount = 1
+
+func (r *testRun) run(ctx context.Context, g gateway.Client, ref gateway.Reference, cfg ocispecs.ImageConfig) error {
+	args := append(append([]string{}, cfg.Entrypoint...), cfg.Cmd...)
+	if len(args) == 0 {
+		r.finished, r.result = true, test.Result{BuildFailure: &test.BuildFailure{
+			File: r.req.Dockerfile, Message: "it has neither ENTRYPOINT nor CMD to run",
+		}}
+		return nil
+	}
+	workdir := path.Join("/", cfg.WorkingDir)
+	dir := r.req.Results
+	if !path.IsAbs(dir) {
+		dir = path.Join(workdir, dir)
+	}
+	scratch, err := resultsFolder(ctx, g)
+	if err != nil {
+		return err
+	}
+	ctr, err := g.NewContainer(ctx, gateway.NewContainerRequest{Mounts: []gateway.Mount{
+		{Dest: "/", Ref: ref, MountType: pb.MountType_BIND},
+		{Dest: path.Clean(dir), Ref: scratch, MountType: pb.MountType_BIND, Selector: folder},
+	}})
+	if err != nil {
+		return fmt.Errorf("make container: %w", err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_ = ctr.Release(ctx) // an error tells of the process, which has been told
+	}()
+	group := "[" + r.req.Stage + "] tests"
+	start := r.now()
+	code, err := r.start(ctx, ctr, gateway.StartRequest{
+		Args: args, Cwd: workdir, User: cfg.User,
+		Env:    append(append([]string{}, cfg.Env...), test.ResultsEnv+"="+path.Clean(dir)),
+		Stdout: &lineWriter{log: r.log, group: group, stream: "stdout"},
+		Stderr: &lineWriter{log: r.log, group: group, stream: "stderr"},
+	}, group)
+	if err != nil {
+		return err
+	}
+	r.result = test.Result{ExitCode: code, Results: path.Clean(dir), Duration: r.now().Sub(start)}
+	if err := r.collect(ctx, ctr); err != nil {
+		return fmt.Errorf("read test results: %w", err)
+	}
+	r.finished = true
+	return nil
+}
+
+// start runs the process to its end and returns its exit code.
+func (r *testRun) start(ctx context.Context, ctr gateway.Container, req gateway.StartRequest, group string) (int, error) {
+	begin := r.now()
+	r.log.Line(lineOf(begin, group, "started", group))
+	proc, err := ctr.Start(ctx, req)
+	if err == nil {
+		err = proc.Wait()
+	}
+	req.Stdout.Close()
+	req.Stderr.Close()
+	end := r.now()
+	took := elapsed(&begin, &end)
+	var exit *gwpb.ExitError
+	switch {
+	case err == nil:
+		r.log.Line(lineOf(end, group, "done", took))
+		return 0, nil
+	case ctx.Err() != nil:
+		return 0, err
+	case errors.As(err, &exit) && exit.ExitCode != gwpb.UnknownExitStatus:
+		r.log.Line(lineOf(end, group, "failed", fmt.Sprintf("exit code %d after %s", exit.ExitCode, took)))
+		return int(exit.ExitCode), nil
+	}
+	r.log.Line(lineOf(end, group, "failed", firstLine(err.Error())))
+	return 0, fmt.Errorf("run tests: %w", err)
+}
+
+// folder is the results folder inside its own file system.
+const folder = "/results"
+
+// resultsFolder is an empty folder that every user may write to.
+func resultsFolder(ctx context.Context, g gateway.Client) (gateway.Reference, error) {
+	state := llb.Scratch().File(llb.Mkdir(folder, 0o777|os.ModeSticky), llb.WithCustomName("[internal] folder for test results"))
+	def, err := state.Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res, err := g.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	if err != nil {
+		return nil, fmt.Errorf("make the folder for test results: %w", err)
+	}
+	return res.SingleRef()
+}
+
+// collect copies the result files out of the container, within the limits; links and special files
+// are left out, so that nothing outside of the folder is read.
+func (r *testRun) collect(ctx context.Context, ctr gateway.Container) error {
+	root, err := os.OpenRoot(r.req.Output)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	c := &collector{ctr: ctr, root: root, limits: r.req.Limits}
+	err = c.dir(ctx, ".")
+	r.result.Problems = c.problems
+	return err
+}
+
+type collector struct {
+	ctr      gateway.Container
+	root     *os.Root
+	limits   test.Limits
+	files    int
+	bytes    int64
+	full     bool
+	problems []string
+}
+
+const (
+	maxDepth    = 32
+	maxProblems = 20
+	readChunk   = 4 << 20
+)
+
+func (c *collector) dir(ctx context.Context, dir string) error {
+	entries, err := c.ctr.ReadDir(ctx, gateway.ReadDirContainerRequest{
+		MountIndex: resultsMount, ReadDirRequest: gateway.ReadDirRequest{Path: path.Join(folder, dir)},
+	})
+	if err != nil {
+		return err
+	}
+	for _, st := range entries {
+		if c.full {
+			return nil
+		}
+		if !filepath.IsLocal(st.Path) || path.Base(st.Path) != st.Path {
+			c.problem("%q: not a file name", st.Path)
+			continue
+		}
+		name := path.Join(dir, st.Path)
+		if err := c.entry(ctx, name, st); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *collector) entry(ctx context.Context, name string, st *fstypes.Stat) error {
+	mode := os.FileMode(st.Mode)
+	switch {
+	case mode.IsDir():
+		if depth(name) > maxDepth {
+			c.problem("%s: folders are nested deeper than %d", name, maxDepth)
+			return nil
+		}
+		if err := c.root.MkdirAll(filepath.FromSlash(name), 0o755); err != nil {
+			return err
+		}
+		return c.dir(ctx, name)
+	case !mode.IsRegular():
+		c.problem("%s: is a link or a special file, left out", name)
+		return nil
+	case c.files >= c.limits.Files:
+		c.full = true
+		c.problem("more than %d files: the rest is left out", c.limits.Files)
+		return nil
+	case c.bytes+st.Size > c.limits.Bytes:
+		c.problem("%s: %s would exceed the %s that results may have, left out", name, size(st.Size), size(c.limits.Bytes))
+		return nil
+	}
+	c.files++
+	c.bytes += st.Size
+	return c.file(ctx, name, st.Size)
+}
+
+func (c *collector) file(ctx context.Context, name string, size int64) error {
+	out, err := c.root.OpenFile(filepath.FromSlash(name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	for offset := int64(0); offset < size; {
+		data, err := c.ctr.ReadFile(ctx, gateway.ReadContainerRequest{
+			MountIndex: resultsMount,
+			ReadRequest: gateway.ReadRequest{Filename: path.Join(folder, name), Range: &gateway.FileRange{
+				Offset: int(offset), Length: int(min(readChunk, size-offset)),
+			}},
+		})
+		if err != nil {
+			return err
+		}
+		if len(data) == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		if _, err := out.Write(data); err != nil {
+			return err
+		}
+		offset += int64(len(data))
+	}
+	return out.Close()
+}
+
+func (c *collector) problem(format string, args ...any) {
+	if len(c.problems) < maxProblems {
+		c.problems = append(c.problems, fmt.Sprintf(format, args...))
+	}
+}
+
+func depth(name string) int {
+	n := 1
+	for _, r := range name {
+		if r == '/' {
+			n++
+		}
+	}
+	return n
+}

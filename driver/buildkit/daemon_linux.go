@@ -1,0 +1,428 @@
+package buildkit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// daemon is Slipway's own buildkitd with its network. It lives in a session of its own: when Slipway is
+// killed it goes on, and the next Slipway with the same folder adopts it. When it dies itself, it is
+// started again, and what it left is removed first.
+type daemon struct {
+	opts     Options
+	layout   layout
+	network  network
+	config   string // hash
+	firewall *firewall
+	rules    []rule
+	lock     *os.File
+
+	stop context.CancelFunc
+	done chan struct{} // the supervisor has ended
+
+	mu   sync.Mutex
+	proc process
+}
+
+const (
+	startTimeout  = 60 * time.Second
+	stopTimeout   = 15 * time.Second
+	healthEvery   = 5 * time.Second
+	healthTimeout = 15 * time.Second
+	watchEvery    = 200 * time.Millisecond
+	maxBackoff    = 30 * time.Second
+)
+
+// connectOwn installs what is missing, starts or adopts the own daemon, and connects to it.
+func connectOwn(ctx context.Context, opts Options) (*link, error) {
+	for _, f := range machine(opts) {
+		if !f.OK && f.Needed {
+			return nil, slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit: %s: %s; %s", f.Name, f.Detail, f.Do)
+		}
+	}
+	binary, err := install(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDaemon(ctx, opts, binary)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := d.open(ctx)
+	if err != nil {
+		d.unlock()
+		return nil, err
+	}
+	return ln, nil
+}
+
+func newDaemon(ctx context.Context, opts Options, binary string) (*daemon, error) {
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("folder of BuildKit: %w", err)
+	}
+	// Mounts are listed by their real path.
+	dir, err := filepath.EvalSymlinks(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("folder of BuildKit: %w", err)
+	}
+	d := &daemon{opts: opts, layout: newLayout(dir)}
+	d.layout.binary, d.layout.cni = binary, cniDir()
+	if d.layout.runc, err = lookProgram("runc"); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(d.layout.sockets, 0o700); err != nil {
+		return nil, fmt.Errorf("folder of BuildKit's socket: %w", err)
+	}
+	if d.lock, err = lockFile(d.layout.lock()); err != nil {
+		return nil, err
+	}
+	if err := d.prepare(ctx); err != nil {
+		d.unlock()
+		return nil, err
+	}
+	return d, nil
+}
+
+// prepare decides on the network and the configuration.
+func (d *daemon) prepare(ctx context.Context) error {
+	var err error
+	if d.network, err = d.loadNetwork(); err != nil {
+		return err
+	}
+	if d.firewall, err = newFirewall(ctx); err != nil {
+		return slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit: %w", err)
+	}
+	deny, err := prefixes(d.opts.Deny)
+	if err != nil {
+		return slipway.Errorf(slipway.Invalid, "networks that builds must not reach: %w", err)
+	}
+	d.rules = firewallRules(d.network, deny, localResolvers(d.opts))
+	config := renderConfig(d.layout, d.network, d.opts)
+	cni, err := renderCNI(d.layout, d.network)
+	if err != nil {
+		return err
+	}
+	d.config = hashOf(d.layout.binary, config, string(cni))
+	if err := writeFile(d.layout.config(), []byte(config)); err != nil {
+		return err
+	}
+	return writeFile(d.layout.cniFile(), cni)
+}
+
+// loadNetwork keeps the network of earlier starts, as a running daemon uses it.
+func (d *daemon) loadNetwork() (network, error) {
+	var n network
+	if raw, err := os.ReadFile(d.layout.network()); err == nil && json.Unmarshal(raw, &n) == nil && n.Bridge == tag(d.layout.dir) && n.Subnet.IsValid() {
+		return n, nil
+	}
+	used, err := usedNetworks()
+	if err != nil {
+		return n, fmt.Errorf("networks of this machine: %w", err)
+	}
+	if n, err = chooseNetwork(d.layout.dir, used); err != nil {
+		return n, err
+	}
+	raw, err := json.Marshal(n)
+	if err != nil {
+		return n, err
+	}
+	return n, writeFile(d.layout.network(), raw)
+}
+
+// open adopts or starts the daemon and begins to watch over it.
+func (d *daemon) open(ctx context.Context) (*link, error) {
+	if err := d.firewall.apply(ctx, d.network, d.rules); err != nil {
+		return nil, err
+	}
+	c, err := client.New(ctx, "unix://"+d.layout.socket())
+	if err != nil {
+		return nil, err
+	}
+	begin := d.opts.Now()
+	adopted := d.adopt(ctx, c)
+	if !adopted {
+		if err := d.start(ctx, c); err != nil {
+			_ = c.Close() // never used
+			return nil, err
+		}
+	}
+	word := "started"
+	if adopted {
+		word = "adopted"
+	}
+	d.opts.Progress(fmt.Sprintf("buildkitd %s %s in %s (pid %d, network %s on %s)", Version, word,
+		d.opts.Now().Sub(begin).Round(time.Millisecond), d.proc.PID, d.network.Subnet, d.network.Bridge))
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	d.stop, d.done = stop, make(chan struct{})
+	go d.supervise(watch, c)
+	return &link{client: c, name: "Slipway's own BuildKit", version: Version, daemon: d}, nil
+}
+
+// adopt takes over a daemon that an earlier Slipway started the same way and that answers.
+func (d *daemon) adopt(ctx context.Context, c *client.Client) bool {
+	p, ok := readProcess(d.layout.record())
+	if !ok || !p.alive() || p.Config != d.config || !answers(ctx, c, dialTimeout) {
+		return false
+	}
+	d.mu.Lock()
+	d.proc = p
+	d.mu.Unlock()
+	return true
+}
+
+// start ends a daemon that cannot be used, removes what is left of it, and starts one.
+func (d *daemon) start(ctx context.Context, c *client.Client) error {
+	if p, ok := readProcess(d.layout.record()); ok {
+		if err := end(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := clean(ctx, d.layout, d.network); err != nil {
+		return slipway.Errorf(slipway.Unavailable, "clean up after an earlier buildkitd: %w", err)
+	}
+	if err := os.MkdirAll(d.layout.tmp(), 0o700); err != nil {
+		return err
+	}
+	p, err := spawn(d.layout, d.config, d.opts.Getenv)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.proc = p
+	d.mu.Unlock()
+	if !poll(ctx, startTimeout, func() bool { return !p.alive() || answers(ctx, c, time.Second) }) || !p.alive() {
+		_ = end(context.WithoutCancel(ctx), p) // the reason for the error below matters more
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return slipway.Errorf(slipway.Unavailable, "buildkitd does not start: %s (log: %s)", logTail(d.layout.log(), 4096), d.layout.log())
+	}
+	return nil
+}
+
+func answers(ctx context.Context, c *client.Client, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := c.ListWorkers(ctx)
+	return err == nil
+}
+
+// supervise starts the daemon again when it dies or does not answer, and keeps the firewall in place.
+func (d *daemon) supervise(ctx context.Context, c *client.Client) {
+	defer close(d.done)
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
+	health := time.NewTicker(healthEvery)
+	defer health.Stop()
+	missed := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch.C:
+			if d.current().alive() {
+				continue
+			}
+			d.opts.Progress("buildkitd died: starting it again")
+		case <-health.C:
+			d.guard(ctx)
+			if answers(ctx, c, healthTimeout) || ctx.Err() != nil {
+				missed = 0
+				continue
+			}
+			if missed++; missed < 2 {
+				continue
+			}
+			d.opts.Progress("buildkitd does not answer: starting it again")
+		}
+		missed = 0
+		d.restart(ctx, c)
+	}
+}
+
+// guard puts the firewall back when another program put something before it.
+func (d *daemon) guard(ctx context.Context) {
+	if d.firewall.intact(ctx, d.network) || ctx.Err() != nil {
+		return
+	}
+	if err := d.firewall.apply(ctx, d.network, d.rules); err != nil {
+		d.opts.Log.Error("isolate builds", "error", err)
+	}
+}
+
+// restart tries until the daemon runs or ctx is done, waiting longer each time.
+func (d *daemon) restart(ctx context.Context, c *client.Client) {
+	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, maxBackoff) {
+		err := d.start(ctx, c)
+		if err == nil {
+			d.opts.Progress(fmt.Sprintf("buildkitd runs again (pid %d)", d.current().PID))
+			return
+		}
+		d.opts.Log.Error("start buildkitd again", "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (d *daemon) current() process {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.proc
+}
+
+// detach stops watching; the daemon and its network stay.
+func (d *daemon) detach() {
+	d.stop()
+	<-d.done
+	d.unlock()
+}
+
+// close ends the daemon and removes its network.
+func (d *daemon) close(ctx context.Context) error {
+	d.stop()
+	<-d.done
+	defer d.unlock()
+	if err := end(ctx, d.current()); err != nil {
+		return err
+	}
+	return d.sweep(ctx)
+}
+
+// sweep removes everything of a daemon that is gone but its cache.
+func (d *daemon) sweep(ctx context.Context) error {
+	return errors.Join(
+		clean(ctx, d.layout, d.network),
+		removeBridge(d.network.Bridge),
+		d.firewall.remove(ctx, d.network, d.rules),
+		removeIfThere(d.layout.network()),
+	)
+}
+
+// end stops a process, by force when it takes too long.
+func end(ctx context.Context, p process) error {
+	p.signal(syscall.SIGTERM)
+	if p.waitGone(ctx, stopTimeout) {
+		return nil
+	}
+	p.signal(syscall.SIGKILL)
+	if !p.waitGone(context.WithoutCancel(ctx), stopTimeout) {
+		return fmt.Errorf("buildkitd (pid %d) does not end", p.PID)
+	}
+	return nil
+}
+
+// lockFile keeps a second Slipway away from a folder.
+func lockFile(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, slipway.Errorf(slipway.Unavailable, "BuildKit's folder %s is in use by another Slipway", filepath.Dir(name))
+	}
+	return f, nil
+}
+
+func (d *daemon) unlock() { d.lock.Close() }
+
+// localResolvers are the resolvers of builds that are addresses of this machine.
+func localResolvers(opts Options) []netip.Addr {
+	servers := opts.Nameservers
+	if len(servers) == 0 {
+		servers = nameservers("/etc/resolv.conf")
+	}
+	local := map[netip.Addr]bool{}
+	if addrs, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				local[p.Addr()] = true
+			}
+		}
+	}
+	var out []netip.Addr
+	for _, s := range servers {
+		if a, err := netip.ParseAddr(s); err == nil && local[a] && !a.IsLoopback() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func nameservers(file string) []string {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "nameserver" {
+			out = append(out, f[1])
+		}
+	}
+	return out
+}
+
+// cniDir is where the CNI plugins are: Debian's place, or everybody else's.
+func cniDir() string {
+	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} {
+		if _, err := os.Stat(filepath.Join(dir, "bridge")); err == nil {
+			return dir
+		}
+	}
+	return ""
+}
+
+// Remove removes what a daemon of that folder left behind when no Slipway runs any more: the process,
+// its network, mounts and firewall rules. With cache it removes the folder as well.
+func Remove(ctx context.Context, opts Options, cache bool) error {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.EvalSymlinks(opts.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d := &daemon{opts: opts, layout: newLayout(dir)}
+	if d.lock, err = lockFile(d.layout.lock()); err != nil {
+		return err
+	}
+	defer d.unlock()
+	d.layout.runc, _ = lookProgram("runc") // without it there are no containers
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	if p, ok := readProcess(d.layout.record()); ok {
+		if err := end(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := d.sweep(ctx); err != nil {
+		return err
+	}
+	if cache {
+		return os.RemoveAll(dir)
+	}
+	return nil
+}

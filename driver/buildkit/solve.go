@@ -1,0 +1,154 @@
+package buildkit
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path"
+	"path/filepath"
+	"strconv"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/sourcepolicy/policysession"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage"
+)
+
+// job is what a build and a test have in common: a Dockerfile to solve.
+type job struct {
+	project, service string
+	dir, dockerfile  string
+	target           string
+	args             map[string]string
+	epoch            int64
+	pins             map[string]string
+	trust            slipway.Trust
+	noCache          bool
+}
+
+// scope names what cache mounts belong to: builds of another project or another trust have others.
+func (j job) scope() string {
+	trust := j.trust
+	if trust == "" {
+		trust = slipway.TrustBranch
+	}
+	return j.project + "/" + string(trust)
+}
+
+// frontend are the attributes of the Dockerfile frontend. The built-in one is used whatever a
+// "# syntax=" line says: the one in the line would be fetched from a registry and run.
+func (j job) frontend() map[string]string {
+	attrs := map[string]string{
+		"cmdline":                           "builtin",
+		"filename":                          path.Base(j.dockerfile),
+		"build-arg:SOURCE_DATE_EPOCH":       strconv.FormatInt(j.epoch, 10),
+		"build-arg:BUILDKIT_CACHE_MOUNT_NS": j.scope(),
+	}
+	if j.target != "" {
+		attrs["target"] = j.target
+	}
+	if j.noCache {
+		attrs["no-cache"] = ""
+	}
+	for k, v := range j.args {
+		if !reservedArg(k) {
+			attrs["build-arg:"+k] = v
+		}
+	}
+	return attrs
+}
+
+// reservedArg are build arguments that change how the frontend works rather than what is built.
+func reservedArg(name string) bool {
+	switch name {
+	case "SOURCE_DATE_EPOCH", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SYNTAX":
+		return true
+	}
+	return false
+}
+
+// solveOpt is the request for the daemon.
+func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, error) {
+	tree, err := buildContext(j.dir)
+	if err != nil {
+		return client.SolveOpt{}, nil, err
+	}
+	dockerfile := tree
+	if sub := path.Dir(filepath.ToSlash(j.dockerfile)); sub != "." {
+		if dockerfile, err = buildContext(filepath.Join(j.dir, filepath.FromSlash(sub))); err != nil {
+			return client.SolveOpt{}, nil, err
+		}
+	}
+	creds := &credentials{project: j.project, get: e.opts.Credentials}
+	pol, err := e.policy(j, creds, log)
+	if err != nil {
+		return client.SolveOpt{}, nil, slipway.Errorf(slipway.Invalid, "%w", err)
+	}
+	return client.SolveOpt{
+		Ref:                  identity.NewID(),
+		Frontend:             "dockerfile.v0",
+		FrontendAttrs:        j.frontend(),
+		LocalMounts:          map[string]fsutil.FS{"context": tree, "dockerfile": dockerfile},
+		SharedKey:            j.scope() + "/" + j.service + ":" + j.dockerfile,
+		Session:              []session.Attachable{creds},
+		SourcePolicyProvider: policysession.NewPolicyProvider(pol.check),
+	}, creds, nil
+}
+
+func (e *Engine) policy(j job, creds *credentials, log stage.Log) (*policy, error) {
+	pins, err := normalisePins(j.pins)
+	if err != nil {
+		return nil, err
+	}
+	nets, err := prefixes(e.opts.Deny)
+	if err != nil {
+		return nil, err
+	}
+	return &policy{
+		pins: pins, mirrors: e.opts.Mirrors, auth: creds.registryAuth,
+		denied: deniedAddress(nets), lookup: lookupHost, log: log,
+		mirror: map[string]string{},
+	}, nil
+}
+
+func prefixes(cidrs []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, c := range cidrs {
+		p, err := netip.ParsePrefix(c)
+		if err != nil {
+			return nil, fmt.Errorf("network %q: %w", c, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// watch runs solve with a channel whose statuses become lines of the log, and returns when both have
+// ended.
+func (e *Engine) watch(log stage.Log, solve func(ch chan *client.SolveStatus) error) (*progress, error) {
+	ch := make(chan *client.SolveStatus)
+	prog := newProgress(log, e.opts.Mirrors)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		prog.read(ch)
+	}()
+	err := solve(ch)
+	<-done
+	return prog, err
+}
+
+func withAttrs(base, more map[string]string, prefix string) map[string]string {
+	out := maps.Clone(base)
+	for k, v := range more {
+		out[prefix+k] = v
+	}
+	return out
+}
+
+func asError[T error](err error, target *T) bool { return errors.As(err, target) }

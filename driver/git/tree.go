@@ -1,0 +1,370 @@
+package git
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+const (
+	maxTreeFile = 16 << 20 // bytes that Tree keeps of one file in memory
+	maxReadFile = 64 << 20
+)
+
+// ReadFile returns a file of a commit, at most limit bytes of it: slipway.Invalid if it is larger or
+// no regular file, slipway.NotFound if it is not there.
+func (r Repo) ReadFile(ctx context.Context, commit, name string, limit int64) ([]byte, error) {
+	if err := checkHash(commit); err != nil {
+		return nil, err
+	}
+	if name == "." || !fs.ValidPath(name) {
+		return nil, slipway.Errorf(slipway.Invalid, "%q is not a path in a repository", name)
+	}
+	out, err := r.run(ctx, call{args: []string{"ls-tree", "-z", "--full-tree", commit, "--", name}, env: []string{"GIT_LITERAL_PATHSPECS=1"}})
+	if err != nil {
+		return nil, r.missing(ctx, err, commit)
+	}
+	list, err := parseEntries(splitNUL(out))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	i := slices.IndexFunc(list, func(e entry) bool { return e.path == name })
+	if i < 0 {
+		return nil, slipway.Errorf(slipway.NotFound, "commit %s has no file %q", slipway.ShortHash(commit), name)
+	}
+	if m := list[i].mode; m != modeFile && m != modeExec {
+		return nil, slipway.Errorf(slipway.Invalid, "%q of commit %s is not a regular file", name, slipway.ShortHash(commit))
+	}
+	data, err := r.run(ctx, call{args: []string{"cat-file", "blob", list[i].hash}, max: min(limit, maxReadFile)})
+	if slipway.ErrorCode(err) == slipway.Invalid {
+		return nil, slipway.Errorf(slipway.Invalid, "%q of commit %s is larger than %d bytes", name, slipway.ShortHash(commit), limit)
+	}
+	return data, err
+}
+
+// Tree is the files of one commit as a file system (fs.ReadDirFS, fs.ReadFileFS, fs.StatFS,
+// fs.ReadLinkFS). It lists the commit once, and reads files through one git process that ends with
+// Close or the context it was made with. Open, Stat and ReadFile follow links inside the tree;
+// ReadDir and Lstat show them as fs.ModeSymlink. Names that are not valid UTF-8 are not shown, sizes
+// are known once a file is read. It is safe for concurrent use.
+type Tree struct {
+	repo  Repo
+	ctx   context.Context //nolint:containedctx // io/fs has no context of its own
+	nodes map[string]*node
+
+	mu    sync.Mutex
+	batch *batch
+	links *links
+	done  bool
+}
+
+type node struct {
+	entry
+	children []fs.DirEntry
+}
+
+// Tree lists a commit. Close it.
+func (r Repo) Tree(ctx context.Context, commit string) (*Tree, error) {
+	list, err := r.entries(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{repo: r, ctx: ctx, nodes: make(map[string]*node, len(list)+1)}
+	t.nodes["."] = &node{entry: entry{mode: modeDir, path: "."}}
+	for _, e := range list {
+		parent := t.nodes[path.Dir(e.path)]
+		if parent == nil || !fs.ValidPath(e.path) || t.nodes[e.path] != nil {
+			continue
+		}
+		n := &node{entry: e}
+		t.nodes[e.path] = n
+		parent.children = append(parent.children, dirEntry{t, n})
+	}
+	for _, n := range t.nodes {
+		slices.SortFunc(n.children, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	}
+	return t, nil
+}
+
+// Close ends the process behind the tree. Reading afterwards is fs.ErrClosed.
+func (t *Tree) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done = true
+	return t.stop()
+}
+
+func (t *Tree) stop() error {
+	b := t.batch
+	t.batch = nil
+	if b == nil {
+		return nil
+	}
+	return b.close()
+}
+
+// content reads a blob. A read that went wrong leaves no half-read process behind.
+func (t *Tree) content(hash string) ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done {
+		return nil, fs.ErrClosed
+	}
+	if t.batch == nil {
+		b, err := t.repo.startBatch(t.ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.batch = b
+	}
+	data, err := t.batch.blob(hash, maxTreeFile)
+	if errors.Is(err, errTooLarge) {
+		return nil, slipway.Errorf(slipway.Invalid, "larger than %d bytes", maxTreeFile)
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.stop())
+	}
+	return data, nil
+}
+
+// find returns the node of a name without following a link in its last part.
+func (t *Tree) find(op, name string) (*node, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	if n := t.nodes[name]; n != nil {
+		return n, nil
+	}
+	dir, base := path.Split(name)
+	if dir == "" {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	parent, err := t.follow(op, path.Clean(dir))
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: errors.Unwrap(err)}
+	}
+	if n := t.nodes[path.Join(parent.path, base)]; n != nil {
+		return n, nil
+	}
+	return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+}
+
+// follow returns what a name stands for, links followed. Its error is always an *fs.PathError.
+func (t *Tree) follow(op, name string) (*node, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	if n := t.nodes[name]; n != nil && n.mode != modeLink {
+		return n, nil
+	}
+	l, err := t.allLinks()
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	real, inside := l.resolve(name)
+	if !inside {
+		return nil, &fs.PathError{Op: op, Path: name, Err: outside(name, l.targets[name])}
+	}
+	n := t.nodes[real]
+	if n == nil || n.mode == modeLink {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return n, nil
+}
+
+// allLinks reads where the links of the tree point to, once.
+func (t *Tree) allLinks() (*links, error) {
+	t.mu.Lock()
+	known := t.links
+	t.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	l := &links{targets: map[string]string{}}
+	for name, n := range t.nodes {
+		if n.mode != modeLink {
+			continue
+		}
+		data, err := t.content(n.hash)
+		if err != nil {
+			return nil, err
+		}
+		l.targets[name] = string(data)
+	}
+	t.mu.Lock()
+	t.links = l
+	t.mu.Unlock()
+	return l, nil
+}
+
+// Open opens a file or a folder.
+func (t *Tree) Open(name string) (fs.File, error) {
+	n, err := t.follow("open", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.mode == modeDir || n.mode == modeSubmodule {
+		return &openDir{info: info{n: n, name: path.Base(name)}}, nil
+	}
+	data, err := t.content(n.hash)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return &openFile{Reader: bytes.NewReader(data), info: info{n: n, name: path.Base(name), size: int64(len(data))}}, nil
+}
+
+// ReadFile returns a file of at most 16 MiB.
+func (t *Tree) ReadFile(name string) ([]byte, error) {
+	n, err := t.follow("read", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.mode != modeFile && n.mode != modeExec {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a directory")}
+	}
+	data, err := t.content(n.hash)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+	}
+	return data, nil
+}
+
+// ReadDir lists a folder by name.
+func (t *Tree) ReadDir(name string) ([]fs.DirEntry, error) {
+	n, err := t.follow("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.mode != modeDir && n.mode != modeSubmodule {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a directory")}
+	}
+	return slices.Clone(n.children), nil
+}
+
+// Stat describes a file, links followed. It reads the file to know its size.
+func (t *Tree) Stat(name string) (fs.FileInfo, error) {
+	n, err := t.follow("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	return t.info(n, path.Base(name))
+}
+
+// Lstat describes a file or a link itself.
+func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
+	n, err := t.find("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return t.info(n, path.Base(name))
+}
+
+// ReadLink returns what a link points to, as it is written.
+func (t *Tree) ReadLink(name string) (string, error) {
+	n, err := t.find("readlink", name)
+	if err != nil {
+		return "", err
+	}
+	if n.mode != modeLink {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	data, err := t.content(n.hash)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return string(data), nil
+}
+
+func (t *Tree) info(n *node, name string) (fs.FileInfo, error) {
+	i := info{n: n, name: name}
+	if n.mode == modeDir || n.mode == modeSubmodule {
+		return i, nil
+	}
+	data, err := t.content(n.hash)
+	if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: n.path, Err: err}
+	}
+	i.size = int64(len(data))
+	return i, nil
+}
+
+// dirEntry is one line of a folder's list.
+type dirEntry struct {
+	t *Tree
+	n *node
+}
+
+func (d dirEntry) Name() string               { return path.Base(d.n.path) }
+func (d dirEntry) IsDir() bool                { return d.Type().IsDir() }
+func (d dirEntry) Type() fs.FileMode          { return info{n: d.n}.Mode().Type() }
+func (d dirEntry) Info() (fs.FileInfo, error) { return d.t.info(d.n, d.Name()) }
+func (d dirEntry) String() string             { return fs.FormatDirEntry(d) }
+
+// info is what is known of a file.
+type info struct {
+	n    *node
+	name string
+	size int64
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) ModTime() time.Time { return ExportTime() }
+func (i info) IsDir() bool        { return i.Mode().IsDir() }
+func (i info) Sys() any           { return nil }
+
+func (i info) Mode() fs.FileMode {
+	switch i.n.mode {
+	case modeDir, modeSubmodule:
+		return fs.ModeDir | 0o755
+	case modeLink:
+		return fs.ModeSymlink | 0o777
+	case modeExec:
+		return 0o755
+	}
+	return 0o644
+}
+
+// openFile is a file being read.
+type openFile struct {
+	*bytes.Reader
+	info info
+}
+
+func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFile) Close() error               { return nil }
+
+// openDir is a folder being listed.
+type openDir struct {
+	info info
+	next int
+}
+
+func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d *openDir) Close() error               { return nil }
+func (d *openDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: errors.New("is a directory")}
+}
+
+// ReadDir returns the next n entries, or all that are left.
+func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	left := d.info.n.children[d.next:]
+	if n > 0 {
+		if len(left) == 0 {
+			return nil, io.EOF
+		}
+		left = left[:min(n, len(left))]
+	}
+	d.next += len(left)
+	return slices.Clone(left), nil
+}

@@ -1,0 +1,117 @@
+package helmchart
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/slipway-cd/slipway/stage/chart"
+)
+
+// request is what is checked, also on its way to a process of its own.
+type request struct {
+	Chart   chart.Chart    `json:"chart"`
+	Dir     string         `json:"dir"` // the same files on disk, for the linter
+	Renders []chart.Render `json:"renders"`
+	Now     time.Time      `json:"now"`
+}
+
+var errTooLong = errors.New("rendering takes too long")
+
+// Check implements chart.Helm. What the linter says comes with the first render.
+func (h *Helm) Check(ctx context.Context, c chart.Chart, renders []chart.Render) ([]chart.Rendered, error) {
+	if len(renders) == 0 {
+		return nil, nil
+	}
+	dir, err := os.MkdirTemp("", "slipway-chart-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the linter: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := writeFiles(dir, c.Files); err != nil {
+		return nil, fmt.Errorf("write the chart for the linter: %w", err)
+	}
+	req := request{Chart: c, Dir: dir, Renders: renders, Now: h.opts.Now()}
+	ctx, cancel := context.WithTimeoutCause(ctx, h.opts.Timeout, errTooLong)
+	defer cancel()
+	var out []chart.Rendered
+	if len(h.opts.Process) > 0 {
+		out, err = h.inProcess(ctx, req)
+	} else {
+		out, err = inGoroutine(ctx, req)
+	}
+	if errors.Is(err, errTooLong) {
+		out = make([]chart.Rendered, len(renders))
+		out[0].Problems = []chart.Problem{failure("templates", 0, fmt.Sprintf("rendering takes longer than %s: look for a loop that does not end", h.opts.Timeout))}
+		return out, nil
+	}
+	return out, err
+}
+
+// inGoroutine leaves the goroutine behind when ctx ends first.
+func inGoroutine(ctx context.Context, req request) ([]chart.Rendered, error) {
+	type answer struct {
+		out []chart.Rendered
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		out, err := check(ctx, req)
+		done <- answer{out, err}
+	}()
+	select {
+	case a := <-done:
+		return a.out, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func check(ctx context.Context, req request) (out []chart.Rendered, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("helm panicked: %v", p)
+		}
+	}()
+	out = make([]chart.Rendered, len(req.Renders))
+	for i, r := range req.Renders {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		got, ok := renderTwice(ctx, req.Chart, r, req.Now)
+		if i == 0 {
+			got.Problems = merge(lintChart(req, r, got.Objects, ok), got.Problems)
+		}
+		out[i] = got
+	}
+	return out, nil
+}
+
+// merge adds problems that are not there yet: the linter and the renderer see some of the same ones.
+func merge(a, b []chart.Problem) []chart.Problem {
+	seen := map[chart.Problem]bool{}
+	var out []chart.Problem
+	for _, p := range append(a, b...) {
+		if !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func writeFiles(dir string, files []chart.File) error {
+	for _, f := range files {
+		name := filepath.Join(dir, filepath.FromSlash(f.Path))
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, f.Data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package kube
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage/deploy"
+)
+
+// Prepare makes sure of the target's namespace, the pull secret in it, and the secret's place in the
+// namespace's default service account. What is already right is not written again; a namespace that
+// exists keeps its labels.
+func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.PullSecret) error {
+	cn, err := c.open(ctx, t.Cluster)
+	if err != nil {
+		return err
+	}
+	if err := cn.namespace(ctx, t); err != nil {
+		return translate(ctx, t.Cluster, fmt.Errorf("namespace %s: %w", t.Namespace, err))
+	}
+	if pull.User == "" {
+		return nil
+	}
+	if err := cn.pullSecret(ctx, t, pull); err != nil {
+		return translate(ctx, t.Cluster, fmt.Errorf("image pull secret %s in %s: %w", pull.Name, t.Namespace, err))
+	}
+	if err := cn.serviceAccount(ctx, t, pull.Name); err != nil {
+		return translate(ctx, t.Cluster, fmt.Errorf("service account default in %s: %w", t.Namespace, err))
+	}
+	return nil
+}
+
+func labels(t slipway.Target) map[string]string {
+	return map[string]string{
+		"app.kubernetes.io/managed-by": "slipway",
+		"slipway.dev/project":          t.Project,
+		"slipway.dev/environment":      t.Environment,
+	}
+}
+
+func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
+	ns, err := cn.api.CoreV1().Namespaces().Get(ctx, t.Namespace, metav1.GetOptions{})
+	switch {
+	case err == nil && ns.Status.Phase == corev1.NamespaceTerminating:
+		return slipway.Errorf(slipway.Unavailable, "namespace %s of cluster %s is being deleted", t.Namespace, t.Cluster)
+	case err == nil, apierrors.IsForbidden(err): // who may not look may still be allowed to work in it
+		return nil
+	case !apierrors.IsNotFound(err):
+		return err
+	}
+	_, err = cn.api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: t.Namespace, Labels: labels(t)},
+	}, metav1.CreateOptions{FieldManager: "slipway"})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+func (cn *conn) pullSecret(ctx context.Context, t slipway.Target, pull deploy.PullSecret) error {
+	config, err := dockerConfig(pull)
+	if err != nil {
+		return err
+	}
+	secrets := cn.api.CoreV1().Secrets(t.Namespace)
+	have, err := secrets.Get(ctx, pull.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = secrets.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: pull.Name, Labels: labels(t)},
+			Type:       corev1.SecretTypeDockerConfigJson,
+			Data:       map[string][]byte{corev1.DockerConfigJsonKey: config},
+		}, metav1.CreateOptions{FieldManager: "slipway"})
+		return err
+	case err != nil:
+		return err
+	case have.Type != corev1.SecretTypeDockerConfigJson:
+		return slipway.Errorf(slipway.Conflict, "secret %s in %s is of type %s, not %s: Slipway keeps its pull secret under that name; rename yours",
+			pull.Name, t.Namespace, have.Type, corev1.SecretTypeDockerConfigJson)
+	case string(have.Data[corev1.DockerConfigJsonKey]) == string(config):
+		return nil
+	}
+	have = have.DeepCopy()
+	if have.Labels == nil {
+		have.Labels = map[string]string{}
+	}
+	maps.Copy(have.Labels, labels(t))
+	have.Data = map[string][]byte{corev1.DockerConfigJsonKey: config}
+	_, err = secrets.Update(ctx, have, metav1.UpdateOptions{FieldManager: "slipway"})
+	return err
+}
+
+func dockerConfig(pull deploy.PullSecret) ([]byte, error) {
+	type entry struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+		Auth     string `json:"auth"`
+	}
+	auth := base64.StdEncoding.EncodeToString([]byte(pull.User + ":" + pull.Secret))
+	return json.Marshal(map[string]any{"auths": map[string]entry{
+		pull.Registry: {Username: pull.User, Password: pull.Secret, Auth: auth},
+	}})
+}
+
+// serviceAccount attaches the pull secret to the default service account. In a new namespace the
+// account may not be there yet: it is made then, so that the first pods find it.
+func (cn *conn) serviceAccount(ctx context.Context, t slipway.Target, secret string) error {
+	accounts := cn.api.CoreV1().ServiceAccounts(t.Namespace)
+	have, err := accounts.Get(ctx, "default", metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = accounts.Create(ctx, &corev1.ServiceAccount{
+			ObjectMeta:       metav1.ObjectMeta{Name: "default"},
+			ImagePullSecrets: []corev1.LocalObjectReference{{Name: secret}},
+		}, metav1.CreateOptions{FieldManager: "slipway"})
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		have, err = accounts.Get(ctx, "default", metav1.GetOptions{})
+	}
+	if err != nil {
+		return err
+	}
+	for _, ref := range have.ImagePullSecrets {
+		if ref.Name == secret {
+			return nil
+		}
+	}
+	have = have.DeepCopy()
+	have.ImagePullSecrets = append(have.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
+	_, err = accounts.Update(ctx, have, metav1.UpdateOptions{FieldManager: "slipway"})
+	return err
+}

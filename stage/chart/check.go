@@ -1,0 +1,221 @@
+package chart
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// placeholderDigest stands for the digest that a deployment will have.
+const placeholderDigest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
+// environmentValues is the values file that a chart folder may have for an environment.
+func environmentValues(environment string) string { return "values-" + environment + ".yaml" }
+
+// ValuesFiles lists the files of a chart whose values are merged for an environment, later ones win
+// (D17); the chart's values.yaml lies below them, Literals above. Those of extra are listed whether
+// the chart has them or not: a missing one is an error to report.
+func ValuesFiles(c Chart, environment string, extra []string) []string {
+	var out []string
+	own := environmentValues(environment)
+	if c.Has(own) {
+		out = append(out, own)
+	}
+	for _, name := range extra {
+		if name != own {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Literals are the values that every deployment sets itself: the image (D17) and why it is deployed
+// (S97).
+func Literals(image slipway.Repository, tag, digest, reason string) map[string]any {
+	return map[string]any{
+		"image": map[string]any{
+			"registry": image.Registry.Host, "repository": image.Name, "tag": tag, "digest": digest,
+		},
+		"reason": reason,
+	}
+}
+
+// check lints and renders the chart for each environment, and judges what comes out.
+func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, out *findings) error {
+	planned := spec.Renders
+	if len(planned) == 0 {
+		planned = []slipway.ChartRender{{Namespace: "default"}}
+	}
+	renders := make([]Render, len(planned))
+	for i, p := range planned {
+		renders[i] = Render{
+			Release:     spec.Service,
+			Namespace:   p.Namespace,
+			ValuesFiles: ValuesFiles(c, p.Environment, p.Values),
+			Values:      Literals(spec.Image, spec.Version, placeholderDigest, "chart check"),
+			KubeVersion: r.schema.Version(),
+			APIVersions: r.schema.APIVersions(),
+		}
+	}
+	if out.add(missingValues(c, planned, renders)...); out.errors > 0 {
+		return nil
+	}
+	rendered, err := r.helm.Check(ctx, c, renders)
+	if err != nil {
+		return err
+	}
+	shared := map[string]string{}
+	for i, p := range planned {
+		out.open(groupOf(p.Environment))
+		out.add(rendered[i].Problems...)
+		out.add(r.judge(rendered[i], p, spec)...)
+		out.add(fights(rendered[i].Objects, r.schema, p.Environment, shared)...)
+		if len(rendered[i].Unstable) > 0 {
+			out.unstable = true
+		}
+		out.rendered(p, len(rendered[i].Objects))
+		out.close()
+	}
+	return nil
+}
+
+// missingValues reports values files that an environment names and the chart does not have.
+func missingValues(c Chart, planned []slipway.ChartRender, renders []Render) []Problem {
+	var problems []Problem
+	for i, r := range renders {
+		for _, name := range r.ValuesFiles {
+			if !c.Has(name) {
+				problems = append(problems, Problem{Severity: Error, Message: fmt.Sprintf(
+					"environment %s: values file %s is not in the chart folder", planned[i].Environment, name)})
+			}
+		}
+	}
+	return problems
+}
+
+func groupOf(environment string) string {
+	if environment == "" {
+		return "defaults"
+	}
+	return environment
+}
+
+// judge says what is wrong with or remarkable about rendered objects.
+func (r *Runner) judge(got Rendered, p slipway.ChartRender, spec *slipway.ChartSpec) []Problem {
+	var problems []Problem
+	seen := map[string]string{}
+	var images []image
+	for _, o := range got.Objects {
+		v := r.schema.Check(o.Fields)
+		problems = append(problems, r.object(o, v, p)...)
+		key := identity(o, v, p.Namespace)
+		if first, twice := seen[key]; twice && o.Hook == "" && key != "" {
+			problems = append(problems, problem(Error, o, "the same object stands in %s too: one would overwrite the other", first))
+		} else if o.Hook == "" {
+			seen[key] = o.Source
+		}
+		found, more := containers(o)
+		images = append(images, found...)
+		problems = append(problems, more...)
+	}
+	if !hasErrors(got.Problems) {
+		problems = append(problems, judgeImages(images, spec)...)
+	}
+	for _, t := range got.Unstable {
+		problems = append(problems, Problem{Severity: Warning, File: t,
+			Message: "renders differently each time (a random value, a new certificate or the date): an approval cannot bind to what it showed; give such values from outside"})
+	}
+	return problems
+}
+
+// object judges one object for itself.
+func (r *Runner) object(o Object, v Verdict, p slipway.ChartRender) []Problem {
+	var problems []Problem
+	for _, text := range v.Problems {
+		problems = append(problems, problem(Error, o, "%s", text))
+	}
+	if !v.Known {
+		return append(problems, problem(Note, o, "not part of Kubernetes %s, not checked: the cluster must have its definition", r.schema.Version()))
+	}
+	if nameOf(o) == "" && text(o.Fields, "kind") != "" {
+		problems = append(problems, problem(Error, o, "metadata.name: required, but missing"))
+	}
+	namespace := text(o.Fields, "metadata", "namespace")
+	switch {
+	case o.CRD:
+		problems = append(problems, problem(Note, o, "from crds/: installed once, never upgraded or rolled back"))
+	case !v.Namespaced && len(v.Problems) == 0:
+		problems = append(problems, problem(Note, o, "is not in a namespace: it is the cluster's, and shared by every environment there"))
+	case namespace != "" && namespace != p.Namespace:
+		problems = append(problems, problem(Warning, o, "is put into namespace %s, not into the environment's %s", namespace, p.Namespace))
+	}
+	return problems
+}
+
+// fights reports objects outside namespaces that two environments would both own (D19).
+func fights(objects []Object, schema Schema, environment string, shared map[string]string) []Problem {
+	var problems []Problem
+	for _, o := range objects {
+		v := schema.Check(map[string]any{"apiVersion": o.Fields["apiVersion"], "kind": o.Fields["kind"]})
+		key := identity(o, v, "")
+		if !v.Known || v.Namespaced || o.CRD || key == "" {
+			continue
+		}
+		if other, ok := shared[key]; ok && other != environment && o.Hook == "" {
+			problems = append(problems, problem(Warning, o, "is the same object in %s: on one cluster the two releases fight over it; put .Release.Namespace into its name", other))
+			continue
+		}
+		shared[key] = environment
+	}
+	return problems
+}
+
+// identity tells objects apart as the API server does, without the version.
+func identity(o Object, v Verdict, namespace string) string {
+	group, _, found := strings.Cut(text(o.Fields, "apiVersion"), "/")
+	if !found {
+		group = ""
+	}
+	if own := text(o.Fields, "metadata", "namespace"); own != "" {
+		namespace = own
+	}
+	if v.Known && !v.Namespaced {
+		namespace = ""
+	}
+	if nameOf(o) == "" {
+		return ""
+	}
+	return strings.Join([]string{group, text(o.Fields, "kind"), namespace, nameOf(o)}, "\x00")
+}
+
+func nameOf(o Object) string {
+	if n := text(o.Fields, "metadata", "name"); n != "" || o.Hook == "" {
+		return n
+	}
+	return text(o.Fields, "metadata", "generateName") // hooks are created, not applied
+}
+
+func problem(s Severity, o Object, format string, args ...any) Problem {
+	label := strings.TrimSpace(text(o.Fields, "kind") + " " + nameOf(o))
+	return Problem{Severity: s, File: o.Source, Message: strings.TrimPrefix(label+": ", ": ") + fmt.Sprintf(format, args...)}
+}
+
+func hasErrors(problems []Problem) bool {
+	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error })
+}
+
+// text is the string at a path of keys, or "".
+func text(v any, keys ...string) string {
+	for _, k := range keys {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return ""
+		}
+		v = m[k]
+	}
+	s, _ := v.(string)
+	return s
+}

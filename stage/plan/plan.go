@@ -1,0 +1,198 @@
+// Package plan compiles an event, the configuration and what changed into a Plan: which services are
+// built, tested, charted and published, and why the others are not. It is pure: the same input gives
+// the same plan, and nothing is read from or written to the world.
+//
+// It stops at the artifacts. Where they are deployed is stage/promote's to say, which extends the
+// plan that this package makes.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Epoch is the SOURCE_DATE_EPOCH of every build, in Unix seconds: 1980-01-01T00:00:00Z, the earliest
+// time that a zip archive can hold. It is a constant, so that the image is a function of the
+// service's inputs and of nothing else (D15); the commit's own time is in the label created.
+const Epoch = 315532800
+
+// Input is all that a plan follows from.
+type Input struct {
+	Project slipway.Project
+	Run     slipway.Run
+	// Config holds the services of the run's commit and everything else of the default branch's
+	// (D14), as config.Combine makes it; ConfigCommit is that commit of the default branch.
+	Config       slipway.Config
+	ConfigCommit string
+	// Changes says, by service, what the run's commit changed. A service without an entry counts
+	// as unchanged.
+	Changes    map[string]Change
+	CommitTime time.Time // of the run's commit
+	SourceURL  string    // where people find the repository, without a password; may be empty
+	// Claimed is the version of a release run when it is published already, nil when it is free.
+	Claimed *Claim
+}
+
+// Change says what happened to one service's files, by comparing trees (D4).
+type Change struct {
+	Changed bool
+	Files   int    // changed files in the service's folder
+	Total   int    // changed files in all
+	Example string // one of Files
+	// Why, when set, is the reason in place of the one that follows from the counts: for a branch
+	// that is built for the first time, for example. It continues the words "runs:" or "skipped,".
+	Why          string
+	Revision     string    // the newest commit that touched the service's folder
+	RevisionTime time.Time // its commit time
+}
+
+// Claim is a version that is published: its image tag exists (D1).
+type Claim struct {
+	Version string // the leaf as written then
+	Commit  string
+	Digest  string // of the image
+	RunID   int64  // the run that published it, 0 if not known
+}
+
+// Plan makes the plan of a run that an event started. The errors it returns are the person's to mend
+// (Invalid, NotFound, Conflict); a run for which there is nothing to do is a plan without steps whose
+// decisions say why.
+func Plan(in Input) (slipway.Plan, error) {
+	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit}
+	if in.Run.Commit == "" {
+		return p, slipway.Errorf(slipway.Invalid, "run %d names no commit: nothing can be planned for it", in.Run.ID)
+	}
+	switch in.Run.Event {
+	case slipway.ReleasePush:
+		return planRelease(in, p)
+	case slipway.BranchPush, slipway.PullUpdate, slipway.DefaultPush:
+		return planChanged(in, p), nil
+	}
+	return p, slipway.Errorf(slipway.Invalid, "event %q of run %d has no plan: expected push, pull-request, merge or release", in.Run.Event, in.Run.ID)
+}
+
+// planChanged runs every changed service.
+func planChanged(in Input, p slipway.Plan) slipway.Plan {
+	if len(in.Config.Services) == 0 {
+		p.Decisions = []slipway.Decision{{Reason: "nothing to build: the repository has no service, that is no folder with a Dockerfile"}}
+		return p
+	}
+	for _, svc := range in.Config.Services {
+		change := in.Changes[svc.Name]
+		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change)})
+		if change.Changed {
+			p.Steps = append(p.Steps, steps(in, svc, name(in))...)
+		}
+	}
+	return p
+}
+
+// planRelease runs the service that the release branch names, whatever changed (D1).
+func planRelease(in Input, p slipway.Plan) (slipway.Plan, error) {
+	branch, ok, err := slipway.ParseReleaseRef(in.Run.Ref)
+	if err != nil {
+		return p, err
+	}
+	if !ok {
+		return p, slipway.Errorf(slipway.Invalid, "ref %q of run %d is not a release branch: expected refs/heads/release/<service>/<version>", in.Run.Ref, in.Run.ID)
+	}
+	svc, ok := in.Config.Service(branch.Service)
+	if !ok {
+		return p, unknownService(branch, in)
+	}
+	if err := checkClaim(branch, in); err != nil {
+		return p, err
+	}
+	for _, other := range in.Config.Services {
+		d := slipway.Decision{Service: other.Name, Reason: fmt.Sprintf("skipped, this release branch is for %s", svc.Name)}
+		if other.Name == svc.Name {
+			d.Runs = true
+			d.Reason = fmt.Sprintf("runs: the branch release/%s/%s asks for version %s, whatever files changed", svc.Name, branch.Version.Leaf, branch.Version.Leaf)
+		}
+		p.Decisions = append(p.Decisions, d)
+	}
+	p.Steps = append(p.Steps, steps(in, svc, naming{
+		tag: branch.Version.Leaf, chart: branch.Version.SemVer(), publish: true, release: true, trust: slipway.TrustReviewed,
+	})...)
+	return p, nil
+}
+
+func unknownService(branch slipway.ReleaseBranch, in Input) error {
+	if len(in.Config.Services) == 0 {
+		return slipway.Errorf(slipway.NotFound, "release branch release/%s/%s: commit %s has no services, that is no folder with a Dockerfile",
+			branch.Service, branch.Version.Leaf, slipway.ShortHash(in.Run.Commit))
+	}
+	known := ""
+	for i, s := range in.Config.Services {
+		if i > 0 {
+			known += ", "
+		}
+		known += s.Name
+	}
+	return slipway.Errorf(slipway.NotFound, "release branch release/%s/%s: commit %s has no service %q; it has %s",
+		branch.Service, branch.Version.Leaf, slipway.ShortHash(in.Run.Commit), branch.Service, known)
+}
+
+// checkClaim refuses a version that was published from another commit, or under another spelling.
+func checkClaim(branch slipway.ReleaseBranch, in Input) error {
+	c := in.Claimed
+	if c == nil {
+		return nil
+	}
+	by := ""
+	if c.RunID != 0 {
+		by = fmt.Sprintf(" by run %d", c.RunID)
+	}
+	if c.Commit != in.Run.Commit {
+		return slipway.Errorf(slipway.Conflict,
+			"version %s of %s exists already: it was published%s from commit %s (image %s), and this branch is at %s; a published version never changes, so create a branch for the next version",
+			c.Version, branch.Service, by, slipway.ShortHash(c.Commit), cmp.Or(c.Digest, "without a digest"), slipway.ShortHash(in.Run.Commit))
+	}
+	if c.Version != branch.Version.Leaf {
+		return slipway.Errorf(slipway.Conflict,
+			"version %s of %s exists already as %s, published%s from the same commit: both spellings name one version; delete this branch and use release/%s/%s",
+			branch.Version.Leaf, branch.Service, c.Version, by, branch.Service, c.Version)
+	}
+	return nil
+}
+
+// reason says in a sentence why a service runs or does not.
+func reason(svc slipway.Service, c Change) string {
+	if !c.Changed {
+		switch {
+		case c.Why != "":
+			return "skipped, " + c.Why
+		case c.Total == 0:
+			return "skipped, no file changed"
+		case c.Total == 1:
+			return "skipped, the changed file is not under " + folder(svc)
+		}
+		return fmt.Sprintf("skipped, none of the %d changed files is under %s", c.Total, folder(svc))
+	}
+	if c.Why != "" {
+		return "runs: " + c.Why
+	}
+	like := ""
+	if c.Example != "" {
+		like = ", such as " + c.Example
+	}
+	switch {
+	case c.Total == 1 && c.Example != "":
+		return "runs: " + c.Example + " changed"
+	case c.Files == c.Total:
+		return fmt.Sprintf("runs: all %d changed files are under %s%s", c.Total, folder(svc), like)
+	case c.Files == 1:
+		return fmt.Sprintf("runs: 1 of the %d changed files is under %s: %s", c.Total, folder(svc), cmp.Or(c.Example, "its Dockerfile's folder"))
+	}
+	return fmt.Sprintf("runs: %d of the %d changed files are under %s%s", c.Files, c.Total, folder(svc), like)
+}
+
+func folder(svc slipway.Service) string {
+	if svc.Dir == "." {
+		return "the repository's root"
+	}
+	return svc.Dir
+}

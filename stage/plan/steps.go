@@ -1,0 +1,130 @@
+package plan
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+const (
+	chartTimeout   = slipway.Duration(5 * time.Minute)
+	publishTimeout = slipway.Duration(15 * time.Minute)
+)
+
+// steps are those of one service up to its artifacts: test needs build, the chart needs nothing,
+// publish needs all three.
+func steps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
+	build := buildStep(in, svc, n)
+	out := []slipway.PlanStep{build}
+	needs := []string{build.Key}
+	if svc.Test != nil {
+		test := testStep(in, svc, n, build.Key)
+		out, needs = append(out, test), append(needs, test.Key)
+	}
+	if n.publish || n.charted {
+		chart := chartStep(in, svc, n)
+		out, needs = append(out, chart), append(needs, chart.Key)
+	}
+	if n.publish {
+		out = append(out, publishStep(in, svc, n, needs))
+	}
+	return out
+}
+
+func newStep(in Input, kind slipway.StepKind, svc slipway.Service, timeout slipway.Duration, needs ...string) slipway.PlanStep {
+	return slipway.PlanStep{
+		Key: slipway.StepKey(kind, svc.Name, ""), Kind: kind, Service: svc.Name,
+		Needs: needs, Timeout: timeout, Retries: in.Config.Limits.Retries,
+	}
+}
+
+func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
+	s := newStep(in, slipway.KindBuild, svc, in.Config.Limits.BuildTimeout)
+	s.Build = &slipway.BuildSpec{
+		Source:     slipway.Source{Commit: in.Run.Commit, Dir: svc.Dir},
+		Dockerfile: svc.Dockerfile, Target: svc.Target, Args: svc.Args, Labels: labels(in, svc),
+		Epoch: Epoch, Pins: in.Config.Pins, Trust: n.trust,
+	}
+	if n.publish {
+		r := image(in, svc)
+		s.Build.Image = &r
+	}
+	return s
+}
+
+func testStep(in Input, svc slipway.Service, n naming, needs ...string) slipway.PlanStep {
+	s := newStep(in, slipway.KindTest, svc, slipway.Duration(svc.Test.Timeout), needs...)
+	s.Test = &slipway.TestSpec{
+		Source:     slipway.Source{Commit: in.Run.Commit, Dir: svc.Dir},
+		Dockerfile: svc.Dockerfile, Args: svc.Args, Epoch: Epoch, Pins: in.Config.Pins,
+		Stage: svc.Test.Stage, Results: svc.Test.Results, Trust: n.trust,
+	}
+	return s
+}
+
+func chartStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
+	s := newStep(in, slipway.KindChart, svc, chartTimeout)
+	_, created := revision(in, svc)
+	s.Chart = &slipway.ChartSpec{
+		Source:  slipway.Source{Commit: in.Run.Commit, Dir: svc.Chart},
+		Service: svc.Name, Port: svc.Port, Version: n.chart, Created: created,
+		Renders: renders(in), Labels: labels(in, svc), Image: image(in, svc),
+	}
+	return s
+}
+
+func publishStep(in Input, svc slipway.Service, n naming, needs []string) slipway.PlanStep {
+	s := newStep(in, slipway.KindPublish, svc, publishTimeout, needs...)
+	s.Publish = &slipway.PublishSpec{
+		Image: image(in, svc), Tag: n.tag,
+		Chart:        slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Chart(in.Project.Name, svc.Name)},
+		ChartVersion: n.chart, Release: n.release, Commit: in.Run.Commit, Trust: n.trust,
+	}
+	return s
+}
+
+func image(in Input, svc slipway.Service) slipway.Repository {
+	return slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Image(in.Project.Name, svc.Name)}
+}
+
+// renders are the environments that the run's artifacts may reach; a pull request's, once it is
+// merged and released, may reach all.
+func renders(in Input) []slipway.ChartRender {
+	out := []slipway.ChartRender{}
+	for _, env := range in.Config.Environments {
+		switch {
+		case in.Run.Event == slipway.DefaultPush && env.Trigger != slipway.OnDefaultBranch:
+			continue
+		case in.Run.Event == slipway.ReleasePush && env.Trigger != slipway.OnRelease:
+			continue
+		}
+		out = append(out, slipway.ChartRender{Environment: env.Name, Namespace: env.Namespace, Values: env.Values})
+	}
+	return out
+}
+
+// labels are those of D15: they depend on nothing but the service's inputs, so that two commits which
+// differ elsewhere give the same image.
+func labels(in Input, svc slipway.Service) map[string]string {
+	commit, created := revision(in, svc)
+	l := map[string]string{
+		"org.opencontainers.image.revision": commit,
+		"org.opencontainers.image.created":  created.Format(time.RFC3339),
+	}
+	if in.SourceURL != "" {
+		l["org.opencontainers.image.source"] = in.SourceURL
+	}
+	return l
+}
+
+// revision is the newest commit that touched the service's inputs, and its time; the run's commit
+// when that is not known.
+func revision(in Input, svc slipway.Service) (string, time.Time) {
+	c := in.Changes[svc.Name]
+	commit, when := cmp.Or(c.Revision, in.Run.Commit), c.RevisionTime
+	if c.Revision == "" || when.IsZero() {
+		when = in.CommitTime
+	}
+	return commit, when.UTC().Truncate(time.Second)
+}

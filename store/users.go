@@ -1,0 +1,373 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+const userColumns = `u.id, u.name, u.admin, u.created_at, coalesce(r.project, ''), coalesce(r.environment, '')`
+const userTables = `users u LEFT JOIN robots r ON r.user_id = u.id`
+
+func scanUser(r scanner) (u slipway.User, err error) {
+	var robot slipway.Robot
+	err = r.Scan(&u.ID, &u.Name, &u.Admin, stamp{&u.Created}, &robot.Project, &robot.Environment)
+	if robot.Project != "" {
+		u.Robot = &robot
+	}
+	return u, err
+}
+
+// CreateUser adds a person. A taken name is a Conflict.
+func (s *Store) CreateUser(ctx context.Context, name string, admin bool, actor string) (slipway.User, error) {
+	if err := slipway.CheckName("user", name); err != nil {
+		return slipway.User{}, err
+	}
+	u := slipway.User{Name: name, Admin: admin}
+	err := s.write(ctx, func(t *tx) error {
+		if err := t.createUser(&u); err != nil {
+			return err
+		}
+		return t.event(fmt.Sprintf("user/%d/created", u.ID), slipway.Event{
+			Kind: "user.created", Actor: actor, Message: "user " + name + " created",
+		})
+	})
+	return u, err
+}
+
+func (t *tx) createUser(u *slipway.User) error {
+	u.Created = t.now
+	err := t.QueryRowContext(t.ctx, `INSERT INTO users (name, admin, created_at) VALUES ($1, $2, $3) RETURNING id`,
+		u.Name, flag(u.Admin), ms(t.now)).Scan(&u.ID)
+	if unique(err) {
+		return slipway.Errorf(slipway.Conflict, "user %q exists already", u.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("create user %s: %w", u.Name, err)
+	}
+	return nil
+}
+
+// Users returns every user by name, robots too.
+func (s *Store) Users(ctx context.Context) ([]slipway.User, error) {
+	users, err := list(ctx, s.reader, scanUser, `SELECT `+userColumns+` FROM `+userTables+` ORDER BY u.name`)
+	if err != nil {
+		return nil, err
+	}
+	for i := range users {
+		if users[i].Roles, err = roles(ctx, s.reader, users[i].ID); err != nil {
+			return nil, err
+		}
+	}
+	return users, nil
+}
+
+// User returns the user of that name.
+func (s *Store) User(ctx context.Context, name string) (slipway.User, error) {
+	u, ok, err := s.userWhere(ctx, s.reader, `u.name = $1`, name)
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.NotFound, "user %q does not exist", name)
+	}
+	return u, err
+}
+
+func (s *Store) userWhere(ctx context.Context, q querier, cond string, args ...any) (slipway.User, bool, error) {
+	u, ok, err := one(ctx, q, scanUser, `SELECT `+userColumns+` FROM `+userTables+` WHERE `+cond, args...)
+	if err != nil || !ok {
+		return u, false, err
+	}
+	u.Roles, err = roles(ctx, q, u.ID)
+	return u, true, err
+}
+
+func roles(ctx context.Context, q querier, user int64) (map[string]slipway.Role, error) {
+	type member struct {
+		project string
+		role    slipway.Role
+	}
+	ms, err := list(ctx, q, func(r scanner) (m member, err error) { return m, r.Scan(&m.project, &m.role) },
+		`SELECT project, role FROM members WHERE user_id = $1`, user)
+	out := make(map[string]slipway.Role, len(ms))
+	for _, m := range ms {
+		out[m.project] = m.role
+	}
+	return out, err
+}
+
+// SetRole gives a user a role in a project; the empty role takes it away.
+func (s *Store) SetRole(ctx context.Context, user, project string, role slipway.Role, actor string) error {
+	if role != "" && !slices.Contains(slipway.Roles(), role) {
+		return slipway.Errorf(slipway.Invalid, "role %q: expected viewer, developer, approver or admin", role)
+	}
+	return s.write(ctx, func(t *tx) error {
+		id, err := t.userID(user)
+		if err != nil {
+			return err
+		}
+		if _, ok, err := one(ctx, t, scanInt, `SELECT id FROM projects WHERE name = $1`, project); err != nil {
+			return err
+		} else if !ok {
+			return slipway.Errorf(slipway.NotFound, "project %q does not exist", project)
+		}
+		message := fmt.Sprintf("%s is now %s of %s", user, role, project)
+		if role == "" {
+			message = fmt.Sprintf("%s has no role in %s any more", user, project)
+			_, err = t.exec(`DELETE FROM members WHERE user_id = $1 AND project = $2`, id, project)
+		} else {
+			_, err = t.exec(`INSERT INTO members (user_id, project, role) VALUES ($1, $2, $3)
+				ON CONFLICT (user_id, project) DO UPDATE SET role = excluded.role`, id, project, role)
+		}
+		if err != nil {
+			return fmt.Errorf("set role of %s: %w", user, err)
+		}
+		return t.audit(slipway.Event{Kind: "user.role", Project: project, Actor: actor, Message: message})
+	})
+}
+
+// SetAdmin makes a user admin of the server, or takes that away.
+func (s *Store) SetAdmin(ctx context.Context, user string, admin bool, actor string) error {
+	return s.write(ctx, func(t *tx) error {
+		n, err := t.exec(`UPDATE users SET admin = $1 WHERE name = $2`, flag(admin), user)
+		if err != nil {
+			return fmt.Errorf("set admin %s: %w", user, err)
+		}
+		if n == 0 {
+			return slipway.Errorf(slipway.NotFound, "user %q does not exist", user)
+		}
+		return t.audit(slipway.Event{Kind: "user.role", Actor: actor, Message: fmt.Sprintf("%s: admin of the server: %t", user, admin)})
+	})
+}
+
+func (t *tx) userID(name string) (int64, error) {
+	id, ok, err := one(t.ctx, t, scanInt, `SELECT id FROM users WHERE name = $1`, name)
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.NotFound, "user %q does not exist", name)
+	}
+	return id, err
+}
+
+// CreateToken makes a credential of a user. The secret is returned this once; only its hash is kept.
+// A zero expires never expires.
+func (s *Store) CreateToken(ctx context.Context, user, name string, expires time.Time) (string, slipway.Token, error) {
+	secret := "slp_" + newSecret()
+	token := slipway.Token{User: user, Name: name, Expires: expires}
+	err := s.write(ctx, func(t *tx) error {
+		id, err := t.userID(user)
+		if err != nil {
+			return err
+		}
+		if err := t.createToken(id, secret, &token); err != nil {
+			return err
+		}
+		return t.event(fmt.Sprintf("token/%d/created", token.ID), slipway.Event{
+			Kind: "token.created", Actor: user, Message: fmt.Sprintf("token %q created", name),
+		})
+	})
+	if err != nil {
+		return "", token, err
+	}
+	return secret, token, nil
+}
+
+func (t *tx) createToken(user int64, secret string, token *slipway.Token) error {
+	token.Created = t.now
+	err := t.QueryRowContext(t.ctx, `INSERT INTO tokens (user_id, name, hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5) RETURNING id`,
+		user, token.Name, hashSecret(secret), ms(t.now), ms(token.Expires)).Scan(&token.ID)
+	if err != nil {
+		return fmt.Errorf("create token: %w", err)
+	}
+	return nil
+}
+
+// Tokens returns the tokens of a user, oldest first.
+func (s *Store) Tokens(ctx context.Context, user string) ([]slipway.Token, error) {
+	return list(ctx, s.reader, func(r scanner) (k slipway.Token, err error) {
+		return k, r.Scan(&k.ID, &k.User, &k.Name, stamp{&k.Created}, stamp{&k.Expires}, stamp{&k.Used})
+	}, `SELECT k.id, u.name, k.name, k.created_at, k.expires_at, k.used_at
+		FROM tokens k JOIN users u ON u.id = k.user_id WHERE u.name = $1 ORDER BY k.id`, user)
+}
+
+// DeleteToken takes a token of a user away.
+func (s *Store) DeleteToken(ctx context.Context, user string, id int64) error {
+	return s.write(ctx, func(t *tx) error {
+		n, err := t.exec(`DELETE FROM tokens WHERE id = $1 AND user_id = (SELECT id FROM users WHERE name = $2)`, id, user)
+		if err != nil {
+			return fmt.Errorf("delete token: %w", err)
+		}
+		if n == 0 {
+			return slipway.Errorf(slipway.NotFound, "token %d of %s does not exist", id, user)
+		}
+		return t.event(fmt.Sprintf("token/%d/deleted", id), slipway.Event{Kind: "token.deleted", Actor: user, Message: fmt.Sprintf("token %d deleted", id)})
+	})
+}
+
+// usedEvery is how often the use of a token is written down.
+const usedEvery = 5 * time.Minute
+
+// UserByToken returns whose token it is. An unknown or expired one is Unauthorized.
+func (s *Store) UserByToken(ctx context.Context, secret string) (slipway.User, error) {
+	if !strings.HasPrefix(secret, "slp_") {
+		return slipway.User{}, slipway.Errorf(slipway.Unauthorized, "the token is not one of Slipway's: they begin with slp_")
+	}
+	hash, now := hashSecret(secret), s.now()
+	u, ok, err := s.userWhere(ctx, s.reader,
+		`u.id = (SELECT user_id FROM tokens WHERE hash = $1 AND (expires_at = 0 OR expires_at > $2))`, hash, ms(now))
+	if err != nil {
+		return u, err
+	}
+	if !ok {
+		return u, slipway.Errorf(slipway.Unauthorized, "the token is unknown, expired or was deleted")
+	}
+	stale, _, err := one(ctx, s.reader, scanInt, `SELECT count(*) FROM tokens WHERE hash = $1 AND used_at < $2`, hash, ms(now.Add(-usedEvery)))
+	if err != nil || stale == 0 {
+		return u, err
+	}
+	return u, s.write(ctx, func(t *tx) error {
+		_, err := t.exec(`UPDATE tokens SET used_at = $1 WHERE hash = $2`, ms(now), hash)
+		return err
+	})
+}
+
+// CreateLink makes a code that signs a user in once within ttl.
+func (s *Store) CreateLink(ctx context.Context, user string, ttl time.Duration) (string, error) {
+	code := newSecret()
+	err := s.write(ctx, func(t *tx) error {
+		id, err := t.userID(user)
+		if err != nil {
+			return err
+		}
+		if _, err := t.exec(`DELETE FROM links WHERE expires_at < $1`, ms(t.now)); err != nil {
+			return err
+		}
+		_, err = t.exec(`INSERT INTO links (hash, user_id, expires_at) VALUES ($1, $2, $3)`, hashSecret(code), id, ms(t.now.Add(ttl)))
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return code, nil
+}
+
+// UseLink returns whom the code signs in, and makes it worthless. Of two at once one wins; the other,
+// and any unknown or expired code, is Unauthorized.
+func (s *Store) UseLink(ctx context.Context, code string) (slipway.User, error) {
+	var u slipway.User
+	err := s.write(ctx, func(t *tx) error {
+		id, ok, err := one(ctx, t, scanInt, `UPDATE links SET used_at = $1 WHERE hash = $2 AND used_at = 0 AND expires_at > $3 RETURNING user_id`,
+			ms(t.now), hashSecret(code), ms(t.now))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return slipway.Errorf(slipway.Unauthorized, "the sign-in link was used already or has expired; make a new one with `slipway login-link`")
+		}
+		if u, _, err = s.userWhere(ctx, t, `u.id = $1`, id); err != nil {
+			return err
+		}
+		return t.audit(slipway.Event{Kind: "user.signed-in", Actor: u.Name, Message: u.Name + " signed in"})
+	})
+	return u, err
+}
+
+// CreateSession returns the secret of a session of the browser.
+func (s *Store) CreateSession(ctx context.Context, user string, ttl time.Duration) (string, error) {
+	secret := newSecret()
+	err := s.write(ctx, func(t *tx) error {
+		id, err := t.userID(user)
+		if err != nil {
+			return err
+		}
+		if _, err := t.exec(`DELETE FROM sessions WHERE expires_at < $1`, ms(t.now)); err != nil {
+			return err
+		}
+		_, err = t.exec(`INSERT INTO sessions (hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)`,
+			hashSecret(secret), id, ms(t.now), ms(t.now.Add(ttl)))
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return secret, nil
+}
+
+// UserBySession returns whose session it is. An unknown or expired one is Unauthorized.
+func (s *Store) UserBySession(ctx context.Context, secret string) (slipway.User, error) {
+	u, ok, err := s.userWhere(ctx, s.reader,
+		`u.id = (SELECT user_id FROM sessions WHERE hash = $1 AND expires_at > $2)`, hashSecret(secret), ms(s.now()))
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.Unauthorized, "you are not signed in, or not any more")
+	}
+	return u, err
+}
+
+// DeleteSession ends a session; one that does not exist is no error.
+func (s *Store) DeleteSession(ctx context.Context, secret string) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.exec(`DELETE FROM sessions WHERE hash = $1`, hashSecret(secret))
+		return err
+	})
+}
+
+// Robot returns the identity with which an environment of a project pulls, and its token, which is
+// kept sealed with the key file so that the image pull secret can be written again. It is made when
+// it is first asked for.
+func (s *Store) Robot(ctx context.Context, project, environment string) (slipway.User, string, error) {
+	if err := slipway.CheckName("environment", environment); err != nil {
+		return slipway.User{}, "", err
+	}
+	name := "robot-" + project + "-" + environment
+	u, ok, err := s.userWhere(ctx, s.reader, `r.project = $1 AND r.environment = $2`, project, environment)
+	if err != nil {
+		return u, "", err
+	}
+	if !ok {
+		if err := s.createRobot(ctx, name, project, environment); err != nil {
+			return u, "", err
+		}
+		if u, _, err = s.userWhere(ctx, s.reader, `r.project = $1 AND r.environment = $2`, project, environment); err != nil {
+			return u, "", err
+		}
+	}
+	sealed, _, err := one(ctx, s.reader, func(r scanner) (b []byte, err error) { return b, r.Scan(&b) },
+		`SELECT sealed FROM robots WHERE user_id = $1`, u.ID)
+	if err != nil {
+		return u, "", err
+	}
+	secret, err := s.unseal(sealed, "robot "+name)
+	return u, string(secret), err
+}
+
+func (s *Store) createRobot(ctx context.Context, name, project, environment string) error {
+	return s.write(ctx, func(t *tx) error {
+		if _, ok, err := one(ctx, t, scanInt, `SELECT user_id FROM robots WHERE project = $1 AND environment = $2`, project, environment); err != nil || ok {
+			return err
+		}
+		if _, ok, err := one(ctx, t, scanInt, `SELECT id FROM projects WHERE name = $1`, project); err != nil {
+			return err
+		} else if !ok {
+			return slipway.Errorf(slipway.NotFound, "project %q does not exist", project)
+		}
+		u := slipway.User{Name: name}
+		if err := t.createUser(&u); err != nil {
+			return err
+		}
+		secret := "slp_" + newSecret()
+		if err := t.createToken(u.ID, secret, &slipway.Token{Name: "pull"}); err != nil {
+			return err
+		}
+		sealed, err := s.seal([]byte(secret), "robot "+name)
+		if err != nil {
+			return err
+		}
+		if _, err := t.exec(`INSERT INTO robots (user_id, project, environment, sealed) VALUES ($1, $2, $3, $4)`, u.ID, project, environment, sealed); err != nil {
+			return fmt.Errorf("create robot of %s: %w", environment, err)
+		}
+		return t.event(fmt.Sprintf("user/%d/created", u.ID), slipway.Event{
+			Kind: "user.created", Project: project, Message: "robot that pulls for " + environment + " created",
+		})
+	})
+}

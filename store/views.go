@@ -1,0 +1,220 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sort"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Runs returns runs, newest first.
+func (s *Store) Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, error) {
+	q := newQuery(`SELECT ` + runColumns + ` FROM runs`)
+	q.where(`id > ?`, 0)
+	if f.Project != "" {
+		q.where(`project = ?`, f.Project)
+	}
+	if f.Ref != "" {
+		q.where(`ref = ?`, f.Ref)
+	}
+	if f.Commit != "" {
+		q.where(`commit_hash >= ?`, f.Commit)
+		q.where(`commit_hash < ?`, f.Commit+"g")
+	}
+	if f.State != "" {
+		q.where(`state = ?`, f.State)
+	}
+	if f.Service != "" {
+		q.where(`(service = ? OR EXISTS (SELECT 1 FROM steps s WHERE s.project = runs.project AND s.service = ? AND s.run_id = runs.id))`, f.Service, f.Service)
+	}
+	if f.Before != 0 {
+		q.where(`id < ?`, f.Before)
+	}
+	q.end(`ORDER BY id DESC`, limit(f.Limit, 50, 200))
+	return list(ctx, s.reader, scanRun, q.text(), q.args...)
+}
+
+// Run returns a run with all that belongs to it; its newest 500 events.
+func (s *Store) Run(ctx context.Context, id int64) (slipway.RunDetail, error) {
+	d, err := inputs(ctx, s.reader, id)
+	if err != nil {
+		return d, err
+	}
+	if d.Plan, err = plan(ctx, s.reader, id); err != nil {
+		return d, err
+	}
+	if d.Steps, err = s.Steps(ctx, id); err != nil {
+		return d, err
+	}
+	d.Events, err = s.Events(ctx, 0, slipway.EventFilter{RunID: id, Newest: true, Limit: 500})
+	return d, err
+}
+
+// Steps returns the steps of a run in the order of its plan.
+func (s *Store) Steps(ctx context.Context, runID int64) ([]slipway.Step, error) {
+	rows, err := list(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 ORDER BY id`, runID)
+	out := make([]slipway.Step, len(rows))
+	for i, row := range rows {
+		out[i] = row.Step
+	}
+	return out, err
+}
+
+// Step returns a step.
+func (s *Store) Step(ctx context.Context, id int64) (slipway.Step, error) {
+	row, ok, err := one(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE id = $1`, id)
+	if err != nil {
+		return slipway.Step{}, err
+	}
+	if !ok {
+		return slipway.Step{}, slipway.Errorf(slipway.NotFound, "step %d does not exist", id)
+	}
+	return row.Step, nil
+}
+
+// Board returns what of a project runs where. services and environments say what is shown, in which
+// order; what was deployed or built besides them is appended.
+func (s *Store) Board(ctx context.Context, project string, services, environments []string) (slipway.Board, error) {
+	b := slipway.Board{Project: project, Environments: slices.Clone(environments), Rows: []slipway.BoardRow{}}
+	current, err := deployments(ctx, s.reader, `id IN (SELECT max(id) FROM deployments WHERE project = $1
+		AND state IN ('deployed', 'verified', 'unhealthy') GROUP BY environment, service) ORDER BY id`, project)
+	if err != nil {
+		return b, err
+	}
+	pending, err := deployments(ctx, s.reader, `project = $1 AND state = 'deploying' AND EXISTS (SELECT 1 FROM steps s
+		WHERE s.run_id = deployments.run_id AND s.key = deployments.step AND s.state IN ('ready', 'running', 'retrying')) ORDER BY id`, project)
+	if err != nil {
+		return b, err
+	}
+	waiting, err := approvals(ctx, s.reader, `project = $1 AND state = 'waiting' ORDER BY id`, project)
+	if err != nil {
+		return b, err
+	}
+	last, err := s.lastRuns(ctx, project)
+	if err != nil {
+		return b, err
+	}
+	services = boardNames(&b, services, current, pending, waiting, last)
+	for _, name := range services {
+		row := slipway.BoardRow{Service: name, Cells: make([]slipway.BoardCell, len(b.Environments)), LastRun: last[name]}
+		for i, env := range b.Environments {
+			row.Cells[i].Environment = env
+		}
+		b.Rows = append(b.Rows, row)
+	}
+	fillBoard(&b, current, pending, waiting)
+	return b, nil
+}
+
+// boardNames adds to the board's environments, and to services, those that only the data knows.
+func boardNames(b *slipway.Board, services []string, current, pending []slipway.Deployment, waiting []slipway.Approval, last map[string]*slipway.Run) []string {
+	services = slices.Clone(services)
+	var moreServices, moreEnvs []string
+	add := func(list []string, more *[]string, name string) {
+		if name != "" && !slices.Contains(list, name) && !slices.Contains(*more, name) {
+			*more = append(*more, name)
+		}
+	}
+	for _, d := range slices.Concat(current, pending) {
+		add(services, &moreServices, d.Target.Service)
+		add(b.Environments, &moreEnvs, d.Target.Environment)
+	}
+	for _, a := range waiting {
+		add(services, &moreServices, a.Service)
+		add(b.Environments, &moreEnvs, a.Environment)
+	}
+	for name := range last {
+		add(services, &moreServices, name)
+	}
+	sort.Strings(moreServices)
+	b.Environments = append(b.Environments, moreEnvs...)
+	return append(services, moreServices...)
+}
+
+func fillBoard(b *slipway.Board, current, pending []slipway.Deployment, waiting []slipway.Approval) {
+	cell := func(service, env string) *slipway.BoardCell {
+		for i := range b.Rows {
+			if b.Rows[i].Service != service {
+				continue
+			}
+			if j := slices.Index(b.Environments, env); j >= 0 {
+				return &b.Rows[i].Cells[j]
+			}
+		}
+		return &slipway.BoardCell{}
+	}
+	for i := range current {
+		cell(current[i].Target.Service, current[i].Target.Environment).Current = &current[i]
+	}
+	for i := range pending {
+		cell(pending[i].Target.Service, pending[i].Target.Environment).Pending = &pending[i]
+	}
+	for i := range waiting {
+		cell(waiting[i].Service, waiting[i].Environment).Approval = &waiting[i]
+	}
+}
+
+// lastRuns returns the newest run of each service of a project.
+func (s *Store) lastRuns(ctx context.Context, project string) (map[string]*slipway.Run, error) {
+	type pair struct {
+		service string
+		run     int64
+	}
+	pairs, err := list(ctx, s.reader, func(r scanner) (p pair, err error) { return p, r.Scan(&p.service, &p.run) },
+		`SELECT service, max(run_id) FROM steps WHERE project = $1 AND service > '' GROUP BY service`, project)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]*slipway.Run{}
+	seen := map[int64]*slipway.Run{}
+	for _, p := range pairs {
+		if seen[p.run] == nil {
+			r, err := getRun(ctx, s.reader, p.run)
+			if err != nil {
+				return nil, err
+			}
+			seen[p.run] = &r
+		}
+		out[p.service] = seen[p.run]
+	}
+	return out, nil
+}
+
+// Metrics counts rows by state: "runs", "steps", "approvals", "deployments", "pulls", and "events".
+func (s *Store) Metrics(ctx context.Context) (map[string]map[string]int64, error) {
+	type count struct {
+		table, state string
+		n            int64
+	}
+	rows, err := list(ctx, s.reader, func(r scanner) (c count, err error) { return c, r.Scan(&c.table, &c.state, &c.n) },
+		`SELECT 'runs', state, count(*) FROM runs GROUP BY state
+		UNION ALL SELECT 'steps', state, count(*) FROM steps GROUP BY state
+		UNION ALL SELECT 'approvals', state, count(*) FROM approvals GROUP BY state
+		UNION ALL SELECT 'deployments', state, count(*) FROM deployments GROUP BY state
+		UNION ALL SELECT 'pulls', state, count(*) FROM pulls GROUP BY state
+		UNION ALL SELECT 'events', 'written', coalesce(max(id), 0) FROM events`)
+	out := map[string]map[string]int64{}
+	for _, c := range rows {
+		if out[c.table] == nil {
+			out[c.table] = map[string]int64{}
+		}
+		out[c.table][c.state] = c.n
+	}
+	return out, err
+}
+
+// PutJournal keeps a value of a step under a key; it is durable when PutJournal returns.
+func (s *Store) PutJournal(ctx context.Context, stepID int64, key string, value []byte) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.exec(`INSERT INTO journal (step_id, key, value) VALUES ($1, $2, $3)
+			ON CONFLICT (step_id, key) DO UPDATE SET value = excluded.value`, stepID, key, string(value))
+		return err
+	})
+}
+
+// Journal returns the value of a step under a key, and whether there is one.
+func (s *Store) Journal(ctx context.Context, stepID int64, key string) ([]byte, bool, error) {
+	v, ok, err := one(ctx, s.reader, scanString, `SELECT value FROM journal WHERE step_id = $1 AND key = $2`, stepID, key)
+	return []byte(v), ok, err
+}
