@@ -12,8 +12,9 @@ import (
 func (c *Cluster) chain() string { return "SLIPWAY-" + strings.ToUpper(c.Network.Bridge[len("slw-"):]) }
 
 // firewall is the input of iptables-restore that keeps packets from other
-// machines away from the cluster's addresses, and hides pods that talk to
-// other machines behind this machine's address.
+// machines and other bridges away from the cluster's addresses, lets pods talk
+// where the machine forwards nothing by default (but after what others forbid),
+// and hides pods that talk to other machines behind this machine's address.
 func (c *Cluster) firewall() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*raw\n:%[1]s - [0:0]\n-A PREROUTING -j %[1]s\n", c.chain())
@@ -23,6 +24,8 @@ func (c *Cluster) firewall() string {
 	} {
 		fmt.Fprintf(&b, "-A %s -d %s -j DROP\n", c.chain(), to)
 	}
+	fmt.Fprintf(&b, "COMMIT\n*filter\n:%[1]s - [0:0]\n-A FORWARD -j %[1]s\n-A %[1]s -i %[2]s -j ACCEPT\n", c.chain(), c.Network.Bridge)
+	fmt.Fprintf(&b, "-A %s -o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n", c.chain(), c.Network.Bridge)
 	fmt.Fprintf(&b, "COMMIT\n*nat\n:%[1]s - [0:0]\n-A POSTROUTING -j %[1]s\n", c.chain())
 	fmt.Fprintf(&b, "-A %s -s %s -d %s -j RETURN\n", c.chain(), c.Network.Pods, c.Network.Pods)
 	fmt.Fprintf(&b, "-A %s -s %s ! -d 224.0.0.0/4 -j MASQUERADE\nCOMMIT\n", c.chain(), c.Network.Pods)

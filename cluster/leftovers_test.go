@@ -110,6 +110,21 @@ COMMIT
 	}
 }
 
+// What addFirewall adds, removeFirewall removes.
+func TestFirewallIsRemovable(t *testing.T) {
+	t.Parallel()
+	c := testCluster(t)
+	for _, part := range strings.SplitAfter(c.firewall(), "COMMIT\n") {
+		if part == "" {
+			continue
+		}
+		removal := firewallRemoval(part, c.chain(), c.networkName())
+		if !strings.Contains(removal, "-X "+c.chain()+"\n") || strings.Count(removal, "-D ") != 1 {
+			t.Errorf("of\n%s is removed\n%s", part, removal)
+		}
+	}
+}
+
 func TestOwns(t *testing.T) {
 	t.Parallel()
 	c := &Cluster{Name: "a", Dir: "/tmp/slw"}

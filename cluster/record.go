@@ -118,7 +118,7 @@ func (c *Cluster) claimMachine(ctx context.Context) error {
 				return &OtherClusterError{Name: other.Name, Dir: other.Dir}
 			}
 		}
-		if err := other.clear(ctx); err != nil {
+		if err := errors.Join(other.clear(ctx), other.restoreSysctls()); err != nil {
 			return fmt.Errorf("clear away what is left of cluster %s in %s: %w", other.Name, other.Dir, err)
 		}
 	}

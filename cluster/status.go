@@ -20,7 +20,7 @@ type Status struct {
 	Components []ComponentStatus `json:"components"`
 	// PodProcesses counts the processes in pods.
 	PodProcesses int `json:"pod_processes"`
-	// PodMemory is their resident memory in bytes.
+	// PodMemory is their share of the machine's memory in bytes.
 	PodMemory int64 `json:"pod_memory_bytes"`
 }
 
@@ -41,8 +41,9 @@ type ComponentStatus struct {
 	PID     int    `json:"pid"`
 	Healthy bool   `json:"healthy"`
 	Problem string `json:"problem,omitempty"`
-	Memory  int64  `json:"memory_bytes"`
-	Log     string `json:"log"`
+	// Memory is its share of the machine's memory in bytes.
+	Memory int64  `json:"memory_bytes"`
+	Log    string `json:"log"`
 }
 
 // Status looks at every component. It takes at most about a second.

@@ -150,7 +150,7 @@ func (u *startup) configure(ctx context.Context) error {
 	if err := errors.Join(u.save(), u.writeRecord()); err != nil {
 		return err
 	}
-	if err := u.writeCertificates(time.Now()); err != nil {
+	if err := u.writeCertificates(u.started); err != nil {
 		return err
 	}
 	return u.writeConfigs()

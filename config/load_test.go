@@ -255,3 +255,18 @@ func TestBombs(t *testing.T) {
 		t.Error("an alias within its own anchor passes")
 	}
 }
+
+// The sample repositories are as their users should write theirs.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	dirs, err := filepath.Glob("../examples/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, dir := range dirs {
+		c, problems := config.Load(os.DirFS(dir), options())
+		if err := problems.Err(); err != nil || len(c.Services) == 0 {
+			t.Errorf("%s: %d services, %v", dir, len(c.Services), err)
+		}
+	}
+}

@@ -110,7 +110,7 @@ func Build(ctx context.Context, say Progress) (Binaries, error) {
 	b := Binaries{Slipway: filepath.Join(root, "bin", "slipway"), Cluster: filepath.Join(root, "bin", "slipway-cluster")}
 	for _, target := range []struct{ dir, pkg, out string }{
 		{root, "./cmd/slipway", b.Slipway},
-		{filepath.Join(root, "cluster"), ".", b.Cluster},
+		{filepath.Join(root, "cluster"), "./cmd/slipway-cluster", b.Cluster},
 	} {
 		say("building %s", filepath.Base(target.out))
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", target.out, target.pkg)

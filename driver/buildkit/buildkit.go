@@ -245,5 +245,10 @@ func (e *Engine) connection(ctx context.Context) (*link, error) {
 		}
 		return nil, slipway.Errorf(slipway.Unavailable, "BuildKit: %w", at.err)
 	}
+	if at.link.daemon != nil {
+		if err := at.link.daemon.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return at.link, nil
 }

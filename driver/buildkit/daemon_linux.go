@@ -16,6 +16,8 @@ import (
 
 	"github.com/moby/buildkit/client"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -37,6 +39,7 @@ type daemon struct {
 
 	mu   sync.Mutex
 	proc process
+	up   chan struct{} // closed while the daemon runs
 }
 
 const (
@@ -80,7 +83,7 @@ func newDaemon(ctx context.Context, opts Options, binary string) (*daemon, error
 	if err != nil {
 		return nil, fmt.Errorf("folder of BuildKit: %w", err)
 	}
-	d := &daemon{opts: opts, layout: newLayout(dir)}
+	d := &daemon{opts: opts, layout: newLayout(dir), up: make(chan struct{})}
 	d.layout.binary, d.layout.cni = binary, cniDir()
 	if d.layout.runc, err = lookProgram("runc"); err != nil {
 		return nil, err
@@ -149,7 +152,10 @@ func (d *daemon) open(ctx context.Context) (*link, error) {
 	if err := d.firewall.apply(ctx, d.network, d.rules); err != nil {
 		return nil, err
 	}
-	c, err := client.New(ctx, "unix://"+d.layout.socket())
+	// A daemon that starts is connected to as soon as it listens, also when it starts again.
+	quick := backoff.Config{BaseDelay: pollInterval, Multiplier: 1.5, MaxDelay: time.Second}
+	c, err := client.New(ctx, "unix://"+d.layout.socket(),
+		client.WithGRPCDialOption(grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: dialTimeout})))
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +176,23 @@ func (d *daemon) open(ctx context.Context) (*link, error) {
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop, d.done = stop, make(chan struct{})
 	go d.supervise(watch, c)
-	return &link{client: c, name: "Slipway's own BuildKit", version: Version, daemon: d}, nil
+	ln := &link{client: c, name: "Slipway's own BuildKit", version: Version, daemon: d}
+	if err := d.prove(ctx, ln); err != nil {
+		return nil, errors.Join(err, ln.close(context.WithoutCancel(ctx)))
+	}
+	return ln, nil
+}
+
+// prove probes the daemon once for each configuration: a runtime or a kernel that does not do is told
+// at the start rather than looking like somebody's broken build.
+func (d *daemon) prove(ctx context.Context, ln *link) error {
+	if raw, err := os.ReadFile(d.layout.proof()); err == nil && string(raw) == d.config {
+		return nil
+	}
+	if err := suitable(ctx, ln, d.opts); err != nil {
+		return err
+	}
+	return writeFile(d.layout.proof(), []byte(d.config))
 }
 
 // adopt takes over a daemon that an earlier Slipway started the same way and that answers.
@@ -179,10 +201,38 @@ func (d *daemon) adopt(ctx context.Context, c *client.Client) bool {
 	if !ok || !p.alive() || p.Config != d.config || !answers(ctx, c, dialTimeout) {
 		return false
 	}
-	d.mu.Lock()
-	d.proc = p
-	d.mu.Unlock()
+	d.running(p)
 	return true
+}
+
+// running records the daemon that answers.
+func (d *daemon) running(p process) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.proc = p
+	close(d.up)
+}
+
+// down records that there is none.
+func (d *daemon) down() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.up = make(chan struct{})
+}
+
+// wait returns when the daemon runs, or an Unavailable error when it takes too long to start again.
+func (d *daemon) wait(ctx context.Context) error {
+	d.mu.Lock()
+	up := d.up
+	d.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(startTimeout):
+		return slipway.Errorf(slipway.Unavailable, "buildkitd does not start again (log: %s)", d.layout.log())
+	}
 }
 
 // start ends a daemon that cannot be used, removes what is left of it, and starts one.
@@ -202,9 +252,6 @@ func (d *daemon) start(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	d.proc = p
-	d.mu.Unlock()
 	if !poll(ctx, startTimeout, func() bool { return !p.alive() || answers(ctx, c, time.Second) }) || !p.alive() {
 		_ = end(context.WithoutCancel(ctx), p) // the reason for the error below matters more
 		if ctx.Err() != nil {
@@ -212,6 +259,7 @@ func (d *daemon) start(ctx context.Context, c *client.Client) error {
 		}
 		return slipway.Errorf(slipway.Unavailable, "buildkitd does not start: %s (log: %s)", logTail(d.layout.log(), 4096), d.layout.log())
 	}
+	d.running(p)
 	return nil
 }
 
@@ -251,6 +299,7 @@ func (d *daemon) supervise(ctx context.Context, c *client.Client) {
 			d.opts.Progress("buildkitd does not answer: starting it again")
 		}
 		missed = 0
+		d.down()
 		d.restart(ctx, c)
 	}
 }

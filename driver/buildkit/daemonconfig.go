@@ -42,6 +42,7 @@ func (l layout) record() string  { return filepath.Join(l.dir, "buildkitd.pid") 
 func (l layout) log() string     { return filepath.Join(l.dir, "buildkitd.log") }
 func (l layout) tmp() string     { return filepath.Join(l.dir, "tmp") }
 func (l layout) network() string { return filepath.Join(l.dir, "network.json") }
+func (l layout) proof() string   { return filepath.Join(l.dir, "probed") }
 func (l layout) lock() string    { return filepath.Join(l.dir, "lock") }
 
 // tag names what a daemon has outside of its folder: bridge, cgroup, firewall chains.

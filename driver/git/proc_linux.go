@@ -2,7 +2,8 @@ package git
 
 import "syscall"
 
-// ownGroup starts a process in a group of its own that does not outlive this process.
+// ownGroup starts a process in a group of its own that is told to end when this process dies. (Linux
+// means the thread that started it; Go ends none but those that a goroutine was locked to.)
 func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

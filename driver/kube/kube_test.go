@@ -179,12 +179,12 @@ metadata: {name: delivery-new, namespace: drone-qa, annotations: {deployment.kub
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: old-1, namespace: drone-qa, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: delivery-old, uid: o}]}
+metadata: {name: old-1, namespace: drone-qa, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: delivery-old, uid: rs-old}]}
 spec: {containers: [{name: app, image: "x:1"}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: new-1, namespace: drone-qa, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: delivery-new, uid: n}]}
+metadata: {name: new-1, namespace: drone-qa, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: delivery-new, uid: rs-new}]}
 spec: {initContainers: [{name: init, image: "i:1"}], containers: [{name: app, image: "x:2"}]}
 status:
   conditions: [{type: Ready, status: "False"}]

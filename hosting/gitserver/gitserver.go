@@ -100,7 +100,7 @@ type Proposed struct {
 
 // Options is what the server needs; the first five are required.
 type Options struct {
-	// Dir returns the bare repository of a project, slipway.NotFound if there is none.
+	// Dir returns the absolute path of a project's bare repository, slipway.NotFound if there is none.
 	Dir func(ctx context.Context, project string) (string, error)
 	// Open returns a view of a bare repository with additions to git's environment.
 	Open func(dir string, env []string) Repository
@@ -108,8 +108,7 @@ type Options struct {
 	// come for projects that do not exist and those whose existence is none of the asker's business.
 	Authorize func(ctx context.Context, r *http.Request, project string, write bool) (actor string, err error)
 	Pushes    Pushes
-	// State is a folder of this server alone, for hooks and pipes. Its path must be short and have
-	// no blanks.
+	// State is a folder of this server alone, for hooks and pipes.
 	State string
 
 	Prefix      string        // of URLs; "" means /git/
@@ -155,6 +154,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	state, err := filepath.Abs(o.State)
+	if err != nil {
+		return nil, fmt.Errorf("git hosting: %w", err)
+	}
+	o.State = state
 	s := &Server{
 		Options: o, ctx: ctx,
 		hooks: filepath.Join(o.State, "hooks"), pushes: filepath.Join(o.State, "pushes"),

@@ -20,7 +20,13 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if bare := os.Getenv("GITSERVER_BARE"); bare != "" {
+		serveForKill(context.Background(), bare, os.Getenv("GITSERVER_STATE"))
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // cli is a Repository that asks the git command.
 type cli struct {
@@ -130,7 +136,7 @@ func (s *pushes) Refused(_ context.Context, p Push) { s.note("refused", p) }
 // world is a server with one hosted repository, and a client's working copy.
 type world struct {
 	*pushes
-	t      *testing.T
+	t      testing.TB
 	server *Server
 	http   *httptest.Server
 	stop   context.CancelCauseFunc
@@ -139,7 +145,7 @@ type world struct {
 	log    *bytes.Buffer
 }
 
-func newWorld(t *testing.T, change func(*Options)) *world {
+func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	base := t.TempDir()
 	w := &world{t: t, pushes: &pushes{}, bare: filepath.Join(base, "demo.git"), copy: filepath.Join(base, "copy"), log: &bytes.Buffer{}}

@@ -117,7 +117,7 @@ func (p publishing) publish(ctx context.Context, pkg []byte) (slipway.Result, er
 	reg, spec := p.runner.Registry, p.spec
 	chart, err := reg.PushChart(ctx, spec.Chart, spec.ChartVersion, pkg)
 	if err != nil {
-		return slipway.Result{}, fmt.Errorf("push chart %s:%s: %w", spec.Chart.Ref(), spec.ChartVersion, err)
+		return slipway.Result{}, fmt.Errorf("publish chart of %s: %w", p.step.Service, err)
 	}
 	there, err := lookUp(ctx, reg, spec.Chart, spec.ChartVersion)
 	if err != nil {
@@ -183,7 +183,7 @@ func (p publishing) spellings() []string {
 
 // refusedOr turns a conflict, which another run won, into a refusal.
 func (p publishing) refusedOr(ctx context.Context, err error, repo slipway.Repository, tag, wanted string) (slipway.Result, error) {
-	err = fmt.Errorf("tag %s:%s: %w", repo.Ref(), tag, err)
+	err = fmt.Errorf("publish %s: %w", p.step.Service, err)
 	if slipway.ErrorCode(err) != slipway.Conflict {
 		return slipway.Result{}, err
 	}
@@ -245,10 +245,7 @@ func lookUp(ctx context.Context, reg interface {
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return "", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("look up %s:%s: %w", repo.Ref(), tag, err)
-	}
-	return digest, nil
+	return digest, err
 }
 
 // chartPackage reads the package that the chart step of the run made.

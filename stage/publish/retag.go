@@ -62,7 +62,7 @@ func (r *Retagger) Run(ctx context.Context, env stage.Env, step slipway.PlanStep
 			if slipway.ErrorCode(err) == slipway.Conflict {
 				return failed(r.taken(ctx, n)), nil
 			}
-			return slipway.Result{}, fmt.Errorf("retag %s@%s to %s:%s: %w", n.from.Ref(), n.artifact.Digest, n.to.Ref(), n.tag, err)
+			return slipway.Result{}, fmt.Errorf("promote %s of %s: %w", n.kind, step.Service, err)
 		}
 		env.Log.Printf("%s %s:%s is %s", n.kind, n.to.Ref(), n.tag, n.artifact.Digest)
 		res.Artifacts = append(res.Artifacts, n.result(env, step))

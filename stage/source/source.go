@@ -7,10 +7,12 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -258,53 +260,93 @@ func revision(ctx context.Context, repo Repo, commit string, all []Service, name
 	if ctx.Err() != nil {
 		return Revision{}, context.Cause(ctx)
 	}
-	include, exclude, ok := Inputs(all, name)
+	sets, ok := inputs(all, name)
 	if !ok {
 		return Revision{}, slipway.Errorf(slipway.NotFound, "there is no service %q", name)
 	}
-	hash, when, err := repo.Newest(ctx, commit, include, exclude)
-	if err == nil && hash == "" {
-		err = slipway.Errorf(slipway.NotFound, "no commit up to %s touched %s", slipway.ShortHash(commit), strings.Join(include, " or "))
+	var rev Revision
+	for _, set := range sets {
+		hash, when, err := repo.Newest(ctx, commit, set.include, set.exclude)
+		if err == nil {
+			rev, err = newer(ctx, repo, rev, Revision{Commit: hash, Time: when})
+		}
+		if err != nil {
+			return Revision{}, fmt.Errorf("find the revision of service %s: %w", name, err)
+		}
 	}
-	if err != nil {
-		return Revision{}, fmt.Errorf("find the revision of service %s: %w", name, err)
+	if rev.Commit == "" {
+		return Revision{}, slipway.Errorf(slipway.NotFound, "no commit up to %s touched service %s", slipway.ShortHash(commit), name)
 	}
-	return Revision{Commit: hash, Time: when}, nil
+	return rev, nil
 }
 
-// Inputs returns the folders that a service is made of, and those inside them that belong to other
-// services. It is false if there is no such service.
-func Inputs(all []Service, name string) (include, exclude []string, ok bool) {
-	var self Service
+// newer is the one of two revisions that comes after the other.
+func newer(ctx context.Context, repo Repo, a, b Revision) (Revision, error) {
+	if a.Commit == "" || a.Commit == b.Commit {
+		return b, nil
+	}
+	if b.Commit == "" {
+		return a, nil
+	}
+	base, err := repo.MergeBase(ctx, a.Commit, b.Commit)
+	switch {
+	case err != nil:
+		return Revision{}, err
+	case base == a.Commit:
+		return b, nil
+	case base == b.Commit:
+		return a, nil
+	}
+	if c := cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.Commit, b.Commit)); c < 0 {
+		return b, nil
+	}
+	return a, nil
+}
+
+// pathset is folders without some of those in them.
+type pathset struct{ include, exclude []string }
+
+// inputs returns what a service is made of, as owners sees it: one set, or one for the folder and one
+// for the chart where a folder that is left out of one is part of the other.
+func inputs(all []Service, name string) ([]pathset, bool) {
+	i := slices.IndexFunc(all, func(s Service) bool { return s.Name == name })
+	if i < 0 {
+		return nil, false
+	}
+	dir := clean(all[i].Dir)
+	code := pathset{include: []string{dir}}
 	for _, s := range all {
-		if s.Name == name {
-			self, ok = s, true
+		if d := clean(s.Dir); d != dir && within(d, dir) {
+			code.exclude = append(code.exclude, d)
+		}
+		if c := clean(s.Chart); dir == "." && s.Name != name && s.Chart != "" && c != "." {
+			code.exclude = append(code.exclude, c)
 		}
 	}
-	if !ok {
-		return nil, nil, false
+	if all[i].Chart == "" {
+		return []pathset{code}, true
 	}
-	dir := clean(self.Dir)
-	include = []string{dir}
-	chart := ""
-	if self.Chart != "" {
-		chart = clean(self.Chart)
+	chart := clean(all[i].Chart)
+	meets := func(d string) bool { return within(d, chart) || within(chart, d) }
+	if !slices.ContainsFunc(code.exclude, meets) && !(chart != dir && within(dir, chart)) {
 		if !within(chart, dir) {
-			include = append(include, chart)
+			code.include = append(code.include, chart)
+			code.exclude = append(code.exclude, foldersIn(all, chart)...)
 		}
+		return []pathset{code}, true
 	}
+	return []pathset{code, {include: []string{chart}, exclude: foldersIn(all, chart)}}, true
+}
+
+// foldersIn is the folders of services below a chart folder.
+func foldersIn(all []Service, chart string) []string {
+	var list []string
 	for _, s := range all {
-		if s.Name == name {
-			continue
-		}
-		if d := clean(s.Dir); d != dir && within(d, dir) && !(chart != "" && within(chart, d)) {
-			exclude = append(exclude, d)
-		}
-		if c := clean(s.Chart); dir == "." && s.Chart != "" && c != "." && !(chart != "" && (within(chart, c) || within(c, chart))) {
-			exclude = append(exclude, c)
+		if d := clean(s.Dir); d != chart && within(d, chart) {
+			list = append(list, d)
 		}
 	}
-	return include, exclude, true
+	return list
 }
 
 // within reports whether folder p is folder dir or below it.

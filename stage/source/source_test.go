@@ -156,16 +156,16 @@ func TestInputs(t *testing.T) {
 		{Name: "cart", Dir: "src/shop/cart", Chart: "charts/cart"},
 	}
 	for name, want := range map[string]string{
-		"root": "[.] [src/shop src/shop/chart src/shop/cart charts/cart]",
-		"shop": "[src/shop] [src/shop/cart]",
-		"cart": "[src/shop/cart charts/cart] []",
+		"root": "[{[.] [src/shop src/shop/chart src/shop/cart charts/cart]}]",
+		"shop": "[{[src/shop] [src/shop/cart]}]",
+		"cart": "[{[src/shop/cart charts/cart] []}]",
 	} {
-		include, exclude, ok := Inputs(services, name)
-		if got := fmt.Sprint(include, " ", exclude); !ok || got != want {
+		sets, ok := inputs(services, name)
+		if got := fmt.Sprint(sets); !ok || got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if _, _, ok := Inputs(services, "none"); ok {
+	if _, ok := inputs(services, "none"); ok {
 		t.Error("inputs of a service that is not there")
 	}
 }
@@ -180,7 +180,7 @@ func TestInputsAgreeWithOwners(t *testing.T) {
 		for i, d := range dirs {
 			s := Service{Name: fmt.Sprint(i), Dir: d}
 			if rapid.Bool().Draw(t, "chart") {
-				s.Chart = rapid.SampledFrom([]string{"charts/a", "charts/b", "a/charts", d + "/chart"}).Draw(t, "at")
+				s.Chart = rapid.SampledFrom([]string{"charts/a", "charts/b", "charts", "a", ".", "a/charts", d + "/chart"}).Draw(t, "at")
 			}
 			services = append(services, s)
 		}
@@ -188,12 +188,13 @@ func TestInputsAgreeWithOwners(t *testing.T) {
 		file = strings.TrimPrefix(file, "./")
 		changes := assign(services, []string{file})
 		for _, s := range services {
-			include, exclude, _ := Inputs(services, s.Name)
-			in := slices.ContainsFunc(include, func(d string) bool { return within(file, d) }) &&
-				!slices.ContainsFunc(exclude, func(d string) bool { return within(file, d) })
+			sets, _ := inputs(services, s.Name)
+			holds := func(d string) bool { return within(file, d) }
+			in := slices.ContainsFunc(sets, func(p pathset) bool {
+				return slices.ContainsFunc(p.include, holds) && !slices.ContainsFunc(p.exclude, holds)
+			})
 			if in != changes[s.Name].Changed {
-				t.Fatalf("%+v: %s belongs to %+v: %v by its inputs (%v without %v), %v by its owners",
-					services, file, s, in, include, exclude, changes[s.Name].Changed)
+				t.Fatalf("%+v: %s belongs to %+v: %v by its inputs (%v), %v by its owners", services, file, s, in, sets, changes[s.Name].Changed)
 			}
 		}
 	})
@@ -201,7 +202,7 @@ func TestInputsAgreeWithOwners(t *testing.T) {
 
 func TestRevisions(t *testing.T) {
 	t.Parallel()
-	r := &repo{stamp: func(include, _ []string) string {
+	r := &repo{bases: map[string]string{"newest of . newest of a/sub/chart": "newest of ."}, stamp: func(include, _ []string) string {
 		if include[0] == "never" {
 			return ""
 		}
@@ -210,6 +211,10 @@ func TestRevisions(t *testing.T) {
 	services := []Service{{Name: "a", Dir: "a", Chart: "charts/a"}, {Name: "b", Dir: "b"}, {Name: "never", Dir: "never"}}
 	got, err := Revisions(t.Context(), r, "c", services, []string{"a", "b"})
 	if err != nil || len(got) != 2 || got["a"].Commit != "newest of a+charts/a" || got["b"].Commit != "newest of b" || got["b"].Time.Unix() != 5 {
+		t.Errorf("%v, %v", got, err)
+	}
+	apart := []Service{{Name: "root", Dir: ".", Chart: "a/sub/chart"}, {Name: "a", Dir: "a"}}
+	if got, err = Revisions(t.Context(), r, "c", apart, []string{"root"}); err != nil || got["root"].Commit != "newest of a/sub/chart" {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, name := range []string{"never", "unknown"} {

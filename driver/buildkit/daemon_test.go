@@ -1,0 +1,424 @@
+package buildkit
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// machineState is what builds must leave as it was: mounts, links, firewall, cgroups, processes.
+func machineState(t testing.TB) []string {
+	t.Helper()
+	var state []string
+	add := func(kind, text string, keep func(string) bool) {
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); keep(line) {
+				state = append(state, kind+": "+line)
+			}
+		}
+	}
+	ours := func(line string) bool { return strings.Contains(line, bridgePrefix) }
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("mount", string(mounts), ours)
+	links, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		add("link", l.Name, func(s string) bool { return ours(s) || strings.HasPrefix(s, "veth") })
+	}
+	for _, save := range []string{"iptables-save", "ip6tables-save", "ebtables-save"} {
+		path, err := lookProgram(save)
+		if err != nil {
+			continue
+		}
+		out, err := exec.CommandContext(t.Context(), path).Output()
+		if err != nil {
+			continue
+		}
+		add(save, string(out), func(s string) bool { return strings.Contains(strings.ToLower(s), bridgePrefix) })
+	}
+	cgroups, err := filepath.Glob("/sys/fs/cgroup/*/" + bridgePrefix + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("cgroup", strings.Join(cgroups, "\n"), ours)
+	for _, dir := range []string{"/run/runc", "/var/lib/cni/networks", "/var/lib/cni/results"} {
+		add(dir, strings.Join(entries(dir), "\n"), func(s string) bool { return s != "" })
+	}
+	for _, pid := range entries("/proc") {
+		raw, err := os.ReadFile("/proc/" + pid + "/cmdline")
+		if err == nil {
+			add("process", strings.ReplaceAll(string(raw), "\x00", " "), func(s string) bool { return ours(s) })
+		}
+	}
+	return state
+}
+
+func compareStates(t testing.TB, before, after []string) {
+	t.Helper()
+	for _, s := range after {
+		if !slices.Contains(before, s) {
+			t.Errorf("left behind: %s", s)
+		}
+	}
+}
+
+// The daemon outlives a Slipway that is killed, and the next one adopts it.
+func TestDaemonIsAdopted(t *testing.T) {
+	before := machineState(t)
+	w := newWorld(t)
+	first := w.link.daemon.current()
+	res, _ := w.mustBuild(t, w.request(plainTree(t)))
+	w.Detach()
+	if !first.alive() {
+		t.Fatal("the daemon ended with its Slipway")
+	}
+	second, err := Open(t.Context(), testOptions(t, w.reg, w.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := second.Ready(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("adopted in %s", time.Since(begin))
+	if second.link.daemon.current() != first {
+		t.Errorf("another daemon: %+v, was %+v", second.link.daemon.current(), first)
+	}
+	third, err := Open(t.Context(), testOptions(t, w.reg, w.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := third.Ready(w.ctx); !slipway.Temporary(err) || !strings.Contains(err.Error(), "in use by another Slipway") {
+		t.Errorf("two at once: %v", err)
+	}
+	w.Engine = second
+	if again, _ := w.mustBuild(t, w.request(plainTree(t))); again.Digest != res.Digest {
+		t.Errorf("digest %s, was %s", again.Digest, res.Digest)
+	}
+	if err := second.Close(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if first.alive() {
+		t.Error("the daemon is still there")
+	}
+	compareStates(t, before, machineState(t))
+}
+
+// A daemon with another configuration is not adopted but replaced.
+func TestDaemonWithOtherOptionsIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	first := w.link.daemon.current()
+	w.Detach()
+	opts := testOptions(t, w.reg, w.dir)
+	opts.Parallelism = 2
+	second, err := Open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Ready(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.Engine = second
+	if first.alive() || second.link.daemon.current() == first {
+		t.Error("the old daemon is still there")
+	}
+	w.mustBuild(t, w.request(plainTree(t)))
+	if err := second.Close(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A daemon that is killed comes back; the build in flight may be tried again; nothing is left of it.
+func TestDaemonIsKilled(t *testing.T) {
+	before := machineState(t)
+	w := newWorld(t)
+	first := w.link.daemon.current()
+	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=tmpfs,target=/t echo sleeping; sleep 4545\n"}))
+	log := newLog(t)
+	done := make(chan error, 1)
+	go func() {
+		res, err := w.Build(w.ctx, req, log)
+		if res.Failure != nil {
+			err = fmt.Errorf("failed: %+v", res.Failure)
+		}
+		done <- err
+	}()
+	log.wait(w.ctx, "sleeping")
+	first.signal(syscall.SIGKILL)
+	begin := time.Now()
+	if err := <-done; !slipway.Temporary(err) {
+		t.Errorf("build in flight: %v", err)
+	}
+	t.Logf("the build ended after %s", time.Since(begin))
+	for {
+		res, err := w.Build(w.ctx, w.request(plainTree(t)), newLog(t))
+		if err == nil && res.Failure == nil {
+			break
+		}
+		if !slipway.Temporary(err) {
+			t.Fatalf("build after the kill: %v %+v", err, res.Failure)
+		}
+	}
+	if got := processes("4545"); len(got) != 0 {
+		t.Errorf("the container is still there: %v", got)
+	}
+	t.Logf("built again %s after the kill", time.Since(begin))
+	if err := w.Engine.Close(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	compareStates(t, before, machineState(t))
+}
+
+// Slipway and its daemon are both killed: the next start cleans up and goes on.
+func TestBothAreKilled(t *testing.T) {
+	before := machineState(t)
+	w := newWorld(t)
+	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo sleeping; sleep 4646\n"}))
+	log := newLog(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = w.Build(w.ctx, req, log) // it is killed
+	}()
+	log.wait(w.ctx, "sleeping")
+	d := w.link.daemon
+	w.Detach()
+	d.current().signal(syscall.SIGKILL)
+	<-done
+	if !poll(w.ctx, 5*time.Second, func() bool { return len(processes("4646")) > 0 }) {
+		t.Log("the container died with the daemon; nothing to clean")
+	}
+	second, err := Open(t.Context(), testOptions(t, w.reg, w.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Engine = second
+	w.mustBuild(t, w.request(plainTree(t)))
+	if got := processes("4646"); len(got) != 0 {
+		t.Errorf("the container is still there: %v", got)
+	}
+	second.Detach()
+	if err := Remove(w.ctx, testOptions(t, w.reg, w.dir), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(w.dir); err == nil {
+		t.Error("the folder is still there")
+	}
+	compareStates(t, before, machineState(t))
+}
+
+// Builds and tests reach the world and nothing of this machine (D20).
+func TestIsolation(t *testing.T) {
+	w := newWorld(t)
+	gateway := w.link.daemon.network.gateway().String()
+	addr := privateAddress(t)
+	targets := []string{}
+	for _, host := range append(hostAddresses(), addr) {
+		if host == gateway {
+			continue
+		}
+		targets = append(targets, host)
+	}
+	targets = append(targets, gateway)
+	listening := listen(t, addr)
+	onBridge := listen(t, gateway)
+	script := "cd TestResults\n"
+	for _, host := range targets {
+		script += fmt.Sprintf("echo \"%s 1 $(nc -w 2 %s 1 </dev/null 2>&1 && echo connected)\"\n", host, host)
+	}
+	for _, l := range []string{listening, onBridge} {
+		host, port, err := net.SplitHostPort(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script += fmt.Sprintf("echo \"%s %s $(nc -w 2 %s %s </dev/null 2>&1 && echo connected)\"\n", host, port, host, port)
+	}
+	link := linkLocal(t, w.link.daemon.network.Bridge)
+	if link != "" {
+		script += fmt.Sprintf("echo \"%s 1 $(nc -w 2 %s%%eth0 1 </dev/null 2>&1 && echo connected)\"\n", link, link)
+	}
+	check := func(t *testing.T, text string) {
+		t.Helper()
+		lines := 0
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "refused") || strings.Contains(line, "connected") {
+				t.Errorf("reached: %s", line)
+			}
+			if strings.Contains(line, " nc: ") {
+				lines++
+			}
+		}
+		if lines < len(targets)+2 {
+			t.Errorf("only %d of %d tries in\n%s", lines, len(targets)+2, text)
+		}
+	}
+	t.Run("build", func(t *testing.T) {
+		req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nWORKDIR /TestResults\nWORKDIR /\nCOPY s.sh /\nRUN sh /s.sh\n", "s.sh": script}))
+		req.Image = nil
+		_, log := w.mustBuild(t, req)
+		check(t, log.all())
+	})
+	t.Run("test", func(t *testing.T) {
+		_, log := w.runTests(t, w.testRequest(t, runner, map[string]string{"run.sh": script}))
+		check(t, log.all())
+	})
+	t.Run("the listener would answer otherwise", func(t *testing.T) {
+		for _, l := range []string{listening, onBridge} {
+			conn, err := net.DialTimeout("tcp", l, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+	})
+	t.Run("names resolve and the world is reached", func(t *testing.T) {
+		if _, err := net.DefaultResolver.LookupHost(t.Context(), "proxy.golang.org"); err != nil {
+			t.Skipf("this machine does not reach it either: %v", err)
+		}
+		req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN nc -w 5 proxy.golang.org 443 </dev/null && echo reached the world\n"}))
+		req.Image = nil
+		if _, log := w.mustBuild(t, req); !log.has("reached the world") {
+			t.Error(log.all())
+		}
+	})
+	t.Run("the probe agrees", func(t *testing.T) {
+		for _, f := range w.Probe(w.ctx) {
+			t.Logf("%+v", f)
+			if !f.OK {
+				t.Errorf("%+v", f)
+			}
+		}
+	})
+	t.Run("the guard puts the rules first again", func(t *testing.T) {
+		d := w.link.daemon
+		rule := []string{"-w", "10", "-I", "FORWARD", "1", "-s", "198.51.100.77/32", "-j", "ACCEPT"}
+		if _, err := runProgram(w.ctx, d.firewall.programs["iptables"], rule...); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if _, err := runProgram(context.Background(), d.firewall.programs["iptables"], "-w", "10", "-D", "FORWARD", "-s", "198.51.100.77/32", "-j", "ACCEPT"); err != nil {
+				t.Error(err)
+			}
+		}()
+		if d.firewall.intact(w.ctx, d.network) {
+			t.Fatal("a rule before ours is not noticed")
+		}
+		d.guard(w.ctx)
+		if !d.firewall.intact(w.ctx, d.network) {
+			t.Error("the rules are not first again")
+		}
+	})
+}
+
+// Two builds at once do not reach each other.
+func TestBuildsDoNotReachEachOther(t *testing.T) {
+	w := newWorld(t)
+	serve := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo serving at $(ip -4 -o addr show eth0); nc -l -p 7777 -w 20 || true\n"}))
+	serve.Image = nil
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	log := newLog(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = w.Build(ctx, serve, log) // it ends when we cancel
+	}()
+	log.wait(w.ctx, "serving at 2: eth0")
+	var addr string
+	for _, l := range log.lines {
+		if rest, ok := strings.CutPrefix(l.Text, "serving at "); ok {
+			for _, f := range strings.Fields(rest) {
+				if a, _, ok := strings.Cut(f, "/"); ok && strings.HasPrefix(a, "10.99.") {
+					addr = a
+				}
+			}
+		}
+	}
+	if addr == "" {
+		t.Fatalf("no address\n%s", log.all())
+	}
+	attack := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN nc -w 2 " + addr + " 7777 </dev/null 2>&1 && echo reached it || echo did not\n"}))
+	attack.Image = nil
+	if _, log := w.mustBuild(t, attack); !log.has("did not") || log.has("reached it") {
+		for _, line := range strings.Split(log.all(), "\n") {
+			if strings.Contains(line, "stdout") {
+				t.Log(line)
+			}
+		}
+		t.Errorf("a build reached another at %s", addr)
+	}
+	cancel()
+	<-done
+}
+
+// privateAddress puts an address on the loopback device that is not loopback, as a cluster's node has.
+func privateAddress(t testing.TB) string {
+	t.Helper()
+	const addr = "10.254.253.7"
+	ip, err := lookProgram("ip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runProgram(t.Context(), ip, "addr", "add", addr+"/32", "dev", "lo"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := runProgram(context.Background(), ip, "addr", "del", addr+"/32", "dev", "lo"); err != nil {
+			t.Error(err)
+		}
+	})
+	return addr
+}
+
+func listen(t testing.TB, host string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// linkLocal is the bridge's own IPv6 address, "" for none.
+func linkLocal(t testing.TB, bridge string) string {
+	t.Helper()
+	ifc, err := net.InterfaceByName(bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := ifc.Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() == nil {
+			return n.IP.String()
+		}
+	}
+	return ""
+}

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+func TestUsersAndTheirRoles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "bob", false, "ada"))
+	w.do(w.CreateUser(w.ctx, "ada", true, ""))
+	_, err := w.CreateUser(w.ctx, "bob", false, "ada")
+	w.code(err, slipway.Conflict)
+	for _, name := range []string{"", "-x", "Bob", "a b", "../x", strings.Repeat("x", 41)} {
+		_, err := w.CreateUser(w.ctx, name, false, "ada")
+		w.code(err, slipway.Invalid)
+	}
+	w.ok(w.SetRole(w.ctx, "bob", "shop", slipway.Developer, "ada"))
+	w.ok(w.SetRole(w.ctx, "bob", "shop", slipway.Approver, "ada"))
+	w.code(w.SetRole(w.ctx, "bob", "shop", "king", "ada"), slipway.Invalid)
+	w.code(w.SetRole(w.ctx, "eve", "shop", slipway.Viewer, "ada"), slipway.NotFound)
+	w.code(w.SetRole(w.ctx, "bob", "nowhere", slipway.Viewer, "ada"), slipway.NotFound)
+	u, err := w.User(w.ctx, "bob")
+	w.ok(err)
+	if u.Role("shop") != slipway.Approver || u.Admin || u.Robot != nil {
+		t.Errorf("user: %+v", u)
+	}
+	w.ok(w.SetRole(w.ctx, "bob", "shop", "", "ada"))
+	w.ok(w.SetAdmin(w.ctx, "bob", true, "ada"))
+	all, err := w.Users(w.ctx)
+	w.ok(err)
+	if len(all) != 2 || all[1].Name != "bob" || !all[1].Admin || len(all[1].Roles) != 0 {
+		t.Errorf("users: %+v", all)
+	}
+	_, err = w.User(w.ctx, "eve")
+	w.code(err, slipway.NotFound)
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "bob", false, "ada"))
+	w.ok(w.SetRole(w.ctx, "bob", "shop", slipway.Developer, "ada"))
+	secret, token, err := w.CreateToken(w.ctx, "bob", "laptop", time.Time{})
+	w.ok(err)
+	if !strings.HasPrefix(secret, "slp_") || len(secret) < 50 {
+		t.Errorf("secret of %d characters", len(secret))
+	}
+	u, err := w.UserByToken(w.ctx, secret)
+	w.ok(err)
+	if u.Name != "bob" || u.Role("shop") != slipway.Developer {
+		t.Errorf("user: %+v", u)
+	}
+	short, _, err := w.CreateToken(w.ctx, "bob", "short", w.clock.now().Add(time.Hour))
+	w.ok(err)
+	w.do(w.UserByToken(w.ctx, short))
+	w.clock.add(2 * time.Hour)
+	for _, bad := range []string{short, secret + "x", "slp_", "", "bob"} {
+		_, err := w.UserByToken(w.ctx, bad)
+		w.code(err, slipway.Unauthorized)
+	}
+	ts, err := w.Tokens(w.ctx, "bob")
+	w.ok(err)
+	if len(ts) != 2 || ts[0].Used.IsZero() || ts[0].Name != "laptop" || ts[1].Expires.IsZero() {
+		t.Errorf("tokens: %+v", ts)
+	}
+	w.code(w.DeleteToken(w.ctx, "ada", token.ID), slipway.NotFound)
+	w.ok(w.DeleteToken(w.ctx, "bob", token.ID))
+	_, err = w.UserByToken(w.ctx, secret)
+	w.code(err, slipway.Unauthorized)
+	if n := leaks(t, w, secret, short); n != "" {
+		t.Errorf("a secret is in %s", n)
+	}
+}
+
+// leaks returns the file of the data folder that holds one of the secrets.
+func leaks(t *testing.T, w *world, secrets ...string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(w.path), "*"))
+	w.ok(err)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // a folder
+		}
+		info, err := os.Stat(f)
+		w.ok(err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %s", filepath.Base(f), info.Mode())
+		}
+		for _, s := range secrets {
+			if bytes.Contains(b, []byte(s)) {
+				return f
+			}
+		}
+	}
+	return ""
+}
+
+func TestALinkSignsInOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "ada", true, ""))
+	code, err := w.CreateLink(w.ctx, "ada", time.Hour)
+	w.ok(err)
+	var wg sync.WaitGroup
+	errs := make([]error, 6)
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = w.UseLink(w.ctx, code) })
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+			continue
+		}
+		w.code(err, slipway.Unauthorized)
+	}
+	if won != 1 {
+		t.Errorf("the link signed in %d times", won)
+	}
+	late, err := w.CreateLink(w.ctx, "ada", time.Minute)
+	w.ok(err)
+	w.clock.add(time.Hour)
+	_, err = w.UseLink(w.ctx, late)
+	w.code(err, slipway.Unauthorized)
+	_, err = w.CreateLink(w.ctx, "eve", time.Minute)
+	w.code(err, slipway.NotFound)
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "ada", true, ""))
+	secret, err := w.CreateSession(w.ctx, "ada", time.Hour)
+	w.ok(err)
+	u, err := w.UserBySession(w.ctx, secret)
+	w.ok(err)
+	if u.Name != "ada" {
+		t.Errorf("user: %+v", u)
+	}
+	w.ok(w.DeleteSession(w.ctx, secret))
+	_, err = w.UserBySession(w.ctx, secret)
+	w.code(err, slipway.Unauthorized)
+	secret, err = w.CreateSession(w.ctx, "ada", time.Hour)
+	w.ok(err)
+	w.clock.add(2 * time.Hour)
+	_, err = w.UserBySession(w.ctx, secret)
+	w.code(err, slipway.Unauthorized)
+}
+
+func TestRobotsAndClustersAreSealed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u, secret, err := w.Robot(w.ctx, "shop", "prod")
+	w.ok(err)
+	again, same, err := w.Robot(w.ctx, "shop", "prod")
+	w.ok(err)
+	if u.ID != again.ID || secret != same || u.Robot == nil || *u.Robot != (slipway.Robot{Project: "shop", Environment: "prod"}) {
+		t.Errorf("robot: %+v", u)
+	}
+	by, err := w.UserByToken(w.ctx, secret)
+	w.ok(err)
+	if by.ID != u.ID || by.Robot == nil {
+		t.Errorf("by token: %+v", by)
+	}
+	_, other, err := w.Robot(w.ctx, "shop", "qa")
+	w.ok(err)
+	if other == secret {
+		t.Error("two environments share a robot")
+	}
+	_, _, err = w.Robot(w.ctx, "nowhere", "qa")
+	w.code(err, slipway.NotFound)
+	_, _, err = w.Robot(w.ctx, "shop", "../x")
+	w.code(err, slipway.Invalid)
+
+	config := []byte("users: [{name: admin, user: {token: very-secret-token}}]")
+	w.ok(w.SaveCluster(w.ctx, slipway.Cluster{Name: "local", Context: "local", Server: "https://127.0.0.1:6443"}, config, "ada"))
+	w.ok(w.SaveCluster(w.ctx, slipway.Cluster{Name: "local", Context: "other", Server: "https://127.0.0.1:6443"}, config, "ada"))
+	cs, err := w.Clusters(w.ctx)
+	w.ok(err)
+	if len(cs) != 1 || cs[0].Context != "other" {
+		t.Errorf("clusters: %+v", cs)
+	}
+	got, err := w.Kubeconfig(w.ctx, "local")
+	w.ok(err)
+	if !bytes.Equal(got, config) {
+		t.Errorf("kubeconfig: %s", got)
+	}
+	if n := leaks(t, w, secret, "very-secret-token"); n != "" {
+		t.Errorf("a secret is in %s", n)
+	}
+	w.ok(os.WriteFile(filepath.Join(filepath.Dir(w.path), "store.key"), bytes.Repeat([]byte("x"), 32), 0o600))
+	w.open()
+	if _, err := w.Kubeconfig(w.ctx, "local"); err == nil {
+		t.Error("opened with another key")
+	}
+	w.ok(w.DeleteCluster(w.ctx, "local", "ada"))
+	_, err = w.Cluster(w.ctx, "local")
+	w.code(err, slipway.NotFound)
+	_, err = w.Kubeconfig(w.ctx, "local")
+	w.code(err, slipway.NotFound)
+	w.code(w.DeleteCluster(w.ctx, "local", "ada"), slipway.NotFound)
+}
