@@ -36,7 +36,7 @@ func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.
 		return p, err
 	}
 	switch p.Name {
-	case "prod", "mirror", "api", "git", "v2":
+	case "prod", "mirror", "charts", "blobs":
 		return p, slipway.Errorf(slipway.Invalid, "project name %q is reserved: choose another", p.Name)
 	}
 	if p.DefaultBranch = first(p.DefaultBranch, "main"); slipway.CheckRef("refs/heads/"+p.DefaultBranch) != nil {

@@ -15,15 +15,14 @@ import (
 	"github.com/slipway-cd/slipway/driver/kube"
 )
 
-// renderCommand is the hidden command that is the process in which charts' templates run.
+// renderCommand is the argument that makes this program the process in which charts' templates run: a
+// bounded one without secrets (see driver/helmchart.Serve). It is not a command for people.
 const renderCommand = "render-templates"
 
-func renderTemplates() *cobra.Command {
-	return &cobra.Command{
-		Use: renderCommand, Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return helmchart.Serve(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
-		},
+func renderTemplates(ctx context.Context) {
+	if err := helmchart.Serve(ctx, os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 

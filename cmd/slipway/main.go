@@ -21,6 +21,10 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 2 && os.Args[1] == renderCommand {
+		renderTemplates(ctx)
+		return
+	}
 	err := newRoot().ExecuteContext(ctx)
 	if err != nil && !errors.Is(err, errQuiet) {
 		fmt.Fprintln(os.Stderr, "slipway: "+printable(err.Error()))
@@ -94,6 +98,6 @@ func newRoot() *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
-	root.AddCommand(renderTemplates(), c.cleanup())
+	root.AddCommand(c.cleanup())
 	return root
 }

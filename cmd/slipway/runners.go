@@ -168,7 +168,7 @@ func (s *server) openBuildkit(ctx context.Context) error {
 			s.buildkit.Detach()
 			return nil
 		}
-		return s.buildkit.Close(context.WithoutCancel(ctx))
+		return closing(s.buildkit.Close)
 	})
 	return nil
 }

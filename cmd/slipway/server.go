@@ -104,7 +104,7 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	if s.registry, err = registry.Open(filepath.Join(o.data, "registry"), s.identity.authorizeRegistry, registry.Options{Log: log}); err != nil {
 		return s, err
 	}
-	s.closers = append(s.closers, func() error { return s.registry.Close(background) })
+	s.closers = append(s.closers, func() error { return closing(s.registry.Close) })
 	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{})
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
@@ -236,4 +236,11 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
+}
+
+// closing bounds how long a part may take to close.
+func closing(part func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return part(ctx)
 }

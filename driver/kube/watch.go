@@ -54,11 +54,11 @@ func (c *Client) Watch(ctx context.Context, t slipway.Target, manifest string, s
 		return translate(ctx, t.Cluster, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	w := &watch{conn: cn, target: t, items: items, changed: make(chan struct{}, 1), stores: map[storeKey]cache.SharedIndexInformer{}, still: map[item]bool{}}
-	defer w.stop()
+	defer w.wg.Wait()
+	defer cancel()
 	if err := w.start(ctx); err != nil {
-		return w.ended(ctx, err, c.now())
+		return w.ended(ctx, err)
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -70,7 +70,7 @@ func (c *Client) Watch(ctx context.Context, t slipway.Target, manifest string, s
 		}
 		select {
 		case <-ctx.Done():
-			return w.ended(ctx, nil, c.now())
+			return w.ended(ctx, nil)
 		case <-w.changed:
 		case <-ticker.C:
 		}
@@ -244,8 +244,6 @@ func (w *watch) informer(ctx context.Context, gvr schema.GroupVersionResource, n
 	return nil
 }
 
-func (w *watch) stop() { w.wg.Wait() }
-
 // trouble remembers an error; a watch that just has to begin again is none.
 func (w *watch) trouble(err error) {
 	if errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
@@ -257,7 +255,7 @@ func (w *watch) trouble(err error) {
 }
 
 // ended is the error with which a watch ends: that the cluster was away at the end, or why ctx ended.
-func (w *watch) ended(ctx context.Context, err error, _ time.Time) error {
+func (w *watch) ended(ctx context.Context, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil && w.err != nil && time.Since(w.errAt) < recent {

@@ -3,7 +3,9 @@ package gitserver
 import (
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -157,6 +159,45 @@ func TestPushOverTheLimit(t *testing.T) {
 	w.wantTold("")
 	if left, _ := filepath.Glob(filepath.Join(w.bare, "objects", "*incoming*")); len(left) > 0 {
 		t.Errorf("left %v", left)
+	}
+}
+
+// TestRefusalIsHeardWhileSending sends half of a pack that is too large, and the rest only when the
+// answer is there.
+func TestRefusalIsHeardWhileSending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.MaxPack = 1 << 20 })
+	pr, pw := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.http.URL+"/git/demo.git/git-receive-pack", pr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("ann", "secret")
+	heard, sent := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var head bytes.Buffer
+		err := errors.Join(writePkt(&head, zero+" "+one()+" refs/heads/main\x00report-status side-band-64k\n"), writeFlush(&head))
+		head.WriteString("PACK\x00\x00\x00\x02\x00\x00\x00\x01" + "\xb0\x80\x80\x08") // one blob of 16 MiB
+		z, zerr := zlib.NewWriterLevel(&head, zlib.NoCompression)
+		_, rerr := io.CopyN(z, rand.Reader, 4<<20)
+		_, werr := pw.Write(head.Bytes())
+		<-heard
+		sent <- errors.Join(err, zerr, rerr, werr, pw.Close())
+	}()
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text := make([]byte, 200)
+	n, err := io.ReadAtLeast(answer.Body, text, 40)
+	if err != nil {
+		t.Error(err)
+	}
+	wantText(t, string(text[:n]), "pack exceeds")
+	close(heard)
+	if err := <-sent; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -191,6 +192,47 @@ func (w *world) stale(ref, old string) string {
 	return text
 }
 
+// TestPushesComeOneAfterAnother holds one push in Receive while another one wants in.
+func TestPushesComeOneAfterAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.commit("a.txt", "1")
+	w.must(w.copy, "push", "origin", "HEAD:main")
+	first, second := make(chan struct{}), make(chan struct{})
+	w.receive = func(_ context.Context, p Push) ([]string, error) {
+		if p.Commands[0].Ref == "refs/heads/second" {
+			close(second)
+			return nil, nil
+		}
+		if group, err := filepath.Glob(filepath.Join(w.server.pushes, "*", "group")); err != nil || len(group) != 1 {
+			t.Errorf("groups of processes: %v, %v", group, err)
+		} else if pid, err := os.ReadFile(group[0]); err != nil {
+			t.Error(err)
+		} else if lock, err := os.Readlink("/proc/" + string(pid) + "/fd/3"); err != nil || filepath.Base(lock) != "lock" {
+			t.Errorf("git does not hold the lock by which it is found after a crash: %q, %v", lock, err)
+		}
+		close(first)
+		select {
+		case <-second:
+			t.Error("a second push was received before the refs of the first moved")
+		case <-time.After(time.Second):
+		}
+		return nil, nil
+	}
+	done := make(chan error)
+	go func() {
+		_, err := w.push("HEAD:refs/heads/first")
+		done <- err
+	}()
+	<-first
+	if out, err := w.push("HEAD:refs/heads/second"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestConcurrentPushes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -271,6 +313,9 @@ func TestPropose(t *testing.T) {
 		t.Errorf("told %q", got)
 	}
 	w.must(w.copy, "fetch", "--quiet", "origin", "refs/pull/1/head")
+	if _, text, _ := w.get("GET", "/git/demo.git/info/refs?service=git-receive-pack", "ann", nil); strings.Contains(text, "refs/pull") {
+		t.Error("every push is told of every pull request")
+	}
 }
 
 func TestProposeRefused(t *testing.T) {

@@ -87,11 +87,22 @@ func TestRecoverAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	hook := orphan(t, p, filepath.Join(w.server.hooks, "pre-receive"))
+	kept, err := syscall.Dup(int(p.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := os.NewFile(uintptr(kept), "lock")
 	stubborn := orphan(t, p, "/bin/sh", "-c", "trap '' HUP; echo ready; cat /dev/stdin; exit 7")
 	if err := p.started(stubborn.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
 	p.close()
+	late := exec.CommandContext(t.Context(), filepath.Join(w.server.hooks, "pre-receive"))
+	late.Env = append(os.Environ(), "SLIPWAY_PUSH="+p.dir)
+	late.ExtraFiles = []*os.File{held}
+	if err := errors.Join(late.Start(), held.Close()); err != nil {
+		t.Fatal(err)
+	}
 	lock := filepath.Join(w.bare, "refs", "heads", "main.lock")
 	incoming := filepath.Join(w.bare, "objects", "tmp_objdir-incoming-x1")
 	for _, err := range []error{os.WriteFile(lock, nil, 0o600), os.WriteFile(filepath.Join(w.bare, "packed-refs.lock"), nil, 0o600), os.Mkdir(incoming, 0o700)} {
@@ -105,6 +116,9 @@ func TestRecoverAfterKill(t *testing.T) {
 	var exit *exec.ExitError
 	if err := hook.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("an orphaned hook ended with %v, want refusal", err)
+	}
+	if err := late.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("a hook that came when the server was gone ended with %v, want refusal", err)
 	}
 	if err := stubborn.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
 		t.Errorf("an orphaned git ended with %v", err)
