@@ -185,6 +185,16 @@ func (e *e2e) testOther(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Errorf("%s was made", dir)
 	}
+	// Without a name, nobody's cluster but the default one is touched.
+	for _, command := range []string{"up", "down"} {
+		out, err := exec.Command(e.program, command).CombinedOutput()
+		if exitStatus(err) != 1 || !strings.Contains(string(out), "add: --dir "+e.dir) {
+			t.Errorf("%s without a name: %v, %s", command, err, out)
+		}
+	}
+	if s := e.status(t); s.State != cluster.Running {
+		t.Errorf("the cluster is %s", s.State)
+	}
 }
 
 func (e *e2e) testListeners(t *testing.T) {
@@ -432,7 +442,7 @@ func lookAround(t *testing.T) map[string]string {
 		"mounts":    `awk '{print $5}' /proc/self/mountinfo | grep -v buildkit | grep -v slipbk | sort`,
 		"addresses": `ip -o -4 address show | awk '{print $2, $4}' | grep -v slipbk | sort`,
 		"links":     `ip -o link show | grep -v slipbk | awk '{print $2}' | sort`,
-		"routes":    `ip route show table all | grep -v slipbk | sort`,
+		"routes":    `ip -4 route show table all | grep -v slipbk | sort`,
 		// iptables-nft keeps its built-in chains once it made them.
 		"firewall":   `(iptables-save; ip6tables-save) 2>/dev/null | grep -E '^(-A|:)' | grep -vE '^:(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) ACCEPT' | grep -vi slipbk | grep -v 10.99. | sed 's/ \[.*//'; true`,
 		"processes":  `ps -eo args --no-headers | grep -E 'etcd|containerd|kube|coredns|/pause|httpd' | grep -vE 'grep|defunct|buildkit|go |slipway-cluster |\.test|/compile|/link|/vet'; true`,

@@ -90,8 +90,11 @@ func (s *story) people(ctx context.Context) error {
 func (s *story) clone(ctx context.Context) error {
 	s.repo = filepath.Join(s.world.dir, project)
 	credentials := filepath.Join(s.world.dir, "git-credentials")
-	line := strings.Replace(s.world.url, "http://", "http://ada:"+s.world.tokens["ada"]+"@", 1) + "\n"
-	if err := os.WriteFile(credentials, []byte(line), 0o600); err != nil {
+	lines := ""
+	for _, user := range []string{"ada", "bob"} {
+		lines += strings.Replace(s.world.url, "http://", "http://"+user+":"+s.world.tokens[user]+"@", 1) + "\n"
+	}
+	if err := os.WriteFile(credentials, []byte(lines), 0o600); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(s.repo, ".git")); err == nil {
@@ -141,9 +144,13 @@ func (s *story) edit(ctx context.Context, file, old, new, message string) error 
 	return err
 }
 
-// push pushes and follows the run until it ends or waits for a person.
+// push pushes as ada and follows the run until it ends or waits for a person.
 func (s *story) push(ctx context.Context, refspec string) (slipway.RunDetail, error) {
-	if _, err := s.git(ctx, "push", "origin", refspec); err != nil {
+	return s.pushAs(ctx, "ada", refspec)
+}
+
+func (s *story) pushAs(ctx context.Context, user, refspec string) (slipway.RunDetail, error) {
+	if _, err := s.git(ctx, "-c", "credential.username="+user, "push", "origin", refspec); err != nil {
 		return slipway.RunDetail{}, err
 	}
 	return s.follow(ctx)
@@ -177,7 +184,8 @@ func (s *story) firstPush(ctx context.Context) error {
 		return nil
 	}
 	s.say.step("the first push: three services are built, tested and deployed to development")
-	d, err := s.push(ctx, "main")
+	s.say.detail("bob pushes it: developers change the default branch through pull requests")
+	d, err := s.pushAs(ctx, "bob", "main")
 	if err != nil {
 		return err
 	}

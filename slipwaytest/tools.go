@@ -113,9 +113,8 @@ func Build(ctx context.Context, say Progress) (Binaries, error) {
 		{filepath.Join(root, "cluster"), "./cmd/slipway-cluster", b.Cluster},
 	} {
 		say("building %s", filepath.Base(target.out))
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", target.out, target.pkg)
+		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", target.out, target.pkg)
 		cmd.Dir = target.dir
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return Binaries{}, fmt.Errorf("build %s: %w\n%s", target.pkg, err, tail(out, 40))
 		}

@@ -81,7 +81,7 @@ func (t *tx) ask(r *runRow, st *stepRow, res slipway.Result) error {
 	err := t.QueryRowContext(t.ctx, `INSERT INTO approvals (project, run_id, step_id, step, service, environment, version, state, required, not_requester, requester,
 		image_digest, chart_digest, values_digest, base_revision, diff, notes, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING id`,
-		a.Project, a.RunID, st.ID, a.Step, a.Service, a.Environment, a.Version, a.State, a.Required, flag(a.NotRequester), a.Requester,
+		a.Project, a.RunID, st.ID, a.Step, a.Service, a.Environment, a.Version, a.State, a.Required, bit(a.NotRequester), a.Requester,
 		a.ImageDigest, a.ChartDigest, a.ValuesDigest, a.BaseRevision, a.Diff, string(data(a.Notes)), ms(t.now)).Scan(&a.ID)
 	if err != nil {
 		return fmt.Errorf("ask for approval: %w", err)
@@ -222,7 +222,7 @@ func (s *Store) Vote(ctx context.Context, approvalID int64, v slipway.Vote, now 
 			return slipway.Errorf(slipway.Forbidden, "%s started run #%d and may not approve it in %s; somebody else must", v.User, a.RunID, a.Environment)
 		}
 		_, err = t.exec(`INSERT INTO votes (approval_id, voter, approve, reason, created_at) VALUES ($1, $2, $3, $4, $5)`,
-			a.ID, v.User, flag(v.Approve), v.Reason, ms(t.now))
+			a.ID, v.User, bit(v.Approve), v.Reason, ms(t.now))
 		if unique(err) {
 			return slipway.Errorf(slipway.Conflict, "%s has voted on this approval already", v.User)
 		}
@@ -279,7 +279,7 @@ func (t *tx) count(a approvalRow, v slipway.Vote) error {
 		return nil
 	}
 	n, err := t.exec(`UPDATE approvals SET state = $1, required = $2, not_requester = $3, decided_at = $4 WHERE id = $5 AND state = 'waiting'`,
-		to, a.Required, flag(a.NotRequester), ms(t.now), a.ID)
+		to, a.Required, bit(a.NotRequester), ms(t.now), a.ID)
 	if err != nil {
 		return fmt.Errorf("decide approval %d: %w", a.ID, err)
 	}

@@ -114,7 +114,7 @@ func (t *tx) updateDeployment(d slipway.Deployment, moved bool) (int64, error) {
 		image_digest = $7, chart = $8, chart_digest = $9, chart_version = $10, values_digest = $11, revision = $12, state = $13, reason = $14,
 		verified_at = CASE WHEN verified_at = 0 THEN $15 ELSE verified_at END, moves = moves + $16, updated_at = $17 WHERE id = $18 RETURNING moves`,
 		string(data(d.Target)), d.Target.Release, d.Version, d.Commit, d.Image, d.Tag, d.ImageDigest, d.Chart, d.ChartDigest, d.ChartVersion,
-		d.ValuesDigest, d.Revision, d.State, d.Reason, verified, flag(moved), ms(t.now), d.ID)
+		d.ValuesDigest, d.Revision, d.State, d.Reason, verified, bit(moved), ms(t.now), d.ID)
 	return moves, err
 }
 

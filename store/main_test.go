@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -13,7 +14,12 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "40"); err != nil { // the command line may ask for more
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // clock is a clock that moves a millisecond whenever it is looked at, and when it is told to.
 type clock struct {

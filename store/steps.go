@@ -130,7 +130,7 @@ func (t *tx) move(r *runRow, st *stepRow, c change) error {
 	t.apply(st, c)
 	n, err := t.exec(`UPDATE steps SET state = $1, reason = $2, fulfilled = $3, lock_wait = $4, attempt = $5, errors = $6, errors_since = $7,
 		job = $8, moves = $9, node = $10, ready_at = $11, started_at = $12, finished_at = $13 WHERE id = $14 AND state = $15 AND moves = $16`,
-		st.State, st.Reason, flag(st.fulfilled), flag(st.lockWait), st.Attempt, st.Errors, ms(st.ErrorsSince),
+		st.State, st.Reason, bit(st.fulfilled), bit(st.lockWait), st.Attempt, st.Errors, ms(st.ErrorsSince),
 		st.job, st.moves, st.node, ms(st.ReadyAt), ms(st.StartedAt), ms(st.FinishedAt), st.ID, from, moves)
 	if err != nil {
 		return fmt.Errorf("move step %s to %s: %w", st.Spec.Key, c.to, err)

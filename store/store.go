@@ -303,7 +303,7 @@ func (s stamp) Scan(v any) error {
 	return nil
 }
 
-func flag(b bool) int {
+func bit(b bool) int {
 	if b {
 		return 1
 	}

@@ -42,7 +42,7 @@ func (s *Store) CreateUser(ctx context.Context, name string, admin bool, actor s
 func (t *tx) createUser(u *slipway.User) error {
 	u.Created = t.now
 	err := t.QueryRowContext(t.ctx, `INSERT INTO users (name, admin, created_at) VALUES ($1, $2, $3) RETURNING id`,
-		u.Name, flag(u.Admin), ms(t.now)).Scan(&u.ID)
+		u.Name, bit(u.Admin), ms(t.now)).Scan(&u.ID)
 	if unique(err) {
 		return slipway.Errorf(slipway.Conflict, "user %q exists already", u.Name)
 	}
@@ -131,7 +131,7 @@ func (s *Store) SetRole(ctx context.Context, user, project string, role slipway.
 // SetAdmin makes a user admin of the server, or takes that away.
 func (s *Store) SetAdmin(ctx context.Context, user string, admin bool, actor string) error {
 	return s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE users SET admin = $1 WHERE name = $2`, flag(admin), user)
+		n, err := t.exec(`UPDATE users SET admin = $1 WHERE name = $2`, bit(admin), user)
 		if err != nil {
 			return fmt.Errorf("set admin %s: %w", user, err)
 		}

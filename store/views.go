@@ -162,7 +162,11 @@ func (s *Store) lastRuns(ctx context.Context, project string) (map[string]*slipw
 		run     int64
 	}
 	pairs, err := list(ctx, s.reader, func(r scanner) (p pair, err error) { return p, r.Scan(&p.service, &p.run) },
-		`SELECT service, max(run_id) FROM steps WHERE project = $1 AND service > '' GROUP BY service`, project)
+		// from one service to the next through the index, instead of reading every step
+		`WITH RECURSIVE names (service) AS (
+			SELECT min(service) FROM steps WHERE project = $1 AND service > ''
+			UNION ALL SELECT (SELECT min(service) FROM steps WHERE project = $1 AND service > names.service) FROM names WHERE names.service IS NOT NULL
+		) SELECT service, (SELECT max(run_id) FROM steps s WHERE s.project = $1 AND s.service = names.service) FROM names WHERE service IS NOT NULL`, project)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +185,8 @@ func (s *Store) lastRuns(ctx context.Context, project string) (map[string]*slipw
 	return out, nil
 }
 
-// Metrics counts rows by state: "runs", "steps", "approvals", "deployments", "pulls", and "events".
+// Metrics counts rows by state: "runs", "steps" (those that are not over), "approvals", "deployments",
+// "pulls", and "events".
 func (s *Store) Metrics(ctx context.Context) (map[string]map[string]int64, error) {
 	type count struct {
 		table, state string
@@ -189,7 +194,7 @@ func (s *Store) Metrics(ctx context.Context) (map[string]map[string]int64, error
 	}
 	rows, err := list(ctx, s.reader, func(r scanner) (c count, err error) { return c, r.Scan(&c.table, &c.state, &c.n) },
 		`SELECT 'runs', state, count(*) FROM runs GROUP BY state
-		UNION ALL SELECT 'steps', state, count(*) FROM steps GROUP BY state
+		UNION ALL SELECT 'steps', state, count(*) FROM steps WHERE state IN ('ready', 'running', 'retrying', 'waiting') GROUP BY state
 		UNION ALL SELECT 'approvals', state, count(*) FROM approvals GROUP BY state
 		UNION ALL SELECT 'deployments', state, count(*) FROM deployments GROUP BY state
 		UNION ALL SELECT 'pulls', state, count(*) FROM pulls GROUP BY state

@@ -198,7 +198,7 @@ func TestRunsAndEventsAreFiltered(t *testing.T) {
 	}
 	m, err := w.Metrics(w.ctx)
 	w.ok(err)
-	if m["runs"]["queued"] != 2 || m["steps"]["succeeded"] != 1 || m["events"]["written"] != all[len(all)-1].ID {
+	if m["runs"]["queued"] != 2 || m["steps"]["ready"] != 2 || m["runs"]["succeeded"] != 1 || m["events"]["written"] != all[len(all)-1].ID {
 		t.Errorf("metrics: %v", m)
 	}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +42,11 @@ func (c *cli) doctor() *cobra.Command {
 				return err
 			}
 			found := append(gitFindings(cmd.Context()), dataFindings(dir)...)
-			found = append(found, buildkit.Probe(cmd.Context(), buildkit.Options{Dir: filepath.Join(dir, "buildkit"), Address: address})...)
+			built, err := buildFindings(cmd.Context(), address, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			found = append(found, built...)
 			found = append(found, clusterFindings(cmd.Context(), first(kubeconfig, os.Getenv("KUBECONFIG")))...)
 			return c.diagnosis(found)
 		},
@@ -124,6 +130,24 @@ func dataFindings(dir string) []finding {
 	f.OK = true
 	f.Detail += ": writable, with hard links"
 	return []finding{f}
+}
+
+// buildFindings tries a BuildKit: the one that serve would use, or one of Slipway's own in a folder
+// that is removed again.
+func buildFindings(ctx context.Context, address string, progress io.Writer) (found []finding, err error) {
+	dir, err := os.MkdirTemp("", "slipway-doctor-")
+	if err != nil {
+		return nil, err
+	}
+	o := buildkit.Options{Dir: dir, Address: address, Progress: func(line string) { fmt.Fprintln(progress, line) }}
+	e, err := buildkit.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		err = errors.Join(err, closing(e.Close), closing(func(ctx context.Context) error { return buildkit.Remove(ctx, o, true) }), os.RemoveAll(dir))
+	}()
+	return e.Probe(ctx), nil
 }
 
 func clusterFindings(ctx context.Context, kubeconfig string) []finding {

@@ -377,6 +377,19 @@ func end(ctx context.Context, p process) error {
 	return nil
 }
 
+// runningDaemon is the socket of the daemon of a folder, "" when none runs.
+func runningDaemon(dir string) string {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return ""
+	}
+	l := newLayout(dir)
+	if p, ok := readProcess(l.record()); !ok || !p.alive() {
+		return ""
+	}
+	return l.socket()
+}
+
 // lockFile keeps a second Slipway away from a folder.
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)

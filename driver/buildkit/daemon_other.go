@@ -24,3 +24,5 @@ func machine(Options) []Finding {
 
 // Remove has nothing to remove.
 func Remove(context.Context, Options, bool) error { return nil }
+
+func runningDaemon(string) string { return "" }

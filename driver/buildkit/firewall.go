@@ -120,18 +120,14 @@ func newFirewall(ctx context.Context) (*firewall, error) {
 }
 
 // apply brings the rules of a network in place. It may be called again at any time: what another
-// program pushed down from the head of a chain is put there once more, without a moment without it.
+// program pushed down from the head of a chain is put there again, in one transaction, so that there
+// is no moment without it.
 func (f *firewall) apply(ctx context.Context, n network, rules []rule) error {
-	in, fwd := chains(n)
-	if err := f.fill(ctx, in, fwd, rules); err != nil {
+	if err := f.fill(ctx, n, rules); err != nil {
 		return err
 	}
-	again := !f.intact(ctx, n)
 	for _, r := range rules {
-		if !r.first || f.programs[r.family] == "" || (!again && f.exists(ctx, r)) {
-			continue
-		}
-		if again && r.table != "filter" && f.exists(ctx, r) {
+		if !r.first || f.programs[r.family] == "" || (r.family == "iptables" && r.table == "filter") || f.exists(ctx, r) {
 			continue
 		}
 		if err := f.insert(ctx, r); err != nil {
@@ -141,14 +137,34 @@ func (f *firewall) apply(ctx context.Context, n network, rules []rule) error {
 	return nil
 }
 
-// fill makes our own chains hold exactly the rules, in one transaction.
-func (f *firewall) fill(ctx context.Context, in, fwd string, rules []rule) error {
+// fill makes our own chains hold exactly the rules, and the jumps to them come first and once.
+func (f *firewall) fill(ctx context.Context, n network, rules []rule) error {
+	in, fwd := chains(n)
+	now := map[string][]string{}
+	for _, chain := range []string{"INPUT", "FORWARD"} {
+		out, err := f.run(ctx, f.programs["iptables"], "-w", "10", "-S", chain)
+		if err != nil {
+			return fmt.Errorf("firewall of builds: %w", err)
+		}
+		now[chain] = strings.Split(out, "\n")
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "*filter\n:%s - [0:0]\n:%s - [0:0]\n-F %s\n-F %s\n", in, fwd, in, fwd)
 	for _, r := range rules {
-		if !r.first {
-			fmt.Fprintf(&b, "-A %s %s\n", r.chain, strings.Join(r.spec, " "))
+		if r.family != "iptables" || r.table != "filter" {
+			continue
 		}
+		spec := strings.Join(r.spec, " ")
+		if !r.first {
+			fmt.Fprintf(&b, "-A %s %s\n", r.chain, spec)
+			continue
+		}
+		for _, line := range now[r.chain] {
+			if line == "-A "+r.chain+" "+spec {
+				fmt.Fprintf(&b, "-D %s %s\n", r.chain, spec)
+			}
+		}
+		fmt.Fprintf(&b, "-I %s 1 %s\n", r.chain, spec)
 	}
 	b.WriteString("COMMIT\n")
 	restore := f.programs["iptables"] + "-restore"

@@ -373,7 +373,7 @@ func TestQuarantineSeesObjectsAndMovesNothing(t *testing.T) {
 func TestNothingOfTheMachineOrTheContentRuns(t *testing.T) {
 	home := t.TempDir()
 	mark := filepath.Join(home, "ran")
-	config := "[core]\n\tfsmonitor = touch " + mark + "\n\thooksPath = " + home + "\n\tpager = touch " + mark + "\n[log]\n\tshowSignature = true\n[alias]\n\tlog = !touch " + mark + "\n"
+	config := "[core]\n\tfsmonitor = touch " + mark + "\n\thooksPath = " + home + "\n\tpager = touch " + mark + "\n[log]\n\tshowSignature = true\n[url \"/nonexistent/\"]\n\tinsteadOf = /\n[alias]\n\tlog = !touch " + mark + "\n"
 	script := "#!/bin/sh\ntouch " + mark + "\n"
 	for name, content := range map[string]string{".gitconfig": config, "reference-transaction": script, "post-checkout": script} {
 		if err := os.WriteFile(filepath.Join(home, name), []byte(content), 0o755); err != nil {
@@ -395,6 +395,9 @@ func TestNothingOfTheMachineOrTheContentRuns(t *testing.T) {
 	}
 	if _, err := w.repo.Log(ctx, "", head, 5); err != nil {
 		t.Error(err)
+	}
+	if _, _, err := CloneMirror(ctx, filepath.Join(home, "m.git"), Remote{URL: w.repo.Dir, AllowFile: true}); err != nil {
+		t.Errorf("the user's configuration redirects a mirror: %v", err)
 	}
 	dir := filepath.Join(t.TempDir(), "tree")
 	if err := w.repo.Export(ctx, head, dir); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,8 +56,8 @@ func (r Repo) ReadFile(ctx context.Context, commit, name string, limit int64) ([
 // Tree is the files of one commit as a file system (fs.ReadDirFS, fs.ReadFileFS, fs.StatFS,
 // fs.ReadLinkFS). It lists the commit once, and reads files through one git process that ends with
 // Close or the context it was made with. Open, Stat and ReadFile follow links inside the tree;
-// ReadDir and Lstat show them as fs.ModeSymlink. Names that are not valid UTF-8 are not shown, sizes
-// are known once a file is read. It is safe for concurrent use.
+// ReadDir and Lstat show them as fs.ModeSymlink. Names that are not valid UTF-8 are not shown. It is
+// safe for concurrent use.
 type Tree struct {
 	repo  Repo
 	ctx   context.Context //nolint:containedctx // io/fs has no context of its own
@@ -214,13 +215,13 @@ func (t *Tree) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	if n.mode == modeDir || n.mode == modeSubmodule {
-		return &openDir{info: info{n: n, name: path.Base(name)}}, nil
+		return &openDir{info: info{t: t, n: n, name: path.Base(name)}}, nil
 	}
 	data, err := t.content(n.hash)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &openFile{Reader: bytes.NewReader(data), info: info{n: n, name: path.Base(name), size: int64(len(data))}}, nil
+	return &openFile{Reader: bytes.NewReader(data), info: info{t: t, n: n, name: path.Base(name)}}, nil
 }
 
 // ReadFile returns a file of at most 16 MiB.
@@ -251,13 +252,13 @@ func (t *Tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	return slices.Clone(n.children), nil
 }
 
-// Stat describes a file, links followed. It reads the file to know its size.
+// Stat describes a file, links followed.
 func (t *Tree) Stat(name string) (fs.FileInfo, error) {
 	n, err := t.follow("stat", name)
 	if err != nil {
 		return nil, err
 	}
-	return t.info(n, path.Base(name))
+	return info{t: t, n: n, name: path.Base(name)}, nil
 }
 
 // Lstat describes a file or a link itself.
@@ -266,7 +267,7 @@ func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.info(n, path.Base(name))
+	return info{t: t, n: n, name: path.Base(name)}, nil
 }
 
 // ReadLink returns what a link points to, as it is written.
@@ -285,17 +286,17 @@ func (t *Tree) ReadLink(name string) (string, error) {
 	return string(data), nil
 }
 
-func (t *Tree) info(n *node, name string) (fs.FileInfo, error) {
-	i := info{n: n, name: name}
-	if n.mode == modeDir || n.mode == modeSubmodule {
-		return i, nil
-	}
-	data, err := t.content(n.hash)
+// size asks for the size of a blob, -1 if git does not say.
+func (t *Tree) size(hash string) int64 {
+	out, err := t.repo.output(t.ctx, "cat-file", "-s", hash)
 	if err != nil {
-		return nil, &fs.PathError{Op: "stat", Path: n.path, Err: err}
+		return -1
 	}
-	i.size = int64(len(data))
-	return i, nil
+	size, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return size
 }
 
 // dirEntry is one line of a folder's list.
@@ -307,22 +308,30 @@ type dirEntry struct {
 func (d dirEntry) Name() string               { return path.Base(d.n.path) }
 func (d dirEntry) IsDir() bool                { return d.Type().IsDir() }
 func (d dirEntry) Type() fs.FileMode          { return info{n: d.n}.Mode().Type() }
-func (d dirEntry) Info() (fs.FileInfo, error) { return d.t.info(d.n, d.Name()) }
+func (d dirEntry) Info() (fs.FileInfo, error) { return info{t: d.t, n: d.n, name: d.Name()}, nil }
 func (d dirEntry) String() string             { return fs.FormatDirEntry(d) }
 
 // info is what is known of a file.
 type info struct {
+	t    *Tree
 	n    *node
 	name string
-	size int64
 }
 
 func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return i.size }
 func (i info) ModTime() time.Time { return ExportTime() }
 func (i info) IsDir() bool        { return i.Mode().IsDir() }
 func (i info) Sys() any           { return nil }
 
+// Size asks git, once for each call.
+func (i info) Size() int64 {
+	if i.IsDir() {
+		return 0
+	}
+	return i.t.size(i.n.hash)
+}
+
+// Mode is that of an exported file.
 func (i info) Mode() fs.FileMode {
 	switch i.n.mode {
 	case modeDir, modeSubmodule:

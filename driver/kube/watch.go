@@ -54,7 +54,7 @@ func (c *Client) Watch(ctx context.Context, t slipway.Target, manifest string, s
 		return translate(ctx, t.Cluster, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watch{conn: cn, target: t, items: items, changed: make(chan struct{}, 1), stores: map[storeKey]cache.SharedIndexInformer{}, still: map[item]bool{}}
+	w := &watch{now: c.now, conn: cn, target: t, items: items, changed: make(chan struct{}, 1), stores: map[storeKey]cache.SharedIndexInformer{}, still: map[item]bool{}}
 	defer w.wg.Wait()
 	defer cancel()
 	if err := w.start(ctx); err != nil {
@@ -153,6 +153,7 @@ type watch struct {
 	stores  map[storeKey]cache.SharedIndexInformer
 	still   map[item]bool // static objects that were found
 	wg      sync.WaitGroup
+	now     func() time.Time
 
 	mu    sync.Mutex
 	err   error // newest trouble of a watch
@@ -251,14 +252,14 @@ func (w *watch) trouble(err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.err, w.errAt = err, time.Now()
+	w.err, w.errAt = err, w.now()
 }
 
 // ended is the error with which a watch ends: that the cluster was away at the end, or why ctx ended.
 func (w *watch) ended(ctx context.Context, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil && w.err != nil && time.Since(w.errAt) < recent {
+	if err == nil && w.err != nil && w.now().Sub(w.errAt) < recent {
 		err = w.err
 	}
 	if err == nil {

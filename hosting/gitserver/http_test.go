@@ -179,7 +179,7 @@ func TestRefusalIsHeardWhileSending(t *testing.T) {
 		err := errors.Join(writePkt(&head, zero+" "+one()+" refs/heads/main\x00report-status side-band-64k\n"), writeFlush(&head))
 		head.WriteString("PACK\x00\x00\x00\x02\x00\x00\x00\x01" + "\xb0\x80\x80\x08") // one blob of 16 MiB
 		z, zerr := zlib.NewWriterLevel(&head, zlib.NoCompression)
-		_, rerr := io.CopyN(z, rand.Reader, 4<<20)
+		_, rerr := io.CopyN(z, rand.Reader, 5<<18)
 		_, werr := pw.Write(head.Bytes())
 		<-heard
 		sent <- errors.Join(err, zerr, rerr, werr, pw.Close())

@@ -28,7 +28,7 @@ func upCommand(f *flags) *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&registries, "registry", nil, "pull images of HOST from a URL: HOST=URL (may be repeated)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := f.load()
+		c, err := f.named()
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func downCommand(f *flags) *cobra.Command {
 		Long:  "down stops the cluster and removes everything it made, its data included. Built binaries stay cached.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.load()
+			c, err := f.named()
 			if err != nil {
 				return err
 			}

@@ -74,7 +74,7 @@ func newCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&f.name, "name", os.Getenv("SLIPWAY_CLUSTER_NAME"),
 		"name of the cluster (SLIPWAY_CLUSTER_NAME; default "+cluster.DefaultName+")")
 	root.PersistentFlags().StringVar(&f.dir, "dir", os.Getenv("SLIPWAY_CLUSTER_DIR"),
-		"folder of the cluster (SLIPWAY_CLUSTER_DIR; default that of the machine's cluster, or /var/lib/slipway-cluster/NAME)")
+		"folder of the cluster (SLIPWAY_CLUSTER_DIR; default /var/lib/slipway-cluster/NAME)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(upCommand(f), downCommand(f), statusCommand(f), kubeconfigCommand(f),
 		registryCommand(f), kubectlCommand(f), toolsCommand())
@@ -91,6 +91,25 @@ func newCommand() *cobra.Command {
 		}
 	}
 	return root
+}
+
+// named finds the cluster the flags mean, and without any the one with the
+// default name. Commands that start or remove a cluster use it: the machine's
+// one cluster may be somebody else's, so it has to be named to be removed.
+func (f *flags) named() (*cluster.Cluster, error) {
+	c, err := cluster.Load(f.name, f.dir)
+	if err != nil || f.name != "" || f.dir != "" {
+		return c, err
+	}
+	current, err := cluster.Current()
+	if err != nil {
+		return nil, err
+	}
+	if current != nil && current.Dir != c.Dir {
+		return nil, fmt.Errorf("this machine's cluster is %s in %s, which may be somebody else's; if it is meant, add: --dir %s",
+			current.Name, current.Dir, current.Dir)
+	}
+	return c, nil
 }
 
 // load finds the cluster the flags mean. Without any, that is the machine's

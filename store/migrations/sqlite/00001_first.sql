@@ -267,6 +267,8 @@ CREATE TABLE deployments (
     UNIQUE (run_id, step, environment, service)
 );
 CREATE INDEX deployments_target ON deployments (project, environment, service, id);
+CREATE INDEX deployments_current ON deployments (project, environment, service, id) WHERE state IN ('deployed', 'verified', 'unhealthy');
+CREATE INDEX deployments_pending ON deployments (project, id) WHERE state = 'deploying';
 CREATE INDEX deployments_image ON deployments (image_digest);
 CREATE INDEX deployments_chart ON deployments (chart_digest);
 CREATE INDEX deployments_commit ON deployments (commit_hash);
