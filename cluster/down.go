@@ -24,9 +24,17 @@ func (c *Cluster) Down(ctx context.Context) error {
 	if err := c.checkDir(); err != nil {
 		return err
 	}
-	errs := []error{c.clear(ctx), c.restoreSysctls()}
-	if err := errors.Join(errs...); err != nil {
+	displaced, err := c.displaced()
+	if err != nil {
 		return err
+	}
+	if err := c.clear(ctx); err != nil {
+		return err
+	}
+	if !displaced {
+		if err := c.restoreSysctls(); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(c.Dir); err != nil {
 		return fmt.Errorf("remove the cluster's folder: %w", err)
@@ -37,15 +45,23 @@ func (c *Cluster) Down(ctx context.Context) error {
 
 // clear stops every process of the cluster and removes what is bound to their
 // running: mounts, network devices, addresses, firewall rules, control groups,
-// sockets. The cluster's data stays.
+// sockets. The cluster's data stays, and so does what belongs to a cluster that
+// took c's place.
 func (c *Cluster) clear(ctx context.Context) error {
+	displaced, err := c.displaced()
+	if err != nil {
+		return err
+	}
 	if err := c.killAll(ctx); err != nil {
 		return fmt.Errorf("stop the cluster: %w", err)
 	}
 	// The sockets' names are in files that go with the runtime's state.
-	errs := []error{c.removeStrays(), c.unmountAll(), c.removeLinks(ctx), c.removeGroups(ctx)}
+	errs := []error{c.removeStrays(displaced), c.unmountAll(), c.removeBridge(ctx), c.removeGroups(ctx)}
+	if !displaced {
+		errs = append(errs, c.removeAddresses(ctx))
+	}
 	if c.Network.Bridge != "" {
-		errs = append(errs, c.removeFirewall(ctx))
+		errs = append(errs, c.removeFirewall(ctx, displaced))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

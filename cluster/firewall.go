@@ -40,8 +40,9 @@ func (c *Cluster) addFirewall(ctx context.Context) error {
 }
 
 // removeFirewall removes this cluster's chains, kube-proxy's, the kubelet's,
-// and those the portmap plugin made for this cluster's pods.
-func (c *Cluster) removeFirewall(ctx context.Context) error {
+// and those the portmap plugin made for this cluster's pods. Of a displaced
+// cluster it removes only what bears its name.
+func (c *Cluster) removeFirewall(ctx context.Context, displaced bool) error {
 	var errs []error
 	for _, family := range []string{"iptables", "ip6tables"} {
 		if _, err := exec.LookPath(family + "-save"); err != nil {
@@ -52,7 +53,7 @@ func (c *Cluster) removeFirewall(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		script := firewallRemoval(saved, c.chain(), c.networkName())
+		script := firewallRemoval(saved, c.chain(), c.networkName(), displaced)
 		if script == "" {
 			continue
 		}
@@ -66,10 +67,10 @@ func (c *Cluster) removeFirewall(ctx context.Context) error {
 // firewallRemoval turns the output of iptables-save into the input of
 // iptables-restore --noflush that removes a cluster's rules and chains and
 // leaves all others. It is empty when there is nothing to remove.
-func firewallRemoval(saved, chain, network string) string {
+func firewallRemoval(saved, chain, network string, displaced bool) string {
 	var script strings.Builder
 	for _, table := range parseTables(saved) {
-		removal := table.removal(chain, network)
+		removal := table.removal(chain, network, displaced)
 		if removal != "" {
 			fmt.Fprintf(&script, "*%s\n%sCOMMIT\n", table.name, removal)
 		}
@@ -114,8 +115,8 @@ func parseTables(saved string) []firewallTable {
 
 // removal deletes the rules that lead into doomed chains, then empties these,
 // then removes them.
-func (t firewallTable) removal(chain, network string) string {
-	doomed := t.doomed(chain, network)
+func (t firewallTable) removal(chain, network string, displaced bool) string {
+	doomed := t.doomed(chain, network, displaced)
 	var b strings.Builder
 	for _, rule := range t.rules {
 		if !doomed[rule.chain] && (doomed[rule.target] || rule.portOf(network)) {
@@ -137,10 +138,10 @@ func (t firewallTable) removal(chain, network string) string {
 
 // doomed finds the chains that belong to the cluster. The portmap plugin's
 // common chains go when no other network has a port in them.
-func (t firewallTable) doomed(chain, network string) map[string]bool {
+func (t firewallTable) doomed(chain, network string, displaced bool) map[string]bool {
 	doomed := map[string]bool{}
 	for _, name := range t.chains {
-		doomed[name] = name == chain || strings.HasPrefix(name, "KUBE-")
+		doomed[name] = name == chain || (!displaced && strings.HasPrefix(name, "KUBE-"))
 	}
 	shared := false
 	for _, rule := range t.rules {
@@ -150,7 +151,7 @@ func (t firewallTable) doomed(chain, network string) map[string]bool {
 			shared = true
 		}
 	}
-	if !shared {
+	if !shared && !displaced {
 		for _, name := range t.chains {
 			if strings.HasPrefix(name, "CNI-HOSTPORT-") {
 				doomed[name] = true

@@ -189,7 +189,7 @@ func (c *Cluster) shimSockets() []string {
 
 // removeStrays removes what the components write outside of the cluster's
 // folder although nothing can tell them not to.
-func (c *Cluster) removeStrays() error {
+func (c *Cluster) removeStrays(displaced bool) error {
 	var errs []error
 	remove := func(path string) {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -211,9 +211,11 @@ func (c *Cluster) removeStrays() error {
 			remove(link)
 		}
 	}
-	remove("/var/lib/kubelet/device-plugins/kubelet.sock")
-	remove("/var/lib/kubelet/device-plugins/DEPRECATION")
-	remove("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint")
+	if !displaced {
+		remove("/var/lib/kubelet/device-plugins/kubelet.sock")
+		remove("/var/lib/kubelet/device-plugins/DEPRECATION")
+		remove("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint")
+	}
 	// Their folders go when nobody else uses them.
 	for _, dir := range []string{
 		"/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
@@ -224,8 +226,8 @@ func (c *Cluster) removeStrays() error {
 	return errors.Join(errs...)
 }
 
-// removeLinks removes the pods' bridge and the addresses on the loopback device.
-func (c *Cluster) removeLinks(ctx context.Context) error {
+// removeBridge removes the pods' bridge and what is plugged into it.
+func (c *Cluster) removeBridge(ctx context.Context) error {
 	var errs []error
 	bridge := "/sys/class/net/" + c.Network.Bridge
 	if _, err := os.Stat(bridge); c.Network.Bridge != "" && err == nil {
@@ -238,13 +240,19 @@ func (c *Cluster) removeLinks(ctx context.Context) error {
 		_, err := command(ctx, "ip", "link", "delete", c.Network.Bridge)
 		errs = append(errs, err)
 	}
+	return errors.Join(errs...)
+}
+
+// removeAddresses removes the cluster's addresses from the loopback device.
+func (c *Cluster) removeAddresses(ctx context.Context) error {
 	if !c.Network.Node.IsValid() {
-		return errors.Join(errs...)
+		return nil
 	}
 	present, err := command(ctx, "ip", "-o", "-4", "address", "show", "dev", "lo")
 	if err != nil {
-		return errors.Join(append(errs, err)...)
+		return err
 	}
+	var errs []error
 	for _, address := range []string{c.Network.Node.String() + "/32", c.Network.DNS.String() + "/32"} {
 		if strings.Contains(present, " "+address+" ") {
 			_, err := command(ctx, "ip", "address", "delete", address, "dev", "lo")

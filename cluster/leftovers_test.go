@@ -91,7 +91,7 @@ COMMIT
 -X KUBE-SERVICES
 COMMIT
 `
-	if got := firewallRemoval(saved, "SLIPWAY-DEMO", "slipway-demo"); got != want {
+	if got := firewallRemoval(saved, "SLIPWAY-DEMO", "slipway-demo", false); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	// Without the other network's port, the plugin's common chain goes too.
@@ -101,12 +101,24 @@ COMMIT
 			alone = append(alone, line)
 		}
 	}
-	got := firewallRemoval(strings.Join(alone, "\n"), "SLIPWAY-DEMO", "slipway-demo")
+	got := firewallRemoval(strings.Join(alone, "\n"), "SLIPWAY-DEMO", "slipway-demo", false)
 	if !strings.Contains(got, "-X CNI-HOSTPORT-DNAT\n") || !strings.Contains(got, "-D PREROUTING -m addrtype") || strings.Contains(got, "3333") {
 		t.Errorf("got\n%s", got)
 	}
-	if got := firewallRemoval("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "SLIPWAY-DEMO", "slipway-demo"); got != "" {
+	if got := firewallRemoval("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "SLIPWAY-DEMO", "slipway-demo", false); got != "" {
 		t.Errorf("nothing to remove, but got\n%s", got)
+	}
+}
+
+// A displaced cluster shares kube-proxy's chains with the one that runs.
+func TestFirewallOfADisplacedCluster(t *testing.T) {
+	t.Parallel()
+	got := firewallRemoval(saved, "SLIPWAY-DEMO", "slipway-demo", true)
+	if strings.Contains(got, "KUBE-") || strings.Contains(got, "CNI-HOSTPORT-DNAT -m addrtype") {
+		t.Errorf("it takes what is the other's:\n%s", got)
+	}
+	if !strings.Contains(got, "-X SLIPWAY-DEMO\n") || !strings.Contains(got, "-X CNI-DN-1111\n") {
+		t.Errorf("it leaves its own:\n%s", got)
 	}
 }
 
@@ -118,7 +130,7 @@ func TestFirewallIsRemovable(t *testing.T) {
 		if part == "" {
 			continue
 		}
-		removal := firewallRemoval(part, c.chain(), c.networkName())
+		removal := firewallRemoval(part, c.chain(), c.networkName(), false)
 		if !strings.Contains(removal, "-X "+c.chain()+"\n") || strings.Count(removal, "-D ") != 1 {
 			t.Errorf("of\n%s is removed\n%s", part, removal)
 		}

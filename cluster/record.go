@@ -94,6 +94,18 @@ func tryLock() (*os.File, error) {
 	return file, nil
 }
 
+// displaced tells whether another cluster took this machine's place after c
+// died. What all clusters share (addresses, kube-proxy's chains, kernel
+// settings, the kubelet's fixed socket) is then that one's, and c must leave it
+// alone.
+func (c *Cluster) displaced() (bool, error) {
+	current, err := Current()
+	if err != nil {
+		return false, err
+	}
+	return current != nil && current.Dir != c.Dir, nil
+}
+
 // OtherClusterError says that this machine's place is taken.
 type OtherClusterError struct {
 	Name, Dir string

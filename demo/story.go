@@ -198,7 +198,7 @@ func (s *story) firstPush(ctx context.Context) error {
 	if err := s.curl(ctx, "development", "delivery", "/quote?to=Rotterdam"); err != nil {
 		return err
 	}
-	return s.curl(ctx, "development", "web", "/")
+	return s.curl(ctx, "development", "web:8080", "/")
 }
 
 func (s *story) pullRequest(ctx context.Context) error {
@@ -352,12 +352,24 @@ func (s *story) curl(ctx context.Context, env, service, path string) error {
 	if name, value, ok := strings.Cut(query, "="); ok {
 		params[name] = value
 	}
-	b, err := k.CoreV1().Services(project+"-"+env).ProxyGet("http", service, "80", path, params).DoRaw(ctx)
+	service, port, ok := strings.Cut(service, ":")
+	if !ok {
+		port = "80"
+	}
+	b, err := k.CoreV1().Services(project+"-"+env).ProxyGet("http", service, port, path, params).DoRaw(ctx)
 	if err != nil {
 		return fmt.Errorf("ask %s in %s: %w", service, env, err)
 	}
-	s.say.detail("curl http://%s.%s-%s%s?%s: %s", service, project, env, path, query, strings.TrimSpace(string(b)))
+	s.say.detail("curl http://%s.%s-%s:%s%s%s", service, project, env, port, path, question(query))
+	s.say.detail("  %s", strings.TrimSpace(string(b)))
 	return nil
+}
+
+func question(query string) string {
+	if query == "" {
+		return ""
+	}
+	return "?" + query
 }
 
 func (s *story) end(ctx context.Context) error {

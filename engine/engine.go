@@ -83,7 +83,7 @@ type Options struct {
 
 // Engine runs the steps of plans. It is safe for concurrent use.
 type Engine struct {
-	Options
+	opts    Options
 	client  *river.Client[*sql.Tx]
 	runners map[slipway.StepKind]stage.Runner
 
@@ -108,7 +108,7 @@ func New(o Options) (*Engine, error) {
 		return nil, errors.New("engine: Queue, DB and Store are required")
 	}
 	setDefaults(&o)
-	e := &Engine{Options: o, running: map[*running]bool{}, due: make(chan time.Time, 64)}
+	e := &Engine{opts: o, running: map[*running]bool{}, due: make(chan time.Time, 64)}
 	e.runners = make(map[slipway.StepKind]stage.Runner, len(o.Runners))
 	for kind, r := range o.Runners {
 		e.runners[kind] = e.wrap(r)
@@ -174,13 +174,13 @@ func (e *Engine) Start(ctx context.Context) error {
 	var loop context.Context
 	loop, e.stop = context.WithCancel(ctx)
 	e.loops.Go(func() { e.promote(loop) })
-	e.Queue.attach(e)
-	n, err := e.Store.RecoverSteps(ctx, e.Node)
+	e.opts.Queue.attach(e)
+	n, err := e.opts.Store.RecoverSteps(ctx, e.opts.Node)
 	if err != nil {
 		return errors.Join(fmt.Errorf("recover steps: %w", err), e.Stop(ctx))
 	}
 	if n > 0 {
-		e.Log.Info("steps that were running when the server stopped go on", "steps", n)
+		e.opts.Log.Info("steps that were running when the server stopped go on", "steps", n)
 	}
 	if err := e.client.Start(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start queue: %w", err), e.Stop(ctx))
@@ -192,7 +192,7 @@ func (e *Engine) Start(ctx context.Context) error {
 // server stops and are put back, so that the next start goes on with them. When ctx is done before
 // they have returned, it gives up on them; the next start recovers them.
 func (e *Engine) Stop(ctx context.Context) error {
-	e.Queue.detach(e)
+	e.opts.Queue.detach(e)
 	e.mu.Lock()
 	e.stopping = true
 	for r := range e.running {
@@ -227,6 +227,12 @@ func (e *Engine) Cancel(runID int64, cause error) {
 			r.missed[runID] = cause
 		}
 	}
+}
+
+func (e *Engine) isStopping() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stopping
 }
 
 // Running returns how many steps run in this process now.

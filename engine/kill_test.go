@@ -199,8 +199,12 @@ func TestChaos(t *testing.T) {
 		c.kill()
 		kills++
 	}
-	w.stand.on("plan", func(_ context.Context, _ stage.Env, step slipway.PlanStep) (slipway.Result, error) { return result(step), nil })
-	w.stand.on("build/a", func(_ context.Context, _ stage.Env, step slipway.PlanStep) (slipway.Result, error) { return result(step), nil })
+	w.stand.on("plan", func(_ context.Context, _ stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		return result(step), nil
+	})
+	w.stand.on("build/a", func(_ context.Context, _ stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		return result(step), nil
+	})
 	w.start()
 	again := 0
 	for _, id := range ids {

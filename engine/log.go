@@ -19,9 +19,9 @@ import (
 func (e *Engine) captured(r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		mask := newMask(env.Secrets)
-		log := &stepLog{now: e.Now, mask: mask, out: discard{}}
-		if e.Logs != nil {
-			out, err := e.Logs(env.Run.ID, env.StepID, env.Attempt)
+		log := &stepLog{now: e.opts.Now, mask: mask, out: discard{}}
+		if e.opts.Logs != nil {
+			out, err := e.opts.Logs(env.Run.ID, env.StepID, env.Attempt)
 			if err != nil {
 				return slipway.Result{}, fmt.Errorf("open log: %w", err)
 			}
@@ -35,7 +35,7 @@ func (e *Engine) captured(r stage.Runner) stage.Runner {
 			log.Printf("%s", err)
 		}
 		if cerr := log.close(); cerr != nil {
-			e.Log.Warn("write log of step", "run", env.Run.ID, "step", step.Key, "err", cerr)
+			e.opts.Log.Warn("write log of step", "run", env.Run.ID, "step", step.Key, "err", cerr)
 		}
 		return res, err
 	})

@@ -83,6 +83,7 @@ type world struct {
 	path   string
 	stand  *stand
 	opts   engine.Options // what a test changes before start
+	wrap   func(*store.Store) engine.Store
 	store  *store.Store
 	engine *engine.Engine
 }
@@ -107,6 +108,9 @@ func (w *world) start() *world {
 	w.ok(err)
 	o := w.opts
 	o.Queue, o.DB, o.Store, o.Logs = q, s.DB(), s, s.Logs().OpenLog
+	if w.wrap != nil {
+		o.Store = w.wrap(s)
+	}
 	o.Runners = map[slipway.StepKind]stage.Runner{}
 	for _, kind := range stage.Order() {
 		o.Runners[kind] = w.stand

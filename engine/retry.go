@@ -24,13 +24,13 @@ func (e *Engine) retry(step slipway.Step, err error) decision {
 	if !slipway.Temporary(err) {
 		return decision{}
 	}
-	now := e.Now()
+	now := e.opts.Now()
 	patient := slipway.ErrorCode(err) == slipway.Unavailable &&
-		(step.ErrorsSince.IsZero() || now.Sub(step.ErrorsSince) < e.Patience)
+		(step.ErrorsSince.IsZero() || now.Sub(step.ErrorsSince) < e.opts.Patience)
 	if !patient && step.Errors >= step.Spec.Retries {
 		return decision{}
 	}
-	pause := backoff(e.Backoff, step.Errors)
+	pause := backoff(e.opts.Backoff, step.Errors)
 	return decision{
 		again: true, at: now.Add(pause),
 		reason: fmt.Sprintf("%s; next try in %s (attempt %d)", err, pause.Round(time.Millisecond), step.Attempt+1),

@@ -34,9 +34,9 @@ func (e *Engine) promote(ctx context.Context) {
 		case <-timer.C:
 			times = after(times, time.Now())
 			if err := e.schedule(ctx); err != nil && ctx.Err() == nil {
-				e.Log.Error("make due steps available", "err", err)
+				e.opts.Log.Error("make due steps available", "err", err)
 			}
-			e.Queue.signal()
+			e.opts.Queue.signal()
 		}
 		timer.Reset(wait(times))
 	}
@@ -70,7 +70,7 @@ func (e *Engine) schedule(ctx context.Context) error {
 // forgetJobs ends the jobs that a dead process held. Their steps get new ones; this keeps the queue's
 // figures true and its rescuer idle.
 func (e *Engine) forgetJobs(ctx context.Context) error {
-	_, err := e.DB.ExecContext(ctx, `UPDATE river_job SET state = $1, finalized_at = CURRENT_TIMESTAMP
+	_, err := e.opts.DB.ExecContext(ctx, `UPDATE river_job SET state = $1, finalized_at = CURRENT_TIMESTAMP
 		WHERE state = $2 AND kind = $3`, rivertype.JobStateCancelled, rivertype.JobStateRunning, job{}.Kind())
 	if err != nil {
 		return fmt.Errorf("end jobs of a dead process: %w", err)

@@ -84,9 +84,12 @@ func BenchmarkTransitions(b *testing.B) {
 func BenchmarkViews(b *testing.B) {
 	w := filled(b, 1000)
 	for name, read := range map[string]func() error{
-		"Board":  func() error { _, err := w.Board(w.ctx, "shop", nil, nil); return err },
-		"Runs":   func() error { _, err := w.Runs(w.ctx, slipway.RunFilter{Project: "shop"}); return err },
-		"OfOne":  func() error { _, err := w.Runs(w.ctx, slipway.RunFilter{Project: "shop", Service: "service3"}); return err },
+		"Board": func() error { _, err := w.Board(w.ctx, "shop", nil, nil); return err },
+		"Runs":  func() error { _, err := w.Runs(w.ctx, slipway.RunFilter{Project: "shop"}); return err },
+		"OfOne": func() error {
+			_, err := w.Runs(w.ctx, slipway.RunFilter{Project: "shop", Service: "service3"})
+			return err
+		},
 		"Run":    func() error { _, err := w.Run(w.ctx, 500); return err },
 		"Events": func() error { _, err := w.Events(w.ctx, 9000, slipway.EventFilter{}); return err },
 		"Trace/commit": func() error {

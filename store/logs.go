@@ -18,9 +18,9 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// Logs are the logs of steps: one file per attempt with a slipway.LogLine in JSON per line, compressed
-// when the attempt has ended. They are safe for concurrent use; a reader that follows never slows a
-// writer.
+// Logs are the logs of steps: one file per attempt with a slipway.LogLine in JSON per line; large
+// ones are compressed when the attempt has ended. They are safe for concurrent use; a reader that
+// follows never slows a writer.
 type Logs struct {
 	dir   string
 	limit int64
@@ -82,7 +82,7 @@ func (l *Logs) finish(a attempt, o *openLog) {
 
 // OpenLog opens the log of an attempt for appending. Each Write must be one line of JSON with its
 // newline. When the log is as large as it may be, a line says so and the rest is dropped. Close ends
-// the log; it is compressed in the background.
+// the log; a large one is compressed in the background.
 func (l *Logs) OpenLog(runID, stepID int64, attemptN int) (io.WriteCloser, error) {
 	a := attempt{runID, stepID, attemptN}
 	if err := os.MkdirAll(filepath.Dir(l.path(a)), 0o700); err != nil {
@@ -147,6 +147,9 @@ func (l *Logs) wake(a attempt) {
 	}
 }
 
+// smallLog is the size from which compressing a log is worth it.
+const smallLog = 32 << 10
+
 // Close ends the log.
 func (w *logWriter) Close() error {
 	w.mu.Lock()
@@ -161,7 +164,9 @@ func (w *logWriter) Close() error {
 	if o := w.logs.open[w.a]; o != nil {
 		w.logs.finish(w.a, o)
 	}
-	w.logs.wg.Go(func() { compress(w.logs.path(w.a)) })
+	if w.size >= smallLog {
+		w.logs.wg.Go(func() { compress(w.logs.path(w.a)) })
+	}
 	return err
 }
 

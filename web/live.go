@@ -1,10 +1,13 @@
 package web
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -12,49 +15,80 @@ import (
 
 const heartbeat = 15 * time.Second
 
-// live sends a server-sent event for each thing that happens in a project or a run; the page fetches
-// itself again.
-func (s *server) live(w http.ResponseWriter, r *http.Request) {
+// streamer identifies who asks for a stream and prepares the answer; nil when it has answered.
+func (s *server) streamer(w http.ResponseWriter, r *http.Request) (slipway.User, *http.ResponseController) {
 	by, err := s.Identity.Identify(r)
 	if err != nil || by.Name == "" {
 		http.Error(w, "sign in first", http.StatusUnauthorized)
-		return
+		return by, nil
 	}
-	after, _ := strconv.ParseInt(first(r.Header.Get("Last-Event-ID"), r.FormValue("after")), 10, 64)
-	if after == 0 { // from now on
-		_, after, err = s.Streams.Events(r.Context(), by, r.FormValue("project"), 1<<62)
-		if err != nil {
-			http.Error(w, "no such project", http.StatusNotFound)
-			return
-		}
-	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no") // proxies hand it on as it comes
 	rc := http.NewResponseController(w)
 	rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // not every writer has one
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
+	return by, rc
+}
+
+// seen is the position that a stream goes on from: what the browser had when its connection broke,
+// else what its page had. It is 0 for none.
+func seen(r *http.Request) int64 {
+	cursor := r.Header.Get("Last-Event-ID")
+	if cursor == "" {
+		cursor = r.FormValue("after")
+	}
+	n, err := strconv.ParseInt(cursor, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// live tells a page that something happened in its project, or to its run; the page fetches itself
+// again. A message stands for all that happened since the one before.
+func (s *server) live(w http.ResponseWriter, r *http.Request) {
+	by, rc := s.streamer(w, r)
+	if rc == nil {
+		return
+	}
+	ctx, project := r.Context(), r.FormValue("project")
+	run, _ := strconv.ParseInt(r.FormValue("run"), 10, 64) //nolint:errcheck // 0: every run
+	after := seen(r)
+	if after == 0 { // from now on
+		after = newest
+	}
 	changed, stop := s.Streams.Changed()
 	defer stop()
+	_, next, err := s.Streams.Events(ctx, by, project, newest)
+	if err != nil {
+		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		return
+	}
+	after = min(after, next)
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(w, "retry: 2000\n\n") //nolint:errcheck // the next write tells
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
-		events, next, err := s.Streams.Events(r.Context(), by, r.FormValue("project"), after)
+		events, next, err := s.Streams.Events(ctx, by, project, after)
 		if err != nil {
 			return
 		}
+		concerns := false
 		for _, e := range events {
-			if _, err := fmt.Fprintf(w, "id: %d\ndata: {\"run\":%d}\n\n", e.ID, e.RunID); err != nil {
-				return
-			}
+			concerns = concerns || run == 0 || e.RunID == run
+		}
+		if concerns {
+			fmt.Fprintf(w, "id: %d\ndata: changed\n\n", next) //nolint:errcheck // flushing tells
 		}
 		if rc.Flush() != nil {
 			return
 		}
-		if after < next && next < 1<<62 {
+		if more := next > after; more {
 			after = next
 			continue
 		}
 		select {
-		case <-r.Context().Done():
+		case <-ctx.Done():
 			return
 		case <-changed:
 		case <-tick.C:
@@ -65,40 +99,135 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// log streams a step's log as server-sent events, then an event "end".
+// log answers with a step's log: as text, or to a page's script as server-sent events.
 func (s *server) log(w http.ResponseWriter, r *http.Request) {
-	by, err := s.Identity.Identify(r)
-	if err != nil || by.Name == "" {
-		http.Error(w, "sign in first", http.StatusUnauthorized)
-		return
-	}
 	n, err := id(r, "run")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
-	rc := http.NewResponseController(w)
-	rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // not every writer has one
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	err = s.Streams.Log(r.Context(), by, n, r.FormValue("step"), true, func(l slipway.LogLine) error {
-		b, err := json.Marshal(map[string]string{"time": clock(l.Time), "group": l.Group, "state": l.State, "stream": l.Stream, "text": visible(l.Text)})
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "data: %s\n\n", b); err != nil {
-			return err
-		}
-		return rc.Flush()
-	})
-	if err == nil {
-		fmt.Fprint(w, "event: end\ndata: {}\n\n") //nolint:errcheck // the reader is gone
+	by, rc := s.streamer(w, r)
+	switch {
+	case rc == nil:
+	case strings.Contains(r.Header.Get("Accept"), "text/event-stream"):
+		s.logStream(w, r, by, n, rc)
+	default:
+		s.logText(w, r, by, n)
 	}
+}
+
+// logText writes the whole log, control characters made visible.
+func (s *server) logText(w http.ResponseWriter, r *http.Request, by slipway.User, run int64) {
+	started := false
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	err := s.Streams.Log(r.Context(), by, run, r.FormValue("step"), false, func(l slipway.LogLine) error {
+		started = true
+		group, state := "", ""
+		if l.Group != "" {
+			group = " [" + visible(l.Group) + "]"
+		}
+		if l.State != "" {
+			state = " " + visible(l.State)
+		}
+		_, err := fmt.Fprintf(w, "%s%s%s %s\n", l.Time.UTC().Format(time.RFC3339), group, state, visible(l.Text))
+		return err
+	})
+	if err != nil && !started {
+		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+	}
+}
+
+// logMessage is what a page's script is told: HTML that the page's own templates made.
+type logMessage struct {
+	Group int    `json:"g"`
+	Fold  bool   `json:"fold,omitempty"` // the group is done: its lines may be folded away
+	Head  string `json:"head,omitempty"` // the group's new summary
+	Box   string `json:"box,omitempty"`  // the group, when it begins
+	Line  string `json:"line,omitempty"`
+}
+
+// logStream sends the lines after those that the page has, then an event "end". Lines that are there
+// together are sent together.
+func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.User, run int64, rc *http.ResponseController) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	ctx, stop := context.WithCancel(r.Context())
+	defer stop()
+	lines, ended := make(chan slipway.LogLine, 256), make(chan error, 1)
+	go func() {
+		ended <- s.Streams.Log(ctx, by, run, r.FormValue("step"), true, func(l slipway.LogLine) error {
+			select {
+			case lines <- l:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		})
+		close(lines)
+	}()
+	f, after, sent := &folded{}, seen(r), map[int]bool{}
+	if rc.Flush() != nil { // the browser knows that it is connected
+		return
+	}
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case l, ok := <-lines:
+			if !ok {
+				if err := <-ended; err == nil {
+					fmt.Fprint(w, "event: end\ndata: end\n\n") //nolint:errcheck // flushing tells
+				}
+				rc.Flush() //nolint:errcheck // the reader is gone
+				return
+			}
+			if s.sendLine(w, f, l, after, sent) != nil || (len(lines) == 0 && rc.Flush() != nil) {
+				return
+			}
+		case <-tick.C:
+			fmt.Fprint(w, ": still here\n\n") //nolint:errcheck // flushing tells
+			if rc.Flush() != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s *server) sendLine(w http.ResponseWriter, f *folded, l slipway.LogLine, after int64, sent map[int]bool) error {
+	g, head, show := f.add(l)
+	if int64(f.Read) <= after {
+		return nil
+	}
+	m := logMessage{Group: g.ID, Fold: !g.Open()}
+	var err error
+	if !sent[g.ID] {
+		sent[g.ID], head = true, g.Name != ""
+		empty := *g
+		empty.Lines = nil
+		if m.Box, err = s.piece("group", &empty); err != nil {
+			return err
+		}
+	}
+	if head {
+		if m.Head, err = s.piece("head", g); err != nil {
+			return err
+		}
+	}
+	if show {
+		if m.Line, err = s.piece("line", l); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "id: %d\ndata: %s\n\n", f.Read, b)
+	return err
+}
+
+// piece is the HTML of one part of a log.
+func (s *server) piece(name string, data any) (string, error) {
+	var b bytes.Buffer
+	err := s.pages["run"].ExecuteTemplate(&b, name, data)
+	return strings.TrimSpace(b.String()), err
 }

@@ -3,10 +3,8 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"embed"
-	"errors"
 	"html/template"
 	"io/fs"
 	"log/slog"
@@ -41,7 +39,13 @@ type Deliveries interface {
 	CancelRun(ctx context.Context, by slipway.User, run int64, reason string) (slipway.Run, error)
 	RetryRun(ctx context.Context, by slipway.User, run int64) (slipway.Run, error)
 	Rollback(ctx context.Context, by slipway.User, r slipway.RollbackRequest) (slipway.Run, error)
+	LiftQuarantine(ctx context.Context, by slipway.User, project, service, version string) (slipway.Release, error)
+}
+
+// Pulls are the buttons of pull requests.
+type Pulls interface {
 	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	ReviewPull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
 }
 
 // Streams gives what goes on while it goes on.
@@ -64,10 +68,17 @@ type Options struct {
 	Reads      Reads
 	Lists      Lists
 	Deliveries Deliveries
+	Pulls      Pulls // nil: pull requests are shown without buttons
 	Streams    Streams
 	Identity   Identity
-	Log        *slog.Logger
-	Now        func() time.Time
+	// May says whether a button is shown to a user; action is a word of auth.Action. Whoever presses
+	// one all the same is asked by what it calls. nil: every button is shown.
+	May func(by slipway.User, action, project string) bool
+	// Secure marks cookies so that browsers send them by https only; set it when people reach the
+	// server by https, through a proxy too.
+	Secure bool
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // SessionCookie is the cookie that holds a session.
@@ -78,8 +89,9 @@ var files embed.FS
 
 type server struct {
 	Options
-	mux   *http.ServeMux
-	pages map[string]*template.Template
+	mux    *http.ServeMux
+	pages  map[string]*template.Template
+	assets map[string]string // name -> path with the version of its content
 }
 
 // New returns the handler of every page. Forms of other sites are refused
@@ -88,25 +100,23 @@ func New(o Options) (http.Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	s := &server{Options: o, mux: http.NewServeMux()}
+	if err := s.serveAssets(); err != nil {
+		return nil, err
+	}
 	var err error
 	if s.pages, err = s.parse(); err != nil {
 		return nil, err
 	}
-	assets, err := fs.Sub(files, "assets")
-	if err != nil {
-		return nil, err
-	}
-	s.mux.Handle("GET /assets/", http.StripPrefix("/assets/", cached(http.FileServerFS(assets))))
 	s.routes()
-	return http.NewCrossOriginProtection().Handler(secured(s.mux)), nil
-}
-
-func cached(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "public, max-age=300")
-		h.ServeHTTP(w, r)
-	})
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, slipway.User{}, slipway.Errorf(slipway.Forbidden, "this form was sent from another site: open the page in Slipway and press the button there"))
+	}))
+	return secured(guard.Handler(s.mux)), nil
 }
 
 func secured(h http.Handler) http.Handler {
@@ -115,12 +125,13 @@ func secured(h http.Handler) http.Handler {
 		head.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 		head.Set("X-Content-Type-Options", "nosniff")
 		head.Set("Referrer-Policy", "same-origin")
+		head.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.ServeHTTP(w, r)
 	})
 }
 
 func (s *server) parse() (map[string]*template.Template, error) {
-	base, err := template.New("layout.html").Funcs(s.funcs()).ParseFS(files, "templates/layout.html", "templates/parts.html")
+	base, err := template.New("layout.html").Funcs(s.funcs()).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/log.html")
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +142,7 @@ func (s *server) parse() (map[string]*template.Template, error) {
 	pages := map[string]*template.Template{}
 	for _, name := range names {
 		page := strings.TrimSuffix(strings.TrimPrefix(name, "templates/"), ".html")
-		if page == "layout" || page == "parts" {
+		if base.Lookup(page+".html") != nil {
 			continue
 		}
 		t, err := template.Must(base.Clone()).ParseFS(files, name)
@@ -146,16 +157,48 @@ func (s *server) parse() (map[string]*template.Template, error) {
 // view is what every page is given.
 type view struct {
 	Title   string
+	State   string // of what the page is about: its sign stands in the tab's title
 	Project string // "" on pages of no project
 	Tab     string
 	User    slipway.User
+	Can     rights
 	Live    string // where the page's live part is fetched from again; "" for pages that do not change
+	Run     int64  // only events of this run change the page; 0: every one of the project
 	Cursor  int64  // last event that the page knows
 	Data    any
 }
 
+// Head is the title of the browser's tab.
+func (v view) Head() string {
+	head := v.Title
+	if v.State != "" {
+		head = mark(v.State) + " " + head + " " + v.State
+	}
+	if v.Project != "" && v.Project != v.Title {
+		head += " · " + v.Project
+	}
+	return visible(head) + " · Slipway"
+}
+
+// rights says which buttons a user is shown in a project.
+type rights struct{ Approve, Cancel, Retry, Rollback, Merge, Review bool }
+
+func (s *server) rights(by slipway.User, project string) rights {
+	may := s.May
+	if may == nil {
+		may = func(slipway.User, string, string) bool { return true }
+	}
+	return rights{
+		Approve: may(by, "approve", project), Cancel: may(by, "cancel-run", project), Retry: may(by, "retry-run", project), Rollback: may(by, "rollback", project),
+		Merge: s.Pulls != nil && may(by, "merge", project), Review: s.Pulls != nil && may(by, "review-pull", project),
+	}
+}
+
 // page answers a signed-in user's GET.
 type page func(r *http.Request, by slipway.User) (name string, v view, err error)
+
+// newest stands for an event that has not happened: reading after it gives the newest cursor.
+const newest = 1 << 62
 
 func (s *server) get(pattern string, p page) {
 	s.mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -163,12 +206,17 @@ func (s *server) get(pattern string, p page) {
 		if !ok {
 			return
 		}
+		_, cursor, err := s.Streams.Events(r.Context(), by, "", newest)
+		if err != nil {
+			s.fail(w, r, by, err)
+			return
+		}
 		name, v, err := p(r, by)
 		if err != nil {
 			s.fail(w, r, by, err)
 			return
 		}
-		v.User = by
+		v.User, v.Cursor, v.Can = by, cursor, s.rights(by, v.Project)
 		s.render(w, r, http.StatusOK, name, v)
 	})
 }
@@ -181,6 +229,10 @@ func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) 
 		if !ok {
 			return
 		}
+		if err := r.ParseForm(); err != nil {
+			s.fail(w, r, by, slipway.Errorf(slipway.Invalid, "read the form: %w", err))
+			return
+		}
 		to, err := do(r, by)
 		if err != nil {
 			s.fail(w, r, by, err)
@@ -190,76 +242,23 @@ func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) 
 	})
 }
 
+// user is who asks; whoever is not signed in is sent to where they can, and from there back to where
+// they were.
 func (s *server) user(w http.ResponseWriter, r *http.Request) (slipway.User, bool) {
 	by, err := s.Identity.Identify(r)
 	if err == nil && by.Name != "" {
 		return by, true
 	}
-	if err != nil && slipway.ErrorCode(err) == slipway.Internal {
+	if err != nil && slipway.ErrorCode(err) != slipway.Unauthorized {
 		s.fail(w, r, slipway.User{}, err)
 		return by, false
 	}
-	http.Redirect(w, r, "/signin?to="+template.URLQueryEscaper(r.URL.RequestURI()), http.StatusSeeOther)
+	to := r.URL.RequestURI()
+	if r.Method != http.MethodGet {
+		to = local(r.FormValue("back"))
+	}
+	http.Redirect(w, r, "/signin?to="+template.URLQueryEscaper(to), http.StatusSeeOther)
 	return by, false
-}
-
-func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
-	part := "layout.html"
-	if r.Header.Get("X-Part") == "live" {
-		part = "live"
-	}
-	var b bytes.Buffer
-	if err := s.pages[name].ExecuteTemplate(&b, part, v); err != nil {
-		s.Log.ErrorContext(r.Context(), "render page", "page", name, "error", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(b.Bytes()) //nolint:errcheck // the reader is gone
-}
-
-type failure struct {
-	Status  int
-	Message string
-	Back    string
-}
-
-func (s *server) fail(w http.ResponseWriter, r *http.Request, by slipway.User, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return
-	}
-	f := failure{Status: status(slipway.ErrorCode(err)), Message: err.Error()}
-	if f.Status == http.StatusInternalServerError {
-		s.Log.ErrorContext(r.Context(), "page", "path", r.URL.Path, "error", err)
-		f.Message = "Something went wrong inside Slipway. The server's log has the details."
-	}
-	if r.Method == http.MethodPost {
-		f.Back = r.FormValue("back")
-		if !strings.HasPrefix(f.Back, "/") || strings.HasPrefix(f.Back, "//") {
-			f.Back = "/"
-		}
-	}
-	s.render(w, r, f.Status, "error", view{Title: http.StatusText(f.Status), User: by, Data: f})
-}
-
-func status(c slipway.Code) int {
-	switch c {
-	case slipway.Invalid:
-		return http.StatusUnprocessableEntity
-	case slipway.Unauthorized:
-		return http.StatusUnauthorized
-	case slipway.Forbidden:
-		return http.StatusForbidden
-	case slipway.NotFound:
-		return http.StatusNotFound
-	case slipway.Conflict:
-		return http.StatusConflict
-	case slipway.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }
 
 func id(r *http.Request, name string) (int64, error) {

@@ -41,7 +41,7 @@ func (e *Engine) build(ctx context.Context, ln *link, j job, req build.Request, 
 		return err
 	})
 	if err != nil {
-		failure, err := e.verdict(ctx, err, j, prog, creds)
+		failure, err := e.verdict(ctx, ln, err, j, prog, creds)
 		return build.Result{Failure: failure}, err
 	}
 	if req.Image == nil {

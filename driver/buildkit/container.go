@@ -50,7 +50,7 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	case ctx.Err() != nil:
 		return test.Result{}, context.Cause(ctx)
 	case run.buildErr != nil:
-		failure, err := e.verdict(ctx, run.buildErr, j, prog, creds)
+		failure, err := e.verdict(ctx, ln, run.buildErr, j, prog, creds)
 		if failure == nil {
 			return test.Result{}, err
 		}

@@ -207,11 +207,35 @@ func (d *daemon) adopt(ctx context.Context, c *client.Client) bool {
 
 // running records the daemon that answers.
 func (d *daemon) running(p process) {
+	d.seal()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.proc = p
 	close(d.up)
 }
+
+// seal makes the firewall hold between two containers of the bridge as well, where the kernel has what
+// it takes (the module br_netfilter), and keeps IPv6, for which no build has a use, off the bridge.
+func (d *daemon) seal() {
+	for file, value := range map[string]string{
+		"/sys/class/net/" + d.network.Bridge + "/bridge/nf_call_iptables":  "1",
+		"/sys/class/net/" + d.network.Bridge + "/bridge/nf_call_ip6tables": "1",
+		"/proc/sys/net/ipv6/conf/" + d.network.Bridge + "/disable_ipv6":    "1",
+	} {
+		if err := os.WriteFile(file, []byte(value), 0o644); err != nil {
+			d.opts.Log.Debug("seal the bridge of builds", "error", err)
+		}
+	}
+}
+
+// full reports whether the disk of the daemon's folder has no room to speak of.
+func (d *daemon) full() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(d.layout.dir, &st) == nil && st.Bavail*uint64(st.Bsize) < minFree
+}
+
+// minFree is less than any step needs that writes at all.
+const minFree = 32 << 20
 
 // down records that there is none.
 func (d *daemon) down() {

@@ -12,6 +12,7 @@ type daemon struct{}
 
 func (d *daemon) close(context.Context) error { return nil }
 func (d *daemon) detach()                     {}
+func (d *daemon) full() bool                  { return false }
 func (d *daemon) wait(context.Context) error  { return nil }
 
 func connectOwn(context.Context, Options) (*link, error) {

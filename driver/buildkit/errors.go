@@ -71,8 +71,11 @@ const metadata = "[internal] load metadata for "
 
 // verdict is solveError with a question of its own: a base image that does not exist looks to BuildKit
 // like a registry that does not answer, so the registry is asked.
-func (e *Engine) verdict(ctx context.Context, err error, j job, prog *progress, creds *credentials) (*build.Failure, error) {
+func (e *Engine) verdict(ctx context.Context, ln *link, err error, j job, prog *progress, creds *credentials) (*build.Failure, error) {
 	failure, sorted := solveError(ctx, err, j, prog)
+	if failure != nil && ln.daemon != nil && ln.daemon.full() {
+		return nil, slipway.Errorf(slipway.Unavailable, "the disk of BuildKit's folder %s is full: %w", e.opts.Dir, err)
+	}
 	ref, ok := strings.CutPrefix(prog.failedVertex(), metadata)
 	if failure != nil || !ok || !slipway.Temporary(sorted) {
 		return failure, sorted
@@ -142,7 +145,7 @@ func fetches(vertex string) bool {
 // surroundings sorts an error that is nobody's Dockerfile.
 func surroundings(err error) error {
 	switch grpcerrors.Code(err) {
-	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.DeadlineExceeded:
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted, codes.DeadlineExceeded, codes.Canceled:
 		return slipway.Errorf(slipway.Unavailable, "BuildKit: %w", err)
 	}
 	if lostConnection(err) {

@@ -18,6 +18,7 @@ func machine(opts Options) []Finding {
 		cgroupFinding(),
 		buildable(opts),
 		resolver(opts),
+		neighbours(),
 	}
 	return found
 }
@@ -91,4 +92,13 @@ func resolver(opts Options) Finding {
 	f.OK, f.Detail = false, "the only resolver answers on loopback, which builds do not reach: they ask 8.8.8.8"
 	f.Do = "name a resolver for builds, if they need one"
 	return f
+}
+
+// neighbours warns where two builds at once can reach each other.
+func neighbours() Finding {
+	_, err := os.Stat("/proc/sys/net/bridge")
+	return Finding{
+		Name: "isolation between builds", OK: err == nil, Detail: "the kernel module br_netfilter keeps builds that run at the same time apart",
+		Do: "modprobe br_netfilter",
+	}
 }

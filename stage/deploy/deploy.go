@@ -146,6 +146,10 @@ func (r *Runner) reach(ctx context.Context, env stage.Env, want Desired) (slipwa
 func (r *Runner) ended(ctx context.Context, dep slipway.Deployment, rev Revision, err error) (slipway.Result, error) {
 	t := dep.Target
 	dep.Revision = max(rev.Number, dep.Revision)
+	if err == nil && dep.ID == 0 { // adopted: what was recorded before the crash gives its ID
+		dep.State = slipway.Deploying
+		dep, err = r.Deployments.Save(ctx, dep)
+	}
 	if err == nil {
 		dep.State, dep.Reason = slipway.Deployed, ""
 		return slipway.Result{

@@ -1,0 +1,194 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/cli"
+	"helm.sh/helm/v4/pkg/release/common"
+	relv1 "helm.sh/helm/v4/pkg/release/v1"
+	"helm.sh/helm/v4/pkg/storage/driver"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// cluster is the cluster as an outsider sees it: through client-go and the Helm SDK, not Slipway.
+type cluster struct {
+	*kubernetes.Clientset
+	config *rest.Config
+}
+
+var theCluster = sync.OnceValues(func() (cluster, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", world.Kubeconfig)
+	if err != nil {
+		return cluster{}, err
+	}
+	config.QPS, config.Burst = 100, 200
+	k, err := kubernetes.NewForConfig(config)
+	return cluster{k, config}, err
+})
+
+func kube(t *testing.T) cluster {
+	t.Helper()
+	k, err := theCluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// pods are the pods of a service that are not being deleted.
+func (k cluster) pods(t *testing.T, namespace, selector string) []corev1.Pod {
+	t.Helper()
+	list, err := k.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+}
+
+// runs wants pods of a service, and each to run the image of that digest, as the node says.
+func (k cluster) runs(t *testing.T, namespace, selector, digest string) {
+	t.Helper()
+	pods := k.pods(t, namespace, selector)
+	if len(pods) == 0 {
+		t.Errorf("no pod of %s in %s", selector, namespace)
+	}
+	for _, p := range pods {
+		for _, c := range p.Status.ContainerStatuses {
+			if !strings.HasSuffix(c.ImageID, "@"+digest) || !c.Ready {
+				t.Errorf("pod %s in %s runs %s (ready: %v), not %s", p.Name, namespace, c.ImageID, c.Ready, digest)
+			}
+		}
+	}
+}
+
+// ask sends a GET to a service of the cluster.
+func (k cluster) ask(t *testing.T, namespace, service, path string, params map[string]string) string {
+	t.Helper()
+	b, err := k.CoreV1().Services(namespace).ProxyGet("http", service, "80", path, params).DoRaw(t.Context())
+	if err != nil {
+		t.Errorf("ask %s in %s for %s: %v", service, namespace, path, err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// helm is the stock Helm SDK, set up as the helm client does.
+func helm(t *testing.T, namespace string) *action.Configuration {
+	t.Helper()
+	settings := cli.New()
+	settings.KubeConfig = world.Kubeconfig
+	settings.SetNamespace(namespace)
+	config := action.NewConfiguration()
+	config.SetLogger(slog.DiscardHandler)
+	if err := config.Init(settings.RESTClientGetter(), namespace, "secret"); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// history is every stored revision of a release, oldest first; none when there is no release.
+func history(t *testing.T, namespace, name string) []*relv1.Release {
+	t.Helper()
+	list, err := action.NewHistory(helm(t, namespace)).Run(name)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []*relv1.Release
+	for _, r := range list {
+		rel, ok := r.(*relv1.Release)
+		if !ok {
+			t.Fatalf("release %s is a %T", name, r)
+		}
+		out = append(out, rel)
+	}
+	slices.SortFunc(out, func(a, b *relv1.Release) int { return a.Version - b.Version })
+	return out
+}
+
+// wantSettled wants exactly one revision of a release deployed, the newest that did not fail, and none
+// pending. It returns it.
+func wantSettled(t *testing.T, namespace, name string) *relv1.Release {
+	t.Helper()
+	var deployed *relv1.Release
+	var all []string
+	n := 0
+	for _, rel := range history(t, namespace, name) {
+		all = append(all, fmt.Sprintf("%d %s (%s)", rel.Version, rel.Info.Status, rel.Info.Description))
+		if rel.Info.Status.IsPending() || rel.Info.Status == common.StatusUninstalling {
+			t.Errorf("release %s in %s: revision %d is left %s", name, namespace, rel.Version, rel.Info.Status)
+		}
+		if rel.Info.Status == common.StatusDeployed {
+			deployed = rel
+			n++
+		}
+	}
+	if n != 1 {
+		t.Fatalf("release %s in %s has %d deployed revisions: %v", name, namespace, n, all)
+	}
+	return deployed
+}
+
+// made counts the revisions after one that Helm completed.
+func made(t *testing.T, namespace, name string, after int) (completed, failed int) {
+	t.Helper()
+	for _, rel := range history(t, namespace, name) {
+		switch {
+		case rel.Version <= after:
+		case rel.Info.Status == common.StatusFailed:
+			failed++
+		default:
+			completed++
+		}
+	}
+	return completed, failed
+}
+
+// latest is the number of a release's newest revision, 0 when there is none.
+func latest(t *testing.T, namespace, name string) int {
+	t.Helper()
+	all := history(t, namespace, name)
+	if len(all) == 0 {
+		return 0
+	}
+	return all[len(all)-1].Version
+}
+
+// onReleaseStatus calls then when a revision in a namespace gets that status.
+func (k cluster) onReleaseStatus(ctx context.Context, namespace, status string, then func()) error {
+	watch, err := k.CoreV1().Secrets(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "owner=helm,status=" + status})
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer watch.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e, ok := <-watch.ResultChan():
+				if !ok {
+					return
+				}
+				if e.Type == "ADDED" || e.Type == "MODIFIED" {
+					then()
+					return
+				}
+			}
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,266 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// runPage is a run with the step that is looked at.
+type runPage struct {
+	slipway.RunDetail
+	Graph    graph
+	Failures []stepFailure
+	Retrying []slipway.Step // what went wrong and is tried again
+	Timings  []timing
+	Waited   time.Duration // for people
+	Selected *slipway.Step
+	Report   *report
+	Log      *stepLog // nil: no step, or it is in the browser already
+}
+
+// stepFailure is why a step failed: its tests, or the end of its log.
+type stepFailure struct {
+	Step  slipway.Step
+	Tests []slipway.TestCase // failed ones
+	More  int                // failed ones that are not shown
+	Group string
+	Lines []slipway.LogLine
+}
+
+// stepLog is the log of the selected step as far as it is written.
+type stepLog struct {
+	Run  int64
+	Key  string
+	Live bool
+	*folded
+}
+
+// report is a test report as the page shows it.
+type report struct {
+	slipway.TestReport
+	Bad, Rest []reportCase
+	More      int // cases that are not shown
+}
+
+type reportCase struct {
+	Suite string
+	slipway.TestCase
+}
+
+const (
+	mostFailures = 3  // steps whose failure is explained at the top
+	tailLines    = 14 // of the log of each
+	mostTests    = 5  // failed tests of each
+	mostCases    = 500
+)
+
+func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
+	n, err := id(r, "run")
+	if err != nil {
+		return "", view{}, err
+	}
+	d, err := s.Reads.Run(r.Context(), by, n)
+	if err != nil {
+		return "", view{}, err
+	}
+	p := &runPage{RunDetail: d, Selected: chooseStep(d, r.FormValue("step")), Waited: waited(s.Now(), d)}
+	p.Timings = timings(s.Now(), d)
+	key := ""
+	if p.Selected != nil {
+		key = p.Selected.Spec.Key
+	}
+	p.Graph = layOut(d.Steps, n, key)
+	if err := s.explain(r, by, p); err != nil {
+		return "", view{}, err
+	}
+	live := fmt.Sprintf("/runs/%d", n)
+	if asked := r.FormValue("step"); asked != "" {
+		live += "?step=" + url.QueryEscape(asked)
+	}
+	return "run", view{Title: fmt.Sprintf("Run %d", n), State: string(d.Run.State), Project: d.Run.Project, Tab: "runs", Live: live, Run: n, Data: p}, nil
+}
+
+// explain reads the reports and logs that the page shows.
+func (s *server) explain(r *http.Request, by slipway.User, p *runPage) error {
+	for _, st := range p.Steps {
+		switch {
+		case st.State == slipway.StepRetrying && st.Reason != "":
+			p.Retrying = append(p.Retrying, st)
+		case failed(st) && len(p.Failures) < mostFailures:
+			f, err := s.failure(r.Context(), by, p.Run.ID, st)
+			if err != nil {
+				return err
+			}
+			p.Failures = append(p.Failures, f)
+		}
+	}
+	if p.Selected == nil {
+		return nil
+	}
+	key := p.Selected.Spec.Key
+	if p.Selected.Spec.Kind == slipway.KindTest {
+		got, err := s.Reads.Report(r.Context(), by, p.Run.ID, key)
+		if err := unless(err, slipway.NotFound); err != nil {
+			return err
+		}
+		if err == nil {
+			p.Report = arrange(got)
+		}
+	}
+	p.Log = &stepLog{Run: p.Run.ID, Key: key, Live: !p.Selected.State.Final(), folded: &folded{}}
+	if r.Header.Get("X-Log") == key { // the browser has it, and its stream continues it
+		return nil
+	}
+	var err error
+	p.Log.folded, err = s.readLog(r.Context(), by, p.Run.ID, *p.Selected)
+	return err
+}
+
+func (s *server) failure(ctx context.Context, by slipway.User, run int64, st slipway.Step) (stepFailure, error) {
+	f := stepFailure{Step: st}
+	if st.Spec.Kind == slipway.KindTest {
+		got, err := s.Reads.Report(ctx, by, run, st.Spec.Key)
+		if err := unless(err, slipway.NotFound); err != nil {
+			return f, err
+		}
+		for _, c := range arrange(got).Bad {
+			if len(f.Tests) < mostTests {
+				f.Tests = append(f.Tests, c.TestCase)
+			}
+		}
+		f.More = got.Failed - len(f.Tests)
+	}
+	if len(f.Tests) > 0 {
+		return f, nil
+	}
+	log, err := s.readLog(ctx, by, run, st)
+	if err == nil {
+		f.Group, f.Lines = log.tail(tailLines)
+	}
+	return f, err
+}
+
+// readLog reads a step's log as far as it is written.
+func (s *server) readLog(ctx context.Context, by slipway.User, run int64, st slipway.Step) (*folded, error) {
+	f := &folded{}
+	if st.Attempt == 0 {
+		return f, nil
+	}
+	err := s.Streams.Log(ctx, by, run, st.Spec.Key, false, func(l slipway.LogLine) error {
+		f.add(l)
+		return nil
+	})
+	if f.held > mostLines {
+		f.trim()
+	}
+	return f, unless(err, slipway.NotFound)
+}
+
+// unless is err, but nil when it has that code.
+func unless(err error, c slipway.Code) error {
+	if slipway.ErrorCode(err) == c {
+		return nil
+	}
+	return err
+}
+
+func arrange(r slipway.TestReport) *report {
+	out := &report{TestReport: r}
+	for _, suite := range r.Suites {
+		for _, c := range suite.Cases {
+			switch row := (reportCase{suite.Name, c}); {
+			case c.State == slipway.TestFailed && len(out.Bad) < mostCases:
+				out.Bad = append(out.Bad, row)
+			case c.State != slipway.TestFailed && len(out.Rest) < mostCases:
+				out.Rest = append(out.Rest, row)
+			default:
+				out.More++
+			}
+		}
+	}
+	return out
+}
+
+func failed(st slipway.Step) bool {
+	return st.State == slipway.StepFailed || st.State == slipway.StepErrored
+}
+
+// chooseStep is the step a person most likely wants to see: the one asked for, else one at work, else
+// the first that failed, else the last that did something.
+func chooseStep(d slipway.RunDetail, asked string) *slipway.Step {
+	var bad, working, last *slipway.Step
+	for i := range d.Steps {
+		st := &d.Steps[i]
+		switch {
+		case asked != "" && st.Spec.Key == asked:
+			return st
+		case failed(*st):
+			if bad == nil {
+				bad = st
+			}
+		case st.State == slipway.StepRunning || st.State == slipway.StepRetrying:
+			if working == nil {
+				working = st
+			}
+		case st.Attempt > 0:
+			last = st
+		}
+	}
+	for _, st := range []*slipway.Step{working, bad, last} {
+		if st != nil {
+			return st
+		}
+	}
+	if len(d.Steps) > 0 {
+		return &d.Steps[0]
+	}
+	return nil
+}
+
+// timing is when a step ran, in thousandths of the run.
+type timing struct {
+	Step        slipway.Step
+	From, Width int
+}
+
+func timings(now time.Time, d slipway.RunDetail) []timing {
+	end := d.Run.FinishedAt
+	if end.IsZero() {
+		end = now
+	}
+	total := max(end.Sub(d.Run.CreatedAt), time.Millisecond)
+	share := func(t time.Time) int { return int(min(1000, max(0, t.Sub(d.Run.CreatedAt)*1000/total))) }
+	var out []timing
+	for _, st := range d.Steps {
+		t := timing{Step: st}
+		if !st.StartedAt.IsZero() {
+			stop := st.FinishedAt
+			if stop.IsZero() {
+				stop = end
+			}
+			t.From = min(share(st.StartedAt), 996)
+			t.Width = max(4, share(stop)-t.From)
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// waited is how long a run's steps waited for people.
+func waited(now time.Time, d slipway.RunDetail) time.Duration {
+	var sum time.Duration
+	for _, a := range d.Approvals {
+		switch {
+		case !a.DecidedAt.IsZero():
+			sum += a.DecidedAt.Sub(a.CreatedAt)
+		case a.State == slipway.ApprovalWaiting:
+			sum += now.Sub(a.CreatedAt)
+		}
+	}
+	return sum
+}
