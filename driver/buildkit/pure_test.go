@@ -267,8 +267,9 @@ func testPolicy(t *testing.T, pins map[string]string, mirrors ...Mirror) *policy
 	if err != nil {
 		t.Fatal(err)
 	}
+	anonymous := credentials{get: func(context.Context, string, string) (string, string) { return "", "" }}
 	return &policy{
-		pins: normal, mirrors: mirrors, denied: deniedAddress([]netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}), log: &lines{}, mirror: map[string]string{},
+		auth: anonymous.registryAuth, pins: normal, mirrors: mirrors, denied: deniedAddress([]netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}), log: &lines{}, mirror: map[string]string{},
 		lookup: func(_ context.Context, host string) ([]netip.Addr, error) {
 			if a, err := netip.ParseAddr(host); err == nil {
 				return []netip.Addr{a}, nil
