@@ -327,7 +327,7 @@ func TestStatesReference(t *testing.T) {
 	}
 }
 
-var treeLine = regexp.MustCompile(`^( *)([a-z]+)/ `)
+var treeLine = regexp.MustCompile(`^( *)([a-z0-9]+)/ `)
 
 // The tree in ARCHITECTURE.md is the tree: each folder in it is there, and each package is in it.
 func TestTree(t *testing.T) {
@@ -358,7 +358,11 @@ func TestTree(t *testing.T) {
 		}
 	}
 	for _, s := range parseTree(t, ".") {
-		if !shown[s.pkg] && strings.Count(s.pkg, "/") < 2 && !strings.HasPrefix(s.pkg, "examples") {
+		top, rest, below := strings.Cut(s.pkg, "/")
+		if below && (strings.Contains(rest, "/") || !slices.Contains([]string{"stage", "driver", "hosting", "cmd"}, top)) {
+			continue
+		}
+		if !shown[s.pkg] {
 			t.Errorf("ARCHITECTURE.md does not show %s/", s.pkg)
 			shown[s.pkg] = true
 		}

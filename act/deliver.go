@@ -91,7 +91,7 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 		return slipway.Run{}, err
 	}
 	plan := rollback.Plan(rollback.Input{Target: current.Target, From: current, To: to, Reason: reason, Limits: config.Limits})
-	return x.o.Runs.CreateRun(ctx, slipway.Run{Project: r.Project, Event: slipway.RollbackCall, Ref: "refs/heads/" + r.Environment,
+	return x.o.Runs.CreateRun(ctx, slipway.Run{Project: r.Project, Event: slipway.RollbackCall, Ref: "refs/environments/" + r.Environment,
 		Commit: to.Commit, Title: fmt.Sprintf("roll back %s in %s from %s to %s", r.Service, r.Environment, current.Version, to.Version),
 		Actor: by.Name, Service: r.Service, Version: to.Version}, plan)
 }

@@ -57,7 +57,7 @@ func lookAround() (s surroundings, err error) {
 			switch {
 			case strings.HasPrefix(line, "*"):
 				table = line
-			case strings.HasPrefix(line, "-"), strings.HasPrefix(line, ":"):
+			case strings.HasPrefix(line, "-"), strings.HasPrefix(line, ":") && strings.Contains(line, " - "): // not the kernel's own chains
 				line, _, _ = strings.Cut(line, " [") // counters
 				s.rules[program+" "+table+" "+line] = line
 			}

@@ -7,6 +7,7 @@
 // the first takes everything away again and compares the machine with what it was before.
 //
 // SLIPWAY_E2E_KEEP=1 leaves the cluster up for the next run, and nothing is compared then.
+// SLIPWAY_E2E_BINARIES is a folder with slipway and slipway-cluster to test instead of the checkout's.
 package e2e_test
 
 import (
@@ -96,8 +97,7 @@ func supervise() (err error) {
 	if err := slipwaytest.InstallPackages(ctx, progress); err != nil {
 		return err
 	}
-	progress("building slipway and slipway-cluster")
-	if world.Binaries, err = slipwaytest.Build(ctx, progress); err != nil {
+	if world.Binaries, err = binaries(ctx); err != nil {
 		return err
 	}
 	keep := os.Getenv("SLIPWAY_E2E_KEEP") == "1"
@@ -122,6 +122,13 @@ func supervise() (err error) {
 		return fmt.Errorf("start the cluster: %w", err)
 	}
 	return runScenarios(ctx)
+}
+
+func binaries(ctx context.Context) (slipwaytest.Binaries, error) {
+	if dir := os.Getenv("SLIPWAY_E2E_BINARIES"); dir != "" {
+		return slipwaytest.Binaries{Slipway: filepath.Join(dir, "slipway"), Cluster: filepath.Join(dir, "slipway-cluster")}, nil
+	}
+	return slipwaytest.Build(ctx, progress)
 }
 
 // lock keeps a second run away.

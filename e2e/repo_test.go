@@ -97,10 +97,15 @@ func (r *repo) commit(message string, files tree) string {
 
 func (r *repo) head() string { return r.git("rev-parse", "HEAD") }
 
-// push pushes as ada, wants that to succeed, and returns the run it made.
+// push pushes as ada, or as bob to the default branch, wants that to succeed, and returns the run it
+// made.
 func (r *repo) push(refspec string) slipway.Run {
 	r.t.Helper()
-	out, err := r.pushAs(r.t.Context(), "ada", refspec)
+	user := "ada"
+	if refspec == "main" {
+		user = "bob"
+	}
+	out, err := r.pushAs(r.t.Context(), user, refspec)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -91,6 +91,7 @@ func (e *Engine) attempt(ctx context.Context, run slipway.RunDetail, step slipwa
 		Run: run.Run, StepID: step.ID, Attempt: step.Attempt, Now: e.opts.Now,
 		Journal:   journal{store: e.opts.Store, step: step.ID},
 		Artifacts: run.Artifacts, Deployments: run.Deployments, Approvals: run.Approvals,
+		Steps: run.Steps,
 	}
 	if e.opts.Workspace != nil {
 		env.Workspace = e.opts.Workspace(run.Run, step)

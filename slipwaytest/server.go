@@ -2,6 +2,7 @@ package slipwaytest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func StartServer(ctx context.Context, binary, data string, o ServerOptions) (*Se
 		s.err = s.cmd.Wait()
 		close(s.done)
 	}()
-	if err := s.awaitReady(ctx); err != nil {
+	if err := s.awaitReady(ctx, from); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w; its log %s ends with:\n%s", err, log.Name(), s.LogTail(30)), s.Kill())
 	}
 	s.Link = s.findLink(from)
@@ -107,7 +108,8 @@ func (s *Server) URL() string { return "http://" + s.Address }
 // PID is the process's id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-func (s *Server) awaitReady(ctx context.Context) error {
+// awaitReady returns when the server answers and has printed its greeting.
+func (s *Server) awaitReady(ctx context.Context, from int64) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // the first start may build buildkitd
 	defer cancel()
 	return Await(ctx, 20*time.Millisecond, func() (bool, error) {
@@ -116,8 +118,13 @@ func (s *Server) awaitReady(ctx context.Context) error {
 			return false, fmt.Errorf("slipway serve ended: %w", errors.Join(s.err, errors.New("before it was ready")))
 		default:
 		}
-		return Answers(ctx, s.URL()+"/readyz"), nil
+		return s.greeted(from) && Answers(ctx, s.URL()+"/readyz"), nil
 	})
+}
+
+func (s *Server) greeted(from int64) bool {
+	b, err := io.ReadAll(io.NewSectionReader(s.log, from, 1<<20))
+	return err == nil && bytes.Contains(b, []byte("\nSlipway is ready at "))
 }
 
 func (s *Server) findLink(from int64) string {

@@ -58,6 +58,8 @@ type Env struct {
 	Artifacts   []slipway.Artifact
 	Deployments []slipway.Deployment
 	Approvals   []slipway.Approval
+	// Steps are the run's steps as they were when this one started.
+	Steps []slipway.Step
 	// Secrets holds the values of the secrets that the step declared, by name.
 	Secrets map[string]string
 }

@@ -1,9 +1,8 @@
 package web
 
 import (
-	"fmt"
+	"context"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -15,8 +14,12 @@ func (s *server) buttons() {
 		if err != nil {
 			return "", err
 		}
-		a, err := s.Deliveries.Vote(r.Context(), by, n, r.FormValue("decision") == "approve", r.FormValue("reason"))
-		return fmt.Sprintf("/runs/%d", a.RunID), err
+		decision := r.FormValue("decision")
+		if decision != "approve" && decision != "reject" {
+			return "", slipway.Errorf(slipway.Invalid, "decision=%q: expected approve or reject", decision)
+		}
+		a, err := s.Deliveries.Vote(r.Context(), by, n, decision == "approve", r.FormValue("reason"))
+		return runHref(a.RunID), err
 	})
 	s.post("/runs/{run}/cancel", func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "run")
@@ -24,7 +27,7 @@ func (s *server) buttons() {
 			return "", err
 		}
 		_, err = s.Deliveries.CancelRun(r.Context(), by, n, r.FormValue("reason"))
-		return fmt.Sprintf("/runs/%d", n), err
+		return runHref(n), err
 	})
 	s.post("/runs/{run}/retry", func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "run")
@@ -32,20 +35,33 @@ func (s *server) buttons() {
 			return "", err
 		}
 		_, err = s.Deliveries.RetryRun(r.Context(), by, n)
-		return fmt.Sprintf("/runs/%d", n), err
+		return runHref(n), err
 	})
 	s.post("/projects/{project}/rollback", func(r *http.Request, by slipway.User) (string, error) {
 		run, err := s.Deliveries.Rollback(r.Context(), by, slipway.RollbackRequest{Project: r.PathValue("project"), Service: r.FormValue("service"),
 			Environment: r.FormValue("environment"), To: r.FormValue("to"), Reason: r.FormValue("reason")})
-		return fmt.Sprintf("/runs/%d", run.ID), err
+		return runHref(run.ID), err
 	})
-	s.post("/projects/{project}/pulls/{pull}/merge", func(r *http.Request, by slipway.User) (string, error) {
+	s.post("/projects/{project}/releases/{service}/{version}/lift-quarantine", func(r *http.Request, by slipway.User) (string, error) {
+		project, service, version := r.PathValue("project"), r.PathValue("service"), r.PathValue("version")
+		_, err := s.Deliveries.LiftQuarantine(r.Context(), by, project, service, version)
+		return projectHref(project, "releases", service, version), err
+	})
+	if s.Pulls != nil {
+		s.pull("merge", s.Pulls.Merge)
+		s.pull("review", s.Pulls.ReviewPull)
+	}
+}
+
+// pull is a button of a pull request.
+func (s *server) pull(verb string, do func(context.Context, slipway.User, string, int64) (slipway.PullRequest, error)) {
+	s.post("/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "pull")
 		if err != nil {
 			return "", err
 		}
-		_, err = s.Deliveries.Merge(r.Context(), by, r.PathValue("project"), n)
-		return "/projects/" + url.PathEscape(r.PathValue("project")) + "/pulls", err
+		_, err = do(r.Context(), by, r.PathValue("project"), n)
+		return projectHref(r.PathValue("project"), "pulls"), err
 	})
 }
 
@@ -69,7 +85,7 @@ func (s *server) signing() {
 			s.render(w, r, status(slipway.ErrorCode(err)), "signin", view{Title: "Sign in", Data: struct{ Code, To, Problem string }{"", to, err.Error()}})
 			return
 		}
-		http.SetCookie(w, &http.Cookie{Name: SessionCookie, Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil, MaxAge: 30 * 24 * 3600})
+		http.SetCookie(w, &http.Cookie{Name: SessionCookie, Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.Secure || r.TLS != nil, MaxAge: 30 * 24 * 3600})
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	})
 	s.mux.HandleFunc("POST /signout", func(w http.ResponseWriter, r *http.Request) {
@@ -79,15 +95,7 @@ func (s *server) signing() {
 				return
 			}
 		}
-		http.SetCookie(w, &http.Cookie{Name: SessionCookie, Path: "/", MaxAge: -1})
+		http.SetCookie(w, &http.Cookie{Name: SessionCookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.Secure || r.TLS != nil, MaxAge: -1})
 		http.Redirect(w, r, "/signin", http.StatusSeeOther)
 	})
-}
-
-// local is to when it is a path of this server, else the first page.
-func local(to string) string {
-	if !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") || strings.Contains(to, "\\") {
-		return "/"
-	}
-	return to
 }

@@ -174,7 +174,8 @@ func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.Us
 		select {
 		case l, ok := <-lines:
 			if !ok {
-				if err := <-ended; err == nil {
+				// After other errors the browser comes back and goes on from where it was.
+				if unless(<-ended, slipway.NotFound) == nil {
 					fmt.Fprint(w, "event: end\ndata: end\n\n") //nolint:errcheck // flushing tells
 				}
 				rc.Flush() //nolint:errcheck // the reader is gone

@@ -1,18 +1,20 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/slipway-cd/slipway"
 )
 
 func (s *server) routes() {
-	s.get("/{$}", s.home)
+	s.mux.HandleFunc("GET /{$}", s.home)
+	s.get("/projects", s.projects)
 	s.get("/projects/{project}", s.board)
 	s.get("/projects/{project}/runs", s.runs)
 	s.get("/projects/{project}/pulls", s.pulls)
@@ -30,13 +32,57 @@ func (s *server) routes() {
 	})
 }
 
-func (s *server) home(r *http.Request, by slipway.User) (string, view, error) {
+// home is the board where there is one project only.
+func (s *server) home(w http.ResponseWriter, r *http.Request) {
+	by, ok := s.user(w, r)
+	if !ok {
+		return
+	}
+	projects, err := s.Lists.Projects(r.Context(), by)
+	if err != nil {
+		s.fail(w, r, by, err)
+		return
+	}
+	to := "/projects"
+	if len(projects) == 1 {
+		to = projectHref(projects[0].Name)
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+func (s *server) projects(r *http.Request, by slipway.User) (string, view, error) {
 	projects, err := s.Lists.Projects(r.Context(), by)
 	if err != nil {
 		return "", view{}, err
 	}
-	return "home", view{Title: "Projects", Data: projects}, nil
+	var data struct {
+		Projects         []slipway.Project
+		Waiting, Running []slipway.Run
+	}
+	data.Projects = projects
+	if data.Waiting, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{State: slipway.RunWaiting, Limit: 20}); err != nil {
+		return "", view{}, err
+	}
+	data.Running, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{State: slipway.RunRunning, Limit: 20})
+	return "projects", view{Title: "Projects", Live: r.URL.Path, Data: data}, err
 }
+
+// boardPage is a board with what on it needs a person.
+type boardPage struct {
+	slipway.Board
+	Filter   string
+	Services int // on the board without the filter
+	Waiting  []slipway.Approval
+	Bad      []slipway.Deployment
+	Moving   []slipway.Deployment
+	Runs     []slipway.Run
+}
+
+// manyServices is from how many services on a board can be filtered.
+const manyServices = 12
+
+// Filtered reports whether the board offers to filter its services.
+func (b boardPage) Filtered() bool { return b.Services >= manyServices || b.Filter != "" }
 
 func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
@@ -44,21 +90,49 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	if err != nil {
 		return "", view{}, err
 	}
-	runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 8})
-	if err != nil {
-		return "", view{}, err
+	p := boardPage{Board: b, Filter: strings.TrimSpace(r.FormValue("service")), Services: len(b.Rows)}
+	p.Rows = nil
+	for _, row := range b.Rows {
+		p.note(row)
+		if strings.Contains(row.Service, strings.ToLower(p.Filter)) {
+			p.Rows = append(p.Rows, row)
+		}
 	}
-	return "board", view{Title: project, Project: project, Tab: "board", Live: r.URL.Path, Data: struct {
-		Board slipway.Board
-		Runs  []slipway.Run
-	}{b, runs}}, nil
+	slices.SortStableFunc(p.Waiting, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	p.Runs, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 8})
+	state := ""
+	switch {
+	case len(p.Bad) > 0:
+		state = string(slipway.Unhealthy)
+	case len(p.Waiting) > 0:
+		state = string(slipway.RunWaiting)
+	}
+	return "board", view{Title: project, State: state, Project: project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, err
+}
+
+func (b *boardPage) note(row slipway.BoardRow) {
+	for _, c := range row.Cells {
+		if c.Approval != nil {
+			b.Waiting = append(b.Waiting, *c.Approval)
+		}
+		if c.Current != nil && tone(c.Current.State) == "bad" {
+			b.Bad = append(b.Bad, *c.Current)
+		}
+		if c.Pending != nil {
+			b.Moving = append(b.Moving, *c.Pending)
+		}
+	}
 }
 
 func (s *server) runs(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
-	f := slipway.RunFilter{Project: project, Limit: 50, State: slipway.RunState(r.FormValue("state"))}
+	f := slipway.RunFilter{Project: project, Limit: 50, State: slipway.RunState(r.FormValue("state")), Service: r.FormValue("service")}
+	if f.State != "" && !slices.Contains(slipway.RunStates(), f.State) {
+		return "", view{}, slipway.Errorf(slipway.Invalid, "state=%q: expected one of %v", f.State, slipway.RunStates())
+	}
 	if b := r.FormValue("before"); b != "" {
-		if _, err := fmt.Sscan(b, &f.Before); err != nil {
+		var err error
+		if f.Before, err = strconv.ParseInt(b, 10, 64); err != nil {
 			return "", view{}, slipway.Errorf(slipway.Invalid, "before=%q: expected the number of a run", b)
 		}
 	}
@@ -66,160 +140,105 @@ func (s *server) runs(r *http.Request, by slipway.User) (string, view, error) {
 	if err != nil {
 		return "", view{}, err
 	}
-	older := ""
-	if len(runs) == f.Limit {
-		older = "?" + url.Values{"before": {fmt.Sprint(runs[len(runs)-1].ID)}, "state": {string(f.State)}}.Encode()
+	query := func(state slipway.RunState, before int64) string {
+		q := url.Values{}
+		for key, value := range map[string]string{"state": string(state), "service": f.Service} {
+			if value != "" {
+				q.Set(key, value)
+			}
+		}
+		if before > 0 {
+			q.Set("before", strconv.FormatInt(before, 10))
+		}
+		return "?" + q.Encode()
 	}
-	return "runs", view{Title: "Runs of " + project, Project: project, Tab: "runs", Live: r.URL.RequestURI(), Data: struct {
-		Runs   []slipway.Run
-		Older  string
-		State  slipway.RunState
-		States []slipway.RunState
-	}{runs, older, f.State, slipway.RunStates()}}, nil
+	type choice struct {
+		State slipway.RunState
+		Href  string
+	}
+	var data struct {
+		Runs         []slipway.Run
+		Service      string
+		State        slipway.RunState
+		States       []choice
+		Older, First string
+	}
+	data.Runs, data.Service, data.State = runs, f.Service, f.State
+	for _, state := range append([]slipway.RunState{""}, slipway.RunStates()...) {
+		data.States = append(data.States, choice{state, query(state, 0)})
+	}
+	if len(runs) == f.Limit {
+		data.Older = query(f.State, runs[len(runs)-1].ID)
+	}
+	if f.Before > 0 {
+		data.First = query(f.State, 0)
+	}
+	return "runs", view{Title: "Runs", Project: project, Tab: "runs", Live: r.URL.RequestURI(), Data: data}, nil
+}
+
+type pullRow struct {
+	slipway.PullRequest
+	Run *slipway.Run // newest of its head
 }
 
 func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
 	pulls, err := s.Lists.Pulls(r.Context(), by, project)
-	return "pulls", view{Title: "Pull requests of " + project, Project: project, Tab: "pulls", Live: r.URL.Path, Data: pulls}, err
+	if err != nil {
+		return "", view{}, err
+	}
+	runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 200})
+	byPull := map[int64]*slipway.Run{}
+	for i := range runs {
+		if run := &runs[i]; run.Pull > 0 && byPull[run.Pull] == nil {
+			byPull[run.Pull] = run
+		}
+	}
+	rows := make([]pullRow, len(pulls))
+	for i, p := range pulls {
+		rows[i] = pullRow{PullRequest: p}
+		if run := byPull[p.Number]; run != nil && run.Commit == p.Head {
+			rows[i].Run = run
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b pullRow) int {
+		return cmp.Compare(boolInt(a.State != slipway.PullOpen), boolInt(b.State != slipway.PullOpen))
+	})
+	return "pulls", view{Title: "Pull requests", Project: project, Tab: "pulls", Live: r.URL.Path, Data: rows}, err
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (s *server) releases(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
 	releases, err := s.Lists.Releases(r.Context(), by, project, "")
-	return "releases", view{Title: "Releases of " + project, Project: project, Tab: "releases", Live: r.URL.Path, Data: releases}, err
-}
-
-type environmentHistory struct {
-	Environment string
-	Deployments []slipway.Deployment
-	CanRollback bool
-}
-
-func (s *server) service(r *http.Request, by slipway.User) (string, view, error) {
-	project, service := r.PathValue("project"), r.PathValue("service")
+	if err != nil {
+		return "", view{}, err
+	}
 	b, err := s.Reads.Board(r.Context(), by, project)
-	if err != nil {
-		return "", view{}, err
-	}
-	var histories []environmentHistory
-	for _, env := range b.Environments {
-		h, err := s.Lists.History(r.Context(), by, project, env, service)
-		if err != nil {
-			return "", view{}, err
-		}
-		histories = append(histories, environmentHistory{env, h[:min(10, len(h))], len(h) > 1})
-	}
-	releases, err := s.Lists.Releases(r.Context(), by, project, service)
-	return "service", view{Title: service, Project: project, Tab: "board", Live: r.URL.Path, Data: struct {
-		Service   string
-		Histories []environmentHistory
-		Releases  []slipway.Release
-	}{service, histories, releases}}, err
+	return "releases", view{Title: "Releases", Project: project, Tab: "releases", Live: r.URL.Path, Data: struct {
+		Releases []slipway.Release
+		In       map[string][]string
+	}{releases, runningIn(b)}}, err
 }
 
-func (s *server) release(r *http.Request, by slipway.User) (string, view, error) {
-	project, service, version := r.PathValue("project"), r.PathValue("service"), r.PathValue("version")
-	releases, err := s.Lists.Releases(r.Context(), by, project, service)
-	if err != nil {
-		return "", view{}, err
-	}
-	i := slices.IndexFunc(releases, func(x slipway.Release) bool { return x.Version == version })
-	if i < 0 {
-		return "", view{}, slipway.Errorf(slipway.NotFound, "%s has no release %s in project %s", service, version, project)
-	}
-	run, err := s.Reads.Run(r.Context(), by, releases[i].RunID)
-	if err != nil {
-		return "", view{}, err
-	}
-	trace, err := s.Reads.Trace(r.Context(), by, releases[i].ImageDigest)
-	if err != nil {
-		return "", view{}, err
-	}
-	return "release", view{Title: service + " " + version, Project: project, Tab: "releases", Live: r.URL.Path, Data: struct {
-		Release slipway.Release
-		Run     slipway.RunDetail
-		Trace   slipway.Trace
-	}{releases[i], run, trace}}, nil
-}
-
-type runView struct {
-	slipway.RunDetail
-	Graph    graph
-	Selected *slipway.Step
-	Report   *slipway.TestReport
-	Log      []slipway.LogLine
-	LogLive  bool
-	Spent    time.Duration
-}
-
-// mostLines bounds how much of a log a page holds; the rest is one click away.
-const mostLines = 2000
-
-func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
-	n, err := id(r, "run")
-	if err != nil {
-		return "", view{}, err
-	}
-	d, err := s.Reads.Run(r.Context(), by, n)
-	if err != nil {
-		return "", view{}, err
-	}
-	v := runView{RunDetail: d, Selected: chooseStep(d, r.FormValue("step"))}
-	key := ""
-	if v.Selected != nil {
-		key = v.Selected.Spec.Key
-		if v.Selected.Spec.Kind == slipway.KindTest {
-			if report, err := s.Reads.Report(r.Context(), by, n, key); err == nil {
-				v.Report = &report
+// runningIn says in which environments a service's version runs, by service/version.
+func runningIn(b slipway.Board) map[string][]string {
+	in := map[string][]string{}
+	for _, row := range b.Rows {
+		for _, c := range row.Cells {
+			if c.Current != nil {
+				key := row.Service + "/" + c.Current.Version
+				in[key] = append(in[key], c.Environment)
 			}
 		}
-		v.LogLive = !v.Selected.State.Final()
-		if r.Header.Get("X-Part") == "" && v.Selected.Attempt > 0 && !v.LogLive {
-			err := s.Streams.Log(r.Context(), by, n, key, false, func(l slipway.LogLine) error {
-				if v.Log = append(v.Log, l); len(v.Log) > 2*mostLines {
-					v.Log = slices.Clone(v.Log[len(v.Log)-mostLines:])
-				}
-				return nil
-			})
-			if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
-				return "", view{}, err
-			}
-			v.Log = v.Log[max(0, len(v.Log)-mostLines):]
-		}
 	}
-	v.Graph = layOut(d.Steps, n, key)
-	return "run", view{Title: fmt.Sprintf("Run %d", n), Project: d.Run.Project, Tab: "runs", Live: fmt.Sprintf("/runs/%d?step=%s", n, url.QueryEscape(r.FormValue("step"))), Data: v}, nil
-}
-
-// chooseStep is the step a person most likely wants to see: the one asked for, else one that failed,
-// else one at work, else the last one that did something.
-func chooseStep(d slipway.RunDetail, asked string) *slipway.Step {
-	var failed, working, last *slipway.Step
-	for i := range d.Steps {
-		st := &d.Steps[i]
-		switch {
-		case asked != "" && st.Spec.Key == asked:
-			return st
-		case st.State == slipway.StepFailed || st.State == slipway.StepErrored:
-			failed = st
-		case st.State == slipway.StepRunning || st.State == slipway.StepRetrying:
-			if working == nil {
-				working = st
-			}
-		case st.Attempt > 0:
-			last = st
-		}
-	}
-	for _, st := range []*slipway.Step{working, failed, last} {
-		if st != nil {
-			return st
-		}
-	}
-	if len(d.Steps) > 0 {
-		return &d.Steps[0]
-	}
-	return nil
+	return in
 }
 
 func (s *server) trace(r *http.Request, by slipway.User) (string, view, error) {
@@ -231,9 +250,10 @@ func (s *server) trace(r *http.Request, by slipway.User) (string, view, error) {
 	}{Query: q}
 	v := view{Title: "Trace", Tab: "trace"}
 	if q != "" {
+		v.Title = "Trace of " + q
 		t, err := s.Reads.Trace(r.Context(), by, q)
-		switch {
-		case slipway.ErrorCode(err) == slipway.NotFound:
+		switch code := slipway.ErrorCode(err); {
+		case code == slipway.NotFound, code == slipway.Invalid:
 			data.None = err.Error()
 		case err != nil:
 			return "", view{}, err
@@ -241,6 +261,17 @@ func (s *server) trace(r *http.Request, by slipway.User) (string, view, error) {
 			data.Trace, v.Project = &t, t.Project
 		}
 	}
+	if v.Project == "" {
+		projects, err := s.Lists.Projects(r.Context(), by)
+		if err != nil {
+			return "", view{}, err
+		}
+		if len(projects) == 1 {
+			v.Project = projects[0].Name
+		}
+	}
 	v.Data = data
 	return "trace", v, nil
 }
+
+func runHref(run int64) string { return fmt.Sprintf("/runs/%d", run) }

@@ -96,12 +96,8 @@ func deploymentOf(res slipway.Result, env stage.Env, step slipway.PlanStep) (sli
 }
 
 func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error) {
-	run, err := s.store.Run(ctx, env.Run.ID)
-	if err != nil {
-		return nil, err
-	}
 	var taken []string
-	for _, st := range run.Steps {
+	for _, st := range env.Steps {
 		taken = append(taken, st.Spec.Key)
 	}
 	history, err := s.store.Deployments(ctx, slipway.DeploymentFilter{Project: target.Project, Environment: target.Environment, Service: target.Service, Limit: 500})

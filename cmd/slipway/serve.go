@@ -133,19 +133,19 @@ func newLogger(w io.Writer, format string) (*slog.Logger, error) {
 	return nil, slipway.Errorf(slipway.Invalid, "--log-format %q: expected text or json", format)
 }
 
-// greet prints where the server is and, until somebody has signed in, a one-time link.
+// greet prints where the server is and, until somebody has signed in, a one-time link. It prints all at
+// once: programs that start a server read the link when they see the first line.
 func (s *server) greet(ctx context.Context, out io.Writer) error {
-	fmt.Fprintf(out, "\nSlipway is ready at %s\n", s.opts.url)
+	hello := fmt.Sprintf("\nSlipway is ready at %s\n", s.opts.url)
 	first, err := s.firstStart(ctx)
-	if err != nil || !first {
-		return err
+	if err == nil && first {
+		var code string
+		if code, err = s.store.CreateLink(ctx, adminName, linkTTL); err == nil {
+			hello = fmt.Sprintf("%s\nSign in once, in a browser or with `slipway login`, within 24 hours:\n  %s/signin/%s\n\n", hello, s.opts.url, code)
+		}
 	}
-	code, err := s.store.CreateLink(ctx, adminName, linkTTL)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "\nSign in once, in a browser or with `slipway login`, within 24 hours:\n  %s/signin/%s\n\n", s.opts.url, code)
-	return nil
+	_, werr := io.WriteString(out, hello)
+	return errors.Join(err, werr)
 }
 
 // firstStart makes the admin, and reports whether nobody has a token yet.

@@ -106,7 +106,7 @@ func TestProgressTellsWhatFailed(t *testing.T) {
 		{Digest: "sha256:a", Name: "[2/2] RUN false", Started: &now, Completed: &now, Error: "exit code: 1\nmore"},
 		{Digest: "sha256:b", Name: "[3/3] RUN later", Started: &now, Completed: &now, Error: "canceled"},
 	}})
-	if prog.failedVertex() != "[2/2] RUN false" || log.all[1].State != "failed" || log.all[1].Text != "exit code: 1" {
+	if prog.failedVertex() != "[2/2] RUN false" || log.all[2].State != "failed" || log.all[2].Text != "exit code: 1" {
 		t.Errorf("%q\n%s", prog.failedVertex(), log)
 	}
 }

@@ -49,8 +49,8 @@ func classify(ctx context.Context, t slipway.Target, err error, otherwise slipwa
 	case errors.Is(err, driver.ErrReleaseExists):
 		code, text = slipway.Unavailable, fmt.Sprintf("another Helm client is at work on release %s in %s", t.Release, t.Namespace)
 	case len(fieldConflicts(err)) > 0:
-		code, text = slipway.Conflict, "another owner holds fields that the chart sets: "+strings.Join(fieldConflicts(err), "; ")+
-			"; leave those fields out of the chart, or take them away from that owner"
+		code, text = slipway.Conflict, fmt.Sprintf("another owner holds fields that the chart sets: %s; leave those fields out of the chart, or take them away from that owner: %s",
+			strings.Join(fieldConflicts(err), "; "), text)
 	case apierrors.IsForbidden(err):
 		code = slipway.Forbidden
 	}
@@ -70,8 +70,10 @@ func unavailable(err error) bool {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return true
 	}
+	// Not apierrors.IsInternalError: it is also true of the status 500 without a reason with which
+	// the server answers objects that do not fit its types.
 	return apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
-		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err)
+		apierrors.IsServiceUnavailable(err) || apierrors.ReasonForError(err) == metav1.StatusReasonInternalError
 }
 
 // fieldConflicts names the fields that server-side apply could not have, with their managers.
@@ -83,7 +85,7 @@ func fieldConflicts(err error) []string {
 		}
 		for _, c := range s.Details.Causes {
 			if c.Type == metav1.CauseTypeFieldManagerConflict {
-				out = append(out, fmt.Sprintf("%s/%s %s (%s)", s.Details.Kind, s.Details.Name, c.Field, c.Message))
+				out = append(out, fmt.Sprintf("%s (%s)", c.Field, c.Message))
 			}
 		}
 	})

@@ -138,15 +138,14 @@ func notes(env stage.Env, service string, p Preview, diff string) []string {
 		out = append(out, "the chart renders differently each time (random values or the current time): the diff is one of many")
 	}
 	out = append(out, p.Notes...)
-	kinds := map[slipway.ArtifactKind]int{}
-	for _, a := range env.Artifacts {
-		if a.Service == service {
-			kinds[a.Kind]++
+	for _, st := range env.Steps {
+		if st.Spec.Kind == slipway.KindTest && st.Spec.Service == service {
+			out = append(out, strings.TrimSuffix(fmt.Sprintf("tests %s: %s", st.State, st.Reason), ": "))
 		}
 	}
-	for _, k := range []slipway.ArtifactKind{slipway.ArtifactReport, slipway.ArtifactProvenance} {
-		if kinds[k] > 0 {
-			out = append(out, fmt.Sprintf("%s: %d", k, kinds[k]))
+	for _, a := range env.Artifacts {
+		if a.Service == service && a.Kind == slipway.ArtifactProvenance {
+			out = append(out, "provenance "+a.Digest)
 		}
 	}
 	for _, d := range env.Deployments {

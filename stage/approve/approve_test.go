@@ -34,6 +34,8 @@ func setup() (stage.Env, slipway.PlanStep) {
 		{Kind: slipway.ArtifactImage, Service: "delivery", Repository: "registry.slipway.local/drone/delivery", Digest: "sha256:i"},
 		{Kind: slipway.ArtifactChart, Service: "delivery", Repository: "registry.slipway.local/drone/charts/delivery", Digest: "sha256:c"},
 		{Kind: slipway.ArtifactReport, Service: "delivery"},
+	}, Steps: []slipway.Step{
+		{Spec: slipway.PlanStep{Kind: slipway.KindTest, Service: "delivery"}, State: slipway.StepSucceeded, Reason: "3 passed"},
 	}, Deployments: []slipway.Deployment{{Target: slipway.Target{Service: "delivery", Environment: "qa"}, State: slipway.Verified, Revision: 3}}}
 	step := slipway.PlanStep{Key: "approve/delivery@production", Approve: &slipway.ApproveSpec{
 		Approvals: slipway.Approvals{Required: 2, NotRequester: true},
@@ -60,7 +62,7 @@ func TestEvidence(t *testing.T) {
 		Project: "drone", RunID: 42, Step: step.Key, Service: "delivery", Environment: "production", Version: "v1.0.2", State: slipway.ApprovalWaiting,
 		Required: 2, NotRequester: true, Requester: "ada", ImageDigest: "sha256:i", ChartDigest: "sha256:c", ValuesDigest: "sha256:v", BaseRevision: 4,
 		Diff:  "--- ConfigMap/a\n+++ ConfigMap/a\n@@ -1,5 +1,5 @@\n data:\n-  x: old\n+  x: new\n kind: ConfigMap\n metadata:\n   name: a\n",
-		Notes: []string{"the chart renders differently each time (random values or the current time): the diff is one of many", "report: 1", "verified in qa as Helm revision 3"},
+		Notes: []string{"the chart renders differently each time (random values or the current time): the diff is one of many", "tests succeeded: 3 passed", "verified in qa as Helm revision 3"},
 	}
 	if res.Outcome != slipway.Waiting || !strings.Contains(res.Reason, "2 approvals of delivery v1.0.2 to production") || !reflect.DeepEqual(res.Approval, want) {
 		t.Errorf("%s %q\ngot  %+v\nwant %+v", res.Outcome, res.Reason, res.Approval, want)

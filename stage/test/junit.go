@@ -94,10 +94,11 @@ func (c junitCase) testCase() slipway.TestCase {
 	switch bad := append(c.Failure, c.Error...); {
 	case len(bad) > 0:
 		t.State, t.Message = slipway.TestFailed, bad[0].message()
-		t.Output = join(c.Out, c.Err)
-		if t.Output == "" && bad[0].Message != "" {
-			t.Output = bad[0].Text
+		text := bad[0].Text
+		if bad[0].Message == "" { // it is the message already
+			text = ""
 		}
+		t.Output = join(text, c.Out, c.Err)
 	case len(c.Skipped) > 0:
 		t.State, t.Message = slipway.TestSkipped, c.Skipped[0].message()
 	case c.Status == "notrun", c.Status == "skipped", c.Status == "disabled", c.Result == "skipped", c.Result == "suppressed":

@@ -1,0 +1,212 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// summary writes a report so that a case compares all of it.
+func summary(r slipway.TestReport) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d passed, %d failed, %d skipped in %s\n", r.Passed, r.Failed, r.Skipped, r.Duration)
+	for _, s := range r.Suites {
+		fmt.Fprintf(&b, "%s\n", s.Name)
+		for _, c := range s.Cases {
+			fmt.Fprintf(&b, "  %s", strings.Join(strings.Fields(fmt.Sprintf("%s %s %s", c.State, c.Class, c.Name)), " "))
+			if c.Duration > 0 {
+				fmt.Fprintf(&b, " (%s)", c.Duration)
+			}
+			if c.Message != "" {
+				fmt.Fprintf(&b, ": %s", c.Message)
+			}
+			if c.Output != "" {
+				fmt.Fprintf(&b, " [%s]", strings.ReplaceAll(c.Output, "\n", "; "))
+			}
+			b.WriteString("\n")
+		}
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(&b, "problem: %s\n", p)
+	}
+	return b.String()
+}
+
+// Each case of testdata is a file and, beside it with .golden, the report that it gives.
+func TestDialects(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, ".golden") {
+			continue
+		}
+		n++
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got := summary(Read(dir))
+			if os.Getenv("UPDATE") != "" {
+				if err := os.WriteFile(file+".golden", []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file + ".golden")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+	if n < 8 {
+		t.Errorf("only %d cases", n)
+	}
+}
+
+func read(t *testing.T, name, body string) slipway.TestReport {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return Read(dir)
+}
+
+func TestHostileFiles(t *testing.T) {
+	t.Parallel()
+	deep := func(n int) string {
+		return strings.Repeat(`<testsuite name="s">`, n) + `<testcase name="x"/>` + strings.Repeat("</testsuite>", n)
+	}
+	entities := `<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c SYSTEM "file:///etc/passwd">]>` +
+		`<testsuite><testcase name="x"><failure message="m">&b;&c;</failure></testcase></testsuite>`
+	for name, c := range map[string]struct{ body, problem string }{
+		"depth.xml":   {deep(200), "depth.xml: suites are nested deeper than 64"},
+		"abyss.xml":   {deep(200_000), "abyss.xml: "},
+		"cut.xml":     {`<testsuite><testcase name="x">`, "cut.xml: "},
+		"empty.xml":   {"", "empty.xml: holds no XML element"},
+		"text.trx":    {"hello", "text.trx: holds no XML element"},
+		"charset.xml": {`<?xml version="1.0" encoding="EBCDIC"?><testsuite/>`, "charset.xml: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := read(t, name, c.body)
+			if len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], c.problem) || r.Passed+r.Failed > 0 {
+				t.Errorf("%q %+v", r.Problems, r)
+			}
+		})
+	}
+	r := read(t, "entities.xml", entities)
+	if s := summary(r); len(s) > 500 || strings.Contains(s, "root:") || r.Failed != 1 {
+		t.Errorf("entities: %s", s)
+	}
+	if r := read(t, "big.xml", strings.Repeat(" ", maxFile+1)); len(r.Problems) != 1 || !strings.Contains(r.Problems[0], "larger than 16 MiB") {
+		t.Errorf("%q", r.Problems)
+	}
+	many := "<testsuite>" + strings.Repeat(`<testcase name="x"/>`, maxCases+5) + "</testsuite>"
+	if r := read(t, "many.xml", many); r.Passed != maxCases || len(r.Problems) != 1 {
+		t.Errorf("%d %q", r.Passed, r.Problems)
+	}
+	loud := "<testsuite>" + strings.Repeat(`<testcase name="x"><failure message="`+strings.Repeat("m", 9000)+`">`+strings.Repeat("ä", 20_000)+`</failure></testcase>`, 300) + "</testsuite>"
+	r = read(t, "loud.xml", loud)
+	total := 0
+	for _, c := range r.Suites[0].Cases {
+		if len(c.Message) > maxMessage || len(c.Output) > maxOutput {
+			t.Fatalf("message %d, output %d bytes", len(c.Message), len(c.Output))
+		}
+		total += len(c.Output)
+	}
+	if total > maxOutputs || r.Failed != 300 {
+		t.Errorf("%d bytes of output, %d failed", total, r.Failed)
+	}
+}
+
+func TestOtherFilesArePassedOver(t *testing.T) {
+	t.Parallel()
+	if r := read(t, "coverage.xml", `<?xml version="1.0"?><coverage line-rate="1"/>`); len(r.Files)+len(r.Problems) != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := read(t, "notes.txt", green()); len(r.Files) != 0 {
+		t.Errorf("%+v", r)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link.xml")); err != nil {
+		t.Fatal(err)
+	}
+	if r := Read(dir); len(r.Files)+len(r.Problems) != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := Read(filepath.Join(dir, "nothere")); len(r.Problems) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func green() string { return `<testsuite><testcase name="x"/></testsuite>` }
+
+func TestSeconds(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]time.Duration{
+		"1.5": 1500 * time.Millisecond, "1,234.5": 1234500 * time.Millisecond, "0,25": 250 * time.Millisecond, "2s": 2 * time.Second,
+		"": 0, "x": 0, "-1": 0, "NaN": 0, "Inf": 0, "1e300": 0,
+	} {
+		if got := seconds(s); got != want {
+			t.Errorf("%q is %s, want %s", s, got, want)
+		}
+	}
+	for s, want := range map[string]time.Duration{"00:01:02.5000000": 62500 * time.Millisecond, "1:0:0": time.Hour, "": 0, "a:b:c": 0, "-1:00:00": 0} {
+		if got := clock(s); got != want {
+			t.Errorf("%q is %s, want %s", s, got, want)
+		}
+	}
+}
+
+// Whatever a test tool writes, reading it ends, within the bounds, with counts that add up.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.*")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		if data, err := os.ReadFile(file); err == nil && !strings.HasSuffix(file, ".golden") {
+			f.Add(data)
+		}
+	}
+	f.Add([]byte("\xef\xbb\xbf<TestRun><Results><UnitTestResult outcome='x' duration='1:2:3'/></Results></TestRun>"))
+	f.Add([]byte(`<?xml version="1.0" encoding="latin1"?><testsuite name="&#x1b;&#999999999;&undefined;"><testcase time="1e9"/></testsuite>`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		suites, err := parse(data)
+		if err != nil {
+			return
+		}
+		b := &reportBuilder{}
+		b.add(suites)
+		n := 0
+		for _, s := range b.report.Suites {
+			n += len(s.Cases)
+			for _, c := range s.Cases {
+				if c.Name == "" || len(c.Name) > maxName || len(c.Message) > maxMessage || len(c.Output) > maxOutput || c.Duration < 0 {
+					t.Fatalf("case %+v", c)
+				}
+			}
+		}
+		if r := b.report; r.Passed+r.Failed+r.Skipped != n || r.Passed < 0 || r.Failed < 0 || r.Skipped < 0 {
+			t.Fatalf("%d cases, report %+v", n, r)
+		}
+	})
+}
