@@ -30,7 +30,7 @@ bench: ## Benchmarks as ratios; writes docs/benchmarks.md
 	SLIPWAY_E2E=1 $(GO) run ./bench
 
 update: ## Rewrite golden files and generated docs
-	$(GO) test ./... -run 'Golden|Cases|Docs|States|Reference|Render' -update
+	$(GO) test . ./cmd/slipway ./config ./driver/helm ./stage/approve ./stage/chart ./stage/plan -update
 
 screenshots: ## Pictures of the running demo's pages for docs
 	$(GO) run ./demo/screenshots

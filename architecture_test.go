@@ -39,10 +39,14 @@ func mayImport() []rule {
 		// What people ask for is planned at once: act composes configuration, change and planners.
 		{"act", []string{".", "auth", "config", "stage", "stage/source", "stage/plan", "stage/promote", "stage/rollback"}},
 		{"slipwaytest", []string{".", "store", "driver/*"}},
+		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
 		{"demo", []string{".", "client", "slipwaytest"}},
+		{"demo/screenshots", []string{".", "client", "slipwaytest"}},
+		{"bench", []string{"*"}}, // measures every part, alone and in the whole
 		{"cmd/*", []string{"*"}},
 		{"driver/kubeschema/generate", nil},
 		{"e2e", []string{".", "client", "slipwaytest"}},
+		{"e2e/deploy", []string{".", "stage", "stage/*", "driver/*", "slipwaytest"}},
 	}
 }
 
@@ -61,13 +65,13 @@ func impure() []string { return []string{"os", "net", "os/exec", "database/sql"}
 // families says where an SDK is at home: its types appear nowhere else. The first row that fits an
 // import decides.
 func families() []rule {
-	anyDriver := []string{"driver/*"}
+	anyDriver := []string{"driver/*", "bench"}
 	return []rule{
 		{"github.com/moby/buildkit/frontend/dockerfile/", []string{"config", "driver/*"}},
-		{"github.com/moby/buildkit", []string{"driver/buildkit"}},
+		{"github.com/moby/buildkit", []string{"driver/buildkit", "bench"}},
 		{"helm.sh/helm", anyDriver},
-		{"github.com/google/go-containerregistry", []string{"driver/*", "hosting/registry", "slipwaytest"}},
-		{"k8s.io/", []string{"driver/*", "slipwaytest", "demo"}},
+		{"github.com/google/go-containerregistry", []string{"driver/*", "hosting/registry", "slipwaytest", "bench"}},
+		{"k8s.io/", []string{"driver/*", "slipwaytest", "demo", "bench"}},
 		{"github.com/olareg/olareg", []string{"hosting/registry"}},
 		{"github.com/riverqueue/river", []string{"engine", "store"}},
 		{"modernc.org/sqlite", []string{"store"}},

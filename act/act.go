@@ -1,14 +1,15 @@
 // Package act is what people may ask Slipway for: push, merge, approve, reject, roll back, retry,
 // cancel, and keep projects, users and clusters. Every act names who asks, asks auth whether they
 // may, and is done through conditional changes of the store, so that two at once cannot both win. The
-// API, the web UI and the git server all go through here; what follows from events by itself is the
-// business of package react.
+// API, the web UI and the git server all go through here; it does nothing by itself: every act
+// has somebody who asked.
 package act
 
 import (
 	"context"
-	"io/fs"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -72,8 +73,11 @@ type Projects interface {
 
 // Repo is a project's repository.
 type Repo interface {
-	Tree(ctx context.Context, commit string) (fs.FS, error)
-	Resolve(ctx context.Context, ref string) (string, error)
+	// Refs returns the refs below the prefixes (whole path parts) with the hashes they hold.
+	Refs(ctx context.Context, prefixes ...string) (map[string]string, error)
+	// IsAncestor reports whether commit holds all of ancestor; one that is not there is NotFound.
+	IsAncestor(ctx context.Context, ancestor, commit string) (bool, error)
+	// Subject is the first line of a commit's message, and when it was committed.
 	Subject(ctx context.Context, commit string) (string, time.Time, error)
 	// Merge makes a merge commit of head into base and returns it; a conflict is a Conflict error
 	// that names the paths. No ref moves.
@@ -91,23 +95,72 @@ type Options struct {
 	Pulls       Pulls
 	Projects    Projects
 	Planner     *Planner
-	// Repo opens the repository of a project; Create makes it (hosted) or clones it (mirrored).
-	Repo   func(project string) Repo
-	Create func(ctx context.Context, p slipway.Project) error
+	// Repo opens the repository of a project.
+	Repo func(project string) Repo
+	// Create makes the repository of a new project, for the project as it returns it (its default
+	// branch may be for the repository to say). It is nobody's until keep is called, which is when
+	// the project is recorded; what was made and not kept does not stand in the way of another try.
+	Create func(ctx context.Context, p slipway.Project) (made slipway.Project, keep func() error, err error)
 	URL    string // of this server, for links in messages
 	Log    *slog.Logger
 	Now    func() time.Time
 }
 
 // Actions does them. Its methods are safe for concurrent use.
-type Actions struct{ o Options }
+type Actions struct {
+	o Options
+
+	mu    sync.Mutex
+	locks map[string]*sync.Mutex // by project
+	late  []slipway.Push         // moved, and not recorded as moved yet
+}
 
 // New returns actions over o.
 func New(o Options) *Actions {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Actions{o: o}
+	return &Actions{o: o, locks: map[string]*sync.Mutex{}}
+}
+
+// lock keeps two acts from working on the pull requests of a project, or on its making, at once.
+func (x *Actions) lock(project string) (unlock func()) {
+	x.mu.Lock()
+	l := x.locks[project]
+	if l == nil {
+		l = &sync.Mutex{}
+		x.locks[project] = l
+	}
+	x.mu.Unlock()
+	l.Lock()
+	return l.Unlock
+}
+
+// tip is the hash that a ref holds, the zero hash when it does not exist.
+func tip(ctx context.Context, repo Repo, ref string) (string, error) {
+	refs, err := repo.Refs(ctx, ref)
+	return first(refs[ref], slipway.ZeroHash), err
+}
+
+const (
+	maxReason = 2000 // bytes
+	maxTitle  = 200  // characters
+)
+
+func checkReason(s string) (string, error) {
+	if s = strings.TrimSpace(s); len(s) > maxReason {
+		return s, slipway.Errorf(slipway.Invalid, "the reason has %d characters: at most %d", len(s), maxReason)
+	}
+	return s, nil
+}
+
+// title is the first line of what somebody wrote, cut.
+func title(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	if r := []rune(s); len(r) > maxTitle {
+		return string(r[:maxTitle-1]) + "…"
+	}
+	return s
 }
 
 // run returns a run that the user may do a to.

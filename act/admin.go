@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -27,7 +28,8 @@ func (x *Actions) Projects(ctx context.Context, by slipway.User) ([]slipway.Proj
 	return mine, nil
 }
 
-// CreateProject makes a project: its repository is hosted here, or mirrors GitURL.
+// CreateProject makes a project: its repository is hosted here, or mirrors GitURL. Without a default
+// branch it is main, or the one of what is mirrored.
 func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.Project) (slipway.Project, error) {
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return p, err
@@ -39,19 +41,31 @@ func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.
 	case "prod", "mirror", "charts", "blobs":
 		return p, slipway.Errorf(slipway.Invalid, "project name %q is reserved: choose another", p.Name)
 	}
-	if p.DefaultBranch = first(p.DefaultBranch, "main"); slipway.CheckRef("refs/heads/"+p.DefaultBranch) != nil {
+	if p.GitURL == "" {
+		p.DefaultBranch = first(p.DefaultBranch, "main")
+	}
+	if p.DefaultBranch != "" && slipway.CheckRef("refs/heads/"+p.DefaultBranch) != nil {
 		return p, slipway.Errorf(slipway.Invalid, "default branch %q: not a valid branch name", p.DefaultBranch)
 	}
 	if err := checkGitURL(p.GitURL); err != nil {
 		return p, err
 	}
+	defer x.lock(p.Name)()
 	if _, err := x.o.Projects.Project(ctx, p.Name); err == nil {
 		return p, slipway.Errorf(slipway.Conflict, "project %s exists already", p.Name)
 	}
-	if err := x.o.Create(ctx, p); err != nil {
+	made, keep, err := x.o.Create(ctx, p)
+	if err != nil {
 		return p, err
 	}
-	return x.o.Projects.CreateProject(ctx, slipway.Project{Name: p.Name, DefaultBranch: p.DefaultBranch, GitURL: p.GitURL, CreatedAt: x.o.Now()}, by.Name)
+	made, err = x.o.Projects.CreateProject(ctx, slipway.Project{Name: p.Name, DefaultBranch: made.DefaultBranch, GitURL: p.GitURL, CreatedAt: x.o.Now()}, by.Name)
+	if err != nil {
+		return p, err
+	}
+	if err := keep(); err != nil {
+		return made, fmt.Errorf("keep the repository of %s: %w", p.Name, err)
+	}
+	return made, nil
 }
 
 func checkGitURL(s string) error {
@@ -59,11 +73,11 @@ func checkGitURL(s string) error {
 		return nil
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "ssh") || strings.HasPrefix(u.Host, "-") {
-		return slipway.Errorf(slipway.Invalid, "git URL %q: expected https://, http:// or ssh:// with a host", s)
+	if err != nil || len(s) > 2000 || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "ssh") || strings.HasPrefix(u.Host, "-") {
+		return slipway.Errorf(slipway.Invalid, "the git URL is not one that can be mirrored: expected https://, http:// or ssh:// with a host")
 	}
-	if _, secret := u.User.Password(); secret {
-		return slipway.Errorf(slipway.Invalid, "the git URL holds a password: it would stand in logs and listings; leave it out")
+	if _, secret := u.User.Password(); secret || (u.User != nil && u.Scheme != "ssh") {
+		return slipway.Errorf(slipway.Invalid, "the git URL holds a password or a token: it would stand in logs and listings; leave it out")
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package act
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/auth"
@@ -14,17 +13,22 @@ import (
 // planned and now on the default branch holds (D14).
 func (x *Actions) Vote(ctx context.Context, by slipway.User, id int64, approve bool, reason string) (slipway.Approval, error) {
 	a, err := x.o.Approvals.Approval(ctx, id)
-	if err != nil {
-		return a, err
+	if err == nil {
+		err = auth.Check(by, auth.Approve, a.Project)
+	} else if by.Name == "" {
+		err = auth.Check(by, auth.Approve, "")
 	}
-	if err := auth.Check(by, auth.Approve, a.Project); err != nil {
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		err = slipway.Errorf(slipway.NotFound, "approval %d does not exist, or you have no role in its project", id)
+	}
+	if err != nil {
 		return slipway.Approval{}, err
 	}
-	if reason = strings.TrimSpace(reason); reason == "" {
-		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "say why: a reason is kept with the decision")
+	if reason, err = checkReason(reason); err != nil {
+		return slipway.Approval{}, err
 	}
-	if len(reason) > 2000 {
-		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "the reason has %d characters: at most 2000", len(reason))
+	if reason == "" {
+		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "say why: a reason is kept with the decision")
 	}
 	var now slipway.Approvals
 	switch env, err := x.o.Planner.Environment(ctx, a.Project, a.Environment); slipway.ErrorCode(err) {
@@ -42,7 +46,11 @@ func (x *Actions) CancelRun(ctx context.Context, by slipway.User, id int64, reas
 	if _, err := x.run(ctx, by, auth.CancelRun, id); err != nil {
 		return slipway.Run{}, err
 	}
-	if err := x.o.Runs.CancelRun(ctx, id, by.Name, first(strings.TrimSpace(reason), "cancelled by "+by.Name)); err != nil {
+	reason, err := checkReason(reason)
+	if err != nil {
+		return slipway.Run{}, err
+	}
+	if err := x.o.Runs.CancelRun(ctx, id, by.Name, first(reason, "cancelled by "+by.Name)); err != nil {
 		return slipway.Run{}, err
 	}
 	d, err := x.o.Runs.Run(ctx, id)
@@ -66,6 +74,13 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if err := auth.Check(by, auth.Rollback, r.Project); err != nil {
 		return slipway.Run{}, err
 	}
+	if r.Service == "" || r.Environment == "" {
+		return slipway.Run{}, slipway.Errorf(slipway.Invalid, "a rollback names a service and an environment: this one has %q and %q", r.Service, r.Environment)
+	}
+	reason, err := checkReason(r.Reason)
+	if err != nil {
+		return slipway.Run{}, err
+	}
 	history, err := x.o.Deployments.Deployments(ctx, slipway.DeploymentFilter{Project: r.Project, Environment: r.Environment, Service: r.Service, Limit: 200})
 	if err != nil {
 		return slipway.Run{}, err
@@ -82,15 +97,11 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if err != nil {
 		return slipway.Run{}, err
 	}
-	reason := strings.TrimSpace(r.Reason)
-	if reason == "" {
-		reason = "asked for by " + by.Name
-	}
-	config, err := x.o.Planner.Policy(ctx, r.Project)
+	limits, err := x.o.Planner.Limits(ctx, r.Project)
 	if err != nil {
 		return slipway.Run{}, err
 	}
-	plan := rollback.Plan(rollback.Input{Target: current.Target, From: current, To: to, Reason: reason, Limits: config.Limits})
+	plan := rollback.Plan(rollback.Input{Target: current.Target, From: current, To: to, Reason: first(reason, "asked for by "+by.Name), Limits: limits})
 	return x.o.Runs.CreateRun(ctx, slipway.Run{Project: r.Project, Event: slipway.RollbackCall, Ref: "refs/environments/" + r.Environment,
 		Commit: to.Commit, Title: fmt.Sprintf("roll back %s in %s from %s to %s", r.Service, r.Environment, current.Version, to.Version),
 		Actor: by.Name, Service: r.Service, Version: to.Version}, plan)
@@ -120,5 +131,9 @@ func (x *Actions) LiftQuarantine(ctx context.Context, by slipway.User, project, 
 	if err := x.o.Deployments.LiftQuarantine(ctx, project, service, version, by.Name); err != nil {
 		return slipway.Release{}, err
 	}
-	return x.o.Deployments.Release(ctx, project, service, version)
+	r, err := x.o.Deployments.Release(ctx, project, service, version)
+	if slipway.ErrorCode(err) == slipway.NotFound { // a version of the default branch
+		return slipway.Release{Project: project, Service: service, Version: version}, nil
+	}
+	return r, err
 }

@@ -3,7 +3,10 @@ package act
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/auth"
@@ -38,7 +41,7 @@ type People struct {
 	URL         string
 }
 
-// Users lists the users, for those who manage the server or a project.
+// Users lists the users, for those who manage the server.
 func (x *People) Users(ctx context.Context, by slipway.User) ([]slipway.User, error) {
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return nil, err
@@ -78,22 +81,46 @@ func (x *People) SetRole(ctx context.Context, by slipway.User, user, project str
 // CreateToken makes a token of a user: one's own, or anybody's for those who manage the server. Its
 // value is shown only now.
 func (x *People) CreateToken(ctx context.Context, by slipway.User, user, name string) (string, error) {
-	if by.Name == "" || by.Name != user {
+	if err := x.mayCredit(ctx, by, user); err != nil {
+		return "", err
+	}
+	name, err := tokenName(name)
+	if err != nil {
+		return "", err
+	}
+	secret, _, err := x.Credentials.CreateToken(ctx, user, name, time.Time{})
+	return secret, err
+}
+
+// mayCredit reports whether by may make credentials of a user: a person their own, an admin
+// everybody's, nobody those of a robot.
+func (x *People) mayCredit(ctx context.Context, by slipway.User, user string) error {
+	if by.Name == "" || by.Name != user || by.Robot != nil {
 		if err := auth.Check(by, auth.ManageServer, ""); err != nil {
-			return "", err
+			return err
 		}
 	}
-	secret, _, err := x.Credentials.CreateToken(ctx, user, first(name, "token"), time.Time{})
-	return secret, err
+	u, err := x.Store.User(ctx, user)
+	if err == nil && u.Robot != nil {
+		err = slipway.Errorf(slipway.Forbidden, "%s is a robot: Slipway alone keeps its token", user)
+	}
+	return err
+}
+
+const maxTokenName = 100 // characters
+
+func tokenName(s string) (string, error) {
+	if s = strings.TrimSpace(s); utf8.RuneCountInString(s) > maxTokenName || strings.ContainsFunc(s, unicode.IsControl) {
+		return s, slipway.Errorf(slipway.Invalid, "the name of a token has at most %d characters, and no control characters", maxTokenName)
+	}
+	return first(s, "token"), nil
 }
 
 // CreateLink makes a one-time sign-in link of a user, for those who manage the server; a person may
 // make one for themselves, to sign in elsewhere.
 func (x *People) CreateLink(ctx context.Context, by slipway.User, user string) (string, error) {
-	if by.Name == "" || by.Name != user {
-		if err := auth.Check(by, auth.ManageServer, ""); err != nil {
-			return "", err
-		}
+	if err := x.mayCredit(ctx, by, user); err != nil {
+		return "", err
 	}
 	code, err := x.Credentials.CreateLink(ctx, user, LinkTTL)
 	if err != nil {
@@ -103,12 +130,16 @@ func (x *People) CreateLink(ctx context.Context, by slipway.User, user string) (
 }
 
 // Redeem uses up a one-time code and returns a new token of its user.
-func (x *People) Redeem(ctx context.Context, code, tokenName string) (slipway.User, string, error) {
+func (x *People) Redeem(ctx context.Context, code, name string) (slipway.User, string, error) {
+	name, err := tokenName(name)
+	if err != nil {
+		return slipway.User{}, "", err
+	}
 	u, err := x.Credentials.UseLink(ctx, code)
 	if err != nil {
 		return u, "", err
 	}
-	secret, _, err := x.Credentials.CreateToken(ctx, u.Name, first(tokenName, "token"), time.Time{})
+	secret, _, err := x.Credentials.CreateToken(ctx, u.Name, name, time.Time{})
 	if err != nil {
 		return u, "", fmt.Errorf("make a token for %s: %w", u.Name, err)
 	}
@@ -151,7 +182,7 @@ type Clusters struct {
 
 // Clusters lists them; their credentials stay here.
 func (x *Clusters) Clusters(ctx context.Context, by slipway.User) ([]slipway.Cluster, error) {
-	if by.Name == "" {
+	if by.Name == "" || by.Robot != nil {
 		return nil, auth.Check(by, auth.View, "")
 	}
 	return x.Store.Clusters(ctx)

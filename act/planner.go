@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -33,7 +34,7 @@ type History interface {
 // PlanRepo is what a plan reads of a repository.
 type PlanRepo interface {
 	source.Repo
-	Tree(ctx context.Context, commit string) (fs.FS, error)
+	Tree(ctx context.Context, commit string) (Tree, error)
 	Resolve(ctx context.Context, ref string) (string, error)
 }
 
@@ -46,20 +47,16 @@ type Planner struct {
 	Candidates slipway.Registry
 	Production slipway.Registry
 	URL        string // of this server
+
+	read readings
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {
 	return config.Options{Project: project, Candidates: p.Candidates, Production: p.Production, Clusters: clusters}
 }
 
-// services are those of a tree.
-func (p *Planner) services(project string, files fs.FS) ([]slipway.Service, error) {
-	c, problems := config.LoadServices(files, p.options(project, nil))
-	return c.Services, problems.Err()
-}
-
 // Policy is what the default branch says now: environments, registries, approvals, limits (D14).
-// Before the first push it is the defaults.
+// Before the first push it is the defaults. With an Invalid error it holds what is right of it.
 func (p *Planner) Policy(ctx context.Context, project string) (slipway.Config, error) {
 	c, _, err := p.policy(ctx, project, "")
 	return c, err
@@ -88,24 +85,20 @@ func (p *Planner) policy(ctx context.Context, project, fallback string) (slipway
 	for _, k := range registered {
 		clusters = append(clusters, k.Name)
 	}
-	var files fs.FS = emptyTree{}
-	if commit != "" {
-		if files, err = repo.Tree(ctx, commit); err != nil {
-			return slipway.Config{}, "", fmt.Errorf("read commit %s: %w", slipway.ShortHash(commit), err)
-		}
+	read := func(files fs.FS) (slipway.Config, config.Problems) {
+		return config.LoadPolicy(files, p.options(project, clusters))
 	}
-	c, problems := config.LoadPolicy(files, p.options(project, clusters))
+	var c slipway.Config
+	var problems config.Problems
+	if commit == "" {
+		c, problems = read(emptyTree{})
+	} else if c, problems, err = p.load(ctx, reading{project, commit, policyPart, strings.Join(clusters, " ")}, repo.Tree, read); err != nil {
+		return slipway.Config{}, "", err
+	}
 	if err := problems.Err(); err != nil {
 		return c, commit, slipway.Errorf(slipway.Invalid, "slipway.yaml of the default branch (%s) governs and is not valid:\n%w", slipway.ShortHash(commit), err)
 	}
 	return c, commit, nil
-}
-
-// emptyTree is a tree without files.
-type emptyTree struct{}
-
-func (emptyTree) Open(name string) (fs.File, error) {
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
 // Environment is what the default branch says now about an environment.
@@ -125,6 +118,16 @@ func (p *Planner) Environment(ctx context.Context, project, name string) (slipwa
 func (p *Planner) PullRequests(ctx context.Context, project string) (slipway.PullRequestPolicy, error) {
 	c, err := p.Policy(ctx, project)
 	return c.PullRequests, err
+}
+
+// Limits is what the default branch says now about how long things may take. A rollback needs no more
+// than that, and is not held up by a configuration that is broken otherwise.
+func (p *Planner) Limits(ctx context.Context, project string) (slipway.Limits, error) {
+	c, err := p.Policy(ctx, project)
+	if slipway.ErrorCode(err) == slipway.Invalid {
+		err = nil
+	}
+	return c.Limits, err
 }
 
 // Run is the runner of the step that every run of a push begins with: it plans the rest.
@@ -155,11 +158,10 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 // Plan makes the plan of a run. It changes nothing, so that a push can be told what will run.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
 	repo := p.Repo(pr.Name)
-	files, err := repo.Tree(ctx, run.Commit)
+	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
 	if err != nil {
-		return slipway.Plan{}, fmt.Errorf("read commit %s: %w", slipway.ShortHash(run.Commit), err)
+		return slipway.Plan{}, err
 	}
-	own, problems := config.LoadServices(files, p.options(pr.Name, nil))
 	if err := problems.Err(); err != nil {
 		return slipway.Plan{}, slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(run.Commit), err)
 	}
@@ -209,11 +211,11 @@ func (p *Planner) changes(ctx context.Context, repo PlanRepo, pr slipway.Project
 	if in.Before, err = p.History.LastBuilt(ctx, pr.Name, run.Ref); err != nil {
 		return nil, time.Time{}, err
 	}
-	if in.DefaultTip, err = tip(ctx, repo, pr.DefaultBranch); err != nil {
+	if in.DefaultTip, err = branchTip(ctx, repo, pr.DefaultBranch); err != nil {
 		return nil, time.Time{}, err
 	}
 	if run.Event == slipway.PullUpdate {
-		if in.BaseTip, err = tip(ctx, repo, run.Base); err != nil {
+		if in.BaseTip, err = branchTip(ctx, repo, run.Base); err != nil {
 			return nil, time.Time{}, err
 		}
 	}
@@ -244,7 +246,7 @@ func (p *Planner) changes(ctx context.Context, repo PlanRepo, pr slipway.Project
 	return changes, at, err
 }
 
-func tip(ctx context.Context, repo PlanRepo, branch string) (string, error) {
+func branchTip(ctx context.Context, repo PlanRepo, branch string) (string, error) {
 	commit, err := repo.Resolve(ctx, "refs/heads/"+branch)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return "", nil
@@ -280,11 +282,10 @@ func (p *Planner) Board(ctx context.Context, project string) (slipway.Board, err
 		environments = append(environments, e.Name)
 	}
 	if commit != "" {
-		files, err := p.Repo(project).Tree(ctx, commit)
+		own, _, err := p.services(ctx, project, commit, p.Repo(project).Tree)
 		if err != nil {
-			return slipway.Board{}, fmt.Errorf("read commit %s: %w", slipway.ShortHash(commit), err)
+			return slipway.Board{}, err
 		}
-		own, _ := config.LoadServices(files, p.options(project, nil))
 		for _, s := range own.Services {
 			services = append(services, s.Name)
 		}

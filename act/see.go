@@ -1,7 +1,9 @@
 package act
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/auth"
@@ -26,18 +28,27 @@ func (x *Actions) Runs(ctx context.Context, by slipway.User, f slipway.RunFilter
 	if by.Name == "" {
 		return nil, auth.Check(by, auth.View, "")
 	}
-	runs, err := x.o.Runs.Runs(ctx, f)
-	if err != nil || by.Admin {
-		return runs, err
+	if by.Admin {
+		return x.o.Runs.Runs(ctx, f)
 	}
-	var mine []slipway.Run
-	for _, r := range runs {
-		if auth.Check(by, auth.View, r.Project) == nil {
-			mine = append(mine, r)
+	mine := []slipway.Run{}
+	for project := range by.Roles {
+		if auth.Check(by, auth.View, project) != nil {
+			continue
 		}
+		f.Project = project
+		runs, err := x.o.Runs.Runs(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		mine = append(mine, runs...)
 	}
-	return mine, nil
+	slices.SortFunc(mine, func(a, b slipway.Run) int { return cmp.Compare(b.ID, a.ID) })
+	return mine[:min(len(mine), cmp.Or(f.Limit, defaultRuns))], nil
 }
+
+// defaultRuns is how many runs are listed when nobody says how many (slipway.RunFilter).
+const defaultRuns = 50
 
 // Run is a run with all that belongs to it.
 func (x *Actions) Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error) {

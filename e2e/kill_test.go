@@ -121,6 +121,7 @@ func (k *killing) release(t *testing.T, m moment) bool {
 			t.Error(err)
 		}
 		close(k.dead)
+		k.site.feed.wake()
 	})
 	if m.arm != nil {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -263,12 +264,12 @@ func (k *killing) check(t *testing.T, d slipway.RunDetail, before map[string]int
 	return again
 }
 
-// digest is the one digest of the run's artifacts of a kind.
+// digest is the one digest of a run's artifacts of a kind, once they are in a registry.
 func digest(t *testing.T, d slipway.RunDetail, kind slipway.ArtifactKind) string {
 	t.Helper()
 	var all []string
 	for _, a := range d.Artifacts {
-		if a.Kind == kind && !slices.Contains(all, a.Digest) {
+		if a.Kind == kind && a.Path == "" && a.Tag != "" && !slices.Contains(all, a.Digest) {
 			all = append(all, a.Digest)
 		}
 	}

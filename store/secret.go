@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
@@ -80,4 +81,11 @@ func newSecret() string {
 func hashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
+}
+
+// Key is a stable secret for one purpose, made from the key file; it tells nothing about the others.
+func (s *Store) Key(purpose string) []byte {
+	m := hmac.New(sha256.New, s.key)
+	m.Write([]byte("slipway key for " + purpose))
+	return m.Sum(nil)
 }

@@ -30,15 +30,15 @@ func (s *server) streamer(w http.ResponseWriter, r *http.Request) (slipway.User,
 }
 
 // seen is the position that a stream goes on from: what the browser had when its connection broke,
-// else what its page had. It is 0 for none.
-func seen(r *http.Request) int64 {
+// else what its page had, else otherwise.
+func seen(r *http.Request, otherwise int64) int64 {
 	cursor := r.Header.Get("Last-Event-ID")
 	if cursor == "" {
 		cursor = r.FormValue("after")
 	}
 	n, err := strconv.ParseInt(cursor, 10, 64)
 	if err != nil {
-		return 0
+		return otherwise
 	}
 	return n
 }
@@ -52,10 +52,6 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, project := r.Context(), r.FormValue("project")
 	run, _ := strconv.ParseInt(r.FormValue("run"), 10, 64) //nolint:errcheck // 0: every run
-	after := seen(r)
-	if after == 0 { // from now on
-		after = newest
-	}
 	changed, stop := s.Streams.Changed()
 	defer stop()
 	_, next, err := s.Streams.Events(ctx, by, project, newest)
@@ -63,7 +59,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
 		return
 	}
-	after = min(after, next)
+	after := min(seen(r, next), next)
 	w.Header().Set("Content-Type", "text/event-stream")
 	fmt.Fprint(w, "retry: 2000\n\n") //nolint:errcheck // the next write tells
 	tick := time.NewTicker(heartbeat)
@@ -164,7 +160,7 @@ func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.Us
 		})
 		close(lines)
 	}()
-	f, after, sent := &folded{}, seen(r), map[int]bool{}
+	f, after, sent := &folded{}, seen(r, 0), map[int]bool{}
 	if rc.Flush() != nil { // the browser knows that it is connected
 		return
 	}

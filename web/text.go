@@ -14,6 +14,7 @@ import (
 func (s *server) funcs() template.FuncMap {
 	return template.FuncMap{
 		"asset":  func(name string) string { return s.assets[name] },
+		"now":    s.Now,
 		"ago":    func(t time.Time) string { return ago(s.Now(), t) },
 		"took":   func(from, to time.Time) string { return took(s.Now(), from, to) },
 		"lasted": short,

@@ -165,6 +165,7 @@ type view struct {
 	Live    string // where the page's live part is fetched from again; "" for pages that do not change
 	Run     int64  // only events of this run change the page; 0: every one of the project
 	Cursor  int64  // last event that the page knows
+	Origin  string // of this server, as the browser reached it
 	Data    any
 }
 
@@ -216,9 +217,16 @@ func (s *server) get(pattern string, p page) {
 			s.fail(w, r, by, err)
 			return
 		}
-		v.User, v.Cursor, v.Can = by, cursor, s.rights(by, v.Project)
+		v.User, v.Cursor, v.Can, v.Origin = by, cursor, s.rights(by, v.Project), s.origin(r)
 		s.render(w, r, http.StatusOK, name, v)
 	})
+}
+
+func (s *server) origin(r *http.Request) string {
+	if s.Secure || r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 // post does something for a signed-in user and sends them to where it is seen.

@@ -27,15 +27,15 @@ import (
 
 // runners says who does which step.
 func (s *server) runners() map[slipway.StepKind]stage.Runner {
-	deployer := &deploy.Runner{Helm: s.helm, Charts: s.oci, Cluster: s.kube, Robots: robots{s.store}, Deployments: deployments{s.store}}
+	deployer := &deploy.Runner{Helm: s.helm, Charts: s.oci, Cluster: s.kube, Robots: robots{s}, Deployments: deployments{s.store}}
 	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPlan:     s.planner,
-		slipway.KindBuild:    build.Runner{Builder: s.buildkit},
+		slipway.KindBuild:    build.Runner{Builder: builder{s}},
 		slipway.KindTest:     test.Runner{Container: s.buildkit},
 		slipway.KindChart:    chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
-		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm},
+		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")},
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
 		slipway.KindDeploy:   s.withWayBack(deployer),
 		slipway.KindVerify:   s.withWayBack(verifier),
@@ -125,11 +125,29 @@ func firstLine(s string) string {
 	return s
 }
 
-// robots gives environments the credentials with which they pull.
-type robots struct{ store *store.Store }
+// builder builds with BuildKit, and tells it where the embedded registry is reached now.
+type builder struct{ *server }
 
-// PullToken returns the robot of a project's environment.
-func (r robots) PullToken(ctx context.Context, project, environment string) (user, secret string, err error) {
+// Build builds.
+func (b builder) Build(ctx context.Context, req build.Request, log stage.Log) (build.Result, error) {
+	if req.Image != nil && req.Image.Registry.Host == b.opts.registryHost {
+		image := *req.Image
+		image.Registry.Address = "http://" + b.address
+		req.Image = &image
+	}
+	return b.buildkit.Build(ctx, req, log)
+}
+
+// robots gives environments the credentials with which they pull.
+type robots struct{ *server }
+
+// PullToken returns the robot of a project's environment for the embedded registry. For an outside one
+// it is SLIPWAY_REGISTRY_PULL_USER and SLIPWAY_REGISTRY_PULL_PASSWORD of the server's environment:
+// nothing of Slipway's own ever goes there.
+func (r robots) PullToken(ctx context.Context, registry, project, environment string) (user, secret string, err error) {
+	if registry != r.opts.registryHost {
+		return os.Getenv("SLIPWAY_REGISTRY_PULL_USER"), os.Getenv("SLIPWAY_REGISTRY_PULL_PASSWORD"), nil
+	}
 	u, secret, err := r.store.Robot(ctx, project, environment)
 	return u.Name, secret, err
 }

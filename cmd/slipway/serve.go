@@ -84,7 +84,12 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		o.url = "http://" + listener.Addr().String()
 	}
 	o.url = strings.TrimSuffix(o.url, "/")
-	s, err := openServer(ctx, o, listener.Addr().String(), log)
+	inside, err := insideListener(listener)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	s, err := openServer(ctx, o, inside.Addr().String(), log)
 	if err != nil {
 		return err
 	}
@@ -96,8 +101,11 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		BaseContext: func(net.Listener) context.Context { return requests },
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(listener) }()
+	if inside != listener {
+		go func() { failed <- server.Serve(inside) }()
+	}
 	if err := s.start(ctx); err != nil {
 		cancel(slipway.ErrShutdown)
 		return errors.Join(err, server.Close())
@@ -121,6 +129,19 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		err = nil
 	}
 	return err
+}
+
+// insideListener is where the server, its builds and a cluster on this machine reach it by plain HTTP:
+// the public listener when that is on loopback, else one more of its own.
+func insideListener(public net.Listener) (net.Listener, error) {
+	if a, ok := public.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
+		return public, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen on loopback: %w", err)
+	}
+	return l, nil
 }
 
 func newLogger(w io.Writer, format string) (*slog.Logger, error) {

@@ -39,7 +39,7 @@ const (
 // server is a running Slipway: every part, opened in the order in which they need each other.
 type server struct {
 	opts    serveOptions
-	address string // host:port it listens on
+	address string // loopback host:port at which it reaches itself
 	log     *slog.Logger
 
 	store      *store.Store
@@ -105,7 +105,7 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 		return s, err
 	}
 	s.closers = append(s.closers, func() error { return closing(s.registry.Close) })
-	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{})
+	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{Addresses: map[string]string{o.registryHost: "http://" + address}})
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
 	}
@@ -135,7 +135,7 @@ func (s *server) openActions() {
 // registries are where candidates and production images go: the embedded registry, unless flags name
 // outside ones.
 func (s *server) registries() (candidates, production slipway.Registry) {
-	embedded := slipway.Registry{Host: s.opts.registryHost, Address: "http://" + s.address}
+	embedded := slipway.Registry{Host: s.opts.registryHost} // reached at s.address, which a plan may outlive
 	candidates, production = embedded, embedded
 	production.Prefix = "prod"
 	if s.opts.candidates != "" {

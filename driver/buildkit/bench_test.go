@@ -11,7 +11,7 @@ import (
 )
 
 // BenchmarkCachedBuild is a build in which everything is cached, pushed, with provenance; "raw" is
-// BuildKit's client with the same frontend and exporter, without policy and provenance.
+// the same solve without the provenance.
 func BenchmarkCachedBuild(b *testing.B) {
 	w := newWorld(b)
 	req := w.request(plainTree(b))

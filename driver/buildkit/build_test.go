@@ -25,7 +25,7 @@ FROM busybox:1.36 AS build
 ARG NAME
 WORKDIR /src
 COPY . .
-RUN echo "building $NAME" && cat go.txt > /out.txt && date > /tmp/now
+RUN test ! -e ignored && echo "building $NAME" && cat go.txt > /out.txt && date > /tmp/now
 
 FROM busybox:1.36
 COPY --from=build /out.txt /out.txt
@@ -118,7 +118,7 @@ func TestBuild(t *testing.T) {
 	t.Run("logs a group per step", func(t *testing.T) {
 		text := log.all()
 		for _, want := range []string{
-			"[build 4/4] RUN echo", "|stdout| building cart", "docker.io/library/busybox:1.36", "exporting to image",
+			"[build 4/4] RUN test", "|stdout| building cart", "docker.io/library/busybox:1.36", "exporting to image",
 		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in\n%s", want, text)
@@ -367,4 +367,40 @@ func TestPins(t *testing.T) {
 	}
 	req.Pins = map[string]string{"busybox:1.36": desc.Digest.String()}
 	w.mustBuild(t, req)
+}
+
+func TestDockerfileElsewhere(t *testing.T) {
+	w := newWorld(t)
+	req := w.request(tree(t, map[string]string{
+		"docker/prod.Dockerfile": "FROM busybox:1.36\nCOPY . /x\nRUN ls /x\n", "docker/prod.Dockerfile.dockerignore": "b\n", "a": "1", "b": "2",
+	}))
+	req.Dockerfile, req.Image = "docker/prod.Dockerfile", nil
+	_, log := w.mustBuild(t, req)
+	listed := func(name string) bool {
+		return log.count(func(l slipway.LogLine) bool { return l.Stream == "stdout" && l.Text == name }) > 0
+	}
+	if !listed("a") || listed("b") {
+		t.Errorf("a is there: %v, b is there: %v\n%s", listed("a"), listed("b"), log.all())
+	}
+	req.Dockerfile = "docker/none"
+	res, err := w.Build(w.ctx, req, newLog(t))
+	if err != nil || res.Failure == nil {
+		t.Errorf("%+v %v", res, err)
+	} else {
+		t.Log(res.Failure.Reason("svc"))
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	w := newWorld(t)
+	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=secret,id=TOKEN test \"$(cat /run/secrets/TOKEN)\" = hidden && echo it is right\n"}))
+	req.Image, req.Secrets = nil, map[string]string{"TOKEN": "hidden"}
+	if _, log := w.mustBuild(t, req); !log.has("it is right") {
+		t.Error(log.all())
+	}
+	tests := w.testRequest(t, runner, map[string]string{"run.sh": "test $TOKEN = hidden"})
+	tests.Secrets = req.Secrets
+	if res, log := w.runTests(t, tests); res.ExitCode != 0 {
+		t.Error(log.all())
+	}
 }

@@ -34,6 +34,8 @@ type Options struct {
 	// Address of a BuildKit (unix://, tcp://). Empty: BUILDKIT_HOST, else Docker's, else Slipway's own.
 	// It is used or refused with a reason, never silently replaced.
 	Address string
+	// TLS authenticates both sides of a tcp:// address.
+	TLS TLS
 	// Own makes Slipway's own daemon the only choice when Address is empty.
 	Own bool
 	// AllowShared accepts a BuildKit whose builds can reach this machine's addresses.
@@ -59,6 +61,12 @@ type Options struct {
 	Log      *slog.Logger
 	Getenv   func(string) string
 	Now      func() time.Time
+}
+
+// TLS are the files of a connection by mutual TLS.
+type TLS struct {
+	CA, Cert, Key string // PEM files
+	ServerName    string // default: the host of the address
 }
 
 // Mirror is a place to take another registry's images from.

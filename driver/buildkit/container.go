@@ -34,7 +34,7 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	}
 	j := job{
 		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Stage,
-		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust,
+		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets,
 	}
 	opt, creds, err := e.solveOpt(j, log)
 	if err != nil {
@@ -134,9 +134,10 @@ func (r *testRun) run(ctx context.Context, g gateway.Client, ref gateway.Referen
 	start := r.now()
 	code, err := r.start(ctx, ctr, gateway.StartRequest{
 		Args: args, Cwd: workdir, User: cfg.User,
-		Env:    append(append([]string{}, cfg.Env...), test.ResultsEnv+"="+path.Clean(dir)),
-		Stdout: &lineWriter{log: r.log, group: group, stream: "stdout"},
-		Stderr: &lineWriter{log: r.log, group: group, stream: "stderr"},
+		Env:       append(append([]string{}, cfg.Env...), test.ResultsEnv+"="+path.Clean(dir)),
+		SecretEnv: secretEnv(r.req.Secrets),
+		Stdout:    &lineWriter{log: r.log, group: group, stream: "stdout"},
+		Stderr:    &lineWriter{log: r.log, group: group, stream: "stderr"},
 	}, group)
 	if err != nil {
 		return err
@@ -174,6 +175,15 @@ func (r *testRun) start(ctx context.Context, ctr gateway.Container, req gateway.
 	}
 	r.log.Line(lineOf(end, group, "failed", firstLine(err.Error())))
 	return 0, fmt.Errorf("run tests: %w", err)
+}
+
+// secretEnv gives each secret to the tests as the variable of its name.
+func secretEnv(secrets map[string]string) []*pb.SecretEnv {
+	var env []*pb.SecretEnv
+	for name := range secrets {
+		env = append(env, &pb.SecretEnv{ID: name, Name: name})
+	}
+	return env
 }
 
 // folder is the results folder inside its own file system.

@@ -17,8 +17,9 @@ import (
 // buildContext is a folder as BuildKit sees it. Owners and modes are those that git knows, so that
 // where and by whom a tree was checked out changes nothing. Modification times are made from the
 // content: BuildKit sends a file again only when its size or time differ from the last build's, and
-// the times of two checkouts may agree while an equally long content does not.
-func buildContext(dir string) (fsutil.FS, error) {
+// the times of two checkouts may agree while an equally long content does not. With patterns it holds
+// only what they name.
+func buildContext(dir string, only ...string) (fsutil.FS, error) {
 	info, err := os.Stat(dir)
 	if err != nil || !info.IsDir() {
 		return nil, slipway.Errorf(slipway.Invalid, "build context %s is not a folder of this commit", filepath.Base(dir))
@@ -27,7 +28,7 @@ func buildContext(dir string) (fsutil.FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fsutil.NewFilterFS(plain, &fsutil.FilterOpt{Map: func(name string, st *fstypes.Stat) fsutil.MapResult {
+	return fsutil.NewFilterFS(plain, &fsutil.FilterOpt{IncludePatterns: only, Map: func(name string, st *fstypes.Stat) fsutil.MapResult {
 		normalise(dir, name, st)
 		return fsutil.MapResultKeep
 	}})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -71,7 +72,7 @@ func connect(ctx context.Context, opts Options) (*link, error) {
 }
 
 func connectGiven(ctx context.Context, opts Options) (*link, error) {
-	ln, err := dial(ctx, "BuildKit at "+opts.Address, opts.Address)
+	ln, err := dial(ctx, "BuildKit at "+opts.Address, opts.Address, opts.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func discovered(opts Options) []candidate {
 	var all []candidate
 	if host := opts.Getenv("BUILDKIT_HOST"); host != "" {
 		all = append(all, candidate{"BuildKit of BUILDKIT_HOST", func(ctx context.Context) (*link, error) {
-			return dial(ctx, "BuildKit of BUILDKIT_HOST", host)
+			return dial(ctx, "BuildKit of BUILDKIT_HOST", host, opts.TLS)
 		}})
 	}
 	if socket := dockerSocket(opts.Getenv); socket != "" {
@@ -120,8 +121,16 @@ func dockerSocket(getenv func(string) string) string {
 
 const dialTimeout = 5 * time.Second
 
-func dial(ctx context.Context, name, address string) (*link, error) {
-	c, err := client.New(ctx, address)
+func dial(ctx context.Context, name, address string, files TLS) (*link, error) {
+	var opts []client.ClientOpt
+	if files != (TLS{}) {
+		server := files.ServerName
+		if u, err := url.Parse(address); server == "" && err == nil {
+			server = u.Hostname()
+		}
+		opts = append(opts, client.WithServerConfig(server, files.CA), client.WithCredentials(files.Cert, files.Key))
+	}
+	c, err := client.New(ctx, address, opts...)
 	if err != nil {
 		return nil, slipway.Errorf(slipway.Invalid, "%s: %w", name, err)
 	}

@@ -40,7 +40,7 @@ func Probe(ctx context.Context, opts Options) []Finding {
 	}
 	if opts.Address != "" {
 		return probeAt(ctx, opts, "BuildKit at "+opts.Address, func(ctx context.Context) (*link, error) {
-			return dial(ctx, "BuildKit at "+opts.Address, opts.Address)
+			return dial(ctx, "BuildKit at "+opts.Address, opts.Address, opts.TLS)
 		})
 	}
 	var found []Finding
@@ -60,7 +60,7 @@ func Probe(ctx context.Context, opts Options) []Finding {
 	found = append(found, machine(opts)...)
 	if socket := runningDaemon(opts.Dir); socket != "" {
 		found = append(found, probeAt(ctx, opts, "Slipway's own BuildKit", func(ctx context.Context) (*link, error) {
-			return dial(ctx, "Slipway's own BuildKit", "unix://"+socket)
+			return dial(ctx, "Slipway's own BuildKit", "unix://"+socket, TLS{})
 		})...)
 	}
 	return found
@@ -108,7 +108,7 @@ func probe(ctx context.Context, ln *link, opts Options) []Finding {
 	} else {
 		exporter.OK = true
 	}
-	p := &containerProbe{shared: opts.AllowShared}
+	p := &containerProbe{shared: opts.AllowShared, own: ln.daemon != nil}
 	busybox, err := staticBusybox()
 	if err != nil {
 		return append([]Finding{exporter}, p.unknown(err)...)
@@ -171,6 +171,7 @@ func staticBusybox() (string, error) {
 type containerProbe struct {
 	file   string
 	shared bool // builds may reach this machine
+	own    bool // Slipway's firewall is in place, seen from inside or not
 	found  []Finding
 }
 
@@ -189,7 +190,9 @@ func (p *containerProbe) unknown(err error) []Finding {
 	isolation := not
 	isolation.Do = "apt-get install busybox-static"
 	ok := Finding{OK: true, Detail: not.Detail} // a build will tell; isolation would not
-	return p.findings(ok, ok, isolation)
+	found := p.findings(ok, ok, isolation)
+	found[2].Needed = found[2].Needed && !p.own
+	return found
 }
 
 func (p *containerProbe) failed(err error) []Finding {

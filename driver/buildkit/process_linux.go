@@ -126,6 +126,8 @@ func daemonEnv(l layout, getenv func(string) string) []string {
 	env := []string{
 		"PATH=" + filepath.Dir(l.runc) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + l.dir, "TMPDIR=" + l.tmp(),
+		// BuildKit cuts the output of a step at 2 MiB, and at 200 kB a second.
+		"BUILDKIT_STEP_LOG_MAX_SIZE=16777216", "BUILDKIT_STEP_LOG_MAX_SPEED=-1",
 	}
 	for _, k := range []string{
 		"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",

@@ -423,6 +423,19 @@ func TestIsolated(t *testing.T) {
 	}
 }
 
+func TestProbeWithoutBusybox(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		own, shared, needed bool
+	}{{false, false, true}, {true, false, false}, {false, true, false}} {
+		p := &containerProbe{own: c.own, shared: c.shared}
+		found := p.unknown(errors.New("no busybox"))
+		if f := found[2]; f.OK || f.Needed != c.needed || f.Do != "apt-get install busybox-static" {
+			t.Errorf("%+v: %+v", c, f)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	if _, err := Open(t.Context(), Options{Dir: "relative"}); slipway.ErrorCode(err) != slipway.Invalid {

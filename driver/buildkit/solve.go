@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/sourcepolicy/policysession"
 	"github.com/tonistiigi/fsutil"
 
@@ -28,6 +29,7 @@ type job struct {
 	epoch            int64
 	pins             map[string]string
 	trust            slipway.Trust
+	secrets          map[string]string
 	noCache          bool
 }
 
@@ -78,11 +80,14 @@ func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, 
 	if err != nil {
 		return client.SolveOpt{}, nil, err
 	}
-	dockerfile := tree
-	if sub := path.Dir(filepath.ToSlash(j.dockerfile)); sub != "." {
-		if dockerfile, err = buildContext(filepath.Join(j.dir, filepath.FromSlash(sub))); err != nil {
-			return client.SolveOpt{}, nil, err
-		}
+	sub, file := path.Split(filepath.ToSlash(j.dockerfile))
+	dockerfile, err := buildContext(filepath.Join(j.dir, filepath.FromSlash(sub)), file, file+".dockerignore", ".dockerignore")
+	if err != nil {
+		return client.SolveOpt{}, nil, err
+	}
+	secrets := map[string][]byte{}
+	for name, value := range j.secrets {
+		secrets[name] = []byte(value)
 	}
 	creds := &credentials{project: j.project, get: e.opts.Credentials}
 	pol, err := e.policy(j, creds, log)
@@ -95,7 +100,7 @@ func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, 
 		FrontendAttrs:        j.frontend(),
 		LocalMounts:          map[string]fsutil.FS{"context": tree, "dockerfile": dockerfile},
 		SharedKey:            j.scope() + "/" + j.service + ":" + j.dockerfile,
-		Session:              []session.Attachable{creds},
+		Session:              []session.Attachable{creds, secretsprovider.FromMap(secrets)},
 		SourcePolicyProvider: policysession.NewPolicyProvider(pol.check),
 	}, creds, nil
 }

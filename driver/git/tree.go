@@ -2,6 +2,7 @@ package git
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,10 +64,11 @@ type Tree struct {
 	ctx   context.Context //nolint:containedctx // io/fs has no context of its own
 	nodes map[string]*node
 
-	mu    sync.Mutex
-	batch *batch
-	links *links
-	done  bool
+	mu     sync.Mutex
+	batch  *batch
+	links  *links
+	done   bool
+	broken error // the first read that git, not the tree, is to blame for
 }
 
 type node struct {
@@ -97,12 +99,13 @@ func (r Repo) Tree(ctx context.Context, commit string) (*Tree, error) {
 	return t, nil
 }
 
-// Close ends the process behind the tree. Reading afterwards is fs.ErrClosed.
+// Close ends the process behind the tree. Reading afterwards is fs.ErrClosed. Its error says that git
+// failed, now or at an earlier read: what was made of the tree then must not be believed.
 func (t *Tree) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.done = true
-	return t.stop()
+	return errors.Join(t.broken, t.stop())
 }
 
 func (t *Tree) stop() error {
@@ -124,6 +127,7 @@ func (t *Tree) content(hash string) ([]byte, error) {
 	if t.batch == nil {
 		b, err := t.repo.startBatch(t.ctx)
 		if err != nil {
+			t.broken = cmp.Or(t.broken, err)
 			return nil, err
 		}
 		t.batch = b
@@ -133,6 +137,7 @@ func (t *Tree) content(hash string) ([]byte, error) {
 		return nil, slipway.Errorf(slipway.Invalid, "larger than %d bytes", maxTreeFile)
 	}
 	if err != nil {
+		t.broken = cmp.Or(t.broken, err)
 		return nil, errors.Join(err, t.stop())
 	}
 	return data, nil

@@ -529,7 +529,7 @@ func (e *env) PullChart(context.Context, slipway.Repository, string) ([]byte, er
 
 func (e *env) Prepare(context.Context, slipway.Target, deploy.PullSecret) error { return nil }
 
-func (e *env) PullToken(context.Context, string, string) (string, string, error) {
+func (e *env) PullToken(context.Context, string, string, string) (string, string, error) {
 	return "r", "t", nil
 }
 

@@ -32,6 +32,9 @@ type Credentials func(ctx context.Context, host string) (user, secret string, er
 type Options struct {
 	// Transport carries the requests; default: one with bounded waiting for connections and answers.
 	Transport http.RoundTripper
+	// Addresses are the URLs at which registries are reached, by their stable host names (D18). They
+	// come before what a reference says: a plan may be older than the address.
+	Addresses map[string]string
 	// RetryDelay is the wait before the second of three attempts at a request that met temporary
 	// trouble; it doubles. Default 200 ms.
 	RetryDelay time.Duration
@@ -42,12 +45,13 @@ type Options struct {
 type Client struct {
 	credentials Credentials
 	transport   http.RoundTripper
+	addresses   map[string]string
 	delay       time.Duration
 }
 
 // New makes a client. No credentials function means anonymous access everywhere.
 func New(credentials Credentials, opts Options) *Client {
-	c := &Client{credentials: credentials, transport: opts.Transport, delay: opts.RetryDelay}
+	c := &Client{credentials: credentials, transport: opts.Transport, addresses: opts.Addresses, delay: opts.RetryDelay}
 	if c.transport == nil {
 		c.transport = defaultTransport()
 	}
@@ -100,6 +104,9 @@ type remoteRepo struct {
 var digestExpr = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 func (c *Client) open(ctx context.Context, repo slipway.Repository) (remoteRepo, error) {
+	if address, ok := c.addresses[repo.Registry.Host]; ok {
+		repo.Registry.Address = address
+	}
 	authority, plain, err := authority(repo.Registry)
 	if err != nil {
 		return remoteRepo{}, err

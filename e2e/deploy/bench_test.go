@@ -27,6 +27,7 @@ func TestUpgradeOverhead(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.must(t, version{run: 1, name: "v1.0.0", image: 0})
+	cfg := w.sdk(t)
 	const rounds = 15
 	took := map[string][]time.Duration{}
 	measure := func(what string, f func()) {
@@ -43,7 +44,7 @@ func TestUpgradeOverhead(t *testing.T) {
 				run, suffix, strategy = run+5, " and wait", kube.StatusWatcherStrategy
 			}
 			values := fmt.Sprintf("greeting: g%d\n", run)
-			measure("SDK"+suffix, func() { w.direct(t, values, strategy) })
+			measure("SDK"+suffix, func() { w.direct(t, cfg, values, strategy) })
 			v := version{run: run + 1, name: "v1.0.0", image: 0, values: fmt.Sprintf("greeting: g%d\n", run+1)}
 			measure("Slipway"+suffix, func() {
 				res, l := w.deploy(t, v)
@@ -93,17 +94,23 @@ func (w *world) calm(t *testing.T) {
 	}
 }
 
-// direct is an upgrade as a program that uses the SDK makes it: the chart of the running release with
-// other values.
-func (w *world) direct(t *testing.T, values string, strategy kube.WaitStrategy) {
+// sdk is Helm's own configuration for the test's namespace. It is used for every direct upgrade, so
+// that discovery and connections are kept, as Slipway keeps its own.
+func (w *world) sdk(t *testing.T) *action.Configuration {
 	t.Helper()
 	settings := cli.New()
-	settings.KubeConfig = os.Getenv("KUBECONFIG")
+	settings.KubeConfig, settings.QPS, settings.BurstLimit = os.Getenv("KUBECONFIG"), 200, 400
 	settings.SetNamespace(w.namespace)
 	cfg := action.NewConfiguration(action.ConfigurationSetLogger(slog.DiscardHandler))
 	if err := cfg.Init(settings.RESTClientGetter(), w.namespace, "secret"); err != nil {
 		t.Fatal(err)
 	}
+	return cfg
+}
+
+// direct is an upgrade as a program that uses the SDK makes it.
+func (w *world) direct(t *testing.T, cfg *action.Configuration, values string, strategy kube.WaitStrategy) {
+	t.Helper()
 	ch, err := loader.LoadArchive(bytes.NewReader(pack(t, "v1.0.0", "")))
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,11 @@ func TestStory(t *testing.T) {
 	ctx := t.Context()
 
 	v1 := version{run: 1, name: "v1.0.1", image: 0, values: "greeting: one\nexpect: one\n"}
+	env, spec, _ := w.env(t, v1) // asked before there is even a namespace
+	asked, err := (&approve.Runner{Charts: w, Renderer: w.helm}).Run(ctx, env, slipway.PlanStep{Approve: &slipway.ApproveSpec{Deploy: spec}})
+	if err != nil || asked.Approval.BaseRevision != 0 || !strings.Contains(asked.Approval.Diff, "+++ Deployment/delivery") {
+		t.Fatalf("approval of a first install: %+v, %v", asked, err)
+	}
 	res, l := w.deploy(t, v1)
 	if res.Outcome != slipway.Succeeded {
 		t.Fatalf("%s\n%s", res.Reason, l)

@@ -113,7 +113,7 @@ func (w *world) PullChart(_ context.Context, _ slipway.Repository, digest string
 	return w.charts[digest], nil
 }
 
-func (w *world) PullToken(context.Context, string, string) (string, string, error) {
+func (w *world) PullToken(context.Context, string, string, string) (string, string, error) {
 	return robot, robotKey, nil
 }
 

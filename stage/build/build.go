@@ -36,7 +36,8 @@ type Request struct {
 	Epoch      int64             // SOURCE_DATE_EPOCH, Unix seconds
 	Pins       map[string]string // base image reference -> digest
 	Image      *slipway.Repository
-	Trust      slipway.Trust // builds of different trust share no cache that one of them could write
+	Trust      slipway.Trust     // builds of different trust share no cache that one of them could write
+	Secrets    map[string]string // for RUN --mount=type=secret,id=NAME; never in a layer
 }
 
 // Result is how a build ended.
@@ -106,7 +107,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 		Project: env.Run.Project, Service: step.Service,
 		Dir: dir, Dockerfile: spec.Dockerfile, Target: spec.Target,
 		Args: spec.Args, Labels: spec.Labels, Epoch: spec.Epoch, Pins: spec.Pins,
-		Image: spec.Image, Trust: spec.Trust,
+		Image: spec.Image, Trust: spec.Trust, Secrets: env.Secrets,
 	}, env.Log)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("build image of %s: %w", step.Service, err)

@@ -52,9 +52,10 @@ type Cluster interface {
 
 // Robots gives the credentials with which an environment pulls (D18).
 type Robots interface {
-	// PullToken returns the user and secret of the robot of a project's environment. Two calls may
-	// return different secrets only when the first is no longer valid.
-	PullToken(ctx context.Context, project, environment string) (user, secret string, err error)
+	// PullToken returns the user and secret with which a project's environment pulls from a registry
+	// (its stable host name); both empty: anybody may pull. Two calls may return different secrets
+	// only when the first is no longer valid.
+	PullToken(ctx context.Context, registry, project, environment string) (user, secret string, err error)
 }
 
 // Deployments records deployments outside the transaction that ends a step.
@@ -211,7 +212,7 @@ func (r *Runner) request(ctx context.Context, want Desired) (Request, error) {
 }
 
 func (r *Runner) prepare(ctx context.Context, want Desired) error {
-	user, secret, err := r.Robots.PullToken(ctx, want.Target.Project, want.Target.Environment)
+	user, secret, err := r.Robots.PullToken(ctx, want.Image.Registry.Host, want.Target.Project, want.Target.Environment)
 	if err != nil {
 		return fmt.Errorf("credentials to pull in %s: %w", want.Target.Environment, err)
 	}

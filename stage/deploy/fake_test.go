@@ -132,7 +132,7 @@ func (c *fakeCluster) Prepare(_ context.Context, _ slipway.Target, pull PullSecr
 
 type fakeRobots struct{}
 
-func (fakeRobots) PullToken(_ context.Context, project, env string) (string, string, error) {
+func (fakeRobots) PullToken(_ context.Context, _, project, env string) (string, string, error) {
 	return "robot-" + project + "-" + env, "token", nil
 }
 

@@ -45,6 +45,7 @@ type Request struct {
 	Results    string // folder of results in the container, relative to its WORKDIR unless absolute
 	Output     string // where the result files go: an empty, absolute folder
 	Limits     Limits
+	Secrets    map[string]string // for RUN --mount=type=secret,id=NAME, and variables of the test container
 }
 
 // Limits bound what is read back from a container.
@@ -138,7 +139,7 @@ func (r Runner) request(ctx context.Context, env stage.Env, step slipway.PlanSte
 		Project: env.Run.Project, Service: step.Service,
 		Dir: filepath.Join(tree, sub), Dockerfile: spec.Dockerfile, Stage: spec.Stage,
 		Args: spec.Args, Epoch: spec.Epoch, Pins: spec.Pins, Trust: spec.Trust,
-		Results: spec.Results, Output: output, Limits: limits,
+		Results: spec.Results, Output: output, Limits: limits, Secrets: env.Secrets,
 	}, nil
 }
 

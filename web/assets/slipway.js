@@ -1,98 +1,187 @@
-// Keeps a page live: when something happens, its main part is fetched again and swapped in; a log that
-// is being written is appended to. Without this script the pages work and show what was when loaded.
+// Keeps a page live: when something happens, its main part is fetched again and what changed is put in;
+// a log that is being written is appended to; times count on. Without this script the pages work and
+// show what was when they were loaded.
 
-const main = document.querySelector("main[data-live]");
-if (main) follow(main);
-const log = document.querySelector("#log[data-log]");
-if (log) append(log);
+const main = document.getElementById("main");
+const connection = document.getElementById("connection");
+const streams = new Set();
 
-function follow(main) {
-  const project = main.dataset.project;
-  let busy = false, again = false;
-  const source = new EventSource(`/live?project=${encodeURIComponent(project)}`);
-  source.onmessage = refresh;
-  // What happened while the connection was down is fetched once it is back.
-  source.onopen = refresh;
-  addEventListener("pagehide", () => source.close());
-
-  async function refresh() {
-    if (busy) { again = true; return; }
-    busy = true;
-    try {
-      const answer = await fetch(main.dataset.live, { headers: { "X-Part": "live" } });
-      if (answer.ok && !answer.redirected) swap(main, await answer.text());
-    } catch { /* the next event tries again */ }
-    busy = false;
-    if (again) { again = false; setTimeout(refresh, 150); }
+// stream holds a connection for as long as the page is looked at: browsers allow few per server. url
+// is asked again at each connect, for where to go on.
+function stream(url, listen) {
+  const self = { source: null, open, close, end };
+  let lost = 0;
+  function open() {
+    if (self.source || document.hidden) return;
+    const source = self.source = new EventSource(url());
+    source.onopen = () => { lost = 0; connection.hidden = true; };
+    source.onerror = () => {
+      if (++lost > 1) connection.hidden = false;
+      if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+      close();
+      setTimeout(() => streams.has(self) && open(), 5000);
+    };
+    listen(source, self);
   }
+  function close() { self.source?.close(); self.source = null; }
+  function end() { close(); streams.delete(self); }
+  streams.add(self);
+  open();
+  return self;
+}
+document.addEventListener("visibilitychange", () => {
+  for (const s of streams) document.hidden ? s.close() : s.open();
+});
+addEventListener("pagehide", () => streams.forEach((s) => s.close()));
+addEventListener("pageshow", (event) => { if (event.persisted) streams.forEach((s) => s.open()); });
+
+// The live part of the page
+
+let cursor = "";
+let busy = false, again = false;
+if (main.dataset.live) {
+  stream(() => main.dataset.stream.replace(/\d+$/, (from) => cursor || from), (source) => {
+    source.onmessage = (message) => { cursor = message.lastEventId || cursor; refresh(); };
+  });
 }
 
-// swap replaces what changed, and leaves alone what a person is at: open details, typed text, focus.
-function swap(main, html) {
+async function refresh() {
+  if (busy) { again = true; return; }
+  busy = true;
+  try {
+    const headers = { "X-Part": "live" };
+    const log = document.getElementById("log");
+    if (log) headers["X-Log"] = log.dataset.key;
+    const answer = await fetch(main.dataset.live, { headers });
+    if (answer.redirected) location.reload(); // to sign in
+    else if (answer.ok) put(await answer.text(), answer.headers.get("X-Title"));
+  } catch { /* the next event tries again */ }
+  setTimeout(() => {
+    busy = false;
+    if (again) { again = false; refresh(); }
+  }, 200);
+}
+
+function put(html, title) {
   const next = document.createElement("main");
   next.innerHTML = html;
-  keep(main, next);
-  if (main.innerHTML === next.innerHTML) return;
-  const focus = path(main, document.activeElement);
-  const scroll = main.querySelector(".graph")?.scrollLeft;
-  main.replaceChildren(...next.childNodes);
-  if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
-  const graph = main.querySelector(".graph");
-  if (graph && scroll) graph.scrollLeft = scroll;
-}
-
-function keep(main, next) {
-  const details = next.querySelectorAll("details");
-  main.querySelectorAll("details").forEach((d, i) => { if (d.open && details[i]) details[i].open = true; });
-  for (const field of main.querySelectorAll("input:not([type=hidden]), select")) {
-    if (field.form && field.value !== field.defaultValue) {
-      const same = next.querySelector(`form[action="${CSS.escape(field.form.getAttribute("action"))}"] [name="${field.name}"]`);
-      if (same) same.replaceWith(field);
-    }
+  morph(main, next);
+  const head = decodeURIComponent(title ?? "");
+  if (head && head !== document.title) {
+    document.title = head;
+    document.getElementById("news").textContent = head.replace(" · Slipway", "");
   }
+  follow();
 }
 
-function path(main, element) {
-  if (!element || element === document.body || !main.contains(element)) return null;
-  const form = element.form?.getAttribute("action");
-  if (form && element.name) return `form[action="${form}"] [name="${element.name}"]`;
-  const href = element.getAttribute("href");
-  return href ? `a[href="${CSS.escape(href)}"]` : null;
+// morph makes the children of old like those of next and keeps every element that stays, so that focus,
+// typed text, selection, scrolling and what a person unfolded stay too.
+function morph(old, next) {
+  let at = old.firstChild;
+  for (const want of [...next.childNodes]) {
+    let same = at;
+    while (same && !alike(same, want)) same = same.nextSibling;
+    if (!same) { old.insertBefore(want, at); continue; }
+    while (at !== same) { const gone = at; at = at.nextSibling; gone.remove(); }
+    at = same.nextSibling;
+    patch(same, want);
+  }
+  while (at) { const gone = at; at = at.nextSibling; gone.remove(); }
 }
 
-function append(log) {
-  const source = new EventSource(log.dataset.log);
-  source.onopen = () => log.replaceChildren();
-  source.onmessage = (message) => {
-    const line = JSON.parse(message.data);
-    const end = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    const item = document.createElement("li");
-    item.className = `${line.state} ${line.stream}`;
-    item.append(text("time", line.time));
-    if (line.group) item.append(text("span", line.group, "group"));
-    const words = document.createElement("span");
-    if (line.state) words.append(text("b", line.state), " ");
-    words.append(line.text);
-    item.append(words);
-    log.append(item);
-    while (log.childElementCount > 5000) log.firstElementChild.remove();
-    if (end) log.scrollTop = log.scrollHeight;
-  };
-  source.addEventListener("end", () => source.close());
-  addEventListener("pagehide", () => source.close());
+function alike(a, b) {
+  return a.nodeName === b.nodeName && a.id === b.id && a.dataset?.key === b.dataset?.key && a.getAttribute?.("action") === b.getAttribute?.("action");
 }
 
-function text(tag, words, name) {
-  const element = document.createElement(tag);
-  element.textContent = words;
-  if (name) element.className = name;
-  return element;
+function patch(old, next) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== next.data) old.data = next.data;
+    return;
+  }
+  if (old.id === "log") { // its stream keeps it up to date
+    if (next.dataset.ended === undefined) delete old.dataset.ended;
+    return;
+  }
+  if (old.isEqualNode(next)) return;
+  for (const { name } of [...old.attributes]) {
+    if (!next.hasAttribute(name) && !(name === "open" && old.nodeName === "DETAILS")) old.removeAttribute(name);
+  }
+  for (const { name, value } of next.attributes) {
+    if (old.getAttribute(name) !== value && !(name === "open" && old.nodeName === "DETAILS")) old.setAttribute(name, value);
+  }
+  morph(old, next);
 }
 
-// "/" goes to the search field, as people expect.
+// The log
+
+let reading = null;
+function follow() {
+  const log = document.getElementById("log");
+  if (reading && reading.log !== log) { reading.end(); reading = null; }
+  if (!log || reading || log.dataset.ended !== undefined) return;
+  log.dataset.streamOpen = "";
+  if (log.dataset.read > 0) log.scrollTop = log.scrollHeight;
+  reading = stream(() => `${log.dataset.log}&after=${log.dataset.read}`, (source, self) => {
+    source.onmessage = (message) => {
+      log.dataset.read = message.lastEventId;
+      append(log, JSON.parse(message.data));
+    };
+    source.addEventListener("end", () => {
+      self.end();
+      reading = null;
+      log.dataset.ended = "";
+      delete log.dataset.streamOpen;
+    });
+  });
+  reading.log = log;
+}
+
+// append adds what the server says of one line. The view moves on only when it is at the end.
+function append(log, { g, fold, head, box, line }) {
+  const end = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  let group = log.querySelector(`[data-group="${g}"]`);
+  if (!group && box) {
+    log.insertAdjacentHTML("beforeend", box);
+    group = log.lastElementChild;
+  }
+  if (!group) return;
+  const lines = group.querySelector(".lines") ?? group;
+  if (head) group.querySelector("summary").innerHTML = head;
+  if (line) lines.insertAdjacentHTML("beforeend", line);
+  if (fold && head && end && !group.contains(document.activeElement)) group.open = false;
+  const all = log.getElementsByClassName("line");
+  if (all.length > 6000) for (const old of [...all].slice(0, 1000)) old.remove();
+  if (end) log.scrollTop = log.scrollHeight;
+}
+follow();
+
+// Times count on, in the form that the server writes them.
+
+function short(seconds) {
+  const s = Math.max(0, Math.floor(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 48 * 3600) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
+  return `${Math.floor(s / 86400)} days`;
+}
+
+const skew = Date.now() - Date.parse(main.dataset.now); // this clock is ahead of the server's by
+function tick() {
+  if (document.hidden) return;
+  const since = (from) => short((Date.now() - skew - Date.parse(from)) / 1000);
+  const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+  for (const e of document.querySelectorAll("[data-since]")) set(e, since(e.dataset.since));
+  for (const e of document.querySelectorAll("time[data-ago]")) set(e, `${since(e.dateTime)} ago`);
+}
+setInterval(tick, 1000);
+
+// Keys and small things
+
 addEventListener("keydown", (event) => {
-  if (event.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) {
-    event.preventDefault();
-    document.querySelector(".find input")?.focus();
-  }
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  document.getElementById("find")?.focus();
 });
+const graph = document.querySelector(".graph"), chosen = graph?.querySelector("a[aria-current]");
+if (chosen) graph.scrollLeft += chosen.getBoundingClientRect().left - graph.getBoundingClientRect().left - graph.clientWidth / 2 + 50;

@@ -1,0 +1,107 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+// Tree is the files of a commit. Whoever opened it closes it; an error of Close says that something
+// could not be read, and that what was made of the tree must not be believed.
+type Tree interface {
+	fs.FS
+	Close() error
+}
+
+// part is which part of a configuration was read.
+type part string
+
+const (
+	servicesPart part = "services"
+	policyPart   part = "policy"
+)
+
+// reading says what was read from where: a commit never changes, so neither does what it says.
+type reading struct {
+	project, commit string
+	part            part
+	clusters        string // the registered ones, against which a policy is checked
+}
+
+// maxReadings bounds how many configurations are remembered: of one with 200 services, some 100 KiB.
+const maxReadings = 128
+
+// readings remembers the configurations that were read last. Its zero value is ready, it is safe for
+// concurrent use, and what it returns must not be changed.
+type readings struct {
+	mu    sync.Mutex
+	known map[reading]slipway.Config
+	order []reading // oldest first
+}
+
+func (m *readings) get(k reading) (slipway.Config, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.known[k]
+	return c, ok
+}
+
+func (m *readings) put(k reading, c slipway.Config) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.known[k]; ok {
+		return
+	}
+	if m.known == nil {
+		m.known = map[reading]slipway.Config{}
+	}
+	if len(m.order) == maxReadings {
+		delete(m.known, m.order[0])
+		m.order = m.order[1:]
+	}
+	m.known[k] = c
+	m.order = append(m.order, k)
+}
+
+// load reads a part of a commit's configuration, unless it is remembered. Problems are the commit's,
+// the error is trouble with reading it. One with problems is not remembered: that is rare, and would
+// keep a slip of ours for as long as the commit is used.
+func (p *Planner) load(ctx context.Context, k reading, open func(context.Context, string) (Tree, error), read func(fs.FS) (slipway.Config, config.Problems)) (slipway.Config, config.Problems, error) {
+	if c, ok := p.read.get(k); ok {
+		return c, nil, nil
+	}
+	files, err := open(ctx, k.commit)
+	if err != nil {
+		return slipway.Config{}, nil, fmt.Errorf("read commit %s: %w", slipway.ShortHash(k.commit), err)
+	}
+	c, problems := read(files)
+	if err := files.Close(); err != nil {
+		return slipway.Config{}, nil, fmt.Errorf("read commit %s: %w", slipway.ShortHash(k.commit), err)
+	}
+	if ctx.Err() != nil {
+		return slipway.Config{}, nil, context.Cause(ctx)
+	}
+	if len(problems) == 0 {
+		p.read.put(k, c)
+	}
+	return c, problems, nil
+}
+
+// services are those of a commit.
+func (p *Planner) services(ctx context.Context, project, commit string, open func(context.Context, string) (Tree, error)) (slipway.Config, config.Problems, error) {
+	return p.load(ctx, reading{project: project, commit: commit, part: servicesPart}, open, func(files fs.FS) (slipway.Config, config.Problems) {
+		return config.LoadServices(files, p.options(project, nil))
+	})
+}
+
+// emptyTree is a tree without files.
+type emptyTree struct{}
+
+// Open finds nothing.
+func (emptyTree) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
