@@ -119,6 +119,7 @@ type ChartSpec struct {
 // ChartRender is one environment a chart is rendered for, to check it before anything is deployed.
 type ChartRender struct {
 	Environment string   `json:"environment"`
+	Cluster     string   `json:"cluster"`
 	Namespace   string   `json:"namespace"`
 	Values      []string `json:"values,omitempty"`
 }

@@ -3,6 +3,7 @@ package act
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/auth"
@@ -39,13 +40,20 @@ func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project strin
 	return x.o.Pulls.ReviewPull(ctx, project, number, p.Head, by.Name)
 }
 
+// mergeTimeout bounds what follows the decision to merge, which goes on when whoever asked hangs up.
+const mergeTimeout = time.Minute
+
 // Merge merges a pull request when it may: open, its newest run on its head succeeded, the required
 // approvals are there, and the base has no conflicting change (S29, D14). The move of the base branch
-// is recorded before it happens, like any push.
+// is recorded before it happens, like any push. A head that the base has already is merged as it is.
 func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
 	if err := auth.Check(by, auth.Merge, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
+	if err := x.hosted(ctx, project); err != nil {
+		return slipway.PullRequest{}, err
+	}
+	defer x.lock(project)()
 	p, err := x.o.Pulls.Pull(ctx, project, number)
 	if err != nil {
 		return p, err
@@ -53,31 +61,83 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 	if err := x.mayMerge(ctx, p); err != nil {
 		return p, err
 	}
-	repo, ref := x.o.Repo(project), "refs/heads/"+p.Base
-	base, err := repo.Resolve(ctx, ref)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mergeTimeout)
+	defer cancel()
+	repo := x.o.Repo(project)
+	base, err := tip(ctx, repo, "refs/heads/"+p.Base)
 	if err != nil {
 		return p, err
 	}
-	message := fmt.Sprintf("Merge pull request %d: %s", p.Number, p.Title)
-	commit, err := repo.Merge(ctx, base, p.Head, message, by.Name)
+	if base == slipway.ZeroHash {
+		return p, slipway.Errorf(slipway.Conflict, "pull request %d is for branch %s, which does not exist any more", number, p.Base)
+	}
+	if contained, err := repo.IsAncestor(ctx, p.Head, base); err != nil {
+		return p, err
+	} else if contained {
+		return x.o.Pulls.MergePull(ctx, project, number, p.Head, base, by.Name)
+	}
+	return x.merge(ctx, by, p, base)
+}
+
+// merge makes the merge commit and moves the base branch to it.
+func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequest, base string) (slipway.PullRequest, error) {
+	repo, ref := x.o.Repo(p.Project), "refs/heads/"+p.Base
+	commit, err := repo.Merge(ctx, base, p.Head, fmt.Sprintf("Merge pull request %d: %s", p.Number, p.Title), by.Name)
 	if err != nil {
 		return p, err
 	}
-	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: ref, Old: base, New: commit, Actor: by.Name, Time: x.o.Now()})
+	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: p.Project, Ref: ref, Old: base, New: commit, Actor: by.Name, Time: x.o.Now()})
 	if err != nil {
 		return p, err
 	}
 	if err := repo.UpdateRef(ctx, ref, commit, base); err != nil {
-		if rerr := x.o.Pushes.RefusePush(ctx, push.ID, "the base branch moved during the merge"); rerr != nil {
-			return p, rerr
+		if now, rerr := tip(ctx, repo, ref); rerr != nil || now != commit {
+			x.refuse(ctx, push, "the base branch did not move to the merge")
+			if slipway.ErrorCode(err) == slipway.Conflict {
+				err = slipway.Errorf(slipway.Conflict, "branch %s moved while pull request %d was merged: try again", p.Base, p.Number)
+			}
+			return p, err
 		}
-		return p, slipway.Errorf(slipway.Conflict, "branch %s moved while pull request %d was merged: try again", p.Base, number)
 	}
-	if p, err = x.o.Pulls.MergePull(ctx, project, number, p.Head, commit, by.Name); err != nil {
-		return p, err
+	merged, err := x.o.Pulls.MergePull(ctx, p.Project, p.Number, p.Head, commit, by.Name)
+	x.Moved(ctx, []slipway.Push{push})
+	return merged, err
+}
+
+// hosted refuses acts that move refs of a mirrored repository.
+func (x *Actions) hosted(ctx context.Context, project string) error {
+	p, err := x.o.Projects.Project(ctx, project)
+	if err == nil && p.GitURL != "" {
+		err = slipway.Errorf(slipway.Forbidden, "project %s mirrors %s: push and merge there", project, p.GitURL)
 	}
-	_, err = x.accept(ctx, push)
-	return p, err
+	return err
+}
+
+// contained marks the open pull requests whose head a branch now holds as merged, whoever moved the
+// branch, and says so.
+func (x *Actions) contained(ctx context.Context, project, branch, commit, actor string) ([]string, error) {
+	open, err := x.o.Pulls.Pulls(ctx, project, slipway.PullOpen)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, p := range open {
+		if p.Base != branch {
+			continue
+		}
+		in, err := x.o.Repo(project).IsAncestor(ctx, p.Head, commit)
+		if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
+			return lines, fmt.Errorf("compare pull request %d of %s: %w", p.Number, project, err)
+		}
+		if !in {
+			continue
+		}
+		if _, err := x.o.Pulls.MergePull(ctx, project, p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
+			return lines, err
+		}
+		lines = append(lines, fmt.Sprintf("pull request %d is merged by this", p.Number))
+	}
+	return lines, nil
 }
 
 func (x *Actions) mayMerge(ctx context.Context, p slipway.PullRequest) error {

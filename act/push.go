@@ -3,7 +3,7 @@ package act
 import (
 	"context"
 	"fmt"
-	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -19,7 +19,7 @@ type Command struct {
 // Receive decides about a push before any ref moves, and records it: all commands or none. tree
 // reads a commit that is perhaps not yet part of the repository. It returns what it recorded, in the
 // order of the commands.
-func (x *Actions) Receive(ctx context.Context, by slipway.User, project string, commands []Command, tree func(ctx context.Context, commit string) (fs.FS, error)) ([]slipway.Push, error) {
+func (x *Actions) Receive(ctx context.Context, by slipway.User, project string, commands []Command, tree func(ctx context.Context, commit string) (Tree, error)) ([]slipway.Push, error) {
 	p, err := x.o.Projects.Project(ctx, project)
 	if err != nil {
 		return nil, err
@@ -39,6 +39,7 @@ func (x *Actions) Receive(ctx context.Context, by slipway.User, project string, 
 	for _, c := range commands {
 		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: by.Name, Time: x.o.Now()})
 		if err != nil {
+			x.Refused(ctx, pushes)
 			return nil, fmt.Errorf("record push of %s: %w", c.Ref, err)
 		}
 		pushes = append(pushes, push)
@@ -46,7 +47,7 @@ func (x *Actions) Receive(ctx context.Context, by slipway.User, project string, 
 	return pushes, nil
 }
 
-func (x *Actions) mayMove(ctx context.Context, by slipway.User, p slipway.Project, c Command, tree func(context.Context, string) (fs.FS, error)) error {
+func (x *Actions) mayMove(ctx context.Context, by slipway.User, p slipway.Project, c Command, tree func(context.Context, string) (Tree, error)) error {
 	action, err := auth.RefAction(c.Ref, p.DefaultBranch)
 	if err != nil {
 		return err
@@ -61,27 +62,24 @@ func (x *Actions) mayMove(ctx context.Context, by slipway.User, p slipway.Projec
 	if err != nil || !is || c.New == slipway.ZeroHash {
 		return err
 	}
-	files, err := tree(ctx, c.New)
-	if err != nil {
-		return fmt.Errorf("read commit %s: %w", slipway.ShortHash(c.New), err)
-	}
-	return x.mayRelease(ctx, p.Name, release, c.New, files)
+	return x.mayRelease(ctx, p.Name, release, c.New, tree)
 }
 
 // mayRelease refuses a release branch that names no service of the commit, or a version that another
 // commit has claimed (D1).
-func (x *Actions) mayRelease(ctx context.Context, project string, r slipway.ReleaseBranch, commit string, files fs.FS) error {
-	services, err := x.o.Planner.services(project, files)
+func (x *Actions) mayRelease(ctx context.Context, project string, r slipway.ReleaseBranch, commit string, tree func(context.Context, string) (Tree, error)) error {
+	found, problems, err := x.o.Planner.services(ctx, project, commit, tree)
+	if err == nil {
+		err = problems.Err()
+	}
 	if err != nil {
 		return err
 	}
 	var names []string
-	found := false
-	for _, s := range services {
+	for _, s := range found.Services {
 		names = append(names, s.Name)
-		found = found || s.Name == r.Service
 	}
-	if !found {
+	if !slices.Contains(names, r.Service) {
 		return slipway.Errorf(slipway.Invalid, "release/%s/%s: there is no service %q in this commit; it has: %s", r.Service, r.Version.Leaf, r.Service, first(strings.Join(names, ", "), "none"))
 	}
 	claimed, err := x.o.Deployments.Claim(ctx, project, r.Service, r.Version.Leaf)
@@ -111,11 +109,24 @@ func (x *Actions) Moved(ctx context.Context, pushes []slipway.Push) []string {
 		said, err := x.accept(ctx, push)
 		if err != nil {
 			x.o.Log.ErrorContext(ctx, "accept push", "project", push.Project, "ref", push.Ref, "error", err)
-			said = []string{fmt.Sprintf("%s is stored; its run could not be started now and will be when the server has recovered", push.Ref)}
+			said = []string{fmt.Sprintf("%s is stored; its run could not be started now and will be as soon as that works again", push.Ref)}
+			x.mu.Lock()
+			x.late = append(x.late, push)
+			x.mu.Unlock()
 		}
 		lines = append(lines, said...)
 	}
 	return lines
+}
+
+// Late starts the runs that Moved could not start, because the disk was full for example. Call it
+// every so often.
+func (x *Actions) Late(ctx context.Context) {
+	x.mu.Lock()
+	pushes := x.late
+	x.late = nil
+	x.mu.Unlock()
+	x.Moved(ctx, pushes)
 }
 
 // accept marks a push as moved and creates its run in the same transaction.
@@ -124,16 +135,24 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	run, why := x.runOf(ctx, p, push)
-	if run == nil {
-		_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, why)
-		return []string{why}, err
-	}
-	made, err := x.o.Pushes.AcceptPush(ctx, push.ID, run, FirstPlan(), "")
+	run, why, err := x.runOf(ctx, p, push)
 	if err != nil {
 		return nil, err
 	}
-	return x.explain(ctx, p, made), nil
+	made, err := x.o.Pushes.AcceptPush(ctx, push.ID, run, FirstPlan(), why)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	if branch, ok := strings.CutPrefix(push.Ref, "refs/heads/"); ok && push.New != slipway.ZeroHash {
+		if lines, err = x.contained(ctx, p.Name, branch, push.New, push.Actor); err != nil {
+			x.o.Log.WarnContext(ctx, "look for merged pull requests", "project", p.Name, "ref", push.Ref, "error", err)
+		}
+	}
+	if run == nil {
+		return append(lines, why), nil
+	}
+	return append(lines, x.explain(ctx, p, made)...), nil
 }
 
 // FirstPlan is the plan every run of a push begins with: the step that makes the real one.
@@ -143,41 +162,36 @@ func FirstPlan() slipway.Plan {
 }
 
 // runOf is the run that a push makes, or nil and why it makes none.
-func (x *Actions) runOf(ctx context.Context, p slipway.Project, push slipway.Push) (*slipway.Run, string) {
-	name := strings.TrimPrefix(push.Ref, "refs/heads/")
+func (x *Actions) runOf(ctx context.Context, p slipway.Project, push slipway.Push) (*slipway.Run, string, error) {
+	branch := strings.TrimPrefix(push.Ref, "refs/heads/")
 	switch {
 	case push.New == slipway.ZeroHash:
-		return nil, fmt.Sprintf("%s is deleted: nothing runs", push.Ref)
+		return nil, fmt.Sprintf("%s is deleted: nothing runs", push.Ref), nil
 	case strings.HasPrefix(push.Ref, "refs/tags/"):
-		return nil, fmt.Sprintf("tag %s: nothing runs", strings.TrimPrefix(push.Ref, "refs/tags/"))
+		return nil, fmt.Sprintf("tag %s: nothing runs", strings.TrimPrefix(push.Ref, "refs/tags/")), nil
 	}
-	title, _, err := x.o.Repo(p.Name).Subject(ctx, push.New)
+	subject, _, err := x.o.Repo(p.Name).Subject(ctx, push.New)
 	if err != nil {
-		title = "" // the plan step says what is wrong with the commit
+		subject = "" // the plan step says what is wrong with the commit
 	}
-	run := &slipway.Run{Project: p.Name, Event: slipway.BranchPush, Ref: push.Ref, Base: push.Old, Commit: push.New, Title: title, Actor: push.Actor}
-	if name == p.DefaultBranch {
+	run := &slipway.Run{Project: p.Name, Event: slipway.BranchPush, Ref: push.Ref, Base: push.Old, Commit: push.New, Title: title(subject), Actor: push.Actor}
+	if branch == p.DefaultBranch {
 		run.Event = slipway.DefaultPush
 	}
-	if pull, ok := x.pullOf(ctx, push); ok {
+	var number int64
+	if n, err := fmt.Sscanf(push.Ref, "refs/pull/%d/head", &number); n == 1 && err == nil {
+		pull, err := x.o.Pulls.Pull(ctx, p.Name, number)
+		if err != nil {
+			return nil, "", err
+		}
 		run.Event, run.Base, run.Title, run.Pull = slipway.PullUpdate, pull.Base, pull.Title, pull.Number
 	}
 	if release, is, err := slipway.ParseReleaseRef(push.Ref); is && err == nil {
 		run.Event, run.Service, run.Version = slipway.ReleasePush, release.Service, release.Version.Leaf
 	} else if is {
-		return nil, err.Error()
+		return nil, err.Error(), nil
 	}
-	return run, ""
-}
-
-// pullOf is the pull request whose head a push moved.
-func (x *Actions) pullOf(ctx context.Context, push slipway.Push) (slipway.PullRequest, bool) {
-	var number int64
-	if n, err := fmt.Sscanf(push.Ref, "refs/pull/%d/head", &number); n != 1 || err != nil {
-		return slipway.PullRequest{}, false
-	}
-	pull, err := x.o.Pulls.Pull(ctx, push.Project, number)
-	return pull, err == nil
+	return run, "", nil
 }
 
 // explain says what a new run will do.
@@ -206,28 +220,74 @@ func (x *Actions) explain(ctx context.Context, p slipway.Project, run slipway.Ru
 	return append(lines, "")
 }
 
-// Recover compares the pushes that were recorded before a crash with the refs as they are now, and
-// accepts or refuses each (D21).
+// Recover compares what was recorded before a crash with the refs as they are now (D21): each open
+// push is accepted or refused, and pull requests whose head is in their base branch are merged. Call
+// it before anything moves refs. A repository that cannot be read does not hold up the others.
 func (x *Actions) Recover(ctx context.Context) error {
 	pushes, err := x.o.Pushes.OpenPushes(ctx)
 	if err != nil {
 		return err
 	}
 	for _, push := range pushes {
-		now, err := x.o.Repo(push.Project).Resolve(ctx, push.Ref)
-		if slipway.ErrorCode(err) == slipway.NotFound {
-			now, err = slipway.ZeroHash, nil
+		if err := x.settle(ctx, push); err != nil {
+			x.o.Log.ErrorContext(ctx, "recover push; the next start tries again", "project", push.Project, "ref", push.Ref, "error", err)
 		}
-		if err != nil {
-			return fmt.Errorf("compare push %d of %s: %w", push.ID, push.Project, err)
+	}
+	projects, err := x.o.Projects.Projects(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range projects {
+		if err := x.recoverPulls(ctx, p.Name); err != nil {
+			x.o.Log.ErrorContext(ctx, "recover pull requests; the next start tries again", "project", p.Name, "error", err)
 		}
-		if now != push.New {
-			err = x.o.Pushes.RefusePush(ctx, push.ID, "the server stopped before the ref moved")
-		} else {
-			_, err = x.accept(ctx, push)
+	}
+	return context.Cause(ctx)
+}
+
+// settle accepts or refuses a recorded push by where its ref is now.
+func (x *Actions) settle(ctx context.Context, push slipway.Push) error {
+	repo := x.o.Repo(push.Project)
+	now, err := tip(ctx, repo, push.Ref)
+	if err != nil {
+		return err
+	}
+	if now == push.New {
+		_, err := x.accept(ctx, push)
+		return err
+	}
+	if now != push.Old && now != slipway.ZeroHash && push.New != slipway.ZeroHash {
+		on, err := repo.IsAncestor(ctx, push.New, now)
+		if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("recover push %d of %s: %w", push.ID, push.Project, err)
+		if on {
+			_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, fmt.Sprintf("%s has moved on to %s since: nothing runs for %s", push.Ref, slipway.ShortHash(now), slipway.ShortHash(push.New)))
+			return err
+		}
+	}
+	return x.o.Pushes.RefusePush(ctx, push.ID, "the server stopped before the ref moved")
+}
+
+// recoverPulls finds the pull requests that were merged and not marked so.
+func (x *Actions) recoverPulls(ctx context.Context, project string) error {
+	open, err := x.o.Pulls.Pulls(ctx, project, slipway.PullOpen)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	branches, err := x.o.Repo(project).Refs(ctx, "refs/heads")
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, p := range open {
+		commit := branches["refs/heads/"+p.Base]
+		if commit == "" || seen[p.Base] {
+			continue
+		}
+		seen[p.Base] = true
+		if _, err := x.contained(ctx, project, p.Base, commit, ""); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -239,56 +299,97 @@ type Proposal struct {
 }
 
 // Propose opens the pull request that a push to refs/for/<base> asks for, or brings it up to date,
-// and records that its ref is about to move from old to the head; Moved or Refused follows.
+// and records that its ref is about to move from old to the head; Moved or Refused follows. When the
+// ref is there already, nothing is recorded and the push has no ID.
 func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (push slipway.Push, lines []string, err error) {
 	if err := auth.Check(by, auth.OpenPull, in.Project); err != nil {
 		return push, nil, err
 	}
-	repo := x.o.Repo(in.Project)
-	subject, _, err := repo.Subject(ctx, in.Head)
+	if err := x.hosted(ctx, in.Project); err != nil {
+		return push, nil, err
+	}
+	defer x.lock(in.Project)()
+	subject, err := x.mayPropose(ctx, in)
 	if err != nil {
 		return push, nil, err
 	}
-	pull, opened, err := x.o.Pulls.OpenPull(ctx, slipway.PullRequest{Project: in.Project, Base: in.Base, Topic: in.Topic, Head: in.Head, Author: by.Name, Title: first(in.Title, subject)})
+	pull, opened, err := x.o.Pulls.OpenPull(ctx, slipway.PullRequest{Project: in.Project, Base: in.Base, Topic: in.Topic, Head: in.Head, Author: by.Name, Title: title(first(in.Title, subject, "commit "+slipway.ShortHash(in.Head)))})
 	if err != nil {
 		return push, nil, err
 	}
-	old, err := repo.Resolve(ctx, pull.Ref())
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		old, err = slipway.ZeroHash, nil
-	}
-	if err != nil {
+	push = slipway.Push{Project: in.Project, Ref: pull.Ref(), New: in.Head, Actor: by.Name, Time: x.o.Now()}
+	if push.Old, err = tip(ctx, x.o.Repo(in.Project), push.Ref); err != nil {
 		return push, nil, err
+	}
+	if push.Old == push.New {
+		return push, []string{"", fmt.Sprintf("pull request %d is at %s already: nothing runs", pull.Number, slipway.ShortHash(in.Head)), ""}, nil
 	}
 	word := "updated"
 	if opened {
 		word = "opened"
 	}
 	lines = []string{"", fmt.Sprintf("pull request %d into %s %s: %s", pull.Number, pull.Base, word, pull.Title), fmt.Sprintf("merge it when its run has succeeded: slipway merge %d", pull.Number)}
-	push, err = x.o.Pushes.RecordPush(ctx, slipway.Push{Project: in.Project, Ref: pull.Ref(), Old: old, New: in.Head, Actor: by.Name, Time: x.o.Now()})
+	push, err = x.o.Pushes.RecordPush(ctx, push)
 	return push, lines, err
+}
+
+// mayPropose checks that there is something to merge, and returns its first line.
+func (x *Actions) mayPropose(ctx context.Context, in Proposal) (subject string, err error) {
+	repo := x.o.Repo(in.Project)
+	base, err := tip(ctx, repo, "refs/heads/"+in.Base)
+	if err != nil {
+		return "", err
+	}
+	if base == slipway.ZeroHash {
+		return "", slipway.Errorf(slipway.NotFound, "there is no branch %q to propose to", in.Base)
+	}
+	contained, err := repo.IsAncestor(ctx, in.Head, base)
+	if err != nil {
+		return "", err
+	}
+	if contained {
+		return "", slipway.Errorf(slipway.Conflict, "branch %s has commit %s already: there is nothing to merge", in.Base, slipway.ShortHash(in.Head))
+	}
+	subject, _, err = repo.Subject(ctx, in.Head)
+	return subject, err
 }
 
 // Refused takes pushes that were recorded and whose refs did not move.
 func (x *Actions) Refused(ctx context.Context, pushes []slipway.Push) {
 	for _, push := range pushes {
-		if err := x.o.Pushes.RefusePush(ctx, push.ID, "git did not move the ref"); err != nil {
-			x.o.Log.ErrorContext(ctx, "refuse push", "project", push.Project, "ref", push.Ref, "error", err)
-		}
+		x.refuse(ctx, push, "git did not move the ref")
 	}
 }
 
-// Seen takes a ref of a mirrored repository that moved elsewhere as a push. When first is set the
-// project is new: only its default branch makes a run.
-func (x *Actions) Seen(ctx context.Context, p slipway.Project, ref, old, commit string, first bool) error {
-	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: p.Name, Ref: ref, Old: old, New: commit, Actor: "mirror", Time: x.o.Now()})
-	if err != nil {
-		return err
+func (x *Actions) refuse(ctx context.Context, push slipway.Push, why string) {
+	if err := x.o.Pushes.RefusePush(ctx, push.ID, why); err != nil {
+		x.o.Log.ErrorContext(ctx, "refuse push; the next start tries again", "project", push.Project, "ref", push.Ref, "error", err)
 	}
-	if first && ref != "refs/heads/"+p.DefaultBranch {
-		_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, "was there when the project was added: nothing runs")
-		return err
+}
+
+// Seen records that refs of a mirrored repository are about to move as its remote's have: Moved or
+// Settle follows.
+func (x *Actions) Seen(ctx context.Context, project string, commands []Command) ([]slipway.Push, error) {
+	pushes := make([]slipway.Push, 0, len(commands))
+	for _, c := range commands {
+		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: mirrorActor, Time: x.o.Now()})
+		if err != nil {
+			x.Refused(ctx, pushes)
+			return nil, fmt.Errorf("record push of %s: %w", c.Ref, err)
+		}
+		pushes = append(pushes, push)
 	}
-	_, err = x.accept(ctx, push)
-	return err
+	return pushes, nil
+}
+
+// mirrorActor is who moves the refs of mirrored repositories.
+const mirrorActor = "mirror"
+
+// Settle takes recorded pushes of which it is not known whether their refs moved.
+func (x *Actions) Settle(ctx context.Context, pushes []slipway.Push) {
+	for _, push := range pushes {
+		if err := x.settle(ctx, push); err != nil {
+			x.o.Log.ErrorContext(ctx, "settle push; the next start tries again", "project", push.Project, "ref", push.Ref, "error", err)
+		}
+	}
 }

@@ -101,7 +101,12 @@ type server struct {
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux()}
 	s.routes()
-	return s.mux
+	// Browsers send the pages' cookie along: what changes something must not come from another site.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, slipway.Errorf(slipway.Forbidden, "this request was sent by a page of another site"))
+	}))
+	return guard.Handler(s.mux)
 }
 
 // call answers one request of a signed-in user with a value or an error.
@@ -124,8 +129,12 @@ func (s *server) handle(pattern string, c call) {
 
 func (s *server) user(r *http.Request) (slipway.User, error) {
 	by, err := s.Identity.Identify(r)
-	if err == nil && by.Name == "" {
+	switch {
+	case err != nil:
+	case by.Name == "":
 		err = slipway.Errorf(slipway.Unauthorized, "sign in first: `slipway login URL`, or send a token as `Authorization: Bearer ...`")
+	case by.Robot != nil:
+		err = slipway.Errorf(slipway.Forbidden, "%s is a robot: it may only pull images and charts of project %s", by.Name, by.Robot.Project)
 	}
 	return by, err
 }
@@ -158,8 +167,10 @@ type ErrorBody struct {
 }
 
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return
+	if cause := context.Cause(r.Context()); errors.Is(cause, slipway.ErrShutdown) {
+		err = slipway.Errorf(slipway.Unavailable, "the server is stopping: try again in a moment")
+	} else if cause != nil {
+		return // nobody listens any more
 	}
 	var body ErrorBody
 	body.Error.Code, body.Error.Message = slipway.ErrorCode(err), err.Error()
@@ -167,21 +178,40 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.Log.ErrorContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "error", err)
 		body.Error.Message = "internal error; the server's log has the details"
 	}
+	if body.Error.Code == slipway.Unauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="slipway"`)
+	}
 	writeJSON(w, Status(body.Error.Code), body)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.Encode(v) //nolint:errcheck // the client is gone; there is nobody to tell
 }
 
+// decode reads a body of one JSON object; none is the zero value.
 func decode(r *http.Request, v any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+	err := dec.Decode(v)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("there is more after the first JSON value")
+		}
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return slipway.Errorf(slipway.Invalid, "request body: more than %d bytes", large.Limit)
+	}
+	if err != nil {
 		return slipway.Errorf(slipway.Invalid, "request body: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/slipway-cd/slipway"
@@ -66,12 +67,15 @@ func runFilter(r *http.Request) (slipway.RunFilter, error) {
 			continue
 		}
 		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || n > 1<<53 {
 			return f, slipway.Errorf(slipway.Invalid, "%s=%q: expected a number", name, v)
 		}
 		to(n)
 	}
 	f.Limit = min(f.Limit, 200)
+	if f.State != "" && !slices.Contains(slipway.RunStates(), f.State) {
+		return f, slipway.Errorf(slipway.Invalid, "state=%q: expected one of %v", f.State, slipway.RunStates())
+	}
 	return f, nil
 }
 

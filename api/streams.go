@@ -17,7 +17,8 @@ func (s *server) streams() {
 	s.mux.HandleFunc("GET /api/v1/events", s.events)
 }
 
-// log sends a step's log as one JSON object per line (slipway.LogLine).
+// log sends a step's log as one JSON object per line (slipway.LogLine). A log that breaks off ends the
+// connection.
 func (s *server) log(w http.ResponseWriter, r *http.Request) {
 	by, err := s.user(r)
 	if err != nil {
@@ -47,8 +48,11 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) {
 		}
 		return nil
 	})
-	if err != nil && !started {
+	switch {
+	case err != nil && !started:
 		s.fail(w, r, err)
+	case err != nil:
+		panic(http.ErrAbortHandler) // so that whoever reads sees that this is not the end of the log
 	}
 }
 
@@ -67,7 +71,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	var after int64
 	if cursor != "" {
-		if after, err = strconv.ParseInt(cursor, 10, 64); err != nil {
+		if after, err = strconv.ParseInt(cursor, 10, 64); err != nil || after < 0 {
 			s.fail(w, r, slipway.Errorf(slipway.Invalid, "after=%q: expected the id of an event", cursor))
 			return
 		}
@@ -85,6 +89,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	s.follow(w, r, by, after)
 }
 
+// follow writes events until the client, the server or the user's rights are gone.
 func (s *server) follow(w http.ResponseWriter, r *http.Request, by slipway.User, after int64) {
 	rc := http.NewResponseController(w)
 	rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // not every writer has one
@@ -120,6 +125,9 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request, by slipway.User,
 			return
 		case <-changed:
 		case <-tick.C:
+			if by, err = s.user(r); err != nil {
+				return // signed out, or the token was taken away
+			}
 			if _, err := fmt.Fprint(w, ": still here\n\n"); err != nil {
 				return
 			}

@@ -66,7 +66,7 @@ func (p *parts) solveOpt(source slipway.Source, dockerfile, target string, epoch
 	}
 	attrs := map[string]string{
 		"cmdline": "builtin", "filename": dockerfile, "build-arg:SOURCE_DATE_EPOCH": strconv.FormatInt(epoch, 10),
-		"build-arg:BUILDKIT_CACHE_MOUNT_NS": "raw",
+		"build-arg:BUILDKIT_CACHE_MOUNT_NS": project + "/branch", // as Slipway's, so that one build fills the cache
 	}
 	if target != "" {
 		attrs["target"] = target

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/slipwaytest"
@@ -133,12 +134,13 @@ type sdk struct {
 }
 
 func newSDK(kubeconfig []byte) (*sdk, error) {
-	loader, err := clientcmd.NewClientConfigFromBytes(kubeconfig)
+	config, err := clientcmd.Load(kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	s := &sdk{loader: loader}
-	if s.config, err = loader.ClientConfig(); err != nil {
+	overrides := &clientcmd.ConfigOverrides{Context: clientcmdapi.Context{Namespace: rawNamespace}}
+	s := &sdk{loader: clientcmd.NewDefaultClientConfig(*config, overrides)}
+	if s.config, err = s.loader.ClientConfig(); err != nil {
 		return nil, err
 	}
 	s.config.QPS, s.config.Burst = 200, 400 // else it would wait for itself

@@ -287,7 +287,7 @@ func signIn(ctx context.Context, server *slipwaytest.Server) (*client.Client, st
 	return admin, token, err
 }
 
-// clone makes a repository of the samples.
+// clone makes a repository of one of the samples; the others would only be built besides.
 func (s *site) clone(ctx context.Context) error {
 	root, err := slipwaytest.Root()
 	if err != nil {
@@ -295,6 +295,11 @@ func (s *site) clone(ctx context.Context) error {
 	}
 	if err := os.CopyFS(s.repo, os.DirFS(filepath.Join(root, "examples", "shop"))); err != nil {
 		return err
+	}
+	for _, other := range []string{"src/web", "src/orders"} {
+		if err := os.RemoveAll(filepath.Join(s.repo, other)); err != nil {
+			return err
+		}
 	}
 	remote := strings.Replace(s.server.URL(), "http://", "http://admin:"+s.token+"@", 1) + "/git/" + project + ".git"
 	for _, args := range [][]string{

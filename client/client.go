@@ -5,6 +5,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -28,9 +30,10 @@ type Client struct {
 // New returns a client of the server at address (a URL), with a token or, before signing in, "".
 func New(address, token string) (*Client, error) {
 	u, err := url.Parse(strings.TrimSuffix(address, "/"))
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, slipway.Errorf(slipway.Invalid, "server address %q: expected a URL such as http://127.0.0.1:8080", address)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+		return nil, slipway.Errorf(slipway.Invalid, "the server's address is not one: expected a URL such as http://127.0.0.1:8080, without user and password")
 	}
+	u = &url.URL{Scheme: u.Scheme, Host: u.Host}
 	return &Client{base: u, token: token, http: &http.Client{}}, nil
 }
 
@@ -38,9 +41,7 @@ func New(address, token string) (*Client, error) {
 func (c *Client) Address() string { return c.base.String() }
 
 func (c *Client) request(ctx context.Context, method, path string, query url.Values, in any) (*http.Response, error) {
-	u := *c.base
-	u.Path, u.RawPath = "", ""
-	target := u.String() + path
+	target := c.base.String() + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
@@ -64,13 +65,25 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, &slipway.Error{Code: slipway.Unavailable, Message: fmt.Sprintf("Slipway at %s does not answer: %v", c.base, errors.Unwrap(err)), Err: err}
+		return nil, c.silent(ctx, err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, decodeError(resp)
 	}
 	return resp, nil
+}
+
+// silent is the error of a server that does not answer, or not any more.
+func (c *Client) silent(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("ask %s: %w", c.base, context.Cause(ctx))
+	}
+	var why *url.Error
+	if errors.As(err, &why) {
+		err = why.Err
+	}
+	return slipway.Errorf(slipway.Unavailable, "Slipway at %s does not answer: %w", c.base, err)
 }
 
 func decodeError(resp *http.Response) error {
@@ -87,15 +100,30 @@ func decodeError(resp *http.Response) error {
 	return &slipway.Error{Code: body.Error.Code, Message: body.Error.Message}
 }
 
+// unreadable is the error of an answer that broke off, or that is not what was asked for.
+func (c *Client) unreadable(ctx context.Context, err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &syntax) || errors.As(err, &kind) {
+		return slipway.Errorf(slipway.Internal, "%s answered what is not Slipway's API: %w", c.base, err)
+	}
+	return c.silent(ctx, err)
+}
+
+// patience is how long an answer may take that is not a stream.
+const patience = 2 * time.Minute
+
 func do[T any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (T, error) {
 	var out T
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	resp, err := c.request(ctx, method, path, query, in)
 	if err != nil {
 		return out, err
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return out, fmt.Errorf("decode answer of %s: %w", path, err)
+		return out, c.unreadable(ctx, err)
 	}
 	return out, nil
 }
@@ -268,7 +296,8 @@ func (c *Client) Login(ctx context.Context, code, tokenName string) (user, token
 	return s.User, s.Value, err
 }
 
-// Log calls line for each line of a step's log; with follow until the step ends.
+// Log calls line for each line of a step's log; with follow until the step ends. A log that breaks off
+// is Unavailable.
 func (c *Client) Log(ctx context.Context, id int64, step string, follow bool, line func(slipway.LogLine) error) error {
 	q := url.Values{"step": {step}}
 	if follow {
@@ -285,7 +314,7 @@ func (c *Client) Log(ctx context.Context, id int64, step string, follow bool, li
 		if err := dec.Decode(&l); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("read log of %s: %w", step, err)
+			return c.unreadable(ctx, err)
 		}
 		if err := line(l); err != nil {
 			return err
@@ -293,8 +322,8 @@ func (c *Client) Log(ctx context.Context, id int64, step string, follow bool, li
 	}
 }
 
-// Events calls each with what happens after the event with that id, until ctx ends or each returns
-// an error.
+// Events calls each with what happens after the event with that id, until each returns an error or the
+// stream ends: with ctx, or with the connection (Unavailable; go on after the last event).
 func (c *Client) Events(ctx context.Context, name string, after int64, each func(slipway.Event) error) error {
 	q := url.Values{"follow": {"1"}, "after": {strconv.FormatInt(after, 10)}}
 	if name != "" {
@@ -314,11 +343,11 @@ func (c *Client) Events(ctx context.Context, name string, after int64, each func
 		}
 		var e slipway.Event
 		if err := json.Unmarshal([]byte(data), &e); err != nil {
-			return fmt.Errorf("decode event: %w", err)
+			return c.unreadable(ctx, err)
 		}
 		if err := each(e); err != nil {
 			return err
 		}
 	}
-	return lines.Err()
+	return c.silent(ctx, cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 }

@@ -192,3 +192,17 @@ func (k cluster) onReleaseStatus(ctx context.Context, namespace, status string, 
 	}()
 	return nil
 }
+
+// kubelets are the kubelets' ports.
+func kubelets(t *testing.T) []int32 {
+	t.Helper()
+	list, err := kube(t).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int32
+	for _, n := range list.Items {
+		out = append(out, n.Status.DaemonEndpoints.KubeletEndpoint.Port)
+	}
+	return out
+}

@@ -180,3 +180,8 @@ func (s *site) wantOnce(t *testing.T, run int64) {
 		}
 	}
 }
+
+// mentions reports whether a text has one of these parts.
+func mentions(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
+}

@@ -41,8 +41,8 @@ type edge struct {
 }
 
 const (
-	nodeWidth, nodeHeight = 104, 42
-	gapX, gapY            = 20, 10
+	nodeWidth, nodeHeight = 94, 42
+	gapX, gapY            = 14, 10
 	laneGap               = 12
 	bandPad, bandHead     = 8, 24
 	laneLabel             = 118
@@ -64,13 +64,16 @@ func layOut(steps []slipway.Step, run int64, selected string) graph {
 		rows[p.lane] = max(rows[p.lane], p.row+1)
 	}
 	g := graph{}
-	left := bandPad
+	left, top := bandPad, bandPad
+	if len(bands) > 1 {
+		top += bandHead
+	}
 	if len(lanes) > 1 {
 		left += laneLabel
 	}
 	x := g.bands(bands, columns, left)
 	tops := make([]int, len(rows))
-	y := bandHead + bandPad
+	y := top
 	for i, n := range rows {
 		tops[i] = y
 		if len(lanes) > 1 {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"slices"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -33,6 +34,14 @@ type logGroup struct {
 
 // Open reports whether the group is shown unfolded: what is done or cached is not.
 func (g *logGroup) Open() bool { return g.State != "done" && g.State != "cached" }
+
+// Took is how long the group's work took, 0 while it goes on.
+func (g *logGroup) Took() time.Duration {
+	if g.Ended.IsZero() {
+		return 0
+	}
+	return g.Ended.Sub(g.Started)
+}
 
 // add takes the next line. It returns the group of the line, whether the group's head changed, and
 // whether the line is to be shown below it.
@@ -121,18 +130,22 @@ func (f *folded) trim() {
 	f.Groups = append([]*logGroup(nil), f.Groups[drop:]...)
 }
 
-// tail is the last n lines of what most likely says why a step failed: the newest group that failed
-// and has something to say, else the end of the log.
-func (f *folded) tail(n int) (group string, lines []slipway.LogLine) {
-	for i := len(f.Groups) - 1; i >= 0; i-- {
-		if g := f.Groups[i]; g.State == "failed" && len(g.Lines) > 0 {
-			return g.Name, g.Lines[max(0, len(g.Lines)-n):]
+// tail is the last n lines of what most likely says why a step failed, but for known, which is said
+// already: the newest group that failed and has something to say, else the end of the log.
+func (f *folded) tail(n int, known string) []slipway.LogLine {
+	said := func(l slipway.LogLine) bool { return l.Text == known }
+	for _, g := range slices.Backward(f.Groups) {
+		lines := slices.DeleteFunc(slices.Clone(g.Lines), said)
+		if g.State == "failed" && len(lines) > 0 {
+			return lines[max(0, len(lines)-n):]
 		}
 	}
-	for i := len(f.Groups) - 1; i >= 0 && len(lines) < n; i-- {
-		l := f.Groups[i].Lines
-		l = l[max(0, len(l)-(n-len(lines))):]
-		lines = append(append([]slipway.LogLine(nil), l...), lines...)
+	var all []slipway.LogLine
+	for _, g := range slices.Backward(f.Groups) {
+		if len(all) >= n {
+			break
+		}
+		all = append(slices.DeleteFunc(slices.Clone(g.Lines), said), all...)
 	}
-	return "", lines
+	return all[max(0, len(all)-n):]
 }

@@ -28,7 +28,6 @@ type stepFailure struct {
 	Step  slipway.Step
 	Tests []slipway.TestCase // failed ones
 	More  int                // failed ones that are not shown
-	Group string
 	Lines []slipway.LogLine
 }
 
@@ -140,7 +139,7 @@ func (s *server) failure(ctx context.Context, by slipway.User, run int64, st sli
 	}
 	log, err := s.readLog(ctx, by, run, st)
 	if err == nil {
-		f.Group, f.Lines = log.tail(tailLines)
+		f.Lines = log.tail(tailLines, st.Reason)
 	}
 	return f, err
 }

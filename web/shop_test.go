@@ -1,7 +1,10 @@
 package web_test
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +18,7 @@ const (
 	esc    = "\x1b]0;owned\x07\x1b[31mred\x1b[0m"
 )
 
-func hex(n int, seed string) string {
-	return strings.Repeat(fmt.Sprintf("%x", seed+"slipway"), 10)[:n]
-}
+func hex(n int, seed string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(seed)))[:n] }
 
 func sha(seed string) string { return "sha256:" + hex(64, seed) }
 
@@ -133,6 +134,14 @@ func (w *world) fill() {
 	w.waiting()
 	w.rolledBack()
 	w.running()
+	slices.SortFunc(w.runs, func(a, b *slipway.RunDetail) int { return cmp.Compare(a.Run.ID, b.Run.ID) })
+	slices.SortFunc(w.releases, func(a, b slipway.Release) int { return cmp.Compare(b.ID, a.ID) })
+	slices.SortFunc(w.history, func(a, b slipway.Deployment) int { return cmp.Compare(b.ID, a.ID) })
+	for i := range w.history {
+		if d := &w.history[i]; d.Target.Environment == "qa" && d.RunID != 12 {
+			d.State = slipway.Replaced
+		}
+	}
 	w.shopBoard()
 	w.bigBoard()
 	w.boards["new"] = &slipway.Board{Project: "new", Environments: []string{"development", "qa", "production"}}

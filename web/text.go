@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -13,21 +14,24 @@ import (
 
 func (s *server) funcs() template.FuncMap {
 	return template.FuncMap{
-		"asset":  func(name string) string { return s.assets[name] },
-		"now":    s.Now,
-		"ago":    func(t time.Time) string { return ago(s.Now(), t) },
-		"took":   func(from, to time.Time) string { return took(s.Now(), from, to) },
-		"lasted": short,
-		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"moment": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-		"clock":  clock,
-		"hash":   slipway.ShortHash,
-		"digest": digest,
-		"ref":    ref,
-		"mark":   mark,
-		"tone":   tone, "visible": visible,
+		"asset":   func(name string) string { return s.assets[name] },
+		"now":     s.Now,
+		"ago":     func(t time.Time) string { return ago(s.Now(), t) },
+		"took":    func(from, to time.Time) string { return took(s.Now(), from, to) },
+		"lasted":  short,
+		"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"moment":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"clock":   clock,
+		"hash":    slipway.ShortHash,
+		"digest":  digest,
+		"ref":     ref,
+		"what":    what,
+		"decided": decided,
+		"mark":    mark,
+		"tone":    tone, "visible": visible,
 		"path": url.PathEscape, "query": url.QueryEscape,
 		"join":     strings.Join,
+		"has":      slices.Contains[[]string],
 		"diff":     diffLines,
 		"dict":     dict,
 		"stepHref": stepHref,
@@ -69,7 +73,21 @@ func ago(now, t time.Time) string {
 	if now.Sub(t) < time.Second {
 		return "now"
 	}
-	return short(now.Sub(t).Truncate(time.Second)) + " ago"
+	return coarse(now.Sub(t)) + " ago"
+}
+
+// coarse writes a duration in one unit: how long ago something was.
+func coarse(d time.Duration) string {
+	s := int(d.Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%d s", max(0, s))
+	case s < 2*3600:
+		return fmt.Sprintf("%d min", s/60)
+	case s < 48*3600:
+		return fmt.Sprintf("%d h", s/3600)
+	}
+	return fmt.Sprintf("%d days", s/86400)
 }
 
 func took(now, from, to time.Time) string {
@@ -82,8 +100,8 @@ func took(now, from, to time.Time) string {
 	return short(to.Sub(from))
 }
 
-// short writes a duration in one unit, or two where one says too little. assets/slipway.js counts on
-// in the same form.
+// short writes how long something took. assets/slipway.js counts on in the same form, and in that of
+// coarse.
 func short(d time.Duration) string {
 	s := int(d.Seconds())
 	switch {
@@ -95,10 +113,8 @@ func short(d time.Duration) string {
 		return fmt.Sprintf("%d s", max(0, s))
 	case s < 3600:
 		return fmt.Sprintf("%d min %d s", s/60, s%60)
-	case s < 48*3600:
-		return fmt.Sprintf("%d h %d min", s/3600, s/60%60)
 	}
-	return fmt.Sprintf("%d days", s/86400)
+	return fmt.Sprintf("%d h %d min", s/3600, s/60%60)
 }
 
 func digest(d string) string {
@@ -125,6 +141,28 @@ func projectHref(project string, more ...string) string {
 		parts = append(parts, url.PathEscape(m))
 	}
 	return strings.Join(parts, "/")
+}
+
+// what says in a few words what a run is for.
+func what(r slipway.Run) string {
+	switch {
+	case r.Pull > 0:
+		return ref(r)
+	case r.Service != "":
+		return visible(strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Event, r.Service, r.Version)))
+	}
+	return fmt.Sprintf("%s %s", r.Event, ref(r))
+}
+
+// decided are the approvals that somebody or something has decided on, even in part.
+func decided(all []slipway.Approval) []slipway.Approval {
+	var out []slipway.Approval
+	for _, a := range all {
+		if a.State != slipway.ApprovalWaiting || len(a.Votes) > 0 {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // tone is the colour class of a state: good, bad, wait, work or idle.
@@ -157,23 +195,33 @@ func mark(state any) string {
 	return "○"
 }
 
-// visible shows control characters instead of letting them act, in a terminal that a text is pasted
-// to as in the page: C0 as their pictures, C1, format characters and separators as �. The joiners of
-// scripts and emoji stay.
+// visible shows control characters, direction marks and other invisible ones by their number instead
+// of letting them act, in the page as in a terminal that a text is pasted to. Tabs, line ends and the
+// joiners of scripts and emoji stay.
 func visible(s string) string {
-	return strings.Map(func(r rune) rune {
+	if !strings.ContainsFunc(s, acts) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
 		switch {
-		case r == '\t' || r == '\n' || r == '\u200c' || r == '\u200d' || r == '\u00ad':
-			return r
-		case r < 0x20:
-			return '␀' + r // the Unicode picture of the control character
-		case r == 0x7f:
-			return '␡'
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r):
-			return '�'
+		case !acts(r):
+			b.WriteRune(r)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
 		}
-		return r
-	}, s)
+	}
+	return b.String()
+}
+
+func acts(r rune) bool {
+	switch r {
+	case '\t', '\n', '\u200c', '\u200d', '\u00ad':
+		return false
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
 type diffLine struct{ Tone, Text string }

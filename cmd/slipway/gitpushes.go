@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
@@ -86,7 +87,7 @@ func (p *pushes) Receive(ctx context.Context, in gitserver.Push) ([]string, erro
 		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New, Forced: c.Forced}
 	}
 	view := repo{git.Repo{Dir: in.Dir, Env: in.Env}}
-	recorded, err := p.server.actions.Receive(ctx, by, in.Project, commands, func(ctx context.Context, commit string) (fs.FS, error) { return view.Tree(ctx, commit) })
+	recorded, err := p.server.actions.Receive(ctx, by, in.Project, commands, view.Tree)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,9 @@ func (p *pushes) Propose(ctx context.Context, in gitserver.Proposal) (gitserver.
 	if err != nil {
 		return gitserver.Proposed{}, err
 	}
-	p.remember(push)
+	if push.ID != 0 {
+		p.remember(push)
+	}
 	return gitserver.Proposed{Ref: push.Ref, Old: push.Old, Messages: lines}, nil
 }
 
@@ -120,35 +123,49 @@ func (p *pushes) Refused(ctx context.Context, in gitserver.Push) {
 	p.server.actions.Refused(ctx, p.take(in))
 }
 
-// pollMirror fetches what a project mirrors and takes every ref that moved as a push.
+// mirrorTimeout bounds one fetch: a remote that hangs must not keep the others from being fetched.
+const mirrorTimeout = 10 * time.Minute
+
+// pollMirror fetches what a project mirrors and takes every ref that moved there as a push: recorded,
+// then moved, then accepted, so that a crash at any point loses none and makes none twice. What was
+// there before the project was added is taken as it is, but for the default branch.
 func (s *server) pollMirror(ctx context.Context, p slipway.Project) error {
+	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
+	defer cancel()
 	r := s.repos.open(p.Name)
-	if _, err := r.Fetch(ctx, git.Remote{URL: p.GitURL}); err != nil {
+	changes, err := r.Fetch(ctx, git.Remote{URL: p.GitURL})
+	if err != nil {
 		return fmt.Errorf("fetch %s: %w", p.Name, err)
 	}
-	now, err := r.Refs(ctx, "refs/heads", "refs/tags")
+	if len(changes) == 0 {
+		return nil
+	}
+	have, err := r.Refs(ctx)
 	if err != nil {
 		return err
 	}
-	seen, err := s.store.SeenRefs(ctx, p.Name)
+	if len(have) == 0 {
+		main := slices.IndexFunc(changes, func(c git.RefChange) bool { return c.Ref == "refs/heads/"+p.DefaultBranch })
+		if main < 0 {
+			return r.Apply(ctx, changes)
+		}
+		if err := r.Apply(ctx, slices.Delete(slices.Clone(changes), main, main+1)); err != nil {
+			return err
+		}
+		changes = changes[main : main+1]
+	}
+	commands := make([]act.Command, len(changes))
+	for i, c := range changes {
+		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New}
+	}
+	pushes, err := s.actions.Seen(ctx, p.Name, commands)
 	if err != nil {
 		return err
 	}
-	for ref, commit := range now {
-		if seen[ref] == commit {
-			continue
-		}
-		if err := s.actions.Seen(ctx, p, ref, first(seen[ref], slipway.ZeroHash), commit, len(seen) == 0); err != nil {
-			return err
-		}
+	if err := r.Apply(ctx, changes); err != nil {
+		s.actions.Settle(context.WithoutCancel(ctx), pushes)
+		return fmt.Errorf("move the refs of %s: %w", p.Name, err)
 	}
-	for ref, commit := range seen {
-		if _, there := now[ref]; there || commit == slipway.ZeroHash {
-			continue
-		}
-		if err := s.actions.Seen(ctx, p, ref, commit, slipway.ZeroHash, false); err != nil {
-			return err
-		}
-	}
+	s.actions.Moved(context.WithoutCancel(ctx), pushes)
 	return nil
 }

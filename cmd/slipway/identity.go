@@ -132,23 +132,48 @@ func mayUse(u slipway.User, action registry.Action, repository string, place reg
 	return auth.Check(u, need[action], place.Project)
 }
 
-// registryCredentials are those of this process: its own for the embedded registry, for outside ones
-// SLIPWAY_REGISTRY_USER and SLIPWAY_REGISTRY_PASSWORD.
+// registryCredentials are those of this process: its own for the embedded registry; for the outside
+// ones that the operator named with --candidates and --production, SLIPWAY_REGISTRY_USER and
+// SLIPWAY_REGISTRY_PASSWORD. No other host, whoever names it, gets any.
 func (i *identity) registryCredentials(o serveOptions) oci.Credentials {
 	return func(_ context.Context, host string) (string, string, error) {
-		if host == o.registryHost {
+		switch {
+		case host == o.registryHost:
 			return selfName, i.prove(selfName), nil
+		case o.outside(host):
+			return os.Getenv("SLIPWAY_REGISTRY_USER"), os.Getenv("SLIPWAY_REGISTRY_PASSWORD"), nil
 		}
-		return os.Getenv("SLIPWAY_REGISTRY_USER"), os.Getenv("SLIPWAY_REGISTRY_PASSWORD"), nil
+		return "", "", nil
 	}
 }
 
-// buildCredentials are those of a project's builds.
-func (i *identity) buildCredentials(address string) func(ctx context.Context, project, host string) (string, string) {
+// buildCredentials are those of a project's builds: its own for the embedded registry at address, and
+// for the candidates' registry that the operator named.
+func (i *identity) buildCredentials(o serveOptions, address string) func(ctx context.Context, project, host string) (string, string) {
 	return func(_ context.Context, project, host string) (string, string) {
-		if host == address {
+		switch {
+		case host == address:
 			return builderPrefix + project, i.prove(builderPrefix + project)
+		case o.candidates != "" && host == outside(o.candidates).Host:
+			return os.Getenv("SLIPWAY_REGISTRY_USER"), os.Getenv("SLIPWAY_REGISTRY_PASSWORD")
 		}
-		return os.Getenv("SLIPWAY_REGISTRY_USER"), os.Getenv("SLIPWAY_REGISTRY_PASSWORD")
+		return "", ""
 	}
+}
+
+// outside reports whether the operator named host as a registry.
+func (o serveOptions) outside(host string) bool {
+	return (o.candidates != "" && host == outside(o.candidates).Host) || (o.production != "" && host == outside(o.production).Host)
+}
+
+// addresses says where registries are reached that the operator named, whatever a slipway.yaml says:
+// credentials go there.
+func (o serveOptions) addresses(embedded string) map[string]string {
+	at := map[string]string{o.registryHost: "http://" + embedded}
+	for _, named := range []string{o.candidates, o.production} {
+		if named != "" {
+			at[outside(named).Host] = "https://" + outside(named).Host
+		}
+	}
+	return at
 }

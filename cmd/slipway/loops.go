@@ -2,7 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,46 +53,110 @@ func (s *server) pollMirrors(ctx context.Context) {
 // newMirror reports whether a mirrored project was added since.
 func (s *server) newMirror(ctx context.Context, known []slipway.Project) bool {
 	now, err := s.store.Projects(ctx)
-	return err == nil && len(now) > len(known) && now[len(now)-1].GitURL != ""
+	return err == nil && slices.ContainsFunc(now, func(p slipway.Project) bool {
+		return p.GitURL != "" && !slices.ContainsFunc(known, func(k slipway.Project) bool { return k.ID == p.ID })
+	})
 }
 
-// cleanRuns removes the workspaces of runs that have ended.
+// lateEvery is how often runs are tried again that could not be started when their refs moved.
+const lateEvery = 5 * time.Second
+
+func (s *server) startLate(ctx context.Context) {
+	tick := time.NewTicker(lateEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.actions.Late(ctx)
+		}
+	}
+}
+
+const (
+	// keepWorkspaces is how long the workspace of a run that did not succeed is kept: a retry goes on
+	// with what its steps left there.
+	keepWorkspaces = 24 * time.Hour
+	sweepEvery     = time.Hour
+)
+
+// cleanRuns removes the workspaces of runs that nobody will go on with: at once when they succeed,
+// the others after a while.
 func (s *server) cleanRuns(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
 	after, err := s.store.LastEvent(ctx)
-	for err == nil {
+	for {
 		changed := s.store.Watch()
-		var events []slipway.Event
-		if events, err = s.store.Events(ctx, after, slipway.EventFilter{Kind: "run."}); err != nil {
-			break
+		if err == nil {
+			after, err = s.cleanSucceeded(ctx, after)
 		}
-		for _, e := range events {
-			after = e.ID
-			if d, err := s.store.Run(ctx, e.RunID); err == nil && d.Run.State.Final() {
-				if err := s.workspaces.Remove(e.RunID); err != nil {
-					s.log.Warn("remove workspace", "run", e.RunID, "error", err)
-				}
-			}
-		}
-		if len(events) > 0 {
-			continue
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("clean workspaces; the next sweep does", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-tick.C:
+			if after, err = s.store.LastEvent(ctx); err == nil {
+				err = s.cleanEnded(ctx)
+			}
 		}
-	}
-	if ctx.Err() == nil {
-		s.log.Error("clean workspaces", "error", err)
 	}
 }
 
-// sweep removes the workspaces that a killed process left, of runs that have ended.
+// cleanSucceeded removes the workspaces of runs that succeeded after an event, and returns the last one.
+func (s *server) cleanSucceeded(ctx context.Context, after int64) (int64, error) {
+	for {
+		events, err := s.store.Events(ctx, after, slipway.EventFilter{Kind: "run.succeeded"})
+		if err != nil || len(events) == 0 {
+			return after, err
+		}
+		for _, e := range events {
+			after = e.ID
+			if err := s.workspaces.Remove(e.RunID); err != nil {
+				return after, fmt.Errorf("workspace of run #%d: %w", e.RunID, err)
+			}
+		}
+	}
+}
+
+// wanted reports whether the workspace of a run may still be used.
+func (s *server) wanted(ctx context.Context, run int64) bool {
+	d, err := s.store.Run(ctx, run)
+	switch {
+	case slipway.ErrorCode(err) == slipway.NotFound:
+		return false
+	case err != nil:
+		return true
+	case d.Run.State == slipway.RunSucceeded:
+		return false
+	}
+	return !d.Run.State.Final() || time.Since(d.Run.FinishedAt) < keepWorkspaces
+}
+
+// sweep removes, before any step runs, what a killed process left half-made, and the workspaces that
+// nobody wants.
 func (s *server) sweep(ctx context.Context) error {
-	return s.workspaces.Sweep(func(run int64) bool {
-		d, err := s.store.Run(ctx, run)
-		return err == nil && !d.Run.State.Final()
-	})
+	return s.workspaces.Sweep(func(run int64) bool { return s.wanted(ctx, run) })
+}
+
+// cleanEnded removes the workspaces that nobody wants while others are used.
+func (s *server) cleanEnded(ctx context.Context) error {
+	entries, err := os.ReadDir(s.workDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		run, nerr := strconv.ParseInt(e.Name(), 10, 64)
+		if nerr != nil || s.wanted(ctx, run) {
+			continue
+		}
+		err = errors.Join(err, s.workspaces.Remove(run))
+	}
+	return err
 }
 
 // metrics are those of Go, of the process, and how many runs, steps, approvals and deployments there

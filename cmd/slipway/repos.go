@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/driver/git"
 )
 
@@ -22,19 +25,55 @@ func (r repos) path(project string) string { return filepath.Join(r.dir, project
 
 func (r repos) open(project string) repo { return repo{git.Repo{Dir: r.path(project)}} }
 
-// create makes the repository of a project, or clones what it mirrors.
-func (r repos) create(ctx context.Context, p slipway.Project) error {
-	if p.GitURL == "" {
-		_, err := git.Init(ctx, r.path(p.Name), p.DefaultBranch)
-		return err
+// aside is where the repository of a project is made, until the project is recorded.
+func (r repos) aside(project string) string { return filepath.Join(r.dir, ".new", project+".git") }
+
+// create makes the repository of a project aside, and keep puts it into its place. What it mirrors is
+// asked for its default branch and fetched later, by pollMirror.
+func (r repos) create(ctx context.Context, p slipway.Project) (slipway.Project, func() error, error) {
+	dir := r.aside(p.Name)
+	if _, err := os.Lstat(r.path(p.Name)); err == nil {
+		return p, nil, slipway.Errorf(slipway.Conflict, "%s is there already and belongs to no project: move it away", r.path(p.Name))
 	}
-	_, _, err := git.CloneMirror(ctx, r.path(p.Name), git.Remote{URL: p.GitURL})
-	return err
+	if err := os.RemoveAll(dir); err != nil {
+		return p, nil, fmt.Errorf("clear %s: %w", dir, err)
+	}
+	made, err := git.Init(ctx, dir, first(p.DefaultBranch, "main"))
+	if err != nil {
+		return p, nil, err
+	}
+	if p.GitURL != "" && p.DefaultBranch == "" {
+		if p.DefaultBranch, err = made.RemoteDefault(ctx, git.Remote{URL: p.GitURL}); err != nil {
+			return p, nil, err
+		}
+		if err := made.SetDefaultBranch(ctx, p.DefaultBranch); err != nil {
+			return p, nil, err
+		}
+	}
+	return p, func() error { return os.Rename(dir, r.path(p.Name)) }, nil
+}
+
+// recover puts into their places the repositories of projects that were recorded just before a crash,
+// and clears away those of projects that were not.
+func (r repos) recover(projects []slipway.Project) error {
+	for _, p := range projects {
+		if _, err := os.Lstat(r.path(p.Name)); err == nil {
+			continue
+		}
+		if err := os.Rename(r.aside(p.Name), r.path(p.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("recover the repository of %s: %w", p.Name, err)
+		}
+	}
+	return os.RemoveAll(filepath.Join(r.dir, ".new"))
 }
 
 // Tree is the files of a commit.
-func (r repo) Tree(ctx context.Context, commit string) (fs.FS, error) {
-	return r.Repo.Tree(ctx, commit)
+func (r repo) Tree(ctx context.Context, commit string) (act.Tree, error) {
+	t, err := r.Repo.Tree(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // Subject is the first line of a commit's message, and when it was committed.

@@ -112,11 +112,11 @@ func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Targ
 	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
 		return nil, err
 	}
-	policy, err := s.planner.Policy(ctx, target.Project)
+	limits, err := s.planner.Limits(ctx, target.Project)
 	if err != nil {
 		return nil, err
 	}
-	plan := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: firstLine(reason), Automatic: true, Limits: policy.Limits, Taken: taken})
+	plan := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: firstLine(reason), Automatic: true, Limits: limits, Taken: taken})
 	return &plan, nil
 }
 
@@ -146,6 +146,9 @@ type robots struct{ *server }
 // nothing of Slipway's own ever goes there.
 func (r robots) PullToken(ctx context.Context, registry, project, environment string) (user, secret string, err error) {
 	if registry != r.opts.registryHost {
+		if !r.opts.outside(registry) {
+			return "", "", nil
+		}
 		return os.Getenv("SLIPWAY_REGISTRY_PULL_USER"), os.Getenv("SLIPWAY_REGISTRY_PULL_PASSWORD"), nil
 	}
 	u, secret, err := r.store.Robot(ctx, project, environment)
@@ -172,7 +175,7 @@ func (s *server) openBuildkit(ctx context.Context) error {
 	var err error
 	s.buildkit, err = buildkit.Open(ctx, buildkit.Options{
 		Dir: filepath.Join(s.opts.data, "buildkit"), Address: s.opts.buildkit, Tools: s.opts.tools, Log: s.log, Mirrors: mirrors,
-		Credentials: s.identity.buildCredentials(s.address), Deny: s.opts.deny,
+		Credentials: s.identity.buildCredentials(s.opts, s.address), Deny: s.opts.deny,
 	})
 	if err != nil {
 		return err

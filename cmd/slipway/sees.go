@@ -132,8 +132,8 @@ func (s *sees) Events(ctx context.Context, by slipway.User, project string, afte
 		return nil, after, err
 	}
 	next := last
-	if len(events) == eventPage {
-		next = events[len(events)-1].ID
+	if n := len(events); n > 0 && (n == eventPage || events[n-1].ID > last) {
+		next = events[n-1].ID // also of what came since: it would be told twice
 	}
 	var mine []slipway.Event
 	for _, e := range events {

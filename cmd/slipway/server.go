@@ -105,12 +105,12 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 		return s, err
 	}
 	s.closers = append(s.closers, func() error { return closing(s.registry.Close) })
-	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{Addresses: map[string]string{o.registryHost: "http://" + address}})
+	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{Addresses: o.addresses(address)})
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
 	}
 	s.kube, s.helm = kube.New(s.store), helm.New(s.store)
-	s.workspaces = source.NewWorkspaces(filepath.Join(o.data, "work"), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
+	s.workspaces = source.NewWorkspaces(s.workDir(), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
 	s.openActions()
 	if err := s.openEngine(); err != nil {
 		return s, err
@@ -121,6 +121,8 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	s.handler, err = s.routes()
 	return s, err
 }
+
+func (s *server) workDir() string { return filepath.Join(s.opts.data, "work") }
 
 func (s *server) openActions() {
 	candidates, production := s.registries()
@@ -170,6 +172,13 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.git.Recover(ctx); err != nil {
 		return err
 	}
+	projects, err := s.store.Projects(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.repos.recover(projects); err != nil {
+		return err
+	}
 	if err := s.actions.Recover(ctx); err != nil {
 		return err
 	}
@@ -183,6 +192,7 @@ func (s *server) start(ctx context.Context) error {
 	before := s.stop
 	s.stop = func() { stop(); before() }
 	s.loops.Go(func() { s.pollMirrors(loops) })
+	s.loops.Go(func() { s.startLate(loops) })
 	s.loops.Go(func() { s.cleanRuns(loops) })
 	s.ready.Store(true)
 	return nil

@@ -42,7 +42,7 @@ func open(ctx context.Context, chromium string) (*browser, func(), error) {
 		return nil, nil, err
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(dir), chromedp.DisableGPU,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("force-prefers-reduced-motion", true))
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
@@ -57,7 +57,7 @@ func open(ctx context.Context, chromium string) (*browser, func(), error) {
 		stop()
 		os.RemoveAll(dir) //nolint:errcheck // a folder of the system's temporary ones
 	}
-	if err := chromedp.Run(tab); err != nil {
+	if err := chromedp.Do(tab); err != nil {
 		end()
 		return nil, nil, fmt.Errorf("start Chromium: %w (apt-get install chromium, or -chromium PROGRAM)", err)
 	}
@@ -66,10 +66,12 @@ func open(ctx context.Context, chromium string) (*browser, func(), error) {
 
 // signIn opens a one-time link and presses its button.
 func (b *browser) signIn(link string) error {
-	var at string
-	err := chromedp.Run(b.tab, chromedp.Navigate(link), chromedp.Click(`form[action="/signin"] button`, chromedp.ByQuery),
-		chromedp.WaitVisible("header .who", chromedp.ByQuery), chromedp.Location(&at))
-	if err == nil && strings.Contains(at, "/signin") {
+	_, err := chromedp.RunResponse(b.tab, chromedp.Navigate(link))
+	if err != nil {
+		return err
+	}
+	answer, err := chromedp.RunResponse(b.tab, chromedp.Click(chromedp.CSS(`form[action="/signin"] button`)))
+	if err == nil && answer.Status != 200 {
 		err = errors.New("the link is not good any more")
 	}
 	return err
@@ -77,8 +79,11 @@ func (b *browser) signIn(link string) error {
 
 // links are the addresses of what a selector finds on a page, in the page's order.
 func (b *browser) links(url, selector string) ([]string, error) {
-	var out []string
-	err := chromedp.Run(b.tab, chromedp.Navigate(url), chromedp.Evaluate(fmt.Sprintf("[...document.querySelectorAll(%q)].map(a => a.href)", selector), &out))
+	err := chromedp.Do(b.tab, chromedp.Navigate(url))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", url, err)
+	}
+	out, err := chromedp.Run(b.tab, chromedp.Evaluate[[]string](fmt.Sprintf("[...document.querySelectorAll(%q)].map(a => new URL(a.href.baseVal ?? a.href, location).href)", selector)))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", url, err)
 	}
@@ -87,8 +92,11 @@ func (b *browser) links(url, selector string) ([]string, error) {
 
 // find lists what there is to see; what is not there, such as a run that waits, is left out.
 func (b *browser) find(origin string) ([]shot, error) {
-	var project string
-	if err := chromedp.Run(b.tab, chromedp.Navigate(origin+"/"), chromedp.Location(&project)); err != nil {
+	if err := chromedp.Do(b.tab, chromedp.Navigate(origin+"/")); err != nil {
+		return nil, err
+	}
+	project, err := chromedp.Run(b.tab, chromedp.Location())
+	if err != nil {
 		return nil, err
 	}
 	if strings.HasSuffix(project, "/projects") {
@@ -154,16 +162,19 @@ func (b *browser) picture(file, url string, m mode) (int, error) {
 	if m.dark {
 		scheme = "dark"
 	}
-	var wide, tall int64
-	err := chromedp.Run(b.tab,
-		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
-		emulation.SetDeviceMetricsOverride(m.width, 900, 1, m.width < 500),
-		chromedp.Navigate(url), chromedp.Poll(settled, nil),
-		chromedp.Evaluate("document.activeElement?.blur(); window.scrollTo(0, 0); document.documentElement.scrollWidth", &wide),
-		chromedp.Evaluate("document.documentElement.scrollHeight", &tall))
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
+	if _, err := chromedp.Call(b.tab, emulation.SetEmulatedMedia, media); err != nil {
+		return 0, err
+	}
+	if err := chromedp.Do(b.tab, chromedp.EmulateViewport(m.width, 900), chromedp.Navigate(url), chromedp.Poll[chromedp.Void](settled)); err != nil {
+		return 0, err
+	}
+	size, err := chromedp.Run(b.tab, chromedp.Evaluate[[]int64](`document.activeElement?.blur(); scrollTo(0, 0);
+		[document.documentElement.scrollWidth, document.documentElement.scrollHeight]`))
 	if err != nil {
 		return 0, err
 	}
+	wide, tall := size[0], size[1]
 	if wide > m.width {
 		err = fmt.Errorf("the page is %d pixels wide in a window of %d", wide, m.width)
 	}
@@ -178,11 +189,9 @@ func (b *browser) picture(file, url string, m mode) (int, error) {
 	}
 }
 
-func (b *browser) capture(wide, tall int64) (png []byte, err error) {
-	err = chromedp.Run(b.tab, chromedp.ActionFunc(func(ctx context.Context) error {
-		png, err = page.CaptureScreenshot().WithCaptureBeyondViewport(true).
-			WithClip(&page.Viewport{Width: float64(wide), Height: float64(tall), Scale: 1}).Do(ctx)
-		return err
-	}))
-	return png, err
+func (b *browser) capture(wide, tall int64) ([]byte, error) {
+	beyond := true
+	got, err := chromedp.Call(b.tab, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: &beyond,
+		Clip: &page.Viewport{Width: float64(wide), Height: float64(tall), Scale: 1}})
+	return got.Data, err
 }

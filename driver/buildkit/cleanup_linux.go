@@ -32,6 +32,11 @@ func clean(ctx context.Context, l layout, n network) error {
 	for _, ns := range entries(filepath.Join(l.state(), "net", "cni")) {
 		errs = append(errs, removeResults(ns), os.Remove(filepath.Join(l.state(), "net", "cni", ns)))
 	}
+	unfinished, err := filepath.Glob(filepath.Join(l.state(), "runc-*", "snapshots", "snapshots", "new-*"))
+	errs = append(errs, err)
+	for _, dir := range unfinished {
+		errs = append(errs, os.RemoveAll(dir))
+	}
 	errs = append(errs,
 		os.RemoveAll(l.ipam()),
 		os.RemoveAll(l.tmp()),
@@ -237,6 +242,32 @@ func usedNetworks() ([]netip.Prefix, error) {
 		}
 	}
 	return used, nil
+}
+
+// otherBridges are the bridges of this machine but those of builds and those by which it reaches the
+// world.
+func otherBridges() []string {
+	found, err := filepath.Glob("/sys/class/net/*/bridge")
+	if err != nil {
+		return nil
+	}
+	raw, err := os.ReadFile("/proc/net/route")
+	if err != nil {
+		return nil
+	}
+	var uplinks []string
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) > 1 && f[1] == "00000000" {
+			uplinks = append(uplinks, f[0])
+		}
+	}
+	var out []string
+	for _, f := range found {
+		if name := filepath.Base(filepath.Dir(f)); !slices.Contains(uplinks, name) && !strings.HasPrefix(name, bridgePrefix) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // routeAddr reads an address of /proc/net/route, whose bytes are the wrong way round.

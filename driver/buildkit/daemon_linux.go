@@ -9,12 +9,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -31,7 +33,7 @@ type daemon struct {
 	network  network
 	config   string // hash
 	firewall *firewall
-	rules    []rule
+	iso      isolation // of the supervisor, once it runs
 	lock     *os.File
 
 	stop context.CancelFunc
@@ -110,11 +112,10 @@ func (d *daemon) prepare(ctx context.Context) error {
 	if d.firewall, err = newFirewall(ctx); err != nil {
 		return slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit: %w", err)
 	}
-	deny, err := prefixes(d.opts.Deny)
-	if err != nil {
+	d.iso.resolvers, d.iso.links = localResolvers(d.opts), otherBridges()
+	if d.iso.deny, err = prefixes(d.opts.Deny); err != nil {
 		return slipway.Errorf(slipway.Invalid, "networks that builds must not reach: %w", err)
 	}
-	d.rules = firewallRules(d.network, deny, localResolvers(d.opts))
 	config := renderConfig(d.layout, d.network, d.opts)
 	cni, err := renderCNI(d.layout, d.network)
 	if err != nil {
@@ -149,7 +150,7 @@ func (d *daemon) loadNetwork() (network, error) {
 
 // open adopts or starts the daemon and begins to watch over it.
 func (d *daemon) open(ctx context.Context) (*link, error) {
-	if err := d.firewall.apply(ctx, d.network, d.rules); err != nil {
+	if err := d.firewall.apply(ctx, d.network, firewallRules(d.network, d.iso)); err != nil {
 		return nil, err
 	}
 	// A daemon that starts is connected to as soon as it listens, also when it starts again.
@@ -215,13 +216,18 @@ func (d *daemon) running(p process) {
 }
 
 // seal makes the firewall hold between two containers of the bridge as well, where the kernel has what
-// it takes (the module br_netfilter), and keeps IPv6, for which no build has a use, off the bridge.
+// it takes (the module br_netfilter), keeps IPv6, for which no build has a use, off the bridge, and has
+// the kernel forward, which another program may have switched off again.
 func (d *daemon) seal() {
 	for file, value := range map[string]string{
+		"/proc/sys/net/ipv4/ip_forward":                                    "1",
 		"/sys/class/net/" + d.network.Bridge + "/bridge/nf_call_iptables":  "1",
 		"/sys/class/net/" + d.network.Bridge + "/bridge/nf_call_ip6tables": "1",
 		"/proc/sys/net/ipv6/conf/" + d.network.Bridge + "/disable_ipv6":    "1",
 	} {
+		if raw, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(raw)) == value {
+			continue
+		}
 		if err := os.WriteFile(file, []byte(value), 0o644); err != nil {
 			d.opts.Log.Debug("seal the bridge of builds", "error", err)
 		}
@@ -261,8 +267,9 @@ func (d *daemon) wait(ctx context.Context) error {
 
 // start ends a daemon that cannot be used, removes what is left of it, and starts one.
 func (d *daemon) start(ctx context.Context, c *client.Client) error {
-	if p, ok := readProcess(d.layout.record()); ok {
-		if err := end(ctx, p); err != nil {
+	before, unclean := readProcess(d.layout.record())
+	if unclean {
+		if err := end(ctx, before); err != nil {
 			return err
 		}
 	}
@@ -283,8 +290,26 @@ func (d *daemon) start(ctx context.Context, c *client.Client) error {
 		}
 		return slipway.Errorf(slipway.Unavailable, "buildkitd does not start: %s (log: %s)", logTail(d.layout.log(), 4096), d.layout.log())
 	}
+	if unclean {
+		settle(ctx, c, p)
+	}
 	d.running(p)
 	return nil
+}
+
+// settle has a new daemon make a snapshot. One that was killed between making a snapshot's folder and
+// recording it leaves the folder, on which the next snapshot fails, once: it removes the folder.
+func settle(ctx context.Context, c *client.Client, p process) {
+	for i := range 3 {
+		state := llb.Scratch().File(llb.Mkfile("/settled", 0o644, fmt.Appendf(nil, "%d %d %d", p.PID, p.Start, i)))
+		def, err := state.Marshal(ctx)
+		if err != nil {
+			return
+		}
+		if _, err := c.Solve(ctx, def, client.SolveOpt{Internal: true}, nil); err == nil || ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 func answers(ctx context.Context, c *client.Client, limit time.Duration) bool {
@@ -328,12 +353,16 @@ func (d *daemon) supervise(ctx context.Context, c *client.Client) {
 	}
 }
 
-// guard puts the firewall back when another program put something before it.
+// guard puts the firewall back when another program put something before it, and extends it to bridges
+// that came since.
 func (d *daemon) guard(ctx context.Context) {
-	if d.firewall.intact(ctx, d.network) || ctx.Err() != nil {
+	d.seal()
+	links := otherBridges()
+	if (slices.Equal(links, d.iso.links) && d.firewall.intact(ctx, d.network)) || ctx.Err() != nil {
 		return
 	}
-	if err := d.firewall.apply(ctx, d.network, d.rules); err != nil {
+	d.iso.links = links
+	if err := d.firewall.apply(ctx, d.network, firewallRules(d.network, d.iso)); err != nil && ctx.Err() == nil {
 		d.opts.Log.Error("isolate builds", "error", err)
 	}
 }
@@ -383,7 +412,7 @@ func (d *daemon) sweep(ctx context.Context) error {
 	return errors.Join(
 		clean(ctx, d.layout, d.network),
 		removeBridge(d.network.Bridge),
-		d.firewall.remove(ctx, d.network, d.rules),
+		d.firewall.remove(ctx, d.network, firewallRules(d.network, d.iso)),
 		removeIfThere(d.layout.network()),
 	)
 }

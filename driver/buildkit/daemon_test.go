@@ -10,16 +10,20 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/slipway-cd/slipway"
 )
 
-// machineState is what builds must leave as it was: mounts, links, firewall, cgroups, processes.
-func machineState(t testing.TB) []string {
+// traces are what the machine shows of a daemon: mounts, links, firewall rules, cgroups, containers,
+// processes. Other daemons may run at the same time, so it looks for what names this one.
+func traces(t testing.TB, dir string) []string {
 	t.Helper()
 	var state []string
 	add := func(kind, text string, keep func(string) bool) {
@@ -29,7 +33,9 @@ func machineState(t testing.TB) []string {
 			}
 		}
 	}
-	ours := func(line string) bool { return strings.Contains(line, bridgePrefix) }
+	ours := func(line string) bool {
+		return strings.Contains(strings.ToLower(line), tag(dir)) || strings.Contains(line, dir)
+	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +58,10 @@ func machineState(t testing.TB) []string {
 		if err != nil {
 			continue
 		}
-		add(save, string(out), func(s string) bool { return strings.Contains(strings.ToLower(s), bridgePrefix) })
+		add(save, string(out), func(s string) bool {
+			// The firewall of another daemon may know our bridge.
+			return ours(s) && (strings.Count(strings.ToLower(s), bridgePrefix) == 1 || strings.Contains(s, "-o "+bridgePrefix+"+"))
+		})
 	}
 	cgroups, err := filepath.Glob("/sys/fs/cgroup/*/" + bridgePrefix + "*")
 	if err != nil {
@@ -65,24 +74,27 @@ func machineState(t testing.TB) []string {
 	for _, pid := range entries("/proc") {
 		raw, err := os.ReadFile("/proc/" + pid + "/cmdline")
 		if err == nil {
-			add("process", strings.ReplaceAll(string(raw), "\x00", " "), func(s string) bool { return ours(s) })
+			add("process", strings.ReplaceAll(string(raw), "\x00", " "), ours)
 		}
 	}
 	return state
 }
 
-func compareStates(t testing.TB, before, after []string) {
+// nothingLeft checks that a daemon that showed itself before is gone without a trace.
+func nothingLeft(t testing.TB, dir string, before []string) {
 	t.Helper()
-	for _, s := range after {
-		if !slices.Contains(before, s) {
-			t.Errorf("left behind: %s", s)
+	for _, kind := range []string{"mount: ", "link: ", "iptables-save: ", "cgroup: ", "process: "} {
+		if !slices.ContainsFunc(before, func(s string) bool { return strings.HasPrefix(s, kind) }) {
+			t.Errorf("looked for no %sbefore", kind)
 		}
+	}
+	for _, s := range traces(t, dir) {
+		t.Errorf("left behind: %s", s)
 	}
 }
 
 // The daemon outlives a Slipway that is killed, and the next one adopts it.
 func TestDaemonIsAdopted(t *testing.T) {
-	before := machineState(t)
 	w := newWorld(t)
 	first := w.link.daemon.current()
 	res, _ := w.mustBuild(t, w.request(plainTree(t)))
@@ -113,13 +125,14 @@ func TestDaemonIsAdopted(t *testing.T) {
 	if again, _ := w.mustBuild(t, w.request(plainTree(t))); again.Digest != res.Digest {
 		t.Errorf("digest %s, was %s", again.Digest, res.Digest)
 	}
+	before := traces(t, w.dir)
 	if err := second.Close(w.ctx); err != nil {
 		t.Fatal(err)
 	}
 	if first.alive() {
 		t.Error("the daemon is still there")
 	}
-	compareStates(t, before, machineState(t))
+	nothingLeft(t, w.dir, before)
 }
 
 // A daemon with another configuration is not adopted but replaced.
@@ -148,7 +161,6 @@ func TestDaemonWithOtherOptionsIsReplaced(t *testing.T) {
 
 // A daemon that is killed comes back; the build in flight may be tried again; nothing is left of it.
 func TestDaemonIsKilled(t *testing.T) {
-	before := machineState(t)
 	w := newWorld(t)
 	first := w.link.daemon.current()
 	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=tmpfs,target=/t echo sleeping; sleep 4545\n"}))
@@ -181,15 +193,15 @@ func TestDaemonIsKilled(t *testing.T) {
 		t.Errorf("the container is still there: %v", got)
 	}
 	t.Logf("built again %s after the kill", time.Since(begin))
+	before := traces(t, w.dir)
 	if err := w.Engine.Close(w.ctx); err != nil {
 		t.Fatal(err)
 	}
-	compareStates(t, before, machineState(t))
+	nothingLeft(t, w.dir, before)
 }
 
 // Slipway and its daemon are both killed: the next start cleans up and goes on.
 func TestBothAreKilled(t *testing.T) {
-	before := machineState(t)
 	w := newWorld(t)
 	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo sleeping; sleep 4646\n"}))
 	log := newLog(t)
@@ -230,6 +242,7 @@ func TestBothAreKilled(t *testing.T) {
 	if len(namespaces) == 0 || len(containers) == 0 {
 		t.Errorf("looked for nothing: %v %v", namespaces, containers)
 	}
+	before := traces(t, w.dir)
 	second.Detach()
 	if err := Remove(w.ctx, testOptions(t, w.reg, w.dir), true); err != nil {
 		t.Fatal(err)
@@ -237,7 +250,118 @@ func TestBothAreKilled(t *testing.T) {
 	if _, err := os.Stat(w.dir); err == nil {
 		t.Error("the folder is still there")
 	}
-	compareStates(t, before, machineState(t))
+	nothingLeft(t, w.dir, before)
+}
+
+// What a killed daemon can leave is removed: containers that live on, mounts, bundles, cgroups.
+func TestClean(t *testing.T) {
+	e2e(t)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, n := newLayout(dir), network{Bridge: tag(dir)}
+	cgroup := "/sys/fs/cgroup/pids/" + n.Bridge
+	if !isDir("/sys/fs/cgroup/pids") {
+		cgroup = "/sys/fs/cgroup/" + n.Bridge
+	}
+	cgroup += "/buildkit/container"
+	bundle := filepath.Join(l.state(), "runc-overlayfs", "executor", "container")
+	rootfs := filepath.Join(bundle, "rootfs")
+	for _, d := range []string{cgroup, rootfs, l.tmp()} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	container := exec.CommandContext(t.Context(), "/bin/busybox", "sleep", "4747")
+	if err := container.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = container.Wait() // it is killed
+	}()
+	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(container.Process.Pid)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{rootfs, l.tmp()} {
+		if err := unix.Mount("tmpfs", d, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.state(), "cache"), []byte("stays"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what is clean stays clean
+		if err := clean(t.Context(), l, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-ended
+	if got := traces(t, dir); len(got) > 0 {
+		t.Errorf("left behind: %q", got)
+	}
+	for _, gone := range []string{bundle, l.tmp()} {
+		if _, err := os.Stat(gone); err == nil {
+			t.Errorf("left behind: %s", gone)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(l.state(), "cache")); err != nil {
+		t.Error("the cache is gone")
+	}
+}
+
+// A daemon killed while it made a snapshot leaves a folder that the next one would trip over.
+func TestHalfMadeSnapshot(t *testing.T) {
+	w := newWorld(t)
+	w.mustBuild(t, w.request(plainTree(t)))
+	d := w.link.daemon
+	snapshots := filepath.Join(d.layout.state(), "runc-overlayfs", "snapshots", "snapshots")
+	w.Detach()
+	d.current().signal(syscall.SIGKILL)
+	if !d.current().waitGone(w.ctx, 5*time.Second) {
+		t.Fatal("the daemon does not end")
+	}
+	newest := 0
+	for _, name := range entries(snapshots) {
+		if n, err := strconv.Atoi(name); err == nil {
+			newest = max(newest, n)
+		}
+	}
+	// Their numbers go on from the newest that was recorded; some may have been removed since.
+	const planted = 9
+	for n := range planted {
+		if err := os.MkdirAll(filepath.Join(snapshots, strconv.Itoa(newest+1+n), "planted"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(snapshots, "new-123", "fs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Open(t.Context(), testOptions(t, w.reg, w.dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Engine = second
+	t.Cleanup(func() {
+		if err := second.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := second.Ready(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(snapshots, "new-123")); err == nil {
+		t.Error("an unfinished snapshot is still there")
+	}
+	left, err := filepath.Glob(filepath.Join(snapshots, "*", "planted"))
+	if err != nil || len(left) != planted-1 {
+		t.Errorf("%d of %d folders are left: the daemon did not get over the next one before it was used", len(left), planted)
+	}
 }
 
 // Builds and tests reach the world and nothing of this machine (D20).

@@ -19,11 +19,18 @@ type rule struct {
 	first  bool // inserted at the head of a chain that is not ours
 }
 
-// containerLinks are names of interfaces behind which containers of this machine live, whatever made
-// them: builds do not reach those either.
+// containerLinks are names of interfaces behind which containers of this machine live, whatever makes
+// them and whenever: builds do not reach those either.
 var containerLinks = []string{
 	"docker+", "br-+", "cni+", "cbr+", "veth+", "cali+", "lxc+", "cilium+", "flannel+", "kube+", "podman+",
-	"virbr+", "nerdctl+", "slipway+", bridgePrefix + "+",
+	"virbr+", "nerdctl+", "slw-+", bridgePrefix + "+",
+}
+
+// isolation is what a network's firewall depends on besides the network.
+type isolation struct {
+	deny      []netip.Prefix // networks that builds do not reach
+	resolvers []netip.Addr   // addresses of this machine where they may ask for names
+	links     []string       // bridges of this machine that are not its way to the world
 }
 
 // chains are the names of our own chains for a network: what comes from builds to this machine, and
@@ -37,7 +44,7 @@ func chains(n network) (in, forward string) {
 // no address of this machine but a resolver on it, nothing that this machine forwards into
 // containers, no link-local address, no denied network; they reach everything else, and nothing but
 // answers reaches them.
-func firewallRules(n network, deny []netip.Prefix, resolvers []netip.Addr) []rule {
+func firewallRules(n network, iso isolation) []rule {
 	in, fwd := chains(n)
 	br := n.Bridge
 	refuse := []string{"-j", "REJECT", "--reject-with", "icmp-admin-prohibited"}
@@ -45,7 +52,7 @@ func firewallRules(n network, deny []netip.Prefix, resolvers []netip.Addr) []rul
 	add := func(chain string, spec ...string) {
 		rules = append(rules, rule{"iptables", "filter", chain, spec, false})
 	}
-	for _, r := range resolvers {
+	for _, r := range iso.resolvers {
 		if r.Is4() {
 			for _, proto := range []string{"udp", "tcp"} {
 				add(in, "-d", r.String()+"/32", "-p", proto, "--dport", "53", "-j", "ACCEPT")
@@ -55,12 +62,12 @@ func firewallRules(n network, deny []netip.Prefix, resolvers []netip.Addr) []rul
 	add(in, refuse...)
 	add(fwd, append([]string{"-m", "conntrack", "--ctstate", "DNAT"}, refuse...)...)
 	add(fwd, append([]string{"-d", "169.254.0.0/16"}, refuse...)...)
-	for _, d := range deny {
+	for _, d := range iso.deny {
 		if d.Addr().Is4() {
 			add(fwd, append([]string{"-d", d.Masked().String()}, refuse...)...)
 		}
 	}
-	for _, link := range containerLinks {
+	for _, link := range append(append([]string{}, containerLinks...), iso.links...) {
 		add(fwd, append([]string{"-o", link}, refuse...)...)
 	}
 	add(fwd, "-j", "ACCEPT")

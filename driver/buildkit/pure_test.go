@@ -210,7 +210,9 @@ func TestChooseNetwork(t *testing.T) {
 func TestFirewallRules(t *testing.T) {
 	t.Parallel()
 	n := network{Bridge: "slipbk00112233", Subnet: netip.MustParsePrefix("10.99.7.0/24")}
-	rules := firewallRules(n, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, []netip.Addr{netip.MustParseAddr("192.0.2.2")})
+	rules := firewallRules(n, isolation{
+		deny: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, resolvers: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, links: []string{"vmbr7"},
+	})
 	var got []string
 	for _, r := range rules {
 		got = append(got, strings.Join([]string{r.family, r.table, r.chain, strings.Join(r.spec, " ")}, " "))
@@ -228,7 +230,7 @@ func TestFirewallRules(t *testing.T) {
 		t.Error("the resolver is refused first")
 	}
 	accept := index("iptables filter SLIPBK00112233-FWD -j ACCEPT")
-	for _, before := range []string{"-m conntrack --ctstate DNAT", "-d 169.254.0.0/16", "-d 10.42.0.0/16", "-o cni+", "-o docker+", "-o slipbk+"} {
+	for _, before := range []string{"-m conntrack --ctstate DNAT", "-d 169.254.0.0/16", "-d 10.42.0.0/16", "-o cni+", "-o docker+", "-o slipbk+", "-o slw-+", "-o vmbr7"} {
 		if index("iptables filter SLIPBK00112233-FWD "+before+refuse) > accept {
 			t.Errorf("%s is accepted first", before)
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage/approve"
+	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 	"github.com/slipway-cd/slipway/stage/verify"
 )
@@ -82,6 +83,7 @@ func newOperation(ctx context.Context, d driver.Driver, kc kube.Interface) *oper
 	cfg.Releases = storage.Init(m)
 	cfg.Releases.SetLogger(slog.DiscardHandler)
 	cfg.KubeClient = kc
+	cfg.CustomTemplateFuncs = chart.Funcs()
 	cfg.HookOutputFunc = func(_, _, _ string) io.Writer { return io.Discard }
 	return &operation{ctx: ctx, cfg: cfg, store: m, close: func() {}}
 }

@@ -53,6 +53,9 @@ func (p *pinner) document(doc *yaml.Node) error {
 	}
 	root := doc.Content[0]
 	name := text(root, "kind") + "/" + text(get(root, "metadata"), "name")
+	if ns := text(get(root, "metadata"), "namespace"); ns != "" && ns != p.req.Target.Namespace {
+		return slipway.Errorf(slipway.Invalid, "%s is put into namespace %s: a release may only have objects in its environment's namespace %s", name, ns, p.req.Target.Namespace)
+	}
 	found, err := p.walk(root, name)
 	if err != nil || !found {
 		return err

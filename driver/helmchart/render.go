@@ -3,7 +3,6 @@ package helmchart
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -59,7 +58,7 @@ func renderFiles(ctx context.Context, c chart.Chart, r chart.Render, now time.Ti
 	if failed(problems) {
 		return nil, problems
 	}
-	eng := engine.Engine{CustomTemplateFuncs: boundedFuncs(now)}
+	eng := engine.Engine{CustomTemplateFuncs: funcs(now)}
 	var files map[string]string
 	for range maxFaults {
 		files, err = eng.RenderWithContext(ctx, loaded, top)
@@ -142,41 +141,9 @@ func prepare(loaded *helm.Chart, c chart.Chart, r chart.Render) (common.Values, 
 	return top, problems
 }
 
-// maxItems bounds what one call of a template function may make.
-const maxItems = 1_000_000
-
-var errTooMany = errors.New("makes more than a million")
-
-// boundedFuncs replaces the template functions with which a short template takes all memory at once,
-// and the clock.
-func boundedFuncs(now time.Time) template.FuncMap {
-	steps := func(start, stop, step int) ([]int, error) {
-		if step == 0 || (stop-start)/step < 0 {
-			return nil, nil
-		}
-		if (stop-start)/step > maxItems {
-			return nil, errTooMany
-		}
-		var out []int
-		for i := start; (step > 0 && i < stop) || (step < 0 && i > stop); i += step {
-			out = append(out, i)
-		}
-		return out, nil
-	}
-	return template.FuncMap{
-		"now":       func() time.Time { return now },
-		"untilStep": steps,
-		"until": func(n int) ([]int, error) {
-			if n < 0 {
-				return steps(0, n, -1)
-			}
-			return steps(0, n, 1)
-		},
-		"repeat": func(n int, s string) (string, error) {
-			if n < 0 || len(s) > 0 && n > 64*maxItems/len(s) {
-				return "", errTooMany
-			}
-			return strings.Repeat(s, n), nil
-		},
-	}
+// funcs are the template functions of every render, with the time that now tells.
+func funcs(now time.Time) template.FuncMap {
+	f := chart.Funcs()
+	f["now"] = func() time.Time { return now }
+	return f
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -29,13 +30,23 @@ func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.Pull
 	if pull.User == "" {
 		return nil
 	}
-	if err := cn.pullSecret(ctx, t, pull); err != nil {
+	if err := together(func() error { return cn.pullSecret(ctx, t, pull) }); err != nil {
 		return translate(ctx, t.Cluster, fmt.Errorf("image pull secret %s in %s: %w", pull.Name, t.Namespace, err))
 	}
-	if err := cn.serviceAccount(ctx, t, pull.Name); err != nil {
+	if err := together(func() error { return cn.serviceAccount(ctx, t, pull.Name) }); err != nil {
 		return translate(ctx, t.Cluster, fmt.Errorf("service account default in %s: %w", t.Namespace, err))
 	}
 	return nil
+}
+
+// together looks again when another deployment to the same namespace, or the cluster itself, wrote at the
+// same moment.
+func together(write func() error) error {
+	err := write()
+	for try := 1; try < 5 && (apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err)); try++ {
+		err = write()
+	}
+	return err
 }
 
 func labels(t slipway.Target) map[string]string {
@@ -46,12 +57,20 @@ func labels(t slipway.Target) map[string]string {
 	}
 }
 
+// namespace makes sure of the namespace. One that exists and was made for another project or
+// environment is refused: releases of two would overwrite each other. One that people made is theirs to
+// give, by the labels slipway.dev/project and slipway.dev/environment.
 func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
+	if t.Namespace == "default" || strings.HasPrefix(t.Namespace, "kube-") {
+		return slipway.Errorf(slipway.Invalid, "namespace %s is the cluster's own: choose another for environment %s in slipway.yaml", t.Namespace, t.Environment)
+	}
 	ns, err := cn.api.CoreV1().Namespaces().Get(ctx, t.Namespace, metav1.GetOptions{})
 	switch {
 	case err == nil && ns.Status.Phase == corev1.NamespaceTerminating:
 		return slipway.Errorf(slipway.Unavailable, "namespace %s of cluster %s is being deleted", t.Namespace, t.Cluster)
-	case err == nil, apierrors.IsForbidden(err): // who may not look may still be allowed to work in it
+	case err == nil:
+		return owned(ns, t)
+	case apierrors.IsForbidden(err): // who may not look may still be allowed to work in it
 		return nil
 	case !apierrors.IsNotFound(err):
 		return err
@@ -63,6 +82,19 @@ func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
 		return nil
 	}
 	return err
+}
+
+func owned(ns *corev1.Namespace, t slipway.Target) error {
+	project, environment := ns.Labels["slipway.dev/project"], ns.Labels["slipway.dev/environment"]
+	if project == t.Project && environment == t.Environment {
+		return nil
+	}
+	if project == "" {
+		return slipway.Errorf(slipway.Conflict, "namespace %s of cluster %s is not Slipway's: give it to the environment with `kubectl label namespace %s slipway.dev/project=%s slipway.dev/environment=%s`, or choose another in slipway.yaml",
+			t.Namespace, t.Cluster, t.Namespace, t.Project, t.Environment)
+	}
+	return slipway.Errorf(slipway.Conflict, "namespace %s of cluster %s belongs to project %s, environment %s: choose another for environment %s of %s in slipway.yaml",
+		t.Namespace, t.Cluster, project, environment, t.Environment, t.Project)
 }
 
 func (cn *conn) pullSecret(ctx context.Context, t slipway.Target, pull deploy.PullSecret) error {

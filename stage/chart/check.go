@@ -72,7 +72,7 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, ou
 		out.open(groupOf(p.Environment))
 		out.add(rendered[i].Problems...)
 		out.add(r.judge(rendered[i], p, spec)...)
-		out.add(fights(rendered[i].Objects, r.schema, p.Environment, shared)...)
+		out.add(fights(rendered[i].Objects, r.schema, p, shared)...)
 		if len(rendered[i].Unstable) > 0 {
 			out.unstable = true
 		}
@@ -150,13 +150,13 @@ func (r *Runner) object(o Object, v Verdict, p slipway.ChartRender) []Problem {
 	case !v.Namespaced && len(v.Problems) == 0:
 		problems = append(problems, problem(Note, o, "is not in a namespace: it is the cluster's, and shared by every environment there"))
 	case namespace != "" && namespace != p.Namespace:
-		problems = append(problems, problem(Warning, o, "is put into namespace %s, not into the environment's %s", namespace, p.Namespace))
+		problems = append(problems, problem(Error, o, "is put into namespace %s: a release may only have objects in its environment's namespace %s; leave metadata.namespace out", namespace, p.Namespace))
 	}
 	return problems
 }
 
 // fights reports objects outside namespaces that two environments would both own (D19).
-func fights(objects []Object, schema Schema, environment string, shared map[string]string) []Problem {
+func fights(objects []Object, schema Schema, p slipway.ChartRender, shared map[string]string) []Problem {
 	var problems []Problem
 	for _, o := range objects {
 		v := schema.Check(map[string]any{"apiVersion": o.Fields["apiVersion"], "kind": o.Fields["kind"]})
@@ -164,11 +164,12 @@ func fights(objects []Object, schema Schema, environment string, shared map[stri
 		if !v.Known || v.Namespaced || o.CRD || key == "" {
 			continue
 		}
-		if other, ok := shared[key]; ok && other != environment && o.Hook == "" {
-			problems = append(problems, problem(Warning, o, "is the same object in %s: on one cluster the two releases fight over it; put .Release.Namespace into its name", other))
+		key += "\x00" + p.Cluster
+		if other, ok := shared[key]; ok && other != p.Environment && o.Hook == "" {
+			problems = append(problems, problem(Error, o, "is the same object in %s: on one cluster the two releases would fight over it; put .Release.Namespace into its name", other))
 			continue
 		}
-		shared[key] = environment
+		shared[key] = p.Environment
 	}
 	return problems
 }

@@ -32,6 +32,9 @@ type Input struct {
 	Changes    map[string]Change
 	CommitTime time.Time // of the run's commit
 	SourceURL  string    // where people find the repository, without a password; may be empty
+	// Reviewed says that the run's commit is part of the default branch: only then may a release read
+	// and write the caches of reviewed code (D20).
+	Reviewed bool
 	// Claimed is the version of a release run when it is published already, nil when it is free.
 	Claimed *Claim
 }
@@ -114,8 +117,12 @@ func planRelease(in Input, p slipway.Plan) (slipway.Plan, error) {
 		}
 		p.Decisions = append(p.Decisions, d)
 	}
+	trust := slipway.TrustBranch
+	if in.Reviewed {
+		trust = slipway.TrustReviewed
+	}
 	p.Steps = append(p.Steps, steps(in, svc, naming{
-		tag: branch.Version.Leaf, chart: branch.Version.SemVer(), publish: true, release: true, trust: slipway.TrustReviewed,
+		tag: branch.Version.Leaf, chart: branch.Version.SemVer(), publish: true, release: true, trust: trust,
 	})...)
 	return p, nil
 }

@@ -99,7 +99,7 @@ func renders(in Input) []slipway.ChartRender {
 		case in.Run.Event == slipway.ReleasePush && env.Trigger != slipway.OnRelease:
 			continue
 		}
-		out = append(out, slipway.ChartRender{Environment: env.Name, Namespace: env.Namespace, Values: env.Values})
+		out = append(out, slipway.ChartRender{Environment: env.Name, Cluster: env.Cluster, Namespace: env.Namespace, Values: env.Values})
 	}
 	return out
 }

@@ -140,6 +140,7 @@ function follow() {
 function append(log, { g, fold, head, box, line }) {
   const end = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   let group = log.querySelector(`[data-group="${g}"]`);
+  log.querySelector(".nothing")?.remove();
   if (!group && box) {
     log.insertAdjacentHTML("beforeend", box);
     group = log.lastElementChild;
@@ -161,17 +162,24 @@ function short(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  if (s < 48 * 3600) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
+  return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
+}
+
+function coarse(seconds) {
+  const s = Math.max(0, Math.floor(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 2 * 3600) return `${Math.floor(s / 60)} min`;
+  if (s < 48 * 3600) return `${Math.floor(s / 3600)} h`;
   return `${Math.floor(s / 86400)} days`;
 }
 
 const skew = Date.now() - Date.parse(main.dataset.now); // this clock is ahead of the server's by
 function tick() {
   if (document.hidden) return;
-  const since = (from) => short((Date.now() - skew - Date.parse(from)) / 1000);
+  const since = (from) => (Date.now() - skew - Date.parse(from)) / 1000;
   const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-  for (const e of document.querySelectorAll("[data-since]")) set(e, since(e.dataset.since));
-  for (const e of document.querySelectorAll("time[data-ago]")) set(e, `${since(e.dateTime)} ago`);
+  for (const e of document.querySelectorAll("[data-since]")) set(e, short(since(e.dataset.since)));
+  for (const e of document.querySelectorAll("time[data-ago]")) set(e, `${coarse(since(e.dateTime))} ago`);
 }
 setInterval(tick, 1000);
 

@@ -1,0 +1,274 @@
+package act_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+)
+
+func TestAPushMakesItsRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.commit("", "first", service("cart", "mail"))
+	said := w.push(w.approver, "refs/heads/main", first)
+	w.says(said, "run #1  http://slipway.test/runs/1", "cart: runs", "mail: runs")
+	second := w.commit(first, "cart: a bug\n\nlong text", service("cart", "mail").with("src/cart/main.go", "package main\n"))
+	w.succeed(1)
+	said = w.push(w.developer, "refs/heads/feature/x", second)
+	w.says(said, "run #2", "cart: runs", "mail: skipped")
+	for i, want := range []slipway.Run{
+		{Event: slipway.DefaultPush, Ref: "refs/heads/main", Base: slipway.ZeroHash, Commit: first, Title: "first", Actor: "approver"},
+		{Event: slipway.BranchPush, Ref: "refs/heads/feature/x", Base: slipway.ZeroHash, Commit: second, Title: "cart: a bug", Actor: "developer"},
+	} {
+		d, err := w.Run(w.ctx, w.viewer, int64(i+1))
+		w.ok(err)
+		got := slipway.Run{Event: d.Run.Event, Ref: d.Run.Ref, Base: d.Run.Base, Commit: d.Run.Commit, Title: d.Run.Title, Actor: d.Run.Actor}
+		if got != want {
+			t.Errorf("run #%d is %+v, want %+v", i+1, got, want)
+		}
+		if len(d.Steps) != 1 || d.Steps[0].Spec.Kind != slipway.KindPlan || d.Steps[0].Spec.Timeout == 0 {
+			t.Errorf("run #%d begins with %+v", i+1, d.Steps)
+		}
+	}
+	w.wantPushes("refs/heads/main", "received", "accepted")
+	w.says(w.push(w.developer, "refs/tags/v1", second), "tag v1: nothing runs")
+	w.says(w.push(w.developer, "refs/heads/feature/x", slipway.ZeroHash), "deleted: nothing runs")
+}
+
+func TestReleasePush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	w.says(w.push(w.developer, "refs/heads/release/cart/v1.0.0", c), "cart: runs")
+	r := w.runs("refs/heads/release/cart/v1.0.0")[0]
+	if r.Event != slipway.ReleasePush || r.Service != "cart" || r.Version != "v1.0.0" {
+		t.Errorf("run %+v", r)
+	}
+}
+
+// Nothing of a push that is refused is recorded, and no ref of it may move.
+func TestRefusedPushes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.main()
+	w.push(w.developer, "refs/heads/release/cart/v1.0.0", first)
+	w.finish(w.runs("refs/heads/release/cart/v1.0.0")[0].ID, "plan", slipway.Result{Outcome: slipway.Succeeded,
+		Release: &slipway.Release{Service: "cart", Version: "v1.0.0", Commit: first, ImageDigest: "sha256:1", ChartDigest: "sha256:2"}})
+	other := w.commit("", "other", service("cart"))
+	broken := w.commit(first, "broken", service("cart").with("slipway.yaml", "servces: {}\n"))
+	before := len(w.pushesOf("refs/heads/"))
+	for name, c := range map[string]struct {
+		by          slipway.User
+		ref, commit string
+		code        slipway.Code
+		says        string
+	}{
+		"nobody":                     {slipway.User{}, "refs/heads/x", other, slipway.Unauthorized, "sign in"},
+		"a stranger":                 {w.stranger, "refs/heads/x", other, slipway.NotFound, "no role"},
+		"a viewer":                   {w.viewer, "refs/heads/x", other, slipway.Forbidden, "viewer"},
+		"a developer, to main":       {w.developer, "refs/heads/main", other, slipway.Forbidden, "push-default"},
+		"main, rewritten":            {w.admin, "refs/heads/main", other, slipway.Forbidden, "never rewritten"},
+		"main, deleted":              {w.admin, "refs/heads/main", slipway.ZeroHash, slipway.Forbidden, "never rewritten"},
+		"dots":                       {w.admin, "refs/heads/a..b", other, slipway.Invalid, ".."},
+		"an option":                  {w.admin, "refs/heads/-x", other, slipway.Invalid, "begin with -"},
+		"the heads of pull requests": {w.admin, "refs/pull/1/head", other, slipway.Invalid, "only branches"},
+		"an unknown service":         {w.developer, "refs/heads/release/crat/v1.0.1", first, slipway.Invalid, `no service "crat" in this commit; it has: cart, mail`},
+		"no version":                 {w.developer, "refs/heads/release/cart/1.0", first, slipway.Invalid, "not SemVer"},
+		"build metadata":             {w.developer, "refs/heads/release/cart/v1.0.0+1", first, slipway.Invalid, "build metadata"},
+		"no service":                 {w.developer, "refs/heads/release/v1.0.0", first, slipway.Invalid, "release/<service>/<version>"},
+		"a claimed version":          {w.developer, "refs/heads/release/cart/v1.0.0", other, slipway.Conflict, "was published from commit " + slipway.ShortHash(first)},
+		"the same version, no v":     {w.developer, "refs/heads/release/cart/1.0.0", other, slipway.Conflict, "was published from commit"},
+		"a broken configuration":     {w.developer, "refs/heads/release/cart/v1.0.1", broken, slipway.Invalid, "servces"},
+	} {
+		recorded, err := w.Receive(w.ctx, c.by, "shop", []act.Command{
+			{Ref: "refs/heads/fine", Old: slipway.ZeroHash, New: first},
+			{Ref: c.ref, Old: first, New: c.commit, Forced: c.commit == other},
+		}, w.tree)
+		if slipway.ErrorCode(err) != c.code || err == nil || !strings.Contains(err.Error(), c.says) || recorded != nil {
+			t.Errorf("%s: recorded %v, error %v; want code %s and %q", name, recorded, err, c.code, c.says)
+		}
+	}
+	w.do(w.receive(w.developer, "refs/heads/release/cart/v1.0.0", first)) // the claim's own commit again
+	_, err := w.Receive(w.ctx, w.admin, "shop", make([]act.Command, 101), w.tree)
+	w.code(err, slipway.Invalid, "at most 100")
+	_, err = w.Receive(w.ctx, w.admin, "none", nil, w.tree)
+	w.code(err, slipway.NotFound)
+	w.do(w.store.CreateProject(w.ctx, slipway.Project{Name: "outside", GitURL: "https://git.test/x.git"}, "admin"))
+	_, err = w.Receive(w.ctx, w.admin, "outside", []act.Command{{Ref: "refs/heads/x", Old: slipway.ZeroHash, New: first}}, w.tree)
+	w.code(err, slipway.Forbidden, "mirrors https://git.test/x.git")
+	if after := len(w.pushesOf("refs/heads/")); after != before {
+		t.Errorf("refused pushes left %d events", after-before)
+	}
+}
+
+// A push of which one part cannot be recorded leaves nothing open.
+func TestAHalfRecordedPushIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	full := errors.New("disk full")
+	w.hooks.recordPush = func(p slipway.Push) error {
+		if p.Ref == "refs/heads/b" {
+			return full
+		}
+		return nil
+	}
+	_, err := w.Receive(w.ctx, w.developer, "shop", []act.Command{
+		{Ref: "refs/heads/a", Old: slipway.ZeroHash, New: c}, {Ref: "refs/heads/b", Old: slipway.ZeroHash, New: c},
+	}, w.tree)
+	if !errors.Is(err, full) {
+		t.Fatalf("got %v", err)
+	}
+	w.wantPushes("refs/heads/a", "received", "refused")
+	open, err := w.store.OpenPushes(w.ctx)
+	w.ok(err)
+	if len(open) != 0 {
+		t.Errorf("left open: %+v", open)
+	}
+}
+
+// A ref that moved gets its run once that can be recorded again, without a restart.
+func TestALateRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	w.hooks.acceptPush = slipway.Errorf(slipway.Unavailable, "the disk is full")
+	w.says(w.push(w.developer, "refs/heads/x", c), "refs/heads/x is stored; its run could not be started now")
+	w.Late(w.ctx)
+	if runs := w.runs("refs/heads/x"); len(runs) != 0 {
+		t.Fatalf("runs: %+v", runs)
+	}
+	w.hooks.acceptPush = nil
+	w.Late(w.ctx)
+	w.Late(w.ctx)
+	if runs := w.runs("refs/heads/x"); len(runs) != 1 || runs[0].Commit != c {
+		t.Errorf("runs: %+v", runs)
+	}
+	w.wantPushes("refs/heads/x", "received", "accepted")
+}
+
+func TestAPushOfAnInvalidConfigurationSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.commit("", "broken", service("cart").with("slipway.yaml", "version: 1\nenvironmnts: []\n"))
+	w.says(w.push(w.approver, "refs/heads/main", c), "run #1", "slipway.yaml:2:1", "environmnts")
+	w.says(w.push(w.approver, "refs/heads/empty", w.commit("", "nothing here", files{"README": "hi\n"})), "run #2")
+}
+
+// What a crash leaves open is compared with the refs at start (D21).
+func TestRecoverPushes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c1 := w.main()
+	c2 := w.commit(c1, "second", service("cart"))
+	c3 := w.commit(c2, "third", service("cart", "mail"))
+	other := w.commit(c1, "other", service("mail"))
+	recorded := func(ref, old, new string) {
+		w.do(w.store.RecordPush(w.ctx, slipway.Push{Project: "shop", Ref: ref, Old: old, New: new, Actor: "developer"}))
+	}
+	for _, ref := range []string{"still", "moved", "on", "twice", "elsewhere", "gone"} {
+		w.push(w.developer, "refs/heads/"+ref, c1)
+	}
+	recorded("refs/heads/still", c1, c2)
+
+	recorded("refs/heads/moved", c1, c2)
+	w.move("refs/heads/moved", c2)
+
+	recorded("refs/heads/on", c1, c2) // its run could not be recorded
+	w.move("refs/heads/on", c2)
+	w.push(w.developer, "refs/heads/on", c3)
+
+	recorded("refs/heads/twice", c1, c2)
+	recorded("refs/heads/twice", c2, c3)
+	w.move("refs/heads/twice", c3)
+
+	recorded("refs/heads/elsewhere", c1, other) // lost to another push
+	w.push(w.developer, "refs/heads/elsewhere", c2)
+
+	recorded("refs/heads/gone", c1, slipway.ZeroHash)
+	w.move("refs/heads/gone", slipway.ZeroHash)
+
+	recorded("refs/heads/new", slipway.ZeroHash, c2)
+	w.move("refs/heads/new", c2)
+
+	tag := w.git("mktag", "object "+c2+"\ntype commit\ntag v1\ntagger Ada <ada@example.com> 1700000000 +0000\n\none\n")
+	recorded("refs/tags/v1", slipway.ZeroHash, tag)
+	w.git("update-ref", "", "refs/tags/v1", tag)
+
+	w.restart()
+	w.ok(w.Recover(w.ctx))
+	for ref, want := range map[string][]string{
+		"refs/heads/still":     {"received", "accepted", "received", "refused"},
+		"refs/heads/moved":     {"received", "accepted", "received", "accepted"},
+		"refs/heads/on":        {"received", "accepted", "received", "received", "accepted", "accepted"},
+		"refs/heads/twice":     {"received", "accepted", "received", "received", "accepted", "accepted"},
+		"refs/heads/elsewhere": {"received", "accepted", "received", "received", "accepted", "refused"},
+		"refs/heads/gone":      {"received", "accepted", "received", "accepted"},
+		"refs/heads/new":       {"received", "accepted"},
+		"refs/tags/v1":         {"received", "accepted"},
+	} {
+		w.wantPushes(ref, want...)
+	}
+	for ref, want := range map[string]string{"still": c1, "moved": c2 + " " + c1, "on": c3 + " " + c1, "twice": c3 + " " + c1, "elsewhere": c2 + " " + c1, "gone": c1, "new": c2} {
+		var got []string
+		for _, r := range w.runs("refs/heads/" + ref) {
+			got = append(got, r.Commit)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: runs of %v, want %s", ref, got, want)
+		}
+	}
+	runs := len(w.allRuns())
+	w.ok(w.Recover(w.ctx))
+	if n := len(w.allRuns()); n != runs {
+		t.Errorf("a second recovery made %d more runs", n-runs)
+	}
+}
+
+// A repository that cannot be read keeps neither the server nor the others from starting.
+func TestRecoverGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	w.do(w.store.CreateProject(w.ctx, slipway.Project{Name: "lost"}, "admin"))
+	for _, project := range []string{"lost", "shop"} {
+		w.do(w.store.RecordPush(w.ctx, slipway.Push{Project: project, Ref: "refs/heads/x", Old: slipway.ZeroHash, New: c}))
+	}
+	w.move("refs/heads/x", c)
+	w.ok(w.Recover(w.ctx))
+	w.wantPushes("refs/heads/x", "received", "accepted")
+	w.says(w.log.String(), "recover push", "project=lost")
+	ended, cancel := context.WithCancelCause(w.ctx)
+	cancel(slipway.ErrShutdown)
+	if err := w.Recover(ended); err == nil {
+		t.Error("a start that was broken off recovered")
+	}
+}
+
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	moved, err := w.Seen(w.ctx, "shop", []act.Command{{Ref: "refs/heads/a", Old: slipway.ZeroHash, New: c}, {Ref: "refs/heads/b", Old: slipway.ZeroHash, New: c}})
+	w.ok(err)
+	w.move("refs/heads/a", c)
+	w.Settle(w.ctx, moved)
+	w.wantPushes("refs/heads/a", "received", "accepted")
+	w.wantPushes("refs/heads/b", "received", "refused")
+	if r := w.runs("refs/heads/a"); len(r) != 1 || r[0].Actor != "mirror" {
+		t.Errorf("runs %+v", r)
+	}
+	w.hooks.recordPush = func(p slipway.Push) error {
+		if p.Ref == "refs/heads/d" {
+			return slipway.Errorf(slipway.Unavailable, "no disk")
+		}
+		return nil
+	}
+	_, err = w.Seen(w.ctx, "shop", []act.Command{{Ref: "refs/heads/c", Old: slipway.ZeroHash, New: c}, {Ref: "refs/heads/d", Old: slipway.ZeroHash, New: c}})
+	w.code(err, slipway.Unavailable)
+	w.wantPushes("refs/heads/c", "received", "refused")
+}
