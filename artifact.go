@@ -63,6 +63,7 @@ type Deployment struct {
 	Revision     int             `json:"revision"` // Helm's
 	State        DeploymentState `json:"state"`
 	Reason       string          `json:"reason,omitempty"`
+	VerifiedAt   time.Time       `json:"verifiedAt,omitzero"` // when it was first found healthy; zero: never
 	CreatedAt    time.Time       `json:"createdAt"`
 	UpdatedAt    time.Time       `json:"updatedAt"`
 }

@@ -40,6 +40,12 @@ type Deployments interface {
 	Claim(ctx context.Context, project, service, version string) (string, error)
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
 	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
+}
+
+// Quarantines is where it is kept which versions must not be deployed.
+type Quarantines interface {
+	// Quarantined says why a version must not be deployed, "" when it may.
+	Quarantined(ctx context.Context, project, service, version string) (string, error)
 	LiftQuarantine(ctx context.Context, project, service, version, actor string) error
 }
 
@@ -91,6 +97,7 @@ type Options struct {
 	Runs        Runs
 	Approvals   Approvals
 	Deployments Deployments
+	Quarantines Quarantines
 	Pushes      Pushes
 	Pulls       Pulls
 	Projects    Projects

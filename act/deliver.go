@@ -30,6 +30,13 @@ func (x *Actions) Vote(ctx context.Context, by slipway.User, id int64, approve b
 	if reason == "" {
 		return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "say why: a reason is kept with the decision")
 	}
+	if approve {
+		if why, err := x.o.Quarantines.Quarantined(ctx, a.Project, a.Service, a.Version); err != nil {
+			return slipway.Approval{}, err
+		} else if why != "" {
+			return slipway.Approval{}, slipway.Errorf(slipway.Conflict, "%s %s is in quarantine (%s): lift that first with `slipway lift %s %s`, or reject", a.Service, a.Version, why, a.Service, a.Version)
+		}
+	}
 	var now slipway.Approvals
 	switch env, err := x.o.Planner.Environment(ctx, a.Project, a.Environment); slipway.ErrorCode(err) {
 	case "":
@@ -128,7 +135,7 @@ func (x *Actions) LiftQuarantine(ctx context.Context, by slipway.User, project, 
 	if err := auth.Check(by, auth.Rollback, project); err != nil {
 		return slipway.Release{}, err
 	}
-	if err := x.o.Deployments.LiftQuarantine(ctx, project, service, version, by.Name); err != nil {
+	if err := x.o.Quarantines.LiftQuarantine(ctx, project, service, version, by.Name); err != nil {
 		return slipway.Release{}, err
 	}
 	r, err := x.o.Deployments.Release(ctx, project, service, version)

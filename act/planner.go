@@ -165,9 +165,16 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	if err := problems.Err(); err != nil {
 		return slipway.Plan{}, slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(run.Commit), err)
 	}
-	policy, governs, err := p.policy(ctx, pr.Name, run.Commit)
+	fallback := ""
+	if run.Event == slipway.DefaultPush { // the first one; nothing else may govern itself (D14)
+		fallback = run.Commit
+	}
+	policy, governs, err := p.policy(ctx, pr.Name, fallback)
 	if err != nil {
 		return slipway.Plan{}, err
+	}
+	if run.Event == slipway.ReleasePush && governs == "" {
+		return slipway.Plan{}, slipway.Errorf(slipway.Conflict, "the default branch %s does not exist: what it says about environments and approvals governs releases; push it first", pr.DefaultBranch)
 	}
 	in := plan.Input{Project: pr, Run: run, Config: config.Combine(own, policy), ConfigCommit: governs, SourceURL: first(pr.GitURL, p.URL+"/git/"+pr.Name+".git")}
 	if in.Changes, in.CommitTime, err = p.changes(ctx, repo, pr, run, in.Config.Services); err != nil {
@@ -175,6 +182,13 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	}
 	if in.Claimed, err = p.claimed(ctx, run); err != nil {
 		return slipway.Plan{}, err
+	}
+	if governs != "" {
+		base, err := repo.MergeBase(ctx, governs, run.Commit)
+		if err != nil {
+			return slipway.Plan{}, err
+		}
+		in.Reviewed = base == run.Commit
 	}
 	made, err := plan.Plan(in)
 	if err != nil {

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -87,7 +89,10 @@ type Options struct {
 	Settings   Settings
 	People     People
 	Identity   Identity
-	Log        *slog.Logger
+	// Heartbeat is how often a quiet stream says that it is still there, and looks again whether the
+	// user may have it; default 15 seconds.
+	Heartbeat time.Duration
+	Log       *slog.Logger
 }
 
 const maxBody = 4 << 20
@@ -100,6 +105,7 @@ type server struct {
 // New returns the handler of everything under /api/v1/.
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux()}
+	s.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
 	s.routes()
 	// Browsers send the pages' cookie along: what changes something must not come from another site.
 	guard := http.NewCrossOriginProtection()

@@ -10,8 +10,6 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const heartbeat = 15 * time.Second
-
 func (s *server) streams() {
 	s.mux.HandleFunc("GET /api/v1/runs/{run}/log", s.log)
 	s.mux.HandleFunc("GET /api/v1/events", s.events)
@@ -97,7 +95,7 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request, by slipway.User,
 	w.Header().Set("Cache-Control", "no-store")
 	changed, stop := s.Streams.Changed()
 	defer stop()
-	tick := time.NewTicker(heartbeat)
+	tick := time.NewTicker(s.Heartbeat)
 	defer tick.Stop()
 	for {
 		events, next, err := s.Streams.Events(r.Context(), by, r.URL.Query().Get("project"), after)

@@ -76,7 +76,7 @@ func (k cluster) runs(t *testing.T, namespace, selector, digest string) {
 // ask sends a GET to a service of the cluster.
 func (k cluster) ask(t *testing.T, namespace, service, path string, params map[string]string) string {
 	t.Helper()
-	b, err := k.CoreV1().Services(namespace).ProxyGet("http", service, "80", path, params).DoRaw(t.Context())
+	b, err := k.CoreV1().Services(namespace).ProxyGet("http", service, "http", path, params).DoRaw(t.Context())
 	if err != nil {
 		t.Errorf("ask %s in %s for %s: %v", service, namespace, path, err)
 	}

@@ -9,12 +9,12 @@ import (
 )
 
 const deploymentColumns = `id, target, version, commit_hash, run_id, step, image, tag, image_digest, chart, chart_digest, chart_version,
-	values_digest, revision, state, reason, created_at, updated_at`
+	values_digest, revision, state, reason, verified_at, created_at, updated_at`
 
 func scanDeployment(r scanner) (d slipway.Deployment, err error) {
 	var target string
 	err = r.Scan(&d.ID, &target, &d.Version, &d.Commit, &d.RunID, &d.Step, &d.Image, &d.Tag, &d.ImageDigest, &d.Chart, &d.ChartDigest, &d.ChartVersion,
-		&d.ValuesDigest, &d.Revision, &d.State, &d.Reason, stamp{&d.CreatedAt}, stamp{&d.UpdatedAt})
+		&d.ValuesDigest, &d.Revision, &d.State, &d.Reason, stamp{&d.VerifiedAt}, stamp{&d.CreatedAt}, stamp{&d.UpdatedAt})
 	if err != nil {
 		return d, err
 	}

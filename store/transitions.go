@@ -100,7 +100,10 @@ func inputs(ctx context.Context, q querier, runID int64) (d slipway.RunDetail, e
 	if d.Deployments, err = deployments(ctx, q, `run_id = $1 ORDER BY id`, runID); err != nil {
 		return d, err
 	}
-	d.Approvals, err = approvals(ctx, q, `run_id = $1 ORDER BY id`, runID)
+	if d.Approvals, err = approvals(ctx, q, `run_id = $1 ORDER BY id`, runID); err != nil {
+		return d, err
+	}
+	d.Steps, err = stepsOf(ctx, q, runID)
 	return d, err
 }
 

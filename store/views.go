@@ -53,7 +53,11 @@ func (s *Store) Run(ctx context.Context, id int64) (slipway.RunDetail, error) {
 
 // Steps returns the steps of a run in the order of its plan.
 func (s *Store) Steps(ctx context.Context, runID int64) ([]slipway.Step, error) {
-	rows, err := list(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 ORDER BY id`, runID)
+	return stepsOf(ctx, s.reader, runID)
+}
+
+func stepsOf(ctx context.Context, q querier, runID int64) ([]slipway.Step, error) {
+	rows, err := list(ctx, q, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 ORDER BY id`, runID)
 	out := make([]slipway.Step, len(rows))
 	for i, row := range rows {
 		out[i] = row.Step

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -31,6 +32,7 @@ type world struct {
 	asked     []string        // what the buttons did
 	err       error           // what every read answers with, when set
 	forbidden bool            // every button
+	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
 }
 
 const session = "a-session"
@@ -88,8 +90,8 @@ func (w *world) Board(_ context.Context, by slipway.User, project string) (slipw
 func (w *world) Runs(_ context.Context, _ slipway.User, f slipway.RunFilter) ([]slipway.Run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if f.Limit == 0 {
-		f.Limit = 50
+	if f.Limit = cmp.Or(w.limit, f.Limit, 50); w.err != nil {
+		return nil, w.err
 	}
 	var out []slipway.Run
 	for _, d := range slices.Backward(w.runs) {
@@ -102,7 +104,7 @@ func (w *world) Runs(_ context.Context, _ slipway.User, f slipway.RunFilter) ([]
 			break
 		}
 	}
-	return out, w.err
+	return out, nil
 }
 
 func (w *world) Run(_ context.Context, _ slipway.User, id int64) (slipway.RunDetail, error) {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
@@ -37,9 +39,9 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")},
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
-		slipway.KindDeploy:   s.withWayBack(deployer),
+		slipway.KindDeploy:   s.guarded(s.withWayBack(deployer)),
 		slipway.KindVerify:   s.withWayBack(verifier),
-		slipway.KindRollback: &deploy.Rollback{Runner: deployer, Restore: s.helm},
+		slipway.KindRollback: s.guarded(&deploy.Rollback{Runner: deployer, Restore: s.helm}),
 	}
 }
 
@@ -58,6 +60,9 @@ func renderProcess() []string {
 func (s *server) withWayBack(r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
+		if err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
+			res, err = slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf("not done in %s: %v", time.Duration(step.Timeout), err)}, nil
+		}
 		if err != nil || res.Outcome != slipway.Failed {
 			return res, err
 		}
@@ -73,6 +78,60 @@ func (s *server) withWayBack(r stage.Runner) stage.Runner {
 		res.Next = plan
 		return res, nil
 	})
+}
+
+// guarded looks, once the target's lock is held, whether the world has moved on since the step was
+// planned: an older version is never deployed over a newer one (D1), a quarantined one not at all (D10),
+// and a rollback does not take back what has been replaced already.
+func (s *server) guarded(r stage.Runner) stage.Runner {
+	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		why, err := s.overtaken(ctx, env, step)
+		if err != nil {
+			return slipway.Result{}, err
+		}
+		if why != "" {
+			return slipway.Result{Outcome: slipway.Failed, Reason: why}, nil
+		}
+		return r.Run(ctx, env, step)
+	})
+}
+
+func (s *server) overtaken(ctx context.Context, env stage.Env, step slipway.PlanStep) (string, error) {
+	current, err := s.store.CurrentDeployment(ctx, env.Run.Project, step.Environment, step.Service)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		current = slipway.Deployment{}
+	} else if err != nil {
+		return "", err
+	}
+	if back := step.Rollback; back != nil {
+		if current.ID > back.From.ID && current.RunID != env.Run.ID {
+			return fmt.Sprintf("not rolled back: %s was deployed to %s since, by run #%d", current.Version, step.Environment, current.RunID), nil
+		}
+		return "", nil
+	}
+	version := step.Deploy.Version
+	quarantined, err := s.store.Quarantined(ctx, env.Run.Project, step.Service, version)
+	if err != nil {
+		return "", err
+	}
+	if quarantined != "" {
+		return fmt.Sprintf("not deployed: %s is in quarantine (%s); lift that first: slipway lift %s %s", version, quarantined, step.Service, version), nil
+	}
+	if current.RunID != env.Run.ID && newer(current, version, env.Run) {
+		return fmt.Sprintf("not deployed: the newer %s is in %s since run #%d; only a rollback goes back", current.Version, step.Environment, current.RunID), nil
+	}
+	return "", nil
+}
+
+// newer reports whether what is deployed is newer than a version: by SemVer, or for commits of a
+// branch by the order of their runs.
+func newer(current slipway.Deployment, version string, run slipway.Run) bool {
+	v, verr := slipway.ParseVersion(version)
+	w, werr := slipway.ParseVersion(current.Version)
+	if verr == nil && werr == nil {
+		return w.Compare(v) > 0
+	}
+	return verr != nil && werr != nil && current.RunID > run.ID
 }
 
 func wayBackOf(step slipway.PlanStep) (slipway.Target, slipway.RollbackMode) {

@@ -94,6 +94,9 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.recover(ctx); err != nil {
+		return err
+	}
 	// Requests end when the server stops; Shutdown alone would wait for every event stream.
 	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	server := &http.Server{
@@ -119,6 +122,7 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 		log.Info("stopping: running steps are put back")
 	}
 	s.ready.Store(false)
+	err = errors.Join(err, s.stopEngine()) // while the registry still answers
 	cancel(slipway.ErrShutdown)
 	grace, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer done()

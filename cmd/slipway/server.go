@@ -62,6 +62,7 @@ type server struct {
 
 	handler http.Handler
 	ready   atomic.Bool
+	stopped bool // the engine
 	loops   sync.WaitGroup
 	stop    context.CancelFunc
 	closers []func() error
@@ -128,7 +129,7 @@ func (s *server) openActions() {
 	candidates, production := s.registries()
 	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store,
 		Candidates: candidates, Production: production, URL: s.opts.url}
-	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Pushes: s.store, Pulls: s.store, Projects: s.store,
+	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, Projects: s.store,
 		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, URL: s.opts.url, Log: s.log})
 	s.people = &act.People{Store: s.store, Credentials: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
@@ -166,9 +167,9 @@ func (s *server) openEngine() (err error) {
 	return err
 }
 
-// start compares what was recorded with what is, starts the engine and the loops, and then answers
-// that it is ready.
-func (s *server) start(ctx context.Context) error {
+// recover compares what was recorded with what is, after a crash. Nothing else uses the repositories
+// and the queue yet.
+func (s *server) recover(ctx context.Context) error {
 	if err := s.git.Recover(ctx); err != nil {
 		return err
 	}
@@ -182,9 +183,14 @@ func (s *server) start(ctx context.Context) error {
 	if err := s.actions.Recover(ctx); err != nil {
 		return err
 	}
-	if err := s.sweep(ctx); err != nil {
+	if err := errors.Join(s.workspaces.Recover(), s.sweep(ctx)); err != nil {
 		s.log.Warn("remove old workspaces", "error", err)
 	}
+	return nil
+}
+
+// start starts the engine and the loops, and then answers that it is ready.
+func (s *server) start(ctx context.Context) error {
 	if err := s.engine.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
@@ -198,14 +204,21 @@ func (s *server) start(ctx context.Context) error {
 	return nil
 }
 
+// stopEngine puts back what runs. A second call does nothing.
+func (s *server) stopEngine() error {
+	if s.engine == nil || s.stopped {
+		return nil
+	}
+	s.stopped = true
+	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
+	defer cancel()
+	return s.engine.Stop(ctx)
+}
+
 // close stops what runs and closes what is open, last first.
 func (s *server) close() error {
 	var problems []error
-	if s.engine != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
-		problems = append(problems, s.engine.Stop(ctx))
-		cancel()
-	}
+	problems = append(problems, s.stopEngine())
 	s.stop()
 	s.loops.Wait()
 	if s.git != nil {

@@ -85,7 +85,7 @@ func TestPrepare(t *testing.T) {
 func TestPrepareOnWhatIsThere(t *testing.T) {
 	t.Parallel()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: "drone-qa"}, ImagePullSecrets: []corev1.LocalObjectReference{{Name: "mine"}}}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "drone-qa", Labels: map[string]string{"a": "b"}}}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "drone-qa", Labels: map[string]string{"a": "b", "slipway.dev/project": target.Project, "slipway.dev/environment": target.Environment}}}
 	api := fake.NewClientset(ns, account)
 	if err := client(&conn{api: api}).Prepare(t.Context(), target, pull); err != nil {
 		t.Fatal(err)
@@ -99,6 +99,15 @@ func TestPrepareOnWhatIsThere(t *testing.T) {
 	leaving.Status.Phase = corev1.NamespaceTerminating
 	if err := client(&conn{api: fake.NewClientset(leaving)}).Prepare(t.Context(), target, pull); slipway.ErrorCode(err) != slipway.Unavailable {
 		t.Errorf("a namespace that is being deleted: %v", err)
+	}
+	for why, labels := range map[string]map[string]string{
+		"is not Slipway's":         {"a": "b"},
+		"belongs to project other": {"slipway.dev/project": "other", "slipway.dev/environment": "qa"},
+	} {
+		foreign := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "drone-qa", Labels: labels}}
+		if err := client(&conn{api: fake.NewClientset(foreign)}).Prepare(t.Context(), target, pull); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), why) {
+			t.Errorf("a namespace that %s: %v", why, err)
+		}
 	}
 	opaque := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: pull.Name, Namespace: "drone-qa"}, Type: corev1.SecretTypeOpaque}
 	if err := client(&conn{api: fake.NewClientset(ns, opaque)}).Prepare(t.Context(), target, pull); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), "rename yours") {

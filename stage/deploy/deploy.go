@@ -111,18 +111,18 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 		Image: spec.Image, Tag: spec.Tag, ImageDigest: image.Digest,
 		Chart: spec.Chart, ChartDigest: chart.Digest, Reason: spec.Reason,
 		Aliases: []string{image.Repository},
-	})
+	}, approved(env, spec.Target))
 }
 
-// reach makes the target what is desired, and says how it ended.
-func (r *Runner) reach(ctx context.Context, env stage.Env, want Desired) (slipway.Result, error) {
+// reach makes the target what is desired, and says how it ended. approval is what people agreed to, nil
+// when nobody had to.
+func (r *Runner) reach(ctx context.Context, env stage.Env, want Desired, approval *slipway.Approval) (slipway.Result, error) {
 	req, err := r.request(ctx, want)
 	if err != nil {
 		return failed(err)
 	}
 	req.Log = env.Log.Line
 	dep := req.deployment()
-	approval := approved(env, want.Target)
 	j := &job{
 		target: want.Target, intent: req.Marks.Intent, helm: r.Helm, env: env, staleAfter: r.StaleAfter,
 		act: func(ctx context.Context, _ Action) error { return r.Helm.Apply(ctx, req) },

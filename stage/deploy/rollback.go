@@ -72,6 +72,10 @@ func (r *Rollback) back(ctx context.Context, env stage.Env, key string, spec sli
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("look at Helm release %s in %s: %w", spec.Target.Release, spec.Target.Namespace, err)
 	}
+	if spec.Automatic && len(history) > 0 && history[0].Marks.Intent == "" {
+		return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
+			"Helm release %s in %s is left as it is: revision %d was made outside Slipway (%s)", spec.Target.Release, spec.Target.Namespace, history[0].Number, history[0].Description)}, nil
+	}
 	for _, rev := range history {
 		if holds(rev, spec.To) {
 			return r.revert(ctx, env, key, spec)
@@ -79,7 +83,7 @@ func (r *Rollback) back(ctx context.Context, env stage.Env, key string, spec sli
 	}
 	env.Log.Printf("Helm no longer has revision %d of %s as it was recorded: deploying %s again from its digests",
 		spec.To.Revision, spec.Target.Release, spec.To.Version)
-	return r.Runner.reach(ctx, env, redeployment(env, key, spec))
+	return r.Runner.reach(ctx, env, redeployment(env, key, spec), nil)
 }
 
 // holds reports whether a revision is the recorded deployment, as it was deployed.
@@ -151,6 +155,13 @@ func (r *Rollback) remove(ctx context.Context, env stage.Env, spec slipway.Rollb
 	if last := history[0]; last.Marks.Intent == "" {
 		return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
 			"Helm release %s in %s is left as it is: revision %d was made outside Slipway (%s)", t.Release, t.Namespace, last.Number, last.Description)}, nil
+	}
+	for _, rev := range history[1:] {
+		if rev.Status == StatusDeployed || rev.Status == StatusSuperseded {
+			return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
+				"Helm release %s in %s is left as it is: Slipway has verified nothing there that it may go back to, but revision %d ran before (%s); look, and choose with: helm rollback %s %d --namespace %s",
+				t.Release, t.Namespace, rev.Number, rev.Description, t.Release, rev.Number, t.Namespace)}, nil
+		}
 	}
 	storage, err := r.Restore.Storage(ctx, t)
 	if err != nil {

@@ -130,7 +130,7 @@ func Current(newestFirst []slipway.Deployment) (slipway.Deployment, bool) {
 }
 
 func good(d slipway.Deployment) bool {
-	return d.State == slipway.Verified || d.State == slipway.Replaced
+	return d.State == slipway.Verified || (d.State == slipway.Replaced && !d.VerifiedAt.IsZero())
 }
 
 // same reports whether two versions are one: equal, or equal by SemVer.

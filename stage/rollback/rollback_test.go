@@ -13,7 +13,21 @@ import (
 var target = slipway.Target{Project: "shop", Environment: "qa", Service: "delivery", Timeout: slipway.Duration(5 * time.Minute)}
 
 func deployment(id int64, version string, state slipway.DeploymentState) slipway.Deployment {
-	return slipway.Deployment{ID: id, Target: target, Version: version, State: state}
+	d := slipway.Deployment{ID: id, Target: target, Version: version, State: state}
+	if state == slipway.Verified || state == slipway.Replaced {
+		d.VerifiedAt = time.Unix(id, 0)
+	}
+	return d
+}
+
+func TestWhatWasReplacedUnverifiedIsNotChosen(t *testing.T) {
+	t.Parallel()
+	unverified := deployment(2, "v1.0.1", slipway.Replaced)
+	unverified.VerifiedAt = time.Time{}
+	got, err := rollback.Choose([]slipway.Deployment{deployment(1, "v1.0.0", slipway.Replaced), unverified, deployment(3, "v1.0.2", slipway.Verified)}, "", nil)
+	if err != nil || got.ID != 1 {
+		t.Errorf("got deployment %d, %v; want 1", got.ID, err)
+	}
 }
 
 func TestPlan(t *testing.T) {

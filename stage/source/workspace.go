@@ -54,8 +54,17 @@ func (w *Workspaces) Remove(run int64) error {
 	return removeAll(filepath.Join(w.root, strconv.FormatInt(run, 10)))
 }
 
-// Sweep deletes the folders of runs that keep does not want, and what a crash left half-made. Call
-// it at start, before any step runs.
+// Recover deletes what a crash left half-made. Call it at start, before any step runs.
+func (w *Workspaces) Recover() error {
+	half, err := filepath.Glob(filepath.Join(w.root, "*", tempPrefix+"*"))
+	errs := []error{err}
+	for _, d := range half {
+		errs = append(errs, removeAll(d))
+	}
+	return errors.Join(errs...)
+}
+
+// Sweep deletes the folders of runs that keep does not want.
 func (w *Workspaces) Sweep(keep func(run int64) bool) error {
 	entries, err := os.ReadDir(w.root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,12 +78,6 @@ func (w *Workspaces) Sweep(keep func(run int64) bool) error {
 		dir := filepath.Join(w.root, e.Name())
 		if run, err := strconv.ParseInt(e.Name(), 10, 64); err != nil || !keep(run) {
 			errs = append(errs, removeAll(dir))
-			continue
-		}
-		half, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
-		errs = append(errs, err)
-		for _, d := range half {
-			errs = append(errs, removeAll(d))
 		}
 	}
 	return errors.Join(errs...)

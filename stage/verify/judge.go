@@ -93,7 +93,9 @@ func (j *Judge) container(p Pod, c Container, long func(string, time.Duration) b
 	case "InvalidImageName", "ErrImageNeverPull":
 		return fail("has no image: %s: %s", c.Waiting, c.Message)
 	case "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError":
-		if long("pull "+at, j.rules.PullGrace) {
+		// A registry that does not answer comes back, and then the node tries again: that is waited
+		// for until the target's own timeout.
+		if long("pull "+at, j.rules.PullGrace) && refused(c.Message) {
 			return fail("has no image: %s", c.Message)
 		}
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
@@ -105,6 +107,17 @@ func (j *Judge) container(p Pod, c Container, long func(string, time.Duration) b
 		return fail("keeps ending (%s, %d restarts)", c.Ended, c.Restarts)
 	}
 	return Verdict{}
+}
+
+// refused reports whether a registry answered, and will not give the image. The node passes on what the
+// container runtime said; there is no code for it.
+func refused(message string) bool {
+	for _, word := range []string{"not found", "manifest unknown", "401", "403", "unauthorized", "denied", "forbidden", "insufficient_scope", "no match for platform", "invalid reference"} {
+		if strings.Contains(strings.ToLower(message), word) {
+			return true
+		}
+	}
+	return false
 }
 
 // ours reports whether a container's image is the service's, whatever its digest.

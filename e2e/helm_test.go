@@ -1,0 +1,102 @@
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/action"
+	relv1 "helm.sh/helm/v4/pkg/release/v1"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// TestHelmClientSeesOrdinaryReleases uses the stock Helm SDK beside Slipway: it lists, shows and rolls
+// back, and Slipway finds its way afterwards.
+func TestHelmClientSeesOrdinaryReleases(t *testing.T) {
+	t.Parallel()
+	s := mainSite(t)
+	const namespace = "helmed-development"
+	files := tick()
+	files["slipway.yaml"] = "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 60s}\n  - {name: production, production: true, timeout: 60s}\n"
+	r := s.project(t, "helmed", files)
+	first := s.until(t, r.push("main").ID, slipway.RunSucceeded)
+	r.commit("Another greeting", tree{"tick/www/index.html": "two\n", "tick/chart/values.yaml": tickValues(map[string]string{"greeting": "two"})})
+	second := s.until(t, r.push("main").ID, slipway.RunSucceeded)
+
+	found, err := action.NewList(helm(t, namespace)).Run()
+	if err != nil || len(found) != 1 {
+		t.Fatalf("helm list: %v, %v", found, err)
+	}
+	if rel, ok := found[0].(*relv1.Release); !ok || rel.Name != "tick" || rel.Version != 2 || rel.Chart.Metadata.Version != second.Deployments[0].ChartVersion {
+		t.Errorf("helm list: %+v, want revision 2 of chart %s", found[0], second.Deployments[0].ChartVersion)
+	}
+	all := history(t, namespace, "tick")
+	if len(all) != 2 || all[0].Info.Status != "superseded" || all[1].Info.Status != "deployed" {
+		t.Errorf("helm history: %+v", all)
+	}
+
+	back := action.NewRollback(helm(t, namespace))
+	back.Version = 1
+	if err := back.Run("tick"); err != nil {
+		t.Fatalf("helm rollback: %v", err)
+	}
+	if rel := wantSettled(t, namespace, "tick"); rel.Version != 3 || rel.Manifest != all[0].Manifest {
+		t.Errorf("after helm rollback: revision %d", rel.Version)
+	}
+
+	r.commit("A third greeting", tree{"tick/www/index.html": "three\n"})
+	third := s.until(t, r.push("main").ID, slipway.RunSucceeded)
+	rel := wantSettled(t, namespace, "tick")
+	if rel.Version != 4 || third.Deployments[0].Revision != 4 {
+		t.Errorf("the next deployment is revision %d, recorded as %d, want 4", rel.Version, third.Deployments[0].Revision)
+	}
+	kube(t).runs(t, namespace, "app=tick", third.Deployments[0].ImageDigest)
+	log := s.log(t.Context(), third.Run.ID, "deploy/tick@development")
+	if !mentions(log, "outside Slipway", "not Slipway's", "someone else", "another Helm client") {
+		t.Errorf("the log does not tell that somebody else made revision 3:\n%s", log)
+	}
+	if first.Deployments[0].ImageDigest == third.Deployments[0].ImageDigest {
+		t.Error("the versions do not differ: nothing was tested")
+	}
+}
+
+// TestApprovalBindsToWhatItReplaces changes the release by hand after it was approved: Slipway does not
+// deploy over it, and asks again.
+func TestApprovalBindsToWhatItReplaces(t *testing.T) {
+	t.Parallel()
+	s := mainSite(t)
+	const namespace = "bound-production"
+	r := s.project(t, "bound", tick())
+	s.until(t, r.push("main").ID, slipway.RunSucceeded)
+	for _, version := range []string{"v1.0.0", "v1.1.0"} {
+		r.commit("Release "+version, tree{"tick/www/index.html": version + "\n"})
+		run := r.push("HEAD:refs/heads/release/tick/" + version)
+		s.approve(t, run.ID, "bob")
+		s.until(t, run.ID, slipway.RunSucceeded)
+	}
+	r.commit("Release v1.2.0", tree{"tick/www/index.html": "v1.2.0\n"})
+	run := r.push("HEAD:refs/heads/release/tick/v1.2.0")
+	s.until(t, run.ID, slipway.RunWaiting)
+	back := action.NewRollback(helm(t, namespace))
+	back.Version = 1
+	if err := back.Run("tick"); err != nil {
+		t.Fatalf("helm rollback: %v", err)
+	}
+	s.approve(t, run.ID, "bob")
+	d := s.until(t, run.ID, slipway.RunFailed)
+	if st := step(t, d, "deploy/tick@production"); !strings.Contains(st.Reason, "changed since the approval") || !strings.Contains(st.Reason, "approve again") {
+		t.Errorf("the deployment is %s: %s", st.State, st.Reason)
+	}
+	if rel := wantSettled(t, namespace, "tick"); rel.Version != 3 {
+		t.Errorf("production is at revision %d", rel.Version)
+	}
+	if _, err := s.as("ada").RetryRun(t.Context(), run.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.approve(t, run.ID, "bob")
+	d = s.until(t, run.ID, slipway.RunSucceeded)
+	if rel := wantSettled(t, namespace, "tick"); rel.Version != 4 {
+		t.Errorf("production is at revision %d", rel.Version)
+	}
+	kube(t).runs(t, namespace, "app=tick", digest(t, d, slipway.ArtifactImage))
+}
