@@ -70,7 +70,7 @@ func TestTheStricterPolicyHolds(t *testing.T) {
 		if c.config != "" {
 			f = f.with("slipway.yaml", c.config)
 		}
-		w.push(w.approver, "refs/heads/main", w.commit("", "first", f))
+		w.move("refs/heads/main", w.commit("", "first", f))                          // as a mirror would: a push of what is not valid is refused
 		w.ok(w.store.SetRole(w.ctx, "developer", "shop", slipway.Approver, "admin")) // the requester, who now has the role
 		var err error
 		w.developer, err = w.store.User(w.ctx, "developer")
@@ -166,7 +166,7 @@ func (w *world) deployed(version string, state slipway.DeploymentState) slipway.
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.push(w.approver, "refs/heads/main", w.commit("", "broken", service("cart").with("slipway.yaml", "version: nine\n")))
+	w.move("refs/heads/main", w.commit("", "broken", service("cart").with("slipway.yaml", "version: nine\n"))) // a mirror's
 	ask := slipway.RollbackRequest{Project: "shop", Service: "cart", Environment: "qa"}
 	_, err := w.Rollback(w.ctx, w.approver, ask)
 	w.code(err, slipway.NotFound, "nothing of cart was ever deployed to qa")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"strings"
 	"time"
 
@@ -77,9 +78,21 @@ func (p *Planner) policy(ctx context.Context, project, fallback string) (slipway
 	case err != nil:
 		return slipway.Config{}, "", err
 	}
-	registered, err := p.History.Clusters(ctx)
+	c, problems, err := p.policyAt(ctx, project, commit, repo.Tree)
 	if err != nil {
 		return slipway.Config{}, "", err
+	}
+	if err := problems.Err(); err != nil {
+		return c, commit, slipway.Errorf(slipway.Invalid, "slipway.yaml of the default branch (%s) governs and is not valid:\n%w", slipway.ShortHash(commit), err)
+	}
+	return c, commit, nil
+}
+
+// policyAt is what the default branch would say if it were at a commit; with "" it is the defaults.
+func (p *Planner) policyAt(ctx context.Context, project, commit string, open func(context.Context, string) (Tree, error)) (slipway.Config, config.Problems, error) {
+	registered, err := p.History.Clusters(ctx)
+	if err != nil {
+		return slipway.Config{}, nil, err
 	}
 	var clusters []string
 	for _, k := range registered {
@@ -88,17 +101,40 @@ func (p *Planner) policy(ctx context.Context, project, fallback string) (slipway
 	read := func(files fs.FS) (slipway.Config, config.Problems) {
 		return config.LoadPolicy(files, p.options(project, clusters))
 	}
-	var c slipway.Config
-	var problems config.Problems
 	if commit == "" {
-		c, problems = read(emptyTree{})
-	} else if c, problems, err = p.load(ctx, reading{project, commit, policyPart, strings.Join(clusters, " ")}, repo.Tree, read); err != nil {
-		return slipway.Config{}, "", err
+		c, problems := read(emptyTree{})
+		return c, problems, nil
+	}
+	return p.load(ctx, reading{project, commit, policyPart, strings.Join(clusters, " ")}, open, read)
+}
+
+// governs refuses a commit with which the default branch would not say anything valid: every run of
+// the project would fail until that is mended.
+func (p *Planner) governs(ctx context.Context, project, commit string, open func(context.Context, string) (Tree, error)) error {
+	_, problems, err := p.policyAt(ctx, project, commit, open)
+	if err != nil {
+		return err
 	}
 	if err := problems.Err(); err != nil {
-		return c, commit, slipway.Errorf(slipway.Invalid, "slipway.yaml of the default branch (%s) governs and is not valid:\n%w", slipway.ShortHash(commit), err)
+		return slipway.Errorf(slipway.Invalid, "slipway.yaml of commit %s is not valid, and would govern every run on the default branch:\n%w", slipway.ShortHash(commit), err)
 	}
-	return c, commit, nil
+	return nil
+}
+
+// changesPolicy reports whether a head changes what governs deployments: environments, registries,
+// approvals, limits, or what follows a deployment of a service (D14).
+func (p *Planner) changesPolicy(ctx context.Context, project, base, head string) (bool, error) {
+	repo := p.Repo(project)
+	fork, err := repo.MergeBase(ctx, base, head)
+	if err != nil {
+		return false, err
+	}
+	before, _, err := p.policyAt(ctx, project, fork, repo.Tree)
+	if err != nil {
+		return false, err
+	}
+	after, _, err := p.policyAt(ctx, project, head, repo.Tree)
+	return !reflect.DeepEqual(before, after), err
 }
 
 // Environment is what the default branch says now about an environment.
@@ -172,6 +208,11 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	policy, governs, err := p.policy(ctx, pr.Name, fallback)
 	if err != nil {
 		return slipway.Plan{}, err
+	}
+	if run.Event == slipway.PullUpdate && run.Base == pr.DefaultBranch {
+		if err := p.governs(ctx, pr.Name, run.Commit, repo.Tree); err != nil {
+			return slipway.Plan{}, err
+		}
 	}
 	if run.Event == slipway.ReleasePush && governs == "" {
 		return slipway.Plan{}, slipway.Errorf(slipway.Conflict, "the default branch %s does not exist: what it says about environments and approvals governs releases; push it first", pr.DefaultBranch)

@@ -58,7 +58,7 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 	if err != nil {
 		return p, err
 	}
-	if err := x.mayMerge(ctx, p); err != nil {
+	if err := x.mayMerge(ctx, by, p); err != nil {
 		return p, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mergeTimeout)
@@ -140,7 +140,7 @@ func (x *Actions) contained(ctx context.Context, project, branch, commit, actor 
 	return lines, nil
 }
 
-func (x *Actions) mayMerge(ctx context.Context, p slipway.PullRequest) error {
+func (x *Actions) mayMerge(ctx context.Context, by slipway.User, p slipway.PullRequest) error {
 	if p.State != slipway.PullOpen {
 		return slipway.Errorf(slipway.Conflict, "pull request %d is %s", p.Number, p.State)
 	}
@@ -161,5 +161,23 @@ func (x *Actions) mayMerge(ctx context.Context, p slipway.PullRequest) error {
 	if len(p.Reviewers) < policy.Approvals {
 		return slipway.Errorf(slipway.Conflict, "pull request %d needs %d approvals and has %d (slipway pulls approve %d)", p.Number, policy.Approvals, len(p.Reviewers), p.Number)
 	}
-	return nil
+	return x.mayGovern(ctx, by, p)
+}
+
+// mayGovern keeps one person from changing alone what governs deployments: a pull request that does
+// needs the approval of somebody who may push to the default branch, unless that person merges it.
+func (x *Actions) mayGovern(ctx context.Context, by slipway.User, p slipway.PullRequest) error {
+	project, err := x.o.Projects.Project(ctx, p.Project)
+	if err != nil || p.Base != project.DefaultBranch || len(p.Reviewers) > 0 || auth.Check(by, auth.PushDefault, p.Project) == nil {
+		return err
+	}
+	base, err := tip(ctx, x.o.Repo(p.Project), "refs/heads/"+p.Base)
+	if err != nil {
+		return err
+	}
+	changes, err := x.o.Planner.changesPolicy(ctx, p.Project, base, p.Head)
+	if err == nil && changes {
+		err = slipway.Errorf(slipway.Forbidden, "pull request %d changes what governs deployments (environments, registries, approvals or limits in slipway.yaml): an approver must approve it first (slipway pulls approve %d)", p.Number, p.Number)
+	}
+	return err
 }

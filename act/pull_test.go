@@ -354,3 +354,15 @@ func TestRecoverPulls(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// One person alone does not change what governs deployments (D14).
+func TestAChangeOfWhatGovernsNeedsAnApprover(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	p := w.ready("", c, service("cart").with("slipway.yaml", "version: 1\nenvironments:\n  - name: production\n    production: true\n    trigger: release\n    approvals:\n      required: 0\n"))
+	_, err := w.Merge(w.ctx, w.developer, "shop", p.Number)
+	w.code(err, slipway.Forbidden, "changes what governs deployments", "slipway pulls approve")
+	w.do(w.ReviewPull(w.ctx, w.approver, "shop", p.Number))
+	w.do(w.Merge(w.ctx, w.developer, "shop", p.Number))
+}

@@ -58,6 +58,11 @@ func (x *Actions) mayMove(ctx context.Context, by slipway.User, p slipway.Projec
 	if action == auth.PushDefault && c.Old != slipway.ZeroHash && (c.Forced || c.New == slipway.ZeroHash) {
 		return slipway.Errorf(slipway.Forbidden, "%s is the default branch: it is never rewritten or deleted; revert with a new commit", p.DefaultBranch)
 	}
+	if action == auth.PushDefault && c.New != slipway.ZeroHash {
+		if err := x.o.Planner.governs(ctx, p.Name, c.New, tree); err != nil {
+			return err
+		}
+	}
 	release, is, err := slipway.ParseReleaseRef(c.Ref)
 	if err != nil || !is || c.New == slipway.ZeroHash {
 		return err

@@ -155,7 +155,9 @@ func TestAPushOfAnInvalidConfigurationSaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.commit("", "broken", service("cart").with("slipway.yaml", "version: 1\nenvironmnts: []\n"))
-	w.says(w.push(w.approver, "refs/heads/main", c), "run #1", "slipway.yaml:2:1", "environmnts")
+	_, err := w.receive(w.approver, "refs/heads/main", c)
+	w.code(err, slipway.Invalid, "slipway.yaml:2:1", "environmnts", "would govern every run")
+	w.says(w.push(w.approver, "refs/heads/x", w.commit("", "bad service", service("cart").with("slipway.yaml", "version: 1\nservices: []\n"))), "run #1", "slipway.yaml:2:")
 	w.says(w.push(w.approver, "refs/heads/empty", w.commit("", "nothing here", files{"README": "hi\n"})), "run #2")
 }
 

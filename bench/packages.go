@@ -1,5 +1,91 @@
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
 
-func measurePackages(ctx context.Context, w *world) ([]row, error) { return nil, nil }
+	"github.com/slipway-cd/slipway/slipwaytest"
+)
+
+// benchmark is one of a package's own benchmarks.
+type benchmark struct {
+	what string
+	pkg  string
+	run  string // -bench
+	time string // -benchtime
+}
+
+func benchmarks() []benchmark {
+	return []benchmark{
+		{"run queued to its first step started", "./engine", "^BenchmarkInsertToStart$", "100x"},
+		{"step ended to the next one started", "./engine", "^BenchmarkStepToStep$", "10x"},
+		{"transitions, each a transaction on disk", "./store", "^BenchmarkTransitions$", "100x"},
+		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
+		{"plan of 500 services", "./stage/plan", "Plan", "100x"},
+		{"schema check of 100 resources", "./driver/kubeschema", ".", "20x"},
+	}
+}
+
+// measurePackages runs benchmarks of the packages and shows what they report; none has a budget here.
+func measurePackages(ctx context.Context, w *world) ([]row, error) {
+	root, err := slipwaytest.Root()
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	var problems []error
+	for _, b := range benchmarks() {
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", b.run, "-benchtime", b.time, b.pkg)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "SLIPWAY_E2E=")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w\n%s", b.pkg, err, out))
+			continue
+		}
+		found := results(string(out))
+		if len(found) == 0 {
+			problems = append(problems, fmt.Errorf("%s has no benchmark %s", b.pkg, b.run))
+		}
+		for _, r := range found {
+			rows = append(rows, append([]string{b.what, "`" + strings.TrimPrefix(b.pkg, "./") + "` " + r[0]}, r[1]))
+		}
+	}
+	w.note("Benchmarks of the packages", "%s", cells([]string{"What", "Benchmark", "Result"}, rows))
+	return nil, errors.Join(problems...)
+}
+
+var (
+	resultExpr = regexp.MustCompile(`(?m)^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+(.*)$`)
+	metricExpr = regexp.MustCompile(`([\d.]+) (\S+)`)
+)
+
+// results are the names and figures that go test printed: its own metrics where a benchmark reports some,
+// else the time of one operation.
+func results(out string) [][2]string {
+	var all [][2]string
+	for _, m := range resultExpr.FindAllStringSubmatch(out, -1) {
+		perOp, own := "", []string{}
+		for _, f := range metricExpr.FindAllStringSubmatch(m[2], -1) {
+			v, err := strconv.ParseFloat(f[1], 64)
+			switch {
+			case err != nil, strings.HasPrefix(f[2], "B/"), strings.HasPrefix(f[2], "allocs/"):
+			case f[2] == "ns/op":
+				perOp = number(v/1e6) + " ms"
+			default:
+				own = append(own, number(v)+" "+f[2])
+			}
+		}
+		if len(own) > 0 {
+			perOp = strings.Join(own, ", ")
+		}
+		all = append(all, [2]string{m[1], perOp})
+	}
+	return all
+}

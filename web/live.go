@@ -148,9 +148,10 @@ func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.Us
 	w.Header().Set("Content-Type", "text/event-stream")
 	ctx, stop := context.WithCancel(r.Context())
 	defer stop()
+	step := r.FormValue("step")
 	lines, ended := make(chan slipway.LogLine, 256), make(chan error, 1)
 	go func() {
-		ended <- s.Streams.Log(ctx, by, run, r.FormValue("step"), true, func(l slipway.LogLine) error {
+		ended <- s.Streams.Log(ctx, by, run, step, true, func(l slipway.LogLine) error {
 			select {
 			case lines <- l:
 				return nil

@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +58,9 @@ func (c *cli) login() *cobra.Command {
 			if err := c.save(s); err != nil {
 				return err
 			}
+			if done, err := c.out.value(me); done {
+				return err
+			}
 			c.out.line("signed in to %s as %s", server, me.Name)
 			return nil
 		},
@@ -103,7 +107,7 @@ func (c *cli) projects() *cobra.Command {
 			}
 			var rows [][]string
 			for _, p := range list {
-				rows = append(rows, []string{p.Name, p.DefaultBranch, first(p.GitURL, api.Address()+"/git/"+p.Name+".git"), ago(p.CreatedAt)})
+				rows = append(rows, []string{p.Name, printable(p.DefaultBranch), first(printable(p.GitURL), api.Address()+"/git/"+p.Name+".git"), ago(p.CreatedAt)})
 			}
 			c.out.table([]string{"PROJECT", "DEFAULT BRANCH", "REPOSITORY", "CREATED"}, rows)
 			return nil
@@ -130,12 +134,12 @@ func (c *cli) projects() *cobra.Command {
 				return nil
 			}
 			c.out.line("project %s is ready:\n  git remote add slipway %s/git/%s.git\n  git push slipway %s\nGit asks for a user name and a password: %s and a token (slipway users token %s NAME).",
-				created.Name, api.Address(), created.Name, created.DefaultBranch, c.saved.User, c.saved.User)
+				created.Name, api.Address(), created.Name, created.DefaultBranch, first(c.user, "yours"), first(c.user, "USER"))
 			return nil
 		},
 	}
 	add.Flags().StringVar(&p.GitURL, "git", "", "URL of the repository to mirror and poll")
-	add.Flags().StringVar(&p.DefaultBranch, "default-branch", "main", "default branch")
+	add.Flags().StringVar(&p.DefaultBranch, "default-branch", "", "default branch (default: main, or the one of the repository that is mirrored)")
 	cmd.AddCommand(add)
 	return cmd
 }
@@ -161,8 +165,8 @@ func (c *cli) users() *cobra.Command {
 				if u.Admin {
 					roles = append(roles, "admin of the server")
 				}
-				for p, r := range u.Roles {
-					roles = append(roles, string(r)+" of "+p)
+				for _, p := range slices.Sorted(maps.Keys(u.Roles)) {
+					roles = append(roles, string(u.Roles[p])+" of "+p)
 				}
 				if u.Robot != nil {
 					roles = append(roles, "robot of "+u.Robot.Project+"/"+u.Robot.Environment)
@@ -234,7 +238,11 @@ func (c *cli) usersRole() *cobra.Command {
 			if done, err := c.out.value(u); done {
 				return err
 			}
-			c.out.line("%s is %s of %s", u.Name, args[1], project)
+			if role == "" {
+				c.out.line("%s has no role in %s", u.Name, project)
+				return nil
+			}
+			c.out.line("%s is %s of %s", u.Name, role, project)
 			return nil
 		},
 	}
@@ -278,7 +286,7 @@ func (c *cli) clusters() *cobra.Command {
 			}
 			var rows [][]string
 			for _, k := range list {
-				rows = append(rows, []string{k.Name, k.Context, k.Server, ago(k.Created)})
+				rows = append(rows, []string{k.Name, printable(k.Context), printable(k.Server), ago(k.Created)})
 			}
 			c.out.table([]string{"CLUSTER", "CONTEXT", "SERVER", "ADDED"}, rows)
 			return nil
@@ -304,7 +312,7 @@ func (c *cli) clusters() *cobra.Command {
 			if done, err := c.out.value(k); done {
 				return err
 			}
-			c.out.line("cluster %s is %s (context %s)", k.Name, k.Server, k.Context)
+			c.out.line("cluster %s is %s (context %s)", k.Name, printable(k.Server), printable(k.Context))
 			return nil
 		},
 	}
@@ -317,7 +325,14 @@ func (c *cli) clusters() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(api.RemoveCluster(cmd.Context(), args[0]))
+			if err := api.RemoveCluster(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			if done, err := c.out.value(struct{}{}); done {
+				return err
+			}
+			c.out.line("cluster %s is forgotten; nothing in it changed", args[0])
+			return nil
 		},
 	}
 	cmd.AddCommand(add, remove)

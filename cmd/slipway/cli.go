@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 // cli is what the commands share: flags, the saved sign-in, the output.
 type cli struct {
 	flags struct{ server, project, output string }
-	saved saved
+	user  string // who is signed in, as far as it was saved
 	out   *printer
 }
 
@@ -43,27 +44,32 @@ func configFile() (string, error) {
 	return filepath.Join(dir, "slipway", "config.json"), nil
 }
 
-// open reads the saved sign-in and prepares the output; it is called before every command.
+// open prepares the output; it is called before every command.
 func (c *cli) open(w io.Writer) error {
 	if c.flags.output != "text" && c.flags.output != "json" {
 		return slipway.Errorf(slipway.Invalid, "--output %q: expected text or json", c.flags.output)
 	}
 	c.out = newPrinter(w, c.flags.output == "json")
+	return nil
+}
+
+// load reads the saved sign-in; none is the zero value.
+func (c *cli) load() (s saved, err error) {
 	file, err := configFile()
 	if err != nil {
-		return err
+		return s, err
 	}
 	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return s, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the saved sign-in: %w", err)
+		return s, fmt.Errorf("read the saved sign-in: %w", err)
 	}
-	if err := json.Unmarshal(b, &c.saved); err != nil {
-		return slipway.Errorf(slipway.Invalid, "%s is not valid: %w; sign in again with `slipway login URL`", file, err)
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, slipway.Errorf(slipway.Invalid, "%s is not valid: %w; sign in again with `slipway login URL`", file, err)
 	}
-	return nil
+	return s, nil
 }
 
 func (c *cli) save(s saved) error {
@@ -85,13 +91,20 @@ func (c *cli) save(s saved) error {
 	return os.Rename(tmp, file)
 }
 
-// client connects to the server chosen by flag, environment or sign-in, in this order.
+// client connects to the server chosen by flag, environment or sign-in, in this order. A saved token is
+// sent to the server that made it and to no other.
 func (c *cli) client() (*client.Client, error) {
-	server, token := c.saved.Server, c.saved.Token
-	if s := first(c.flags.server, os.Getenv("SLIPWAY_SERVER")); s != "" && s != server {
-		server, token = s, ""
+	server, token := strings.TrimSuffix(first(c.flags.server, os.Getenv("SLIPWAY_SERVER")), "/"), os.Getenv("SLIPWAY_TOKEN")
+	if server == "" || token == "" {
+		saved, err := c.load()
+		if err != nil {
+			return nil, err
+		}
+		server, c.user = first(server, saved.Server), saved.User
+		if token == "" && server == saved.Server {
+			token = saved.Token
+		}
 	}
-	token = first(os.Getenv("SLIPWAY_TOKEN"), token)
 	if server == "" {
 		return nil, slipway.Errorf(slipway.Unauthorized, "no server: sign in with `slipway login URL` (the sign-in link that `slipway serve` printed)")
 	}
@@ -107,19 +120,15 @@ func first(values ...string) string {
 	return ""
 }
 
-var remoteProject = regexp.MustCompile(`/git/([a-z0-9-]+)\.git/?$`)
+var remoteProject = regexp.MustCompile(`^/git/([a-z0-9-]+)\.git/?$`)
 
 // project finds out which project is meant.
 func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
 	if p := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT")); p != "" {
 		return p, slipway.CheckName("project", p)
 	}
-	if out, err := exec.CommandContext(ctx, "git", "config", "--get-regexp", `^remote\..*\.url$`).Output(); err == nil {
-		for line := range strings.Lines(string(out)) {
-			if m := remoteProject.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
-				return m[1], nil
-			}
-		}
+	if name := remoteOf(ctx, api.Address()); name != "" {
+		return name, nil
 	}
 	projects, err := api.Projects(ctx)
 	if err != nil {
@@ -133,6 +142,31 @@ func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
 		names = append(names, p.Name)
 	}
 	return "", slipway.Errorf(slipway.Invalid, "which project? say --project NAME; there are: %s", first(strings.Join(names, ", "), "none yet (slipway project add NAME)"))
+}
+
+// remoteOf is the project that a remote of the git repository here names, one of this server rather than
+// of another, "" for none.
+func remoteOf(ctx context.Context, server string) (name string) {
+	out, err := exec.CommandContext(ctx, "git", "config", "--get-regexp", `^remote\..*\.url$`).Output()
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(out)) {
+		_, remote, _ := strings.Cut(strings.TrimSpace(line), " ")
+		u, err := url.Parse(remote)
+		if err != nil {
+			continue
+		}
+		m := remoteProject.FindStringSubmatch(u.Path)
+		switch {
+		case m == nil:
+		case strings.HasSuffix(server, "//"+u.Host):
+			return m[1]
+		default:
+			name = first(name, m[1])
+		}
+	}
+	return name
 }
 
 // runID reads "12" or "#12"; with no argument it is the newest run of the project.

@@ -29,6 +29,9 @@ func (s *server) openGit(ctx context.Context) (*gitserver.Server, error) {
 		},
 		Open: func(dir string, env []string) gitserver.Repository { return git.Repo{Dir: dir, Env: env} },
 		Authorize: func(ctx context.Context, r *http.Request, project string, write bool) (string, error) {
+			if r.Header.Get("Authorization") == "" { // a browser's session is not for git
+				return "", slipway.Errorf(slipway.Unauthorized, "sign in with your user name and a token as the password")
+			}
 			by, err := s.identity.Identify(r)
 			if err != nil {
 				return "", err

@@ -45,7 +45,7 @@ func newIdentity(s *store.Store) *identity {
 // authentication (git), or a session cookie. Nothing of them is the zero user; a wrong one is
 // Unauthorized.
 func (i *identity) Identify(r *http.Request) (slipway.User, error) {
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return i.store.UserByToken(r.Context(), token)
 	}
 	if _, password, ok := r.BasicAuth(); ok {

@@ -25,12 +25,23 @@ func main() {
 		renderTemplates(ctx)
 		return
 	}
+	os.Exit(run(ctx))
+}
+
+// run runs the command line and returns its exit status.
+func run(ctx context.Context) int {
 	err := newRoot().ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errQuiet) {
+	switch {
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
+		return interrupted
+	case err != nil && !errors.Is(err, errQuiet):
 		fmt.Fprintln(os.Stderr, "slipway: "+printable(err.Error()))
 	}
-	os.Exit(exitStatus(err))
+	return exitStatus(err)
 }
+
+// interrupted is the exit status of a command that was ended by a signal, as of shells.
+const interrupted = 130
 
 // errQuiet ends a command with exit status 1 when everything was said already.
 var errQuiet = errors.New("")
@@ -45,11 +56,11 @@ func exitStatus(err error) int {
 	if errors.Is(err, errQuiet) {
 		return 1
 	}
-	var coded *slipway.Error
-	if !errors.As(err, &coded) {
+	var wrong wrongUse
+	if errors.As(err, &wrong) {
 		return 2
 	}
-	switch coded.Code {
+	switch slipway.ErrorCode(err) {
 	case slipway.Invalid:
 		return 2
 	case slipway.Unauthorized, slipway.Forbidden:
@@ -62,6 +73,28 @@ func exitStatus(err error) int {
 		return 6
 	}
 	return 7
+}
+
+// wrongUse is an error of flags and arguments, before a command runs.
+type wrongUse struct{ error }
+
+// Unwrap returns what is wrong.
+func (e wrongUse) Unwrap() error { return e.error }
+
+// checked makes what a command says about its flags and arguments an error of wrong use.
+func checked(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse{err} })
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return wrongUse{fmt.Errorf("%w (%s --help)", err, cmd.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		checked(sub)
+	}
 }
 
 func newRoot() *cobra.Command {
@@ -91,7 +124,7 @@ func newRoot() *cobra.Command {
 		"see":   {c.status(), c.runs(), c.logs(), c.trace(), c.approvals(), c.releases(), c.pulls(), c.events()},
 		"do":    {c.approve(), c.reject(), c.merge(), c.rollback(), c.retry(), c.cancel(), c.lift()},
 		"repo":  {c.validate(), c.schema()},
-		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.clusters(), c.doctor()},
+		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.clusters(), c.doctor(), c.version()},
 	} {
 		for _, cmd := range commands {
 			cmd.GroupID = group
@@ -99,5 +132,8 @@ func newRoot() *cobra.Command {
 		}
 	}
 	root.AddCommand(c.cleanup())
+	root.Args = cobra.NoArgs // an unknown command is wrong use
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	checked(root)
 	return root
 }

@@ -180,62 +180,6 @@ func (c *cli) runsShow() *cobra.Command {
 	return show
 }
 
-// waitRun prints each step as it moves, then the whole.
-func (c *cli) waitRun(ctx context.Context, api *client.Client, id int64) error {
-	var last slipway.RunDetail
-	seen := map[string]slipway.StepState{}
-	look := func() (bool, error) {
-		d, err := api.Run(ctx, id)
-		if err != nil {
-			return false, err
-		}
-		last = d
-		for _, s := range d.Steps {
-			if seen[s.Spec.Key] == s.State || s.State == slipway.StepBlocked || s.State == slipway.StepReady {
-				continue
-			}
-			seen[s.Spec.Key] = s.State
-			if !c.out.json {
-				c.out.line("  %s  %s %s %s", time.Now().Format("15:04:05"), c.out.state(string(s.State)), s.Spec.Key, c.out.dim(printable(clip(s.Reason, 120))))
-			}
-		}
-		return d.Run.State.Final() || d.Run.State == slipway.RunWaiting, nil
-	}
-	done, err := look()
-	if err != nil {
-		return err
-	}
-	if !done {
-		err = api.Events(ctx, last.Run.Project, 0, func(e slipway.Event) error {
-			if e.RunID != id {
-				return nil
-			}
-			done, err := look()
-			if err == nil && done {
-				return errDone
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, errDone) {
-			return err
-		}
-	}
-	if asJSON, err := c.out.value(last); asJSON {
-		return first3(err, last.Run.State)
-	}
-	c.out.line("run #%d %s %s", id, c.out.state(string(last.Run.State)), printable(last.Run.Reason))
-	return first3(nil, last.Run.State)
-}
-
-var errDone = errors.New("done")
-
-func first3(err error, s slipway.RunState) error {
-	if err == nil && s != slipway.RunSucceeded && s != slipway.RunWaiting {
-		return errQuiet
-	}
-	return err
-}
-
 func (c *cli) runDetail(d slipway.RunDetail) {
 	r := d.Run
 	c.out.line("%s  %s  %s", c.out.bold(fmt.Sprintf("run #%d", r.ID)), c.out.state(string(r.State)), printable(r.Reason))
@@ -258,11 +202,13 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 		rows = append(rows, []string{s.Spec.Key, c.out.state(string(s.State)), took(s.StartedAt, s.FinishedAt), c.out.dim(printable(reason))})
 	}
 	c.out.table([]string{"STEP", "STATE", "TOOK", ""}, rows)
-	if len(d.Artifacts) > 0 {
-		rows = nil
-		for _, a := range d.Artifacts {
+	rows = nil
+	for _, a := range d.Artifacts {
+		if a.Repository != "" {
 			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), a.Digest})
 		}
+	}
+	if len(rows) > 0 {
 		c.out.line("")
 		c.out.table([]string{"ARTIFACT", "REFERENCE", "DIGEST"}, rows)
 	}
@@ -309,51 +255,24 @@ func (c *cli) logs() *cobra.Command {
 // are followed too.
 func (c *cli) printLogs(ctx context.Context, api *client.Client, id int64, only string, follow bool) error {
 	printed := map[string]bool{}
-	for {
-		d, err := api.Run(ctx, id)
-		if err != nil {
-			return err
-		}
-		next := ""
+	look := func(d slipway.RunDetail) (bool, error) {
 		for _, s := range d.Steps {
 			if (only == "" || s.Spec.Key == only || strings.HasPrefix(s.Spec.Key, only+"/")) && s.Attempt > 0 && !printed[s.Spec.Key] {
-				next = s.Spec.Key
-				break
+				printed[s.Spec.Key] = true
+				return false, c.printLog(ctx, api, id, s.Spec.Key, follow)
 			}
 		}
-		switch {
-		case next != "":
-			printed[next] = true
-			if err := c.printLog(ctx, api, id, next, follow); err != nil {
-				return err
-			}
-		case !follow || d.Run.State.Final() || d.Run.State == slipway.RunWaiting || (only != "" && len(printed) > 0):
-			if only != "" && len(printed) == 0 {
-				return slipway.Errorf(slipway.NotFound, "run #%d has no started step %q", id, only)
-			}
-			return nil
-		default:
-			if err := awaitEvent(ctx, api, d); err != nil {
-				return err
-			}
+		if only != "" && len(printed) == 0 && (!follow || d.Run.State.Final()) {
+			return true, slipway.Errorf(slipway.NotFound, "run #%d has no started step %q", id, only)
 		}
+		return !follow || d.Run.State.Final() || d.Run.State == slipway.RunWaiting || (only != "" && len(printed) > 0), nil
 	}
-}
-
-// awaitEvent returns at the next event of the run.
-func awaitEvent(ctx context.Context, api *client.Client, d slipway.RunDetail) error {
-	var after int64
-	for _, e := range d.Events {
-		after = max(after, e.ID)
+	if follow {
+		return c.follow(ctx, api, id, look)
 	}
-	err := api.Events(ctx, d.Run.Project, after, func(e slipway.Event) error {
-		if e.RunID == d.Run.ID {
-			return errDone
-		}
-		return nil
-	})
-	if errors.Is(err, errDone) {
-		return nil
+	d, err := api.Run(ctx, id)
+	for done := false; err == nil && !done; {
+		done, err = look(d)
 	}
 	return err
 }
@@ -411,7 +330,7 @@ func (c *cli) printTrace(t slipway.Trace) {
 	section := func(name string, rows [][]string) {
 		if len(rows) > 0 {
 			c.out.line("\n%s", c.out.bold(name))
-			c.out.table(make([]string, len(rows[0])), rows)
+			c.out.table(nil, rows)
 		}
 	}
 	var rows [][]string
@@ -426,7 +345,9 @@ func (c *cli) printTrace(t slipway.Trace) {
 	section("runs", rows)
 	rows = nil
 	for _, a := range t.Artifacts {
-		rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), shortDigest(a.Digest), fmt.Sprintf("run #%d", a.RunID)})
+		if a.Repository != "" { // reports and packages on their way are nobody's to look up
+			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), shortDigest(a.Digest), fmt.Sprintf("run #%d", a.RunID)})
+		}
 	}
 	section("artifacts", rows)
 	rows = nil

@@ -173,7 +173,7 @@ func (s *server) greet(ctx context.Context, out io.Writer) error {
 	return errors.Join(err, werr)
 }
 
-// firstStart makes the admin, and reports whether nobody has a token yet.
+// firstStart makes the admin, and reports whether nobody has signed in yet.
 func (s *server) firstStart(ctx context.Context) (bool, error) {
 	users, err := s.store.Users(ctx)
 	if err != nil {
@@ -183,6 +183,6 @@ func (s *server) firstStart(ctx context.Context) (bool, error) {
 		_, err := s.store.CreateUser(ctx, adminName, true, "slipway")
 		return true, err
 	}
-	tokens, err := s.store.Tokens(ctx, adminName)
-	return len(tokens) == 0 && len(users) == 1, err
+	signedIn, err := s.store.Events(ctx, 0, slipway.EventFilter{Kind: "user.signed-in", Limit: 1})
+	return len(signedIn) == 0, err
 }

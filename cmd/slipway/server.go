@@ -232,7 +232,8 @@ func (s *server) close() error {
 
 func (s *server) routes() (http.Handler, error) {
 	sees := &sees{Actions: s.actions, store: s.store}
-	ui, err := web.New(web.Options{Reads: sees, Lists: s.actions, Deliveries: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log})
+	ui, err := web.New(web.Options{Reads: sees, Lists: s.actions, Deliveries: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
+		Secure: strings.HasPrefix(s.opts.url, "https://")})
 	if err != nil {
 		return nil, fmt.Errorf("open the UI: %w", err)
 	}
@@ -245,7 +246,9 @@ func (s *server) routes() (http.Handler, error) {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", s.readyz)
 	mux.Handle("/", ui)
-	return mux, nil
+	// A browser that is signed in sends its cookie along: what other sites make it send is refused,
+	// here for the API too.
+	return http.NewCrossOriginProtection().Handler(mux), nil
 }
 
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) {

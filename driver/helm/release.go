@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"helm.sh/helm/v4/pkg/release"
@@ -30,11 +31,17 @@ const (
 	labelValues   = "slipway.dev/values"
 )
 
-// marker is a storage driver that puts marks on the revisions that are made through it.
+// marker is a storage driver that puts marks on the revisions that are made through it. It remembers
+// what it read until it writes: one operation of Helm reads the same history several times, and to
+// fetch and unpack ten revisions takes as long as to apply a small chart. Should somebody else make a
+// revision meanwhile, the next write is refused by the cluster as it is without this.
 type marker struct {
 	driver.Driver
 	marks   deploy.Marks
 	settled bool // shows moving revisions as failed, and stores nothing: for previews
+
+	mu   sync.Mutex
+	read map[string][]release.Releaser // by the labels that were asked for
 }
 
 // Create stores a new revision with the marks.
@@ -54,23 +61,58 @@ func (m *marker) Create(key string, r release.Releaser) error {
 		})
 		rel.Labels = labels
 	}
+	defer m.forget()
 	return m.Driver.Create(key, r)
 }
 
-// Query returns what the driver has.
+// Update stores a revision again.
+func (m *marker) Update(key string, r release.Releaser) error {
+	defer m.forget()
+	return m.Driver.Update(key, r)
+}
+
+// Delete removes a revision.
+func (m *marker) Delete(key string) (release.Releaser, error) {
+	defer m.forget()
+	return m.Driver.Delete(key)
+}
+
+func (m *marker) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.read = nil
+}
+
+// Query returns what the driver has, in copies: Helm changes revisions before it stores them.
 func (m *marker) Query(labels map[string]string) ([]release.Releaser, error) {
-	list, err := m.Driver.Query(labels)
-	if m.settled {
-		for i, r := range list {
-			if rel, ok := r.(*relv1.Release); ok && moving(rel) {
-				still, info := *rel, *rel.Info
-				info.Status = common.StatusFailed
-				still.Info = &info
-				list[i] = &still
-			}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := fmt.Sprint(labels)
+	list, ok := m.read[key]
+	if !ok {
+		var err error
+		if list, err = m.Driver.Query(labels); err != nil {
+			return nil, err
 		}
+		if m.read == nil {
+			m.read = map[string][]release.Releaser{}
+		}
+		m.read[key] = list
 	}
-	return list, err
+	out := slices.Clone(list)
+	for i, r := range out {
+		rel, ok := r.(*relv1.Release)
+		if !ok || rel.Info == nil {
+			continue
+		}
+		copied, info := *rel, *rel.Info
+		if m.settled && moving(rel) {
+			info.Status = common.StatusFailed
+		}
+		copied.Info = &info
+		out[i] = &copied
+	}
+	return out, nil
 }
 
 func moving(rel *relv1.Release) bool {
