@@ -9,8 +9,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/slipwaytest"
+	"github.com/slipway-cd/slipway/stage/plan"
+	"github.com/slipway-cd/slipway/stage/promote"
 )
 
 // benchmark is one of a package's own benchmarks.
@@ -27,8 +31,8 @@ func benchmarks() []benchmark {
 		{"step ended to the next one started", "./engine", "^BenchmarkStepToStep$", "10x"},
 		{"transitions, each a transaction on disk", "./store", "^BenchmarkTransitions$", "100x"},
 		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
-		{"plan of 500 services", "./stage/plan", "Plan", "100x"},
-		{"schema check of 100 resources", "./driver/kubeschema", ".", "20x"},
+		{"which of 500 services a push of 100,000 files changed", "./stage/source", "^BenchmarkChanges$", "10x"},
+		{"schema check of 100 resources", "./driver/kubeschema", "^Benchmark100Objects$", "20x"},
 	}
 }
 
@@ -57,8 +61,40 @@ func measurePackages(ctx context.Context, w *world) ([]row, error) {
 			rows = append(rows, append([]string{b.what, "`" + strings.TrimPrefix(b.pkg, "./") + "` " + r[0]}, r[1]))
 		}
 	}
+	planned, steps, err := planMany(w.o.times(50))
+	problems = append(problems, err)
+	rows = append(rows, []string{fmt.Sprintf("plan of 500 changed services to development, %d steps", steps), "`stage/plan`, `stage/promote`", planned.String()})
 	w.note("Benchmarks of the packages", "%s", cells([]string{"What", "Benchmark", "Result"}, rows))
 	return nil, errors.Join(problems...)
+}
+
+// planMany plans a merge that changed each of 500 services.
+func planMany(times int) (sample, int, error) {
+	in := plan.Input{
+		Project: slipway.Project{Name: project, DefaultBranch: "main"}, CommitTime: time.Now(), Changes: map[string]plan.Change{},
+		Run: slipway.Run{ID: 1, Project: project, Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: strings.Repeat("a", 40), Title: "Change everything"},
+	}
+	in.Config.Environments = []slipway.Environment{{Name: "development", Trigger: slipway.OnDefaultBranch, Cluster: "default", Namespace: project + "-development"}}
+	for i := range 500 {
+		name := fmt.Sprintf("service%d", i)
+		in.Config.Services = append(in.Config.Services, slipway.Service{Name: name, Dir: "src/" + name, Dockerfile: "Dockerfile", Chart: "src/" + name + "/chart",
+			Test: &slipway.ServiceTest{Stage: "testrunner", Results: "results"}, Verify: slipway.ServiceVerify{Tests: true}})
+		in.Changes[name] = plan.Change{Changed: true, Files: 1, Total: 500, Example: "main.go"}
+	}
+	var took []time.Duration
+	steps := 0
+	for range times {
+		began := time.Now()
+		p, err := plan.Plan(in)
+		if err == nil {
+			p, err = promote.Extend(p, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config})
+		}
+		if err != nil {
+			return sample{}, 0, err
+		}
+		took, steps = append(took, time.Since(began)), len(p.Steps)
+	}
+	return millis(took), steps, nil
 }
 
 var (

@@ -127,9 +127,6 @@ func places(steps []slipway.Step, bands, lanes []string) []place {
 					p.column = max(p.column, c+1)
 				}
 			}
-			if s.Spec.Kind != slipway.KindPlan && len(s.Spec.Needs) == 0 && steps[0].Spec.Kind == slipway.KindPlan {
-				p.column = max(p.column, 1)
-			}
 			for taken[p] {
 				p.row++
 			}
@@ -142,17 +139,20 @@ func places(steps []slipway.Step, bands, lanes []string) []place {
 	return at
 }
 
-// needs are the steps that a step follows. A rollback needs none: it follows the last step before it
-// in its service and environment, the one that failed.
+// needs are the steps that a step follows. Those that need none follow the plan that named them; a
+// rollback the last step before it in its service and environment, the one that failed.
 func needs(steps []slipway.Step, i int) []string {
 	s := steps[i].Spec
-	if len(s.Needs) > 0 || s.Kind != slipway.KindRollback {
+	if len(s.Needs) > 0 {
 		return s.Needs
 	}
-	for j := i - 1; j >= 0; j-- {
+	for j := i - 1; j >= 0 && s.Kind == slipway.KindRollback; j-- {
 		if o := steps[j].Spec; o.Service == s.Service && o.Environment == s.Environment {
 			return []string{o.Key}
 		}
+	}
+	if first := steps[0].Spec; first.Kind == slipway.KindPlan && i > 0 {
+		return []string{first.Key}
 	}
 	return nil
 }

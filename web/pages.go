@@ -75,8 +75,12 @@ type boardPage struct {
 	Waiting  []slipway.Approval
 	Bad      []slipway.Deployment
 	Moving   []slipway.Deployment
+	Failed   []slipway.Run // newest runs of services that did not get into their environment
 	Runs     []slipway.Run
 }
+
+// Calm reports whether nothing on the board needs a person.
+func (b boardPage) Calm() bool { return len(b.Waiting)+len(b.Bad)+len(b.Failed)+len(b.Moving) == 0 }
 
 // manyServices is from how many services on a board can be filtered.
 const manyServices = 12
@@ -104,6 +108,8 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	switch {
 	case len(p.Bad) > 0:
 		state = string(slipway.Unhealthy)
+	case len(p.Failed) > 0:
+		state = string(slipway.RunFailed)
 	case len(p.Waiting) > 0:
 		state = string(slipway.RunWaiting)
 	}
@@ -111,6 +117,10 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 }
 
 func (b *boardPage) note(row slipway.BoardRow) {
+	if r := row.LastRun; r != nil && tone(r.State) == "bad" && r.Event != slipway.BranchPush && r.Event != slipway.PullUpdate &&
+		!slices.ContainsFunc(b.Failed, func(o slipway.Run) bool { return o.ID == r.ID }) {
+		b.Failed = append(b.Failed, *r)
+	}
 	for _, c := range row.Cells {
 		if c.Approval != nil {
 			b.Waiting = append(b.Waiting, *c.Approval)

@@ -179,6 +179,9 @@ func (w *world) failedTests() {
 	r.Suites = []slipway.TestSuite{{Name: "example.com/shop/orders", Cases: cases}}
 	w.reports[key(5, "test/orders")] = r
 	w.logs[key(5, "test/orders")] = w.lines("tests of orders", "stdout", 60)
+	failed := w.run(slipway.Run{ID: 13, Event: slipway.DefaultPush, Ref: "refs/heads/main", Title: "Search faster", State: slipway.RunErrored, Reason: "build/search: no space left on device"}, 2*time.Hour,
+		plan(), step(slipway.KindBuild, "search", "", slipway.StepErrored, 3*sec))
+	failed.Steps[1].Reason = "no space left on device"
 	w.pulls = append(w.pulls,
 		slipway.PullRequest{Project: "shop", Number: 3, Title: "Greet customers better", Base: "main", Head: hex(40, "c6"), Author: "ada", State: slipway.PullOpen, Reviewers: []string{"bob"}, CreatedAt: w.now.Add(-time.Hour), UpdatedAt: w.now.Add(-20 * time.Minute)},
 		slipway.PullRequest{Project: "shop", Number: 2, Title: "Discounts for regular customers", Base: "main", Head: hex(40, "c5"), Author: "grace", State: slipway.PullOpen, CreatedAt: w.now.Add(-5 * time.Hour), UpdatedAt: w.now.Add(-3 * time.Hour)},
@@ -366,6 +369,7 @@ func (w *world) shopBoard() {
 			{Environment: "qa"}, {Environment: "production"},
 		}},
 	}
+	b.Rows = append(b.Rows, slipway.BoardRow{Service: "search", LastRun: &w.detail(13).Run, Cells: []slipway.BoardCell{{Environment: "development"}, {Environment: "qa"}, {Environment: "production"}}})
 	b.Rows[1].Cells[0].Current.Reason = "container orders of pod orders-5d8-abc12 waits: CrashLoopBackOff " + script
 	w.boards["shop"] = b
 }

@@ -50,10 +50,14 @@ func (p *printer) line(format string, args ...any) {
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
-// table prints rows under headings. Cells may hold several lines.
+// table prints rows under headings; without headings the rows alone. Cells may hold several lines:
+// below each other in a terminal, one after another when piped, where a row is always one line.
 func (p *printer) table(headings []string, rows [][]string) {
 	if !p.colour {
 		p.columns(headings, rows)
+		return
+	}
+	if len(rows) == 0 && len(headings) == 0 {
 		return
 	}
 	head := lipgloss.NewStyle().Bold(true).PaddingRight(2)
@@ -69,23 +73,34 @@ func (p *printer) table(headings []string, rows [][]string) {
 	if p.width > 0 && lipgloss.Width(t.String()) > p.width {
 		t = t.Width(p.width)
 	}
-	fmt.Fprintln(p.w, t.String())
+	for line := range strings.Lines(t.String() + "\n") {
+		fmt.Fprintln(p.w, strings.TrimRight(line, " \n"))
+	}
 }
 
 func (p *printer) columns(headings []string, rows [][]string) {
-	widths := make([]int, len(headings))
-	all := append([][]string{headings}, rows...)
-	for _, row := range all {
-		for i, cell := range row {
-			widths[i] = max(widths[i], lipgloss.Width(cell))
+	var widths []int
+	if len(headings) > 0 {
+		rows = append([][]string{headings}, rows...)
+	}
+	flat := make([][]string, len(rows))
+	for i, row := range rows {
+		flat[i] = make([]string, len(row))
+		for j, cell := range row {
+			cell = strings.ReplaceAll(strings.TrimRight(cell, "\n"), "\n", "; ")
+			flat[i][j] = strings.ReplaceAll(cell, "\t", " ")
+			if j == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[j] = max(widths[j], lipgloss.Width(flat[i][j]))
 		}
 	}
-	for _, row := range all {
+	for _, row := range flat {
 		var b strings.Builder
-		for i, cell := range row {
-			b.WriteString(strings.ReplaceAll(cell, "\n", " "))
-			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(cell)+2))
+		for j, cell := range row {
+			b.WriteString(cell)
+			if j < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", widths[j]-lipgloss.Width(cell)+2))
 			}
 		}
 		fmt.Fprintln(p.w, strings.TrimRight(b.String(), " "))
@@ -131,27 +146,28 @@ func (p *printer) bold(s string) string {
 	return lipgloss.NewStyle().Bold(true).Render(s)
 }
 
-// printable escapes control characters, which could move the cursor or hide text; newlines stay.
+// printable escapes what is not to be seen: control characters, which could move the cursor, and
+// characters that turn or hide the text around them. Newlines and tabs stay.
 func printable(s string) string {
-	clean := true
-	for _, r := range s {
-		if r != '\n' && r != '\t' && (unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Bidi_Control, r)) {
-			clean = false
-			break
-		}
-	}
-	if clean {
-		return s
+	if !strings.ContainsFunc(s, unseen) {
+		return strings.ToValidUTF8(s, "\uFFFD")
 	}
 	var b strings.Builder
 	for _, r := range s {
-		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+		if unseen(r) {
 			fmt.Fprintf(&b, "\\x%02x", r)
 			continue
 		}
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// joiner makes one sign of several, such as the emoji of a family.
+const joiner = '\u200d'
+
+func unseen(r rune) bool {
+	return r != '\n' && r != '\t' && r != joiner && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
 }
 
 // ago says how long ago t was, "" for the zero time.

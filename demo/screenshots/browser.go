@@ -193,5 +193,8 @@ func (b *browser) capture(wide, tall int64) ([]byte, error) {
 	beyond := true
 	got, err := chromedp.Call(b.tab, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: &beyond,
 		Clip: &page.Viewport{Width: float64(wide), Height: float64(tall), Scale: 1}})
-	return got.Data, err
+	if err != nil {
+		return nil, err
+	}
+	return pack(got.Data)
 }
