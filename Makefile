@@ -33,6 +33,6 @@ update: ## Rewrite golden files and generated docs
 	$(GO) test . ./cmd/slipway ./config ./driver/helm ./stage/approve ./stage/chart ./stage/plan -update
 
 screenshots: ## Pictures of the running demo's pages for docs
-	$(GO) run ./demo/screenshots
+	$(GO) run ./demo/screenshots -release
 
 .PHONY: help build demo demo-down check test e2e bench update screenshots

@@ -173,16 +173,15 @@ func title(s string) string {
 // run returns a run that the user may do a to.
 func (x *Actions) run(ctx context.Context, by slipway.User, a auth.Action, id int64) (slipway.RunDetail, error) {
 	d, err := x.o.Runs.Run(ctx, id)
-	if err != nil {
-		if by.Name == "" {
-			return slipway.RunDetail{}, auth.Check(by, a, "")
-		}
-		return slipway.RunDetail{}, err
+	if err == nil {
+		err = auth.Check(by, a, d.Run.Project)
+	} else if by.Name == "" {
+		err = auth.Check(by, a, "")
 	}
-	if err := auth.Check(by, a, d.Run.Project); err != nil {
-		if slipway.ErrorCode(err) == slipway.NotFound {
-			err = slipway.Errorf(slipway.NotFound, "run #%d does not exist, or you have no role in its project", id)
-		}
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		err = slipway.Errorf(slipway.NotFound, "run #%d does not exist, or you have no role in its project", id)
+	}
+	if err != nil {
 		return slipway.RunDetail{}, err
 	}
 	return d, nil

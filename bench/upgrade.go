@@ -153,7 +153,7 @@ func measureSteps(ctx context.Context, w *world, s *site, sdk *sdk) ([]row, erro
 			return nil, err
 		}
 	}
-	return []row{ratioRow("… the whole deploy step of a run, against pull and upgrade with the SDK", millis(steps), millis(direct), 0)}, nil
+	return []row{ratioRow("… the whole deploy step of a run, against pull and upgrade with the SDK", millis(steps), millis(direct), upgradeBudget)}, nil
 }
 
 // deploy merges a change of the chart's values and waits until it is verified in development.

@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
@@ -98,6 +99,9 @@ func supervise() (err error) {
 		return err
 	}
 	if world.Binaries, err = binaries(ctx); err != nil {
+		return err
+	}
+	if _, err := buildkit.Install(ctx, buildkit.Options{Dir: place, Progress: func(line string) { progress("%s", line) }}); err != nil {
 		return err
 	}
 	keep := os.Getenv("SLIPWAY_E2E_KEEP") == "1"

@@ -47,7 +47,7 @@ func (p *printer) value(v any) (bool, error) {
 
 // line prints a line. What users or repositories wrote goes through printable first.
 func (p *printer) line(format string, args ...any) {
-	fmt.Fprintf(p.w, format+"\n", args...)
+	fmt.Fprintln(p.w, strings.TrimRight(fmt.Sprintf(format, args...), " "))
 }
 
 // table prints rows under headings; without headings the rows alone. Cells may hold several lines:

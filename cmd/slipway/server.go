@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/api"
+	"github.com/slipway-cd/slipway/auth"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/helm"
 	"github.com/slipway-cd/slipway/driver/kube"
@@ -232,7 +233,10 @@ func (s *server) close() error {
 
 func (s *server) routes() (http.Handler, error) {
 	sees := &sees{Actions: s.actions, store: s.store}
-	ui, err := web.New(web.Options{Reads: sees, Lists: s.actions, Deliveries: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
+	ui, err := web.New(web.Options{Reads: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
+		May: func(by slipway.User, action, project string) bool {
+			return auth.Check(by, auth.Action(action), project) == nil
+		},
 		Secure: strings.HasPrefix(s.opts.url, "https://")})
 	if err != nil {
 		return nil, fmt.Errorf("open the UI: %w", err)
