@@ -286,6 +286,9 @@ func apiRoutes(t *testing.T) map[string]bool {
 	}
 	out := map[string]bool{}
 	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

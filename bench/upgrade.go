@@ -49,6 +49,9 @@ func measureUpgrade(ctx context.Context, w *world) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.connect(ctx); err != nil {
+		return nil, err
+	}
 	sdk, err := newSDK(w.kube.kubeconfig, s)
 	if err != nil {
 		return nil, err

@@ -198,8 +198,8 @@ func (k *cluster) registry(ctx context.Context, bin slipwaytest.Binaries, args .
 
 // leaveCluster removes the namespaces that were made, or the cluster.
 func (w *world) leaveCluster(ctx context.Context) error {
-	if w.kube.own {
-		return nil // with everything in the folder
+	if w.kube.own || w.kube.folder != "" && clusterOf(w.kube.folder) == "" {
+		return nil // it goes with everything in the folder, or was taken down meanwhile
 	}
 	return errors.Join(w.removeNamespaces(ctx), w.kube.registry(ctx, w.bin, "--remove", registryHost))
 }
@@ -211,11 +211,10 @@ type site struct {
 	token  string
 	repo   string // the admin's clone of the sample repository
 	after  int64  // the newest event seen
-	first  slipway.RunDetail
 }
 
 // server starts the server that most measurements share, with the sample repository in it.
-func (w *world) server(ctx context.Context) (*site, error) {
+func (w *world) server(ctx context.Context) (_ *site, err error) {
 	if w.site != nil {
 		return w.site, nil
 	}
@@ -230,6 +229,12 @@ func (w *world) server(ctx context.Context) (*site, error) {
 		return nil, err
 	}
 	w.site = &site{server: server, repo: filepath.Join(w.dir, "repo")}
+	defer func() {
+		if err != nil { // the next measurement must not find half of it
+			err = errors.Join(err, server.Stop(), w.clean(context.WithoutCancel(ctx)))
+			w.site = nil
+		}
+	}()
 	if w.site.admin, w.site.token, err = signIn(ctx, server); err != nil {
 		return nil, err
 	}
@@ -242,12 +247,26 @@ func (w *world) server(ctx context.Context) (*site, error) {
 	if err := w.site.clone(ctx); err != nil {
 		return nil, err
 	}
-	return w.site, w.deliver(ctx)
+	w.say("the first push: everything is built, tested and published once")
+	return w.site, w.site.build(ctx)
 }
 
-// deliver pushes the default branch, which builds, tests, publishes and deploys its services for the
-// first time.
-func (w *world) deliver(ctx context.Context) error {
+// build pushes the default branch for the first time. There is no cluster yet: its run ends where it would
+// deploy.
+func (s *site) build(ctx context.Context) error {
+	run, err := s.push(ctx, "main")
+	if err != nil {
+		return err
+	}
+	d, err := s.ended(ctx, run.ID)
+	if stepOf(d, slipway.KindPublish).State == slipway.StepSucceeded {
+		return nil
+	}
+	return errors.Join(err, errors.New("the first push published nothing"))
+}
+
+// connect registers the cluster, and has it pull from the server.
+func (w *world) connect(ctx context.Context) error {
 	k, err := w.cluster(ctx)
 	if err != nil {
 		return err
@@ -255,19 +274,7 @@ func (w *world) deliver(ctx context.Context) error {
 	if _, err := w.site.admin.AddCluster(ctx, "default", "", k.kubeconfig); err != nil {
 		return err
 	}
-	if err := k.registry(ctx, w.bin, registryHost+"="+w.site.server.URL()); err != nil {
-		return err
-	}
-	w.say("the first push: everything is built, tested and deployed once")
-	run, err := w.site.push(ctx, "main")
-	if err != nil {
-		return err
-	}
-	w.site.first, err = w.site.ended(ctx, run.ID)
-	if err != nil && k.folder == "" && len(w.site.first.Artifacts) > 0 {
-		return nil // such a cluster does not pull from here
-	}
-	return err
+	return k.registry(ctx, w.bin, registryHost+"="+w.site.server.URL())
 }
 
 func signIn(ctx context.Context, server *slipwaytest.Server) (*client.Client, string, error) {

@@ -3,8 +3,10 @@ package e2e_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"helm.sh/helm/v4/pkg/action"
+	helmkube "helm.sh/helm/v4/pkg/kube"
 	relv1 "helm.sh/helm/v4/pkg/release/v1"
 
 	"github.com/slipway-cd/slipway"
@@ -35,11 +37,7 @@ func TestHelmClientSeesOrdinaryReleases(t *testing.T) {
 		t.Errorf("helm history: %+v", all)
 	}
 
-	back := action.NewRollback(helm(t, namespace))
-	back.Version = 1
-	if err := back.Run("tick"); err != nil {
-		t.Fatalf("helm rollback: %v", err)
-	}
+	helmRollback(t, namespace, 1)
 	if rel := wantSettled(t, namespace, "tick"); rel.Version != 3 || rel.Manifest != all[0].Manifest {
 		t.Errorf("after helm rollback: revision %d", rel.Version)
 	}
@@ -77,11 +75,7 @@ func TestApprovalBindsToWhatItReplaces(t *testing.T) {
 	r.commit("Release v1.2.0", tree{"tick/www/index.html": "v1.2.0\n"})
 	run := r.push("HEAD:refs/heads/release/tick/v1.2.0")
 	s.until(t, run.ID, slipway.RunWaiting)
-	back := action.NewRollback(helm(t, namespace))
-	back.Version = 1
-	if err := back.Run("tick"); err != nil {
-		t.Fatalf("helm rollback: %v", err)
-	}
+	helmRollback(t, namespace, 1)
 	s.approve(t, run.ID, "bob")
 	d := s.until(t, run.ID, slipway.RunFailed)
 	if st := step(t, d, "deploy/tick@production"); !strings.Contains(st.Reason, "changed since the approval") || !strings.Contains(st.Reason, "approve again") {
@@ -99,4 +93,14 @@ func TestApprovalBindsToWhatItReplaces(t *testing.T) {
 		t.Errorf("production is at revision %d", rel.Version)
 	}
 	kube(t).runs(t, namespace, "app=tick", digest(t, d, slipway.ArtifactImage))
+}
+
+// helmRollback is `helm rollback tick REVISION --wait`.
+func helmRollback(t *testing.T, namespace string, revision int) {
+	t.Helper()
+	back := action.NewRollback(helm(t, namespace))
+	back.Version, back.WaitStrategy, back.Timeout = revision, helmkube.StatusWatcherStrategy, time.Minute
+	if err := back.Run("tick"); err != nil {
+		t.Fatalf("helm rollback: %v", err)
+	}
 }

@@ -352,6 +352,7 @@ func onEvent(kind, step string) func(armed, func()) {
 // onLog kills when a step's log says something.
 func onLog(step, says string) func(armed, func()) {
 	return func(a armed, kill func()) {
+		kill = sync.OnceFunc(kill) // the step may run again
 		follow := func(run int64) {
 			a.site.as("admin").Log(a.ctx, run, step, true, func(l slipway.LogLine) error { //nolint:errcheck // it ends with the server
 				if l.Stream == "stdout" && strings.Contains(l.Text, says) {

@@ -12,6 +12,7 @@ import (
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/cli"
+	helmkube "helm.sh/helm/v4/pkg/kube"
 	"helm.sh/helm/v4/pkg/release/common"
 	relv1 "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
@@ -86,6 +87,7 @@ func (k cluster) ask(t *testing.T, namespace, service, path string, params map[s
 // helm is the stock Helm SDK, set up as the helm client does.
 func helm(t *testing.T, namespace string) *action.Configuration {
 	t.Helper()
+	asHelm()
 	settings := cli.New()
 	settings.KubeConfig = world.Kubeconfig
 	settings.SetNamespace(namespace)
@@ -96,6 +98,9 @@ func helm(t *testing.T, namespace string) *action.Configuration {
 	}
 	return config
 }
+
+// asHelm makes the SDK write as the helm client does, which is called helm.
+var asHelm = sync.OnceFunc(func() { helmkube.ManagedFieldsManager = "helm" })
 
 // history is every stored revision of a release, oldest first; none when there is no release.
 func history(t *testing.T, namespace, name string) []*relv1.Release {

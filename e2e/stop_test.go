@@ -14,7 +14,7 @@ import (
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "stopped", siteOptions{})
-	r := s.project(t, "stop", tick().with(tree{"tick/slow/build": "8"}))
+	r := s.project(t, "stop", tick().with(tree{"tick/slow/build": "15"}))
 	stopping := make(chan struct{})
 	a := armed{&killing{site: s, repo: r}, t, t.Context()}
 	onLog("build/tick", "the build begins")(a, func() { close(stopping) })
@@ -29,7 +29,7 @@ func TestGracefulStop(t *testing.T) {
 		t.Error(err)
 	}
 	took := time.Since(began)
-	if took > 5*time.Second {
+	if took > 10*time.Second {
 		t.Errorf("it took %s to stop", took)
 	}
 	if left := below(s.data); len(left) > 0 {

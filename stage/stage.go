@@ -116,6 +116,15 @@ func Intent[T any](ctx context.Context, j Journal, key string) (T, bool, error) 
 	return v, ok, err
 }
 
+// Refused tells an error that whoever pushed has to mend (Invalid), which is a failed step, from trouble
+// of the surroundings, which stays an error (D7).
+func Refused(err error) (slipway.Result, error) {
+	if slipway.ErrorCode(err) == slipway.Invalid {
+		return slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}, nil
+	}
+	return slipway.Result{}, err
+}
+
 // Encode is the JSON of v, for journals and logs of values that always encode.
 func Encode(v any) json.RawMessage {
 	b, err := json.Marshal(v)

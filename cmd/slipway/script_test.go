@@ -133,7 +133,7 @@ func serveIn(ctx context.Context, o serveOptions) (*running, error) {
 	return r, nil
 }
 
-// server starts a server on $WORK/data. It sets SERVER, and LINK when a sign-in link was printed.
+// server starts a server on $WORK/data. It sets SERVER, its address BUSY, and LINK when a sign-in link was printed.
 func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: server")
@@ -143,6 +143,7 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { ts.Check(r.stop()) })
 	servers.Store(ts, r)
 	ts.Setenv("SERVER", r.url)
+	ts.Setenv("BUSY", strings.TrimPrefix(r.url, "http://"))
 	ts.Setenv("LINK", "")
 	if m := linkExpr.FindString(r.out.String()); m != "" {
 		ts.Setenv("LINK", m)

@@ -254,34 +254,52 @@ func (c *cli) logs() *cobra.Command {
 // printLogs prints the log of one step, or of each step in order; with follow steps that begin later
 // are followed too.
 func (c *cli) printLogs(ctx context.Context, api *client.Client, id int64, only string, follow bool) error {
-	printed := map[string]bool{}
+	printed, lines := map[string]bool{}, map[string]int{}
 	look := func(d slipway.RunDetail) (bool, error) {
+		before := len(printed)
 		for _, s := range d.Steps {
-			if (only == "" || s.Spec.Key == only || strings.HasPrefix(s.Spec.Key, only+"/")) && s.Attempt > 0 && !printed[s.Spec.Key] {
-				printed[s.Spec.Key] = true
-				return false, c.printLog(ctx, api, id, s.Spec.Key, follow)
+			key := s.Spec.Key
+			if (only != "" && key != only && !strings.HasPrefix(key, only+"/")) || s.Attempt == 0 || printed[key] {
+				continue
 			}
+			n, err := c.printLog(ctx, api, id, key, follow, lines[key])
+			if lines[key] += n; err != nil {
+				return false, err
+			}
+			printed[key] = true
 		}
-		if only != "" && len(printed) == 0 && (!follow || d.Run.State.Final()) {
+		over := d.Run.State.Final() || d.Run.State == slipway.RunWaiting
+		switch {
+		case only != "" && len(printed) == 0 && (!follow || over):
 			return true, slipway.Errorf(slipway.NotFound, "run #%d has no started step %q", id, only)
+		case !follow || over || (only != "" && len(printed) > 0):
+			return true, nil
+		case len(printed) > before:
+			return false, errMoved // while the log was followed
 		}
-		return !follow || d.Run.State.Final() || d.Run.State == slipway.RunWaiting || (only != "" && len(printed) > 0), nil
+		return false, nil
 	}
 	if follow {
 		return c.follow(ctx, api, id, look)
 	}
 	d, err := api.Run(ctx, id)
-	for done := false; err == nil && !done; {
-		done, err = look(d)
+	if err == nil {
+		_, err = look(d)
 	}
 	return err
 }
 
-func (c *cli) printLog(ctx context.Context, api *client.Client, id int64, step string, follow bool) error {
-	if !c.out.json {
+// printLog prints the log of a step but for the first lines, which were printed before, and returns how
+// many it printed.
+func (c *cli) printLog(ctx context.Context, api *client.Client, id int64, step string, follow bool, before int) (int, error) {
+	if !c.out.json && before == 0 {
 		c.out.line("%s", c.out.bold("── "+step))
 	}
-	return api.Log(ctx, id, step, follow, func(l slipway.LogLine) error {
+	n := 0
+	err := api.Log(ctx, id, step, follow, func(l slipway.LogLine) error {
+		if n++; n <= before {
+			return nil
+		}
 		if c.out.json {
 			_, err := c.out.value(struct {
 				Step string `json:"step"`
@@ -300,6 +318,7 @@ func (c *cli) printLog(ctx context.Context, api *client.Client, id int64, step s
 		c.out.line("%s %s%s", c.out.dim(l.Time.Local().Format("15:04:05.0")), group, text)
 		return nil
 	})
+	return max(0, n-before), err
 }
 
 func (c *cli) trace() *cobra.Command {

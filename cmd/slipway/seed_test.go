@@ -65,8 +65,11 @@ func (s *seeder) project() {
 
 var (
 	commitOf = map[string]string{"main": strings.Repeat("a1", 20), "v1.0.0": strings.Repeat("b2", 20), "v1.1.0": strings.Repeat("c3", 20), "red": strings.Repeat("d4", 20)}
-	digest   = func(c string) string { return "sha256:" + strings.Repeat(c, 64) }
+	imageOf  = map[string]string{"main-a1a1a1a": digest("1"), "v1.0.0": digest("4"), "v1.1.0": digest("6")}
+	chartOf  = map[string]string{"main-a1a1a1a": digest("2"), "v1.0.0": digest("5"), "v1.1.0": digest("7")}
 )
+
+func digest(c string) string { return "sha256:" + strings.Repeat(c, 64) }
 
 // step is a step of a plan, by its key.
 func planned(key string, needs ...string) slipway.PlanStep {
@@ -114,9 +117,9 @@ func (s *seeder) finish(run slipway.Run, key string, res slipway.Result, log ...
 func artifacts(tag string) []slipway.Artifact {
 	return []slipway.Artifact{
 		{Kind: slipway.ArtifactReport, Service: "cart", Digest: digest("9"), Path: "/work/report"},
-		{Kind: slipway.ArtifactChart, Service: "cart", Digest: digest("2"), Path: "/work/cart.tgz"},
-		{Kind: slipway.ArtifactImage, Service: "cart", Repository: "registry.slipway.internal/shop/cart", Tag: tag, Digest: digest("1"), Size: 1 << 20},
-		{Kind: slipway.ArtifactChart, Service: "cart", Repository: "registry.slipway.internal/shop/charts/cart", Tag: tag, Digest: digest("2"), Size: 1 << 10},
+		{Kind: slipway.ArtifactChart, Service: "cart", Digest: chartOf[tag], Path: "/work/cart.tgz"},
+		{Kind: slipway.ArtifactImage, Service: "cart", Repository: "registry.slipway.internal/shop/cart", Tag: tag, Digest: imageOf[tag], Size: 1 << 20},
+		{Kind: slipway.ArtifactChart, Service: "cart", Repository: "registry.slipway.internal/shop/charts/cart", Tag: tag, Digest: chartOf[tag], Size: 1 << 10},
 	}
 }
 
@@ -131,7 +134,7 @@ func (s *seeder) merged() {
 
 func (s *seeder) deployment(version, commit, env string, revision int) slipway.Deployment {
 	return slipway.Deployment{Target: slipway.Target{Project: "shop", Environment: env, Service: "cart", Cluster: "default", Namespace: "shop-" + env, Release: "cart", Timeout: slipway.Duration(time.Minute)},
-		Version: version, Commit: commit, Image: "registry.slipway.internal/shop/cart", Tag: version, ImageDigest: digest("1"), ChartDigest: digest("2"), Revision: revision, State: slipway.Verified}
+		Version: version, Commit: commit, Image: "registry.slipway.internal/shop/cart", Tag: version, ImageDigest: imageOf[version], ChartDigest: chartOf[version], Revision: revision, State: slipway.Verified}
 }
 
 func (s *seeder) release(version, state string) {
@@ -140,9 +143,9 @@ func (s *seeder) release(version, state string) {
 		"cart: runs: the branch release/cart/"+version+" asks for version "+version,
 		planned("publish/cart"), planned("deploy/cart@qa", "publish/cart"), planned("approve/cart@production", "deploy/cart@qa"), planned("deploy/cart@production", "approve/cart@production"))
 	s.finish(r, "publish/cart", slipway.Result{Artifacts: artifacts(version),
-		Release: &slipway.Release{Service: "cart", Version: version, Commit: commit, ImageDigest: digest("1"), ChartDigest: digest("2")}})
+		Release: &slipway.Release{Service: "cart", Version: version, Commit: commit, ImageDigest: imageOf[version], ChartDigest: chartOf[version]}})
 	s.finish(r, "deploy/cart@qa", slipway.Result{Deployments: []slipway.Deployment{s.deployment(version, commit, "qa", 2)}})
-	s.finish(r, "approve/cart@production", slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Version: version, Required: 1, ImageDigest: digest("1"), ChartDigest: digest("2"),
+	s.finish(r, "approve/cart@production", slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Version: version, Required: 1, ImageDigest: imageOf[version], ChartDigest: chartOf[version],
 		ValuesDigest: digest("3"), BaseRevision: 1, Notes: []string{"tests: 12 passed"}, Diff: "apps/v1 Deployment cart\n-  replicas: 1\n+  replicas: 2\n+  note: \x1b[8mhidden\n"}})
 	if state != "verified" {
 		return

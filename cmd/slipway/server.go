@@ -72,11 +72,11 @@ type server struct {
 // lockData makes sure that one process at a time uses a data folder.
 func lockData(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+		return nil, slipway.Errorf(slipway.Invalid, "make the data folder %s: %w (choose another one with --data)", dir, err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the data folder: %w", err)
+		return nil, slipway.Errorf(slipway.Invalid, "lock the data folder: %w (choose one that can be written with --data)", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()

@@ -19,22 +19,25 @@ const (
 
 var errMoved = errors.New("something happened")
 
-// follow calls look with a run, and again after each of its events, until look is done. A server that
-// is started again in between is waited for.
+// follow calls look with a run, and again after each of its events, until look is done. A look that
+// took its time answers errMoved to see the run again at once. A server that is started again in
+// between is waited for.
 func (c *cli) follow(ctx context.Context, api *client.Client, id int64, look func(slipway.RunDetail) (done bool, err error)) error {
 	var silent time.Time // since when
 	for {
 		d, err := api.Run(ctx, id)
 		if err == nil {
 			silent = time.Time{}
-			done, lerr := look(d)
-			if done || lerr != nil {
-				return lerr
+			var done bool
+			if done, err = look(d); done {
+				return err
 			}
-			err = nextEvent(ctx, api, d)
+			if err == nil {
+				err = nextEvent(ctx, api, d)
+			}
 		}
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, errMoved):
 			continue
 		case slipway.ErrorCode(err) != slipway.Unavailable:
 			return err

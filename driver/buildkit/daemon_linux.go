@@ -46,6 +46,7 @@ type daemon struct {
 
 const (
 	startTimeout  = 60 * time.Second
+	waitTimeout   = 10 * time.Second // for one that died: then the step says so and tries again
 	stopTimeout   = 15 * time.Second
 	healthEvery   = 5 * time.Second
 	healthTimeout = 15 * time.Second
@@ -260,7 +261,7 @@ func (d *daemon) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(startTimeout):
+	case <-time.After(waitTimeout):
 		return slipway.Errorf(slipway.Unavailable, "buildkitd does not start again (log: %s)", d.layout.log())
 	}
 }

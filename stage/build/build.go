@@ -96,7 +96,11 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no build", step.Key)
 	}
-	dir, err := contextDir(ctx, env.Workspace, spec.Source)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	if err != nil {
+		return stage.Refused(fmt.Errorf("check out %s: %w", slipway.ShortHash(spec.Source.Commit), err))
+	}
+	dir, err := contextDir(tree, spec.Source)
 	if err != nil {
 		return slipway.Result{}, err
 	}
@@ -140,11 +144,7 @@ func artifacts(env stage.Env, step slipway.PlanStep, res Result) []slipway.Artif
 	return all
 }
 
-func contextDir(ctx context.Context, ws stage.Workspace, src slipway.Source) (string, error) {
-	tree, err := ws.Tree(ctx, src.Commit)
-	if err != nil {
-		return "", fmt.Errorf("check out %s: %w", slipway.ShortHash(src.Commit), err)
-	}
+func contextDir(tree string, src slipway.Source) (string, error) {
 	sub := filepath.FromSlash(src.Dir)
 	if src.Dir != "" && !filepath.IsLocal(sub) {
 		return "", slipway.Errorf(slipway.Invalid, "service folder %q is outside of the repository", src.Dir)

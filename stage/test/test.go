@@ -92,7 +92,11 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no tests", step.Key)
 	}
-	req, err := r.request(ctx, env, step)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	if err != nil {
+		return stage.Refused(err)
+	}
+	req, err := r.request(tree, env, step)
 	if err != nil {
 		return slipway.Result{}, err
 	}
@@ -117,12 +121,8 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	return judge(env, step, req.Output, res, report), nil
 }
 
-func (r Runner) request(ctx context.Context, env stage.Env, step slipway.PlanStep) (Request, error) {
+func (r Runner) request(tree string, env stage.Env, step slipway.PlanStep) (Request, error) {
 	spec := step.Test
-	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
-	if err != nil {
-		return Request{}, fmt.Errorf("check out %s: %w", slipway.ShortHash(spec.Source.Commit), err)
-	}
 	sub := filepath.FromSlash(spec.Source.Dir)
 	if spec.Source.Dir != "" && !filepath.IsLocal(sub) {
 		return Request{}, slipway.Errorf(slipway.Invalid, "service folder %q is outside of the repository", spec.Source.Dir)

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"charm.land/lipgloss/v2"
+)
+
+var timeZero time.Time
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain":                       "plain",
+		"two\nlines\tand a tab":       "two\nlines\tand a tab",
+		"日本語 ünïcödé 👩\u200d👧":         "日本語 ünïcödé 👩\u200d👧",
+		"\x1b[2Jcleared":              `\x1b[2Jcleared`,
+		"\x1b]0;title\x07":            `\x1b]0;title\x07`,
+		"over\rwritten":               `over\x0dwritten`,
+		"back\bspace":                 `back\x08space`,
+		"c1 \u009b31m":                `c1 \x9b31m`,
+		"right \u202eto left":         `right \x202eto left`,
+		"isolated \u2066x\u2069":      `isolated \x2066x\x2069`,
+		"zero\u200bwidth":             `zero\x200bwidth`,
+		"\ufeffmark":                  `\xfeffmark`,
+		"line\u2028separator":         `line\x2028separator`,
+		"tag \U000e0041":              `tag \xe0041`,
+		"broken \xff\xfe":             "broken \uFFFD",
+		"broken \xff and \x1b hidden": "broken \uFFFD and \\x1b hidden",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+// When piped, a row is a line and columns stand under each other, whatever is in the cells.
+func TestColumns(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	p := newPrinter(&b, false)
+	p.table([]string{"NAME", "STATE", "TEXT"}, [][]string{
+		{"cart", "v1 verified\nv2 waiting", "a"},
+		{"日本語", "\x1b[32m✓ ok\x1b[0m", "b\tc"},
+		{"x", "", ""},
+		{"y", "ends\n", "z"},
+	})
+	want := `NAME    STATE                    TEXT
+cart    v1 verified; v2 waiting  a
+日本語  ` + "\x1b[32m✓ ok\x1b[0m" + `                     b c
+x
+y       ends                     z
+`
+	if b.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+	b.Reset()
+	p.table(nil, [][]string{{"a", "b"}, {"ccc", "d"}})
+	if b.String() != "a    b\nccc  d\n" {
+		t.Errorf("without headings:\n%q", b.String())
+	}
+	b.Reset()
+	p.table([]string{"A", "B"}, nil)
+	if b.String() != "A  B\n" {
+		t.Errorf("without rows:\n%q", b.String())
+	}
+}
+
+// In a terminal no line is wider than it.
+func TestTableFitsTheTerminal(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{40, 60, 80, 200} {
+		var b bytes.Buffer
+		p := &printer{w: &b, colour: true, width: width}
+		p.table([]string{"SERVICE", "DEVELOPMENT", "QA", "PRODUCTION", "LAST RUN"}, [][]string{
+			{"delivery", "main-a1a1a1a " + p.state("verified"), "v1.1.0 " + p.state("verified"), "v1.0.0 " + p.state("verified") + "\nv1.1.0 " + p.state("waiting") + " for approval, run #3", "#3 " + p.state("waiting")},
+			{"mail", "-", "-", "-", "#4 " + p.state("failed")},
+		})
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		for _, line := range lines {
+			if w := lipgloss.Width(line); w > width || strings.HasSuffix(line, " ") {
+				t.Errorf("at %d: %d wide: %q", width, w, line)
+			}
+		}
+		if !strings.Contains(lines[0], "SERVICE") || len(lines) < 4 || strings.TrimSpace(lines[len(lines)-1]) == "" {
+			t.Errorf("at %d:\n%s", width, b.String())
+		}
+		b.Reset()
+		p.table(nil, [][]string{{"a", "b"}})
+		if got := strings.TrimSpace(b.String()); strings.Count(b.String(), "\n") != 1 || !strings.HasPrefix(got, "a") {
+			t.Errorf("without headings: %q", b.String())
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0 ms", 3 * time.Millisecond: "3 ms", 1500 * time.Millisecond: "1.5 s", 70 * time.Second: "70 s", 5 * time.Minute: "5 min", 3 * time.Hour: "3 h", 72 * time.Hour: "3 days",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%s: %q, want %q", d, got, want)
+		}
+	}
+	if ago(timeZero) != "" || took(timeZero, timeZero) != "" {
+		t.Error("what has not been is timed")
+	}
+	for in, want := range map[string]string{"sha256:" + strings.Repeat("a", 64): "aaaaaaaaaaaa", "sha256:ab": "ab", "other": "other", "": ""} {
+		if got := shortDigest(in); got != want {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+	if got := clip("日本語日本語\nmore", 4); got != "日本語…" {
+		t.Errorf("clipped to %q", got)
+	}
+}
