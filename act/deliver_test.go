@@ -12,11 +12,16 @@ import (
 // waiting is a run of the developer whose deployment to production waits for approval.
 func (w *world) waiting(policy slipway.Approvals) slipway.Approval {
 	w.t.Helper()
+	return w.waitingFor("v1.0.0", policy)
+}
+
+func (w *world) waitingFor(version string, policy slipway.Approvals) slipway.Approval {
+	w.t.Helper()
 	key := slipway.StepKey(slipway.KindApprove, "cart", "production")
-	r, err := w.store.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: slipway.ReleasePush, Ref: "refs/heads/release/cart/v1.0.0", Commit: strings.Repeat("1", 40),
-		Actor: "developer", Service: "cart", Version: "v1.0.0"}, slipway.Plan{Steps: []slipway.PlanStep{{Key: key, Kind: slipway.KindApprove, Service: "cart", Environment: "production"}}})
+	r, err := w.store.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: slipway.ReleasePush, Ref: "refs/heads/release/cart/" + version, Commit: strings.Repeat("1", 40),
+		Actor: "developer", Service: "cart", Version: version}, slipway.Plan{Steps: []slipway.PlanStep{{Key: key, Kind: slipway.KindApprove, Service: "cart", Environment: "production"}}})
 	w.ok(err)
-	w.finish(r.ID, key, slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Version: "v1.0.0", Required: policy.Required, NotRequester: policy.NotRequester}})
+	w.finish(r.ID, key, slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Version: version, Required: policy.Required, NotRequester: policy.NotRequester}})
 	d, err := w.store.Run(w.ctx, r.ID)
 	w.ok(err)
 	return d.Approvals[0]
@@ -224,6 +229,10 @@ func TestQuarantine(t *testing.T) {
 	if err == nil {
 		t.Error("a quarantine that never was is lifted")
 	}
+	waits := w.waitingFor("v1.1.0", slipway.Approvals{Required: 1})
+	_, err = w.Vote(w.ctx, w.approver, waits.ID, true, "go")
+	w.code(err, slipway.Conflict, "in quarantine (it crashed)", "slipway lift cart v1.1.0")
+	w.do(w.Vote(w.ctx, w.approver, waits.ID, false, "no"))
 	release, err := w.LiftQuarantine(w.ctx, w.approver, "shop", "cart", "v1.1.0")
 	w.ok(err)
 	if release.Quarantined != "" || release.Version != "v1.1.0" {

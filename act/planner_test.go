@@ -257,6 +257,31 @@ func TestThePlanStep(t *testing.T) {
 	}
 }
 
+// Without a default branch nothing says where a release goes: neither may it say so itself (D14).
+func TestAReleaseNeedsADefaultBranch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.commit("", "first", service("cart").with("slipway.yaml", "version: 1\nenvironments: [{name: live, production: true, approvals: {required: 0}}]\n"))
+	run := slipway.Run{ID: 1, Project: "shop", Event: slipway.ReleasePush, Ref: "refs/heads/release/cart/v1.0.0", Commit: c, Service: "cart", Version: "v1.0.0"}
+	p, err := w.store.Project(w.ctx, "shop")
+	w.ok(err)
+	_, err = w.planner.Plan(w.ctx, p, run)
+	w.code(err, slipway.Conflict, "the default branch main does not exist")
+	w.push(w.approver, "refs/heads/main", w.commit("", "governs", service("cart")))
+	plan, err := w.planner.Plan(w.ctx, p, run)
+	w.ok(err)
+	asked := false
+	for _, s := range plan.Steps {
+		asked = asked || s.Kind == slipway.KindApprove
+		if s.Environment == "live" {
+			t.Errorf("the release says where it goes: %s", s.Key)
+		}
+	}
+	if !asked {
+		t.Error("the default branch's approval is not asked for")
+	}
+}
+
 // What is our trouble is an error, never red: a server that stops while it reads, a git that fails.
 func TestTroubleWithReadingIsNotRed(t *testing.T) {
 	t.Parallel()

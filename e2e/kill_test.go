@@ -296,7 +296,7 @@ func (k *killing) noLeaks(t *testing.T) {
 			return false, err
 		}
 		mounts = slices.DeleteFunc(mounts, func(m string) bool { return !strings.Contains(m, "/executor/") })
-		left = append(bundles, mounts...)
+		left = append(append(bundles, mounts...), k.containers()...)
 		return len(left) == 0, nil
 	})
 	if len(left) > 0 {
@@ -313,6 +313,18 @@ func (k *killing) noLeaks(t *testing.T) {
 	if err != nil && !os.IsNotExist(err) {
 		t.Error(err)
 	}
+}
+
+// containers are those that runc knows of the site's builds.
+func (k *killing) containers() []string {
+	all, err := filepath.Glob("/run/runc/*/state.json")
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(state string) bool {
+		b, err := os.ReadFile(state)
+		return err != nil || !strings.Contains(string(b), k.site.data)
+	})
 }
 
 // wantChain wants the hash chain over all events of a stopped server to be whole.

@@ -327,8 +327,9 @@ func (f *feed) of(run int64) []slipway.Event {
 	return out
 }
 
-// patience is how long a scenario waits for anything that should happen soon on a busy machine.
-const patience = 3 * time.Minute
+// patience is how long a scenario waits for what may take a while on a busy machine: the first builds of
+// three Go services, for example.
+const patience = 6 * time.Minute
 
 // await waits until cond holds; it is asked again after each event. It reports whether it did.
 func (s *site) await(ctx context.Context, limit time.Duration, cond func() bool) bool {

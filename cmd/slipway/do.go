@@ -37,12 +37,17 @@ func (c *cli) approvals() *cobra.Command {
 				c.out.line("nothing waits for approval in %s", project)
 				return nil
 			}
+			head := []string{"RUN", "SERVICE", "VERSION", "ENVIRONMENT", "APPROVED", "REQUESTED BY", "SINCE", "IMAGE", "CHART"}
+			if c.out.narrow() {
+				head = head[:7]
+			}
 			var rows [][]string
 			for _, a := range waiting {
-				rows = append(rows, []string{fmt.Sprintf("#%d", a.RunID), a.Service, printable(a.Version), a.Environment,
-					fmt.Sprintf("%d of %d", len(a.Votes), a.Required), printable(a.Requester), shortDigest(a.ImageDigest), shortDigest(a.ChartDigest), ago(a.CreatedAt)})
+				row := []string{fmt.Sprintf("#%d", a.RunID), a.Service, printable(a.Version), a.Environment,
+					fmt.Sprintf("%d of %d", len(a.Votes), a.Required), printable(a.Requester), ago(a.CreatedAt), shortDigest(a.ImageDigest), shortDigest(a.ChartDigest)}
+				rows = append(rows, row[:len(head)])
 			}
-			c.out.table([]string{"RUN", "SERVICE", "VERSION", "ENVIRONMENT", "APPROVED", "REQUESTED BY", "IMAGE", "CHART", "SINCE"}, rows)
+			c.out.table(head, rows)
 			for _, a := range waiting {
 				for _, n := range a.Notes {
 					c.out.line("  %s %s: %s", a.Service, printable(a.Version), printable(n))

@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"charm.land/lipgloss/v2"
-	"charm.land/lipgloss/v2/table"
 	"golang.org/x/term"
 )
 
@@ -57,24 +56,60 @@ func (p *printer) table(headings []string, rows [][]string) {
 		p.columns(headings, rows)
 		return
 	}
-	if len(rows) == 0 && len(headings) == 0 {
-		return
+	var widths []int
+	if len(headings) > 0 {
+		bold := make([]string, len(headings))
+		for i, h := range headings {
+			bold[i] = p.bold(h)
+		}
+		rows = append([][]string{bold}, rows...)
 	}
-	head := lipgloss.NewStyle().Bold(true).PaddingRight(2)
-	cell := lipgloss.NewStyle().PaddingRight(2)
-	t := table.New().Headers(headings...).Rows(rows...).
-		Border(lipgloss.HiddenBorder()).BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).BorderColumn(false).BorderHeader(false).
-		StyleFunc(func(row, _ int) lipgloss.Style {
-			if row == table.HeaderRow {
-				return head
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
 			}
-			return cell
-		})
-	if p.width > 0 && lipgloss.Width(t.String()) > p.width {
-		t = t.Width(p.width)
+			widths[i] = max(widths[i], lipgloss.Width(cell))
+		}
 	}
-	for line := range strings.Lines(t.String() + "\n") {
-		fmt.Fprintln(p.w, strings.TrimRight(line, " \n"))
+	p.fit(widths)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = lipgloss.NewStyle().Width(widths[i] + gap).PaddingRight(gap).Render(cell)
+		}
+		for line := range strings.Lines(lipgloss.JoinHorizontal(lipgloss.Top, cells...)) {
+			fmt.Fprintln(p.w, strings.TrimRight(line, " \n"))
+		}
+	}
+}
+
+// narrow reports whether the terminal has no room for what is good to know but not asked first.
+func (p *printer) narrow() bool { return p.width > 0 && p.width < 120 }
+
+const (
+	gap       = 2  // between columns
+	leastWide = 12 // how narrow a column is made
+)
+
+// fit makes the widest columns narrower until all fit into the terminal.
+func (p *printer) fit(widths []int) {
+	total := gap * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	for p.width > 0 && total > p.width {
+		widest := 0
+		for i, w := range widths {
+			if w >= widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= leastWide {
+			return
+		}
+		widths[widest]--
+		total--
 	}
 }
 
@@ -100,7 +135,7 @@ func (p *printer) columns(headings []string, rows [][]string) {
 		for j, cell := range row {
 			b.WriteString(cell)
 			if j < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", widths[j]-lipgloss.Width(cell)+2))
+				b.WriteString(strings.Repeat(" ", widths[j]-lipgloss.Width(cell)+gap))
 			}
 		}
 		fmt.Fprintln(p.w, strings.TrimRight(b.String(), " "))

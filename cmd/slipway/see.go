@@ -108,12 +108,7 @@ func (c *cli) runs() *cobra.Command {
 			if done, err := c.out.value(runs); done {
 				return err
 			}
-			var rows [][]string
-			for _, r := range runs {
-				rows = append(rows, []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), string(r.Event), printable(shortRef(r)),
-					slipway.ShortHash(r.Commit), printable(r.Actor), took(first2(r.StartedAt, r.CreatedAt), r.FinishedAt), ago(r.CreatedAt), printable(clip(first(r.Reason, r.Title), 60))})
-			}
-			c.out.table([]string{"RUN", "STATE", "EVENT", "REF", "COMMIT", "BY", "TOOK", "CREATED", ""}, rows)
+			c.runRows(runs)
 			return nil
 		},
 	}
@@ -123,6 +118,22 @@ func (c *cli) runs() *cobra.Command {
 	list.Flags().IntVarP(&f.Limit, "limit", "n", 20, "how many")
 	list.AddCommand(c.runsShow())
 	return list
+}
+
+func (c *cli) runRows(runs []slipway.Run) {
+	head := []string{"RUN", "STATE", "REF", "CREATED", ""}
+	if !c.out.narrow() {
+		head = []string{"RUN", "STATE", "EVENT", "REF", "COMMIT", "BY", "TOOK", "CREATED", ""}
+	}
+	var rows [][]string
+	for _, r := range runs {
+		row := []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), printable(shortRef(r)), ago(r.CreatedAt), printable(clip(first(r.Reason, r.Title), 60))}
+		if !c.out.narrow() {
+			row = []string{row[0], row[1], string(r.Event), row[2], slipway.ShortHash(r.Commit), printable(r.Actor), took(first2(r.StartedAt, r.CreatedAt), r.FinishedAt), row[3], row[4]}
+		}
+		rows = append(rows, row)
+	}
+	c.out.table(head, rows)
 }
 
 func first2(a, b time.Time) time.Time {
@@ -204,8 +215,12 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 	c.out.table([]string{"STEP", "STATE", "TOOK", ""}, rows)
 	rows = nil
 	for _, a := range d.Artifacts {
+		digest := a.Digest
+		if c.out.narrow() {
+			digest = shortDigest(digest)
+		}
 		if a.Repository != "" {
-			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), a.Digest})
+			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), digest})
 		}
 	}
 	if len(rows) > 0 {
@@ -380,7 +395,11 @@ func (c *cli) printTrace(t slipway.Trace) {
 	section("releases", rows)
 	rows = nil
 	for _, d := range t.Deployments {
-		rows = append(rows, []string{d.Target.Environment, d.Target.Service, printable(d.Version), c.out.state(string(d.State)), fmt.Sprintf("revision %d", d.Revision), "image " + shortDigest(d.ImageDigest), fmt.Sprintf("run #%d", d.RunID), ago(d.UpdatedAt)})
+		row := []string{d.Target.Environment, d.Target.Service, printable(d.Version), c.out.state(string(d.State)), fmt.Sprintf("revision %d", d.Revision), fmt.Sprintf("run #%d", d.RunID), ago(d.UpdatedAt), "image " + shortDigest(d.ImageDigest)}
+		if c.out.narrow() {
+			row = row[:7]
+		}
+		rows = append(rows, row)
 	}
 	section("deployments", rows)
 	rows = nil
@@ -419,11 +438,16 @@ func (c *cli) releases() *cobra.Command {
 			if done, err := c.out.value(releases); done {
 				return err
 			}
+			head := []string{"SERVICE", "VERSION", "COMMIT", "RUN", "CREATED", "QUARANTINED", "IMAGE", "CHART"}
+			if c.out.narrow() {
+				head = head[:6]
+			}
 			var rows [][]string
 			for _, r := range releases {
-				rows = append(rows, []string{r.Service, printable(r.Version), slipway.ShortHash(r.Commit), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest), fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined)})
+				row := []string{r.Service, printable(r.Version), slipway.ShortHash(r.Commit), fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
+				rows = append(rows, row[:len(head)])
 			}
-			c.out.table([]string{"SERVICE", "VERSION", "COMMIT", "IMAGE", "CHART", "RUN", "CREATED", "QUARANTINED"}, rows)
+			c.out.table(head, rows)
 			return nil
 		},
 	}

@@ -36,8 +36,7 @@ func (*seeder) Cancel(int64, error) {}
 // tests, and somebody chose hostile names.
 func seed(ctx context.Context, data string) error {
 	s := &seeder{ctx: ctx, dir: data, jobs: map[int64]int{}}
-	var err error
-	if s.Store, err = store.Open(ctx, filepath.Join(data, "slipway.db"), store.Options{Queue: s}); err != nil {
+	if err := s.open(ctx, data); err != nil {
 		return err
 	}
 	defer s.Close()
@@ -47,6 +46,11 @@ func seed(ctx context.Context, data string) error {
 	s.release("v1.1.0", "waiting")
 	s.red()
 	return s.err
+}
+
+func (s *seeder) open(ctx context.Context, data string) (err error) {
+	s.Store, err = store.Open(ctx, filepath.Join(data, "slipway.db"), store.Options{Queue: s})
+	return err
 }
 
 func (s *seeder) do(_ any, err error) { s.ok(err) }

@@ -116,7 +116,8 @@ func (o Options) withDefaults() (Options, error) {
 // Engine is a connection to BuildKit that finds, starts and restarts it as needed. It is safe for
 // concurrent use.
 type Engine struct {
-	opts Options
+	opts  Options
+	finds finds
 
 	mu      sync.Mutex
 	closed  bool
@@ -140,7 +141,7 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{opts: opts}
+	e := &Engine{opts: opts, finds: finds{now: opts.Now}}
 	e.begin(ctx)
 	return e, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -38,6 +39,52 @@ type policy struct {
 
 	mu     sync.Mutex
 	mirror map[string]string // reference -> reference at a mirror, "" for none
+
+	project string
+	finds   *finds // those of earlier builds; may be nil
+}
+
+// finds remembers for a minute which mirror has an image, by project: the steps of a run ask for the same
+// base images, and a question takes as long as a cached build step. That none has it is asked again.
+type finds struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	refs map[string]find
+}
+
+type find struct {
+	at    string
+	until time.Time
+}
+
+const (
+	findAge  = time.Minute
+	maxFinds = 1000
+)
+
+func (f *finds) get(project string, named reference.Named) string {
+	if f == nil {
+		return ""
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if found := f.refs[project+" "+named.String()]; f.now().Before(found.until) {
+		return found.at
+	}
+	return ""
+}
+
+func (f *finds) put(project string, named reference.Named, at string) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refs == nil || len(f.refs) >= maxFinds {
+		f.refs = map[string]find{}
+	}
+	f.refs[project+" "+named.String()] = find{at: at, until: f.now().Add(findAge)}
 }
 
 // normalisePins reads the pins of a plan, whose references are as people write them.
@@ -134,7 +181,27 @@ func (p *policy) mirrored(ctx context.Context, named reference.Named) (string, e
 	if ok {
 		return known, nil
 	}
-	found := ""
+	found := p.finds.get(p.project, named)
+	if found == "" {
+		var err error
+		if found, err = p.find(ctx, named); err != nil {
+			return "", err
+		}
+		if found != "" {
+			p.finds.put(p.project, named, found)
+		}
+	}
+	if found != "" {
+		p.log.Printf("%s is taken from the mirror %s", named, found)
+	}
+	p.mu.Lock()
+	p.mirror[named.String()] = found
+	p.mu.Unlock()
+	return found, nil
+}
+
+// find asks the mirrors.
+func (p *policy) find(ctx context.Context, named reference.Named) (string, error) {
 	for _, m := range p.mirrors {
 		if m.Registry != reference.Domain(named) {
 			continue
@@ -145,15 +212,10 @@ func (p *policy) mirrored(ctx context.Context, named reference.Named) (string, e
 			return "", status.Errorf(codes.Unavailable, "mirror %s of %s: %v", m.Address, m.Registry, err)
 		}
 		if has {
-			found = at
-			p.log.Printf("%s is taken from the mirror %s", named, at)
-			break
+			return at, nil
 		}
 	}
-	p.mu.Lock()
-	p.mirror[named.String()] = found
-	p.mu.Unlock()
-	return found, nil
+	return "", nil
 }
 
 func mirrorRef(m Mirror, named reference.Named) string {

@@ -117,7 +117,7 @@ func (e *Engine) policy(j job, creds *credentials, log stage.Log) (*policy, erro
 	return &policy{
 		pins: pins, mirrors: e.opts.Mirrors, auth: creds.registryAuth,
 		denied: deniedAddress(nets), lookup: lookupHost, log: log,
-		mirror: map[string]string{},
+		mirror: map[string]string{}, project: j.project, finds: &e.finds,
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -90,8 +91,23 @@ func (s *Server) admit(r *http.Request) (request, error) {
 	if q.actor, err = s.Authorize(r.Context(), r, q.project, q.service == receivePack); err != nil {
 		return q, err
 	}
-	q.dir, err = s.Dir(r.Context(), q.project)
+	if q.dir, err = s.Dir(r.Context(), q.project); err == nil && q.service == receivePack {
+		err = room(q.dir)
+	}
 	return q, err
+}
+
+// minRoom is what a push needs besides its objects, in bytes: pipes, locks, what is recorded of it.
+const minRoom = 512 << 10
+
+// room refuses pushes while the disk is full, when git shows the client why: later it could only break
+// off. A disk that cannot be asked is taken to have room.
+func room(dir string) error {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err == nil && uint64(fs.Bavail)*uint64(fs.Bsize) < minRoom {
+		return slipway.Errorf(slipway.Unavailable, "the server's disk is full: nothing was changed; push again when there is room")
+	}
+	return nil
 }
 
 // refuse answers with an error; git shows the text to who ran it.

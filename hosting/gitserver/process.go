@@ -55,11 +55,16 @@ func (p process) run(ctx context.Context) error {
 		return err
 	}
 	if p.started != nil {
-		err = p.started(cmd.Process.Pid)
+		if err := p.started(cmd.Process.Pid); err != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = cmd.Wait()
+			_, _ = io.Copy(io.Discard, p.stdin) // who still sends does not see the answer
+			return err
+		}
 	}
 	sent := make(chan struct{})
 	go func() { defer close(sent); p.send(stdin) }()
-	err = errors.Join(err, p.receive(stdout))
+	err = p.receive(stdout)
 	werr := cmd.Wait()
 	if ctx.Err() != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -44,6 +45,7 @@ type push struct {
 func (s *Server) servePush(r *http.Request, q request, body *patientReader, out *patientWriter) (err error) {
 	pipes, err := s.newPipes(q.dir)
 	if err != nil {
+		_, _ = io.Copy(io.Discard, body) // who still sends does not see the answer
 		return fmt.Errorf("prepare a push: %w", err)
 	}
 	defer func() { err = errors.Join(err, pipes.remove()) }()

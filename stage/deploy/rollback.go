@@ -156,13 +156,6 @@ func (r *Rollback) remove(ctx context.Context, env stage.Env, spec slipway.Rollb
 		return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
 			"Helm release %s in %s is left as it is: revision %d was made outside Slipway (%s)", t.Release, t.Namespace, last.Number, last.Description)}, nil
 	}
-	for _, rev := range history[1:] {
-		if rev.Status == StatusDeployed || rev.Status == StatusSuperseded {
-			return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
-				"Helm release %s in %s is left as it is: Slipway has verified nothing there that it may go back to, but revision %d ran before (%s); look, and choose with: helm rollback %s %d --namespace %s",
-				t.Release, t.Namespace, rev.Number, rev.Description, t.Release, rev.Number, t.Namespace)}, nil
-		}
-	}
 	storage, err := r.Restore.Storage(ctx, t)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("look for storage of %s in %s: %w", t.Release, t.Namespace, err)
@@ -171,6 +164,13 @@ func (r *Rollback) remove(ctx context.Context, env stage.Env, spec slipway.Rollb
 		return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
 			"the first install of %s in %s is left as it is, because it owns storage (%s) and there is no earlier version to go back to; remove it with: helm uninstall %s --namespace %s",
 			t.Release, t.Namespace, strings.Join(storage, ", "), t.Release, t.Namespace)}, nil
+	}
+	for _, rev := range history[1:] {
+		if rev.Status == StatusDeployed || rev.Status == StatusSuperseded {
+			return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
+				"Helm release %s in %s is left as it is: Slipway has verified nothing there that it may go back to, but revision %d ran before (%s); look, and choose with: helm rollback %s %d --namespace %s",
+				t.Release, t.Namespace, rev.Number, rev.Description, t.Release, rev.Number, t.Namespace)}, nil
+		}
 	}
 	env.Log.Printf("there is no earlier version of %s in %s: uninstalling", t.Service, t.Environment)
 	if err := r.Restore.Uninstall(ctx, t, env.Log.Line); err != nil {

@@ -1,0 +1,538 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/client"
+	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/web"
+)
+
+// site is a server on a data folder, and its admin.
+type site struct {
+	*running
+	t     *testing.T
+	admin *client.Client
+	token string
+}
+
+func newSite(t *testing.T, seeded bool, o serveOptions) *site {
+	t.Helper()
+	if o.data == "" {
+		o.data = t.TempDir()
+	}
+	if seeded {
+		if err := seed(t.Context(), o.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := serveIn(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &site{running: r, t: t}
+	link := linkExpr.FindString(r.out.String())
+	anonymous := must[*client.Client](t)(client.New(r.url, ""))
+	if _, s.token, err = anonymous.Login(t.Context(), link[strings.LastIndex(link, "/")+1:], "test"); err != nil {
+		t.Fatal(err)
+	}
+	s.admin = must[*client.Client](t)(client.New(r.url, s.token))
+	return s
+}
+
+// get asks as a user of basic authentication, "" for nobody.
+func (s *site) get(path, password string, header ...string) (*http.Response, string) {
+	s.t.Helper()
+	r := must[*http.Request](s.t)(http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url+path, nil))
+	if password != "" {
+		r.SetBasicAuth("somebody", password)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp, string(must[[]byte](s.t)(io.ReadAll(resp.Body)))
+}
+
+func TestMonitoring(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, serveOptions{})
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ok\n"} {
+		if resp, body := s.get(path, ""); resp.StatusCode != http.StatusOK || body != want {
+			t.Errorf("%s: %d %q", path, resp.StatusCode, body)
+		}
+	}
+	_, metrics := s.get("/metrics", "")
+	for _, want := range []string{`slipway_runs{state="succeeded"} 2`, `slipway_runs{state="failed"} 1`, `slipway_steps{state="waiting"} 1`, `slipway_approvals{state="waiting"} 1`,
+		`slipway_deployments{state="verified"}`, "slipway_running_steps 0", "slipway_registry_bytes", "go_goroutines", "process_resident_memory_bytes"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics have no %s:\n%s", want, metrics)
+		}
+	}
+}
+
+// The same wrong password is refused everywhere, in the way that each client understands.
+func TestChallenges(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, serveOptions{})
+	const refs = "/git/shop.git/info/refs?service=git-upload-pack"
+	for path, want := range map[string]string{refs: `Basic realm="slipway"`, "/v2/": `Basic realm="slipway"`, "/api/v1/whoami": `Bearer realm="slipway"`} {
+		for _, password := range []string{"", "wrong", "slp_wrong"} {
+			resp, body := s.get(path, password)
+			if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != want {
+				t.Errorf("%s with %q: %d, challenge %q: %s", path, password, resp.StatusCode, resp.Header.Get("WWW-Authenticate"), body)
+			}
+		}
+		if resp, body := s.get(path, s.token); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s as the admin: %d %s", path, resp.StatusCode, body)
+		}
+	}
+	if resp, _ := s.get("/", ""); resp.StatusCode != http.StatusSeeOther || !strings.HasPrefix(resp.Header.Get("Location"), "/signin") {
+		t.Errorf("the pages: %d to %q", resp.StatusCode, resp.Header.Get("Location"))
+	}
+}
+
+// A robot pulls from the registry and can do nothing else, whichever door it tries.
+func TestRobotsPullOnly(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	if err := seed(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	secret := robotOf(t, data)
+	s := newSite(t, false, serveOptions{data: data})
+	for path, want := range map[string]int{
+		"/v2/":                      http.StatusOK,
+		"/v2/shop/cart/tags/list":   http.StatusNotFound, // it may ask
+		"/v2/blog/web/tags/list":    http.StatusForbidden,
+		"/v2/mirror/x/tags/list":    http.StatusForbidden,
+		"/api/v1/whoami":            http.StatusForbidden,
+		"/api/v1/projects":          http.StatusForbidden,
+		"/api/v1/clusters":          http.StatusForbidden,
+		"/api/v1/runs":              http.StatusForbidden,
+		"/api/v1/runs/1":            http.StatusForbidden,
+		"/api/v1/events":            http.StatusForbidden,
+		"/api/v1/runs/1/log?step=x": http.StatusForbidden,
+		"/git/shop.git/info/refs?service=git-upload-pack":  http.StatusForbidden,
+		"/git/shop.git/info/refs?service=git-receive-pack": http.StatusForbidden,
+	} {
+		if resp, body := s.get(path, secret); resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d: %s", path, resp.StatusCode, want, body)
+		}
+	}
+	robot := must[*client.Client](t)(client.New(s.url, secret))
+	if _, err := robot.CreateToken(t.Context(), "robot-shop-qa", "more"); slipway.ErrorCode(err) != slipway.Forbidden {
+		t.Errorf("a token of its own: %v", err)
+	}
+}
+
+func robotOf(t *testing.T, data string) string {
+	t.Helper()
+	s := &seeder{jobs: map[int64]int{}}
+	if err := s.open(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, secret, err := s.Robot(t.Context(), "shop", "qa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
+
+// Somebody who looks on does not hold up the end: streams and followed logs are ended, not waited for.
+func TestStopWithOpenStreams(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, serveOptions{})
+	seen := make(chan struct{}, 100)
+	ends := make(chan error, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range 2 {
+		go func() {
+			ends <- s.admin.Events(ctx, "", 0, func(slipway.Event) error {
+				select {
+				case seen <- struct{}{}:
+				default:
+				}
+				return nil
+			})
+		}()
+	}
+	go func() { // of a step that has not started: it waits for lines
+		ends <- s.admin.Log(ctx, 3, "deploy/cart@production", true, func(slipway.LogLine) error { return nil })
+	}()
+	<-seen
+	session := s.session()
+	page := must[*http.Request](t)(http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/live", nil))
+	page.AddCookie(&http.Cookie{Name: web.SessionCookie, Value: session})
+	live := must[*http.Response](t)(http.DefaultClient.Do(page))
+	defer live.Body.Close()
+	if kind := live.Header.Get("Content-Type"); kind != "text/event-stream" {
+		t.Errorf("the stream of the pages is %d %s", live.StatusCode, kind)
+	}
+	begun := time.Now()
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("it took %s to stop", took)
+	}
+	for range 3 {
+		if err := <-ends; slipway.ErrorCode(err) != slipway.Unavailable {
+			t.Errorf("whoever looked on was told %v", err)
+		}
+	}
+	if text := s.out.String(); strings.Contains(text, "level=ERROR") || strings.Contains(text, s.token) || strings.Contains(text, session) {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
+// session signs the admin in as the pages do.
+func (s *site) session() string {
+	s.t.Helper()
+	r := must[*http.Request](s.t)(http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+"/signin", strings.NewReader("token="+s.token)))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp.Body.Close()
+	for _, c := range resp.Cookies() {
+		if c.Name == web.SessionCookie {
+			return c.Value
+		}
+	}
+	s.t.Fatalf("signing in answers %d without a session", resp.StatusCode)
+	return ""
+}
+
+// What is asked with a credential, right or wrong, leaves no trace of it in the log.
+func TestCredentialsAreNotLogged(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"text", "json"} {
+		s := newSite(t, true, serveOptions{logFormat: format})
+		session := s.session()
+		const wrong = "slp_wrongandlongenough"
+		for _, path := range []string{"/", "/runs/1", "/api/v1/runs/x", "/api/v1/nothing", "/git/shop.git/info/refs?service=git-upload-pack", "/git/none.git/info/refs?service=git-upload-pack", "/v2/shop/cart/manifests/x", "/signin/WRONGCODEWRONGCODE"} {
+			for _, secret := range []string{s.token, wrong} {
+				s.get(path, secret)
+				s.get(path, "", "Authorization", "Bearer "+secret)
+			}
+			s.get(path, "", "Cookie", web.SessionCookie+"="+session)
+		}
+		if _, err := s.admin.CreateToken(t.Context(), "admin", "more"); err != nil {
+			t.Fatal(err)
+		}
+		text := s.out.String()
+		for _, secret := range []string{s.token, session, wrong, "WRONGCODEWRONGCODE", "slp_"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s log has %q:\n%s", format, secret, text)
+			}
+		}
+	}
+}
+
+// upstream is a repository that is mirrored, and how it moves.
+type upstream struct {
+	t    *testing.T
+	dir  string
+	url  string
+	bare git.Repo
+}
+
+func (u *upstream) git(args ...string) string {
+	u.t.Helper()
+	cmd := exec.CommandContext(u.t.Context(), "git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=trunk"}, args...)...)
+	cmd.Dir = u.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		u.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (u *upstream) commit(text string) string {
+	u.t.Helper()
+	if err := os.WriteFile(filepath.Join(u.dir, "README"), []byte(text), 0o600); err != nil {
+		u.t.Fatal(err)
+	}
+	u.git("add", ".")
+	u.git("commit", "-q", "-m", text)
+	return u.git("rev-parse", "HEAD")
+}
+
+// newUpstream is served by another Slipway, as any forge would.
+func newUpstream(t *testing.T) *upstream {
+	t.Helper()
+	far := newSite(t, false, serveOptions{})
+	if _, err := far.admin.CreateProject(t.Context(), slipway.Project{Name: "lib", DefaultBranch: "trunk"}); err != nil {
+		t.Fatal(err)
+	}
+	u := &upstream{t: t, dir: t.TempDir()}
+	u.git("init", "-q")
+	u.url = strings.Replace(far.url, "http://", "http://admin:"+far.token+"@", 1) + "/git/lib.git"
+	u.git("remote", "add", "origin", u.url)
+	return u
+}
+
+// mirror is a server's own parts, without its process, over a mirrored project.
+func mirror(t *testing.T, u *upstream) (*server, slipway.Project) {
+	t.Helper()
+	data := t.TempDir()
+	o := serveOptions{data: data, buildkit: "unix://" + filepath.Join(data, "none.sock"), poll: time.Hour, registryHost: defaultRegistryHost, url: "http://slipway.test"}
+	s, err := openServer(t.Context(), o, "127.0.0.1:1", slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	made, keep, err := s.repos.create(t.Context(), slipway.Project{Name: "lib", GitURL: u.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := must[slipway.Project](t)(s.store.CreateProject(t.Context(), made, adminName))
+	if err := keep(); err != nil {
+		t.Fatal(err)
+	}
+	return s, p
+}
+
+// runsOf are the refs and commits that have runs, newest first.
+func runsOf(t *testing.T, s *server) string {
+	t.Helper()
+	var out []string
+	for _, r := range must[[]slipway.Run](t)(s.store.Runs(t.Context(), slipway.RunFilter{})) {
+		out = append(out, strings.TrimPrefix(r.Ref, "refs/heads/")+"@"+r.Commit)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestMirror(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	first := u.commit("first")
+	u.git("push", "-q", "origin", "HEAD:trunk", "HEAD:old", "HEAD:older")
+	s, p := mirror(t, u)
+	if p.DefaultBranch != "trunk" {
+		t.Errorf("its default branch is %q", p.DefaultBranch)
+	}
+	poll := func() {
+		t.Helper()
+		if err := s.pollMirror(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poll()
+	poll()
+	want := "trunk@" + first
+	if got := runsOf(t, s); got != want { // what was there already does not run
+		t.Errorf("after the first poll: %s, want %s", got, want)
+	}
+	second := u.commit("second")
+	u.git("tag", "-a", "v1", "-m", "one")
+	u.git("push", "-q", "origin", "HEAD:trunk", "HEAD:feature/x", ":old", "v1")
+	poll()
+	poll()
+	for _, ref := range []string{"trunk@" + second, "feature/x@" + second} {
+		if !strings.Contains(runsOf(t, s), ref) {
+			t.Errorf("no run of %s: %s", ref, runsOf(t, s))
+		}
+	}
+	refs := must[map[string]string](t)(s.repos.open("lib").Refs(t.Context()))
+	if len(refs) != 4 || refs["refs/tags/v1"] == "" || refs["refs/heads/old"] != "" || refs["refs/heads/trunk"] != second {
+		t.Errorf("refs %v", refs)
+	}
+	if n := len(strings.Fields(runsOf(t, s))); n != 3 {
+		t.Errorf("%d runs: %s", n, runsOf(t, s))
+	}
+	if open := must[[]slipway.Push](t)(s.store.OpenPushes(t.Context())); len(open) != 0 {
+		t.Errorf("left open: %+v", open)
+	}
+}
+
+// Killed at any point of a poll, the next start and poll make the run that is missing, and none twice.
+func TestMirrorSurvivesACrash(t *testing.T) {
+	t.Parallel()
+	for name, crash := range map[string]func(s *server, p slipway.Project) error{
+		"after the fetch": func(s *server, p slipway.Project) error {
+			_, err := s.repos.open(p.Name).Fetch(t.Context(), git.Remote{URL: p.GitURL})
+			return err
+		},
+		"after recording": func(s *server, p slipway.Project) error {
+			_, err := fetchAndRecord(t.Context(), s, p)
+			return err
+		},
+		"after the refs moved": func(s *server, p slipway.Project) error {
+			changes, err := fetchAndRecord(t.Context(), s, p)
+			return errors.Join(err, s.repos.open(p.Name).Apply(t.Context(), changes))
+		},
+	} {
+		u := newUpstream(t)
+		first := u.commit("first")
+		u.git("push", "-q", "origin", "HEAD:trunk")
+		s, p := mirror(t, u)
+		if err := s.pollMirror(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		second := u.commit("second")
+		u.git("push", "-q", "origin", "HEAD:trunk")
+		if err := crash(s, p); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.actions.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := s.pollMirror(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, want := runsOf(t, s), "trunk@"+second+" trunk@"+first; got != want {
+			t.Errorf("%s: runs %s, want %s", name, got, want)
+		}
+	}
+}
+
+func fetchAndRecord(ctx context.Context, s *server, p slipway.Project) ([]git.RefChange, error) {
+	changes, err := s.repos.open(p.Name).Fetch(ctx, git.Remote{URL: p.GitURL})
+	for _, c := range changes {
+		_, rerr := s.store.RecordPush(ctx, slipway.Push{Project: p.Name, Ref: c.Ref, Old: c.Old, New: c.New, Actor: "mirror"})
+		err = errors.Join(err, rerr)
+	}
+	return changes, err
+}
+
+// The repository of a project comes into its place when the project is recorded, also after a crash in
+// between; nothing that is there is ever taken away.
+func TestRepositories(t *testing.T) {
+	t.Parallel()
+	r := repos{t.TempDir()}
+	ctx := t.Context()
+	for range 2 { // the first try was not recorded
+		if _, _, err := r.create(ctx, slipway.Project{Name: "shop"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(r.path("shop")); err == nil {
+		t.Error("it is in its place before the project is recorded")
+	}
+	if _, _, err := r.create(ctx, slipway.Project{Name: "blog"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := r.recover([]slipway.Project{{Name: "shop"}}); err != nil { // recorded, and killed then
+			t.Fatal(err)
+		}
+	}
+	if branch := must[string](t)(r.open("shop").DefaultBranch(ctx)); branch != "main" {
+		t.Errorf("default branch %q", branch)
+	}
+	if _, err := os.Stat(r.aside("blog")); err == nil {
+		t.Error("what belongs to no project is left")
+	}
+	if _, _, err := r.create(ctx, slipway.Project{Name: "shop"}); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), "belongs to no project: move it away") {
+		t.Errorf("over one that is there: %v", err)
+	}
+	if _, err := os.Stat(r.path("shop")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a run left is kept as long as a retry may want it.
+func TestWorkspacesAreKeptForARetry(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	if err := seed(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{opts: serveOptions{data: data}}
+	seeded := &seeder{jobs: map[int64]int{}}
+	if err := seeded.open(t.Context(), data); err != nil {
+		t.Fatal(err)
+	}
+	defer seeded.Close()
+	s.store = seeded.Store
+	for run, want := range map[int64]bool{1: false, 2: false, 3: true, 4: true, 99: false} { // succeeded, succeeded, waiting, failed, unknown
+		if got := s.wanted(t.Context(), run); got != want {
+			d, _ := s.store.Run(t.Context(), run)
+			t.Errorf("run #%d, %s: wanted %t", run, d.Run.State, got)
+		}
+	}
+}
+
+// A page of the log is read by lines of any length.
+func TestLogOfAServer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, serveOptions{})
+	var got []string
+	err := s.admin.Log(t.Context(), 1, "build/cart", true, func(l slipway.LogLine) error { got = append(got, l.Text); return nil })
+	if err != nil || len(got) != 3 || got[2] != "日本語 wide" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for step, code := range map[string]slipway.Code{"nothing": slipway.NotFound, "": slipway.NotFound} {
+		if err := s.admin.Log(t.Context(), 1, step, true, nil); slipway.ErrorCode(err) != code {
+			t.Errorf("step %q: %v", step, err)
+		}
+	}
+	r, err := s.admin.Report(t.Context(), 1, "test/cart")
+	if err != nil || r.Passed != 12 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := s.admin.Report(t.Context(), 1, "build/cart"); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("a step without a report: %v", err)
+	}
+}
+
+// The stream goes on where Last-Event-ID says, as browsers ask.
+func TestEventsOfAServer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, serveOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r := must[*http.Request](t)(http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/v1/events?follow=1&project=shop", nil))
+	r.Header.Set("Authorization", "Bearer "+s.token)
+	r.Header.Set("Last-Event-ID", "5")
+	resp := must[*http.Response](t)(http.DefaultClient.Do(r))
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	last := 5
+	for lines.Scan() && last < 30 {
+		if id, ok := bytes.CutPrefix(lines.Bytes(), []byte("id: ")); ok {
+			n := must[int](t)(strconv.Atoi(string(id)))
+			if n <= last {
+				t.Fatalf("event %d after %d", n, last)
+			}
+			last = n
+		}
+	}
+	if last < 30 {
+		t.Errorf("the stream ended after event %d: %v", last, lines.Err())
+	}
+}

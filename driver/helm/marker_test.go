@@ -1,0 +1,69 @@
+package helm
+
+import (
+	"testing"
+
+	"helm.sh/helm/v4/pkg/release"
+	"helm.sh/helm/v4/pkg/release/common"
+	relv1 "helm.sh/helm/v4/pkg/release/v1"
+	"helm.sh/helm/v4/pkg/storage/driver"
+)
+
+// counted is a driver that counts what it is asked.
+type counted struct {
+	driver.Driver
+	queries int
+}
+
+func (c *counted) Query(labels map[string]string) ([]release.Releaser, error) {
+	c.queries++
+	return c.Driver.Query(labels)
+}
+
+// Within an operation a history is read once until something is written, and what Helm changes of a
+// revision before it stores it is not seen by the next who reads.
+func TestMarkerReadsOnce(t *testing.T) {
+	t.Parallel()
+	inner := &counted{Driver: driver.NewMemory()}
+	m := &marker{Driver: inner}
+	rel := &relv1.Release{Name: "delivery", Namespace: "default", Version: 1, Info: &relv1.Info{Status: common.StatusDeployed}}
+	if err := m.Create("sh.helm.release.v1.delivery.v1", rel); err != nil {
+		t.Fatal(err)
+	}
+	history := map[string]string{"name": "delivery", "owner": "helm"}
+	read := func(queries int) *relv1.Release {
+		t.Helper()
+		list, err := m.Query(history)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d revisions, %v", len(list), err)
+		}
+		if inner.queries != queries {
+			t.Fatalf("the cluster was asked %d times, not %d", inner.queries, queries)
+		}
+		got, err := v1(list[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	first := read(1)
+	first.Info.Status = common.StatusSuperseded
+	if got := read(1).Info.Status; got != common.StatusDeployed {
+		t.Errorf("a revision that was not stored is %s", got)
+	}
+	if err := m.Update("sh.helm.release.v1.delivery.v1", first); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(2).Info.Status; got != common.StatusSuperseded {
+		t.Errorf("the stored revision is %s", got)
+	}
+	if _, err := m.Query(map[string]string{"name": "delivery", "owner": "helm", "status": "deployed"}); inner.queries != 3 {
+		t.Errorf("other labels were not asked for: %v", err)
+	}
+	if _, err := m.Delete("sh.helm.release.v1.delivery.v1"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := m.Query(history); err == nil {
+		t.Errorf("a revision that is gone is still there: %v", list)
+	}
+}
