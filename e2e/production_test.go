@@ -185,7 +185,7 @@ func (s *story) pullRequest() {
 }
 
 func (s *story) release() {
-	run := s.repo.push("HEAD:refs/heads/release/delivery/v1.0.0")
+	run := s.repo.push("HEAD:refs/heads/release/delivery/v4.0.0")
 	d := s.site.until(s.T, run.ID, slipway.RunWaiting)
 	if _, ok := stepOf(d, "build/web"); ok {
 		s.Error("a release of delivery built web")
@@ -258,7 +258,7 @@ func (s *story) released(version string) slipway.RunDetail {
 }
 
 func (s *story) sameDigests() {
-	d := s.released("v1.0.0")
+	d := s.released("v4.0.0")
 	image, chart := digest(s.T, d, slipway.ArtifactImage), digest(s.T, d, slipway.ArtifactChart)
 	k := kube(s.T)
 	for _, dep := range d.Deployments {
@@ -270,7 +270,7 @@ func (s *story) sameDigests() {
 		}
 		k.runs(s.T, dep.Target.Namespace, deliveryPods, image)
 		rel := wantSettled(s.T, dep.Target.Namespace, "delivery")
-		if rel.Version != dep.Revision || rel.Chart.Metadata.Version != "1.0.0" || rel.Chart.Metadata.AppVersion != "1.0.0" {
+		if rel.Version != dep.Revision || rel.Chart.Metadata.Version != "4.0.0" || rel.Chart.Metadata.AppVersion != "4.0.0" {
 			s.Errorf("release delivery in %s: revision %d of chart %s (app %s)", dep.Target.Namespace, rel.Version, rel.Chart.Metadata.Version, rel.Chart.Metadata.AppVersion)
 		}
 	}
@@ -282,7 +282,7 @@ func (s *story) sameDigests() {
 	if err != nil || len(found) != 1 {
 		s.Fatalf("the stock Helm SDK lists %v, %v", found, err)
 	}
-	if rel, ok := found[0].(*relv1.Release); !ok || rel.Name != "delivery" || !strings.Contains(rel.Info.Description, "v1.0.0") {
+	if rel, ok := found[0].(*relv1.Release); !ok || rel.Name != "delivery" || !strings.Contains(rel.Info.Description, "v4.0.0") {
 		s.Errorf("the stock Helm SDK lists %+v", found[0])
 	}
 	deployment, err := k.AppsV1().Deployments("shop-production").Get(s.Context(), "delivery", metav1.GetOptions{})
@@ -295,16 +295,16 @@ func (s *story) sameDigests() {
 }
 
 func (s *story) traces() {
-	d := s.released("v1.0.0")
+	d := s.released("v4.0.0")
 	image := digest(s.T, d, slipway.ArtifactImage)
-	for _, query := range []string{d.Run.Commit, slipway.ShortHash(d.Run.Commit), "v1.0.0", image, digest(s.T, d, slipway.ArtifactChart), "release/delivery/v1.0.0"} {
+	for _, query := range []string{d.Run.Commit, slipway.ShortHash(d.Run.Commit), "v4.0.0", image, digest(s.T, d, slipway.ArtifactChart), "release/delivery/v4.0.0"} {
 		tr, err := s.site.as("eve").Trace(s.Context(), query)
 		if err != nil {
 			s.Errorf("trace %s: %v", query, err)
 			continue
 		}
 		run := slices.ContainsFunc(tr.Runs, func(r slipway.Run) bool { return r.ID == d.Run.ID })
-		release := slices.ContainsFunc(tr.Releases, func(r slipway.Release) bool { return r.Version == "v1.0.0" && r.ImageDigest == image })
+		release := slices.ContainsFunc(tr.Releases, func(r slipway.Release) bool { return r.Version == "v4.0.0" && r.ImageDigest == image })
 		deployed := map[string]bool{}
 		for _, dep := range tr.Deployments {
 			deployed[dep.Target.Environment] = deployed[dep.Target.Environment] || dep.ImageDigest == image
@@ -319,12 +319,12 @@ func (s *story) traces() {
 }
 
 func (s *story) badRelease() {
-	good := s.released("v1.0.0")
+	good := s.released("v4.0.0")
 	before := wantSettled(s.T, "shop-production", "delivery")
 	values := map[string]string{deliveryDir + "/chart/values-production.yaml": "replicas: 2\nhealth: /nowhere\ngreeting: from a bad release\n"}
 	s.greet("delivered badly")
 	s.repo.commit("Ask production's health elsewhere", values)
-	run := s.repo.push("HEAD:refs/heads/release/delivery/v1.1.0")
+	run := s.repo.push("HEAD:refs/heads/release/delivery/v4.1.0")
 	s.site.approve(s.T, run.ID, "bob")
 	d := s.site.until(s.T, run.ID, slipway.RunFailed)
 	step(s.T, d, "rollback/delivery@production")
@@ -350,12 +350,12 @@ func (s *story) badRelease() {
 		s.Fatal(err)
 	}
 	for _, r := range releases {
-		if (r.Quarantined != "") != (r.Version == "v1.1.0") {
+		if (r.Quarantined != "") != (r.Version == "v4.1.0") {
 			s.Errorf("%s: quarantined %q", r.Version, r.Quarantined)
 		}
 	}
 	current, err := s.current("production")
-	if err != nil || current.ImageDigest != image || current.Version != "v1.0.0" {
+	if err != nil || current.ImageDigest != image || current.Version != "v4.0.0" {
 		s.Errorf("the board says that production has %s (%s), %v", current.Version, current.ImageDigest, err)
 	}
 	s.site.wantOnce(s.T, run.ID)
@@ -378,7 +378,7 @@ func (s *story) current(environment string) (slipway.Deployment, error) {
 }
 
 func (s *story) rollback() {
-	request := slipway.RollbackRequest{Project: "shop", Service: "delivery", Environment: "qa", To: "v1.0.0", Reason: "the bad one is in QA still"}
+	request := slipway.RollbackRequest{Project: "shop", Service: "delivery", Environment: "qa", To: "v4.0.0", Reason: "the bad one is in QA still"}
 	_, err := s.site.as("ada").Rollback(s.Context(), request)
 	wantCode(s.T, err, slipway.Forbidden, "ada")
 	run, err := s.site.as("bob").Rollback(s.Context(), request)
@@ -386,7 +386,7 @@ func (s *story) rollback() {
 		s.Fatal(err)
 	}
 	s.site.until(s.T, run.ID, slipway.RunSucceeded)
-	kube(s.T).runs(s.T, "shop-qa", deliveryPods, digest(s.T, s.released("v1.0.0"), slipway.ArtifactImage))
-	_, err = s.site.as("bob").Rollback(s.Context(), slipway.RollbackRequest{Project: "shop", Service: "delivery", Environment: "qa", To: "v1.1.0", Reason: "to and fro"})
+	kube(s.T).runs(s.T, "shop-qa", deliveryPods, digest(s.T, s.released("v4.0.0"), slipway.ArtifactImage))
+	_, err = s.site.as("bob").Rollback(s.Context(), slipway.RollbackRequest{Project: "shop", Service: "delivery", Environment: "qa", To: "v4.1.0", Reason: "to and fro"})
 	wantCode(s.T, err, slipway.Conflict, "quarantine")
 }
