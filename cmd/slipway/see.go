@@ -90,7 +90,7 @@ func (c *cli) runs() *cobra.Command {
 	var f slipway.RunFilter
 	var state string
 	list := &cobra.Command{
-		Use: "runs", Aliases: []string{"run"}, Short: "Runs, newest first",
+		Use: "runs", Short: "Runs, newest first",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			api, err := c.client()
