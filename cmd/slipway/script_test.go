@@ -22,7 +22,8 @@ import (
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+		Dir:         filepath.Join("testdata", "script"),
+		WorkdirRoot: t.TempDir(), // which is cleared away, whichever scripts are run
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("SLIPWAY_CONFIG", filepath.Join(env.WorkDir, "config.json"))
