@@ -367,9 +367,27 @@ func (s *site) ended(ctx context.Context, run int64) (slipway.RunDetail, error) 
 	}
 	d, err := s.admin.Run(ctx, run)
 	if err == nil && d.Run.State != slipway.RunSucceeded {
-		err = fmt.Errorf("run #%d is %s: %s", run, d.Run.State, d.Run.Reason)
+		err = fmt.Errorf("run #%d is %s: %s\n%s", run, d.Run.State, d.Run.Reason, s.lastWords(ctx, d))
 	}
 	return d, err
+}
+
+// lastWords are the last lines of the steps that did not succeed.
+func (s *site) lastWords(ctx context.Context, d slipway.RunDetail) string {
+	var lines []string
+	for _, st := range d.Steps {
+		if st.State != slipway.StepFailed && st.State != slipway.StepErrored {
+			continue
+		}
+		err := s.admin.Log(ctx, d.Run.ID, st.Spec.Key, false, func(l slipway.LogLine) error {
+			lines = append(lines, "  "+st.Spec.Key+": "+l.Text)
+			return nil
+		})
+		if err != nil {
+			lines = append(lines, "  "+st.Spec.Key+": "+err.Error())
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
 func git(ctx context.Context, dir string, args ...string) (string, error) {

@@ -202,14 +202,9 @@ func clean(ctx context.Context, keepCluster bool) error {
 		_, err := command(ctx, "", world.Binaries.Slipway, "cleanup", "--data", data)
 		problems = append(problems, err)
 	}
-	mounts, err := mountsBelow(place + "/sites")
+	err = unmountBelow(place + "/sites")
 	problems = append(problems, err)
-	for _, m := range mounts {
-		if err := syscall.Unmount(m, syscall.MNT_DETACH); err != nil {
-			problems = append(problems, fmt.Errorf("unmount %s: %w", m, err))
-		}
-	}
-	if len(mounts) == 0 || errors.Join(problems...) == nil {
+	if err == nil { // else it might be somebody's data
 		problems = append(problems, os.RemoveAll(place+"/sites"))
 	}
 	if _, err := os.Stat(clusterDir); keepCluster || errors.Is(err, fs.ErrNotExist) {
@@ -217,6 +212,21 @@ func clean(ctx context.Context, keepCluster bool) error {
 	}
 	_, err = command(ctx, "", world.Binaries.Cluster, "--name", clusterName, "--dir", clusterDir, "down")
 	return errors.Join(append(problems, err)...)
+}
+
+// unmountBelow takes away all mounts below a folder, those that lie over others too.
+func unmountBelow(dir string) error {
+	for {
+		mounts, err := mountsBelow(dir)
+		if err != nil || len(mounts) == 0 {
+			return err
+		}
+		for _, m := range mounts {
+			if err := syscall.Unmount(m, syscall.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmount %s: %w", m, err)
+			}
+		}
+	}
 }
 
 // command runs a program and returns what it printed.

@@ -50,6 +50,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err = s.serve(out, r, q)
 	switch {
 	case err == nil:
+	case !out.begun && q.push():
+		s.breakOff(w, q, err)
 	case !out.begun:
 		s.refuse(w, r, err)
 	default:
@@ -64,6 +66,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var (
 	errNotFound = slipway.Errorf(slipway.NotFound, "there is no git repository here; URLs look like /git/<project>.git")
 	errMethod   = errors.New("method not allowed")
+	errFull     = slipway.Errorf(slipway.Unavailable, "the server's disk is full: nothing was changed; push again when there is room")
 )
 
 // admit reads what is asked for and whether it may be had.
@@ -91,7 +94,7 @@ func (s *Server) admit(r *http.Request) (request, error) {
 	if q.actor, err = s.Authorize(r.Context(), r, q.project, q.service == receivePack); err != nil {
 		return q, err
 	}
-	if q.dir, err = s.Dir(r.Context(), q.project); err == nil && q.service == receivePack {
+	if q.dir, err = s.Dir(r.Context(), q.project); err == nil && q.service == receivePack && !q.push() {
 		err = room(q.dir)
 	}
 	return q, err
@@ -105,7 +108,7 @@ const minRoom = 512 << 10
 func room(dir string) error {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err == nil && uint64(fs.Bavail)*uint64(fs.Bsize) < minRoom {
-		return slipway.Errorf(slipway.Unavailable, "the server's disk is full: nothing was changed; push again when there is room")
+		return errFull
 	}
 	return nil
 }
@@ -129,6 +132,25 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	fmt.Fprintln(w, text)
+}
+
+// breakOff answers a push that could not be begun, in git's own protocol: of an HTTP error git would show
+// only the number.
+func (s *Server) breakOff(w http.ResponseWriter, q request, err error) {
+	text := "internal error; nothing was changed. The server's log says more."
+	switch code := slipway.ErrorCode(err); {
+	case errors.Is(err, syscall.ENOSPC):
+		text = errFull.Error()
+	case code != slipway.Internal:
+		text = err.Error()
+	default:
+		s.Log.Error("begin a push", "project", q.project, "actor", q.actor, "error", err)
+	}
+	w.Header().Set("Content-Type", "application/x-"+receivePack+"-result")
+	w.Header().Set("Cache-Control", "no-store")
+	const fatal = "\x03" // band of errors
+	line := fatal + text + "\n"
+	fmt.Fprintf(w, "%04x%s0000", len(line)+4, line)
 }
 
 func statusOf(c slipway.Code) int {
