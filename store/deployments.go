@@ -213,13 +213,17 @@ func (s *Store) Deployment(ctx context.Context, id int64) (slipway.Deployment, e
 // CurrentDeployment returns what runs in a target: the newest deployment that Helm deployed and that
 // nothing replaced. It is NotFound when nothing was deployed yet.
 func (s *Store) CurrentDeployment(ctx context.Context, project, environment, service string) (slipway.Deployment, error) {
-	d, ok, err := one(ctx, s.reader, scanDeployment, `SELECT `+deploymentColumns+` FROM deployments
-		WHERE project = $1 AND environment = $2 AND service = $3 AND state IN ('deployed', 'verified', 'unhealthy') ORDER BY id DESC LIMIT 1`,
-		project, environment, service)
+	d, ok, err := current(ctx, s.reader, project, environment, service)
 	if err == nil && !ok {
 		err = slipway.Errorf(slipway.NotFound, "%s was never deployed to %s", service, environment)
 	}
 	return d, err
+}
+
+func current(ctx context.Context, q querier, project, environment, service string) (slipway.Deployment, bool, error) {
+	return one(ctx, q, scanDeployment, `SELECT `+deploymentColumns+` FROM deployments
+		WHERE project = $1 AND environment = $2 AND service = $3 AND state IN ('deployed', 'verified', 'unhealthy') ORDER BY id DESC LIMIT 1`,
+		project, environment, service)
 }
 
 // Deployments returns deployments, newest first.

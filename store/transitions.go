@@ -35,10 +35,12 @@ func (t *tx) loadStep(id int64) (*runRow, *stepRow, error) {
 // what earlier steps of its run made: run, artifacts, deployments and approvals.
 //
 // A Conflict means that this job has nothing to start. When it carries a *Busy, the step now waits
-// for its lock and gets a new job as soon as it is free.
+// for its lock and gets a new job as soon as it is free. A deployment of a commit over a newer one of the
+// same branch is cancelled instead of started.
 func (s *Store) StartStep(ctx context.Context, stepID int64, job int, node string) (slipway.Step, slipway.RunDetail, error) {
 	var st *stepRow
 	var busy *Busy
+	var gone bool
 	var d slipway.RunDetail
 	err := s.write(ctx, func(t *tx) (err error) {
 		var r *runRow
@@ -47,6 +49,9 @@ func (s *Store) StartStep(ctx context.Context, stepID int64, job int, node strin
 		}
 		if st.job != job || st.lockWait || (st.State != slipway.StepReady && st.State != slipway.StepRetrying) {
 			return slipway.Errorf(slipway.Conflict, "step %s of run #%d is %s; job %d has nothing to start", st.Spec.Key, r.ID, st.State, job)
+		}
+		if gone, err = t.overtaken(r, st); err != nil || gone {
+			return err
 		}
 		if busy, err = t.lockStep(st); err != nil {
 			return err
@@ -73,8 +78,11 @@ func (s *Store) StartStep(ctx context.Context, stepID int64, job int, node strin
 		}
 		return slipway.Step{}, slipway.RunDetail{}, err
 	}
-	if busy != nil {
+	switch {
+	case busy != nil:
 		return slipway.Step{}, slipway.RunDetail{}, slipway.Errorf(slipway.Conflict, "%w", busy)
+	case gone:
+		return slipway.Step{}, slipway.RunDetail{}, slipway.Errorf(slipway.Conflict, "step %s of run #%d: %s", st.Spec.Key, st.RunID, st.Reason)
 	}
 	return st.Step, d, nil
 }
@@ -86,7 +94,10 @@ func (t *tx) waitForLock(r *runRow, st *stepRow, busy *Busy) error {
 			return err
 		}
 	}
-	return t.move(r, st, change{to: slipway.StepRetrying, reason: busy.Error(), lockWait: true})
+	if err := t.move(r, st, change{to: slipway.StepRetrying, reason: busy.Error(), lockWait: true}); err != nil {
+		return err
+	}
+	return t.giveWay(r, st)
 }
 
 // inputs is what the runners of a run's steps may see.
