@@ -62,6 +62,7 @@ func TestWhatDoesNotGiveWay(t *testing.T) {
 	w := newWorld(t)
 	now := w.newRun("refs/heads/main", commitA, deploys("main-0"))
 	begun := w.newRun("refs/heads/main", commitA, deploys("main-1"))
+	release := w.newRun("refs/heads/release/a/v1.0.0", commitA, deploys("v1.0.0"))
 	st := w.start(now.ID, "deploy/a@dev")
 	w.busy(release.ID, "deploy/a@dev")
 	w.ok(w.FinishStep(w.ctx, st.ID, 1, succeeded, nil))
