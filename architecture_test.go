@@ -31,6 +31,11 @@ func mayImport() []rule {
 		{"engine", []string{".", "stage"}},
 		{"react", []string{"."}},
 		{"hosting/*", []string{"."}},
+		// Four forges differ in fields and scopes, not in how a JSON API is called and a webhook verified.
+		{"driver/github", []string{".", "driver/rest"}},
+		{"driver/gitlab", []string{".", "driver/rest"}},
+		{"driver/gitea", []string{".", "driver/rest"}},
+		{"driver/azuredevops", []string{".", "driver/rest"}},
 		{"driver/*", []string{".", "stage", "stage/*"}},
 		{"store", []string{"."}},
 		{"api", []string{"."}},
@@ -40,6 +45,7 @@ func mayImport() []rule {
 		{"act", []string{".", "auth", "config", "stage", "stage/source", "stage/plan", "stage/promote", "stage/rollback"}},
 		{"slipwaytest", []string{".", "store", "driver/*"}},
 		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
+		{"starter", []string{"."}},
 		{"demo", []string{".", "client", "slipwaytest"}},
 		{"demo/screenshots", []string{".", "client", "slipwaytest"}},
 		{"bench", []string{"*"}}, // measures every part, alone and in the whole

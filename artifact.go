@@ -135,6 +135,7 @@ type Result struct {
 	Approval    *Approval    `json:"approval,omitempty"`    // with Outcome Waiting
 	Quarantine  string       `json:"quarantine,omitempty"`  // service/version to quarantine; Reason says why
 	Next        *Plan        `json:"next,omitempty"`        // steps added to the run
+	After       int64        `json:"after,omitempty"`       // with Outcome Postponed: the run
 }
 
 // RollbackRequest asks for an earlier version of a service in an environment.

@@ -6,7 +6,11 @@ import "time"
 // It round-trips through JSON.
 type Plan struct {
 	Decisions []Decision `json:"decisions,omitempty"` // one per service: what runs, or why not
-	Steps     []PlanStep `json:"steps"`
+	// Batch: of a service that runs, pushes are gathered while a run is active (S38).
+	Batch bool `json:"batch,omitempty"`
+	// Since are the commits that the run's was compared with; none: everything counts as changed.
+	Since []string   `json:"since,omitempty"`
+	Steps []PlanStep `json:"steps"`
 	// ConfigCommit is the commit of the default branch whose environments, registries and
 	// approvals govern (D14).
 	ConfigCommit string `json:"configCommit,omitempty"`
@@ -17,6 +21,11 @@ type Decision struct {
 	Service string `json:"service"`
 	Runs    bool   `json:"runs"`
 	Reason  string `json:"reason"`
+	// ChartOnly: the chart changed and the code did not, so that no image is built (S23).
+	ChartOnly bool `json:"chartOnly,omitempty"`
+	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
+	// removes it.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // PlanStep is one step of a plan. Exactly the field that its Kind names is set.
@@ -79,6 +88,7 @@ type BuildSpec struct {
 type Trust string
 
 const (
+	TrustFork     Trust = "fork"     // pull requests from other repositories
 	TrustBranch   Trust = "branch"   // pushes to feature branches and pull requests
 	TrustReviewed Trust = "reviewed" // the default branch and release branches
 )
@@ -134,6 +144,17 @@ type PublishSpec struct {
 	Release      bool       `json:"release"` // a version of a release branch: makes a Release
 	Commit       string     `json:"commit"`
 	Trust        Trust      `json:"trust"`
+	// Built is the image of an earlier run to publish, as only the chart changed since (S23); nil: the
+	// one that the run builds.
+	Built *BuiltImage `json:"built,omitempty"`
+}
+
+// BuiltImage is an image that an earlier run built and published.
+type BuiltImage struct {
+	Digest string `json:"digest"`
+	Size   int64  `json:"size,omitempty"` // bytes of configuration and layers, compressed
+	Commit string `json:"commit"`         // that it was published for
+	RunID  int64  `json:"runID"`
 }
 
 // Target is what is deployed: one Helm release in an environment (D3).

@@ -24,6 +24,7 @@ type Run struct {
 	Title      string    `json:"title"` // first line of the commit's message
 	Actor      string    `json:"actor"`
 	Pull       int64     `json:"pull,omitempty"`    // number of the pull request
+	Fork       bool      `json:"fork,omitempty"`    // of a pull request from another repository: not trusted
 	Service    string    `json:"service,omitempty"` // release and rollback runs
 	Version    string    `json:"version,omitempty"` // release runs: the leaf as written
 	State      RunState  `json:"state"`
@@ -65,9 +66,10 @@ type Outcome string
 
 const (
 	Succeeded Outcome = "succeeded"
-	Failed    Outcome = "failed"  // red: what was asked for did not work; never retried by itself
-	Skipped   Outcome = "skipped" // there was nothing to do, Reason says why
-	Waiting   Outcome = "waiting" // a person must decide; the Result carries the Approval
+	Failed    Outcome = "failed"    // red: what was asked for did not work; never retried by itself
+	Skipped   Outcome = "skipped"   // there was nothing to do, Reason says why
+	Waiting   Outcome = "waiting"   // a person must decide; the Result carries the Approval
+	Postponed Outcome = "postponed" // to be asked again when the run that the Result names has ended
 )
 
 // StepKind is what a step does. stage.Order lists them as they come in a delivery.

@@ -1,6 +1,9 @@
 package slipway
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Service is a folder with a Dockerfile, built, tested and deployed on its own. What stands in
 // slipway.yaml overrides what was discovered.
@@ -13,9 +16,59 @@ type Service struct {
 	Test       *ServiceTest      `json:"test,omitempty"`  // nil: the Dockerfile has no test stage
 	Chart      string            `json:"chart,omitempty"` // folder relative to the repository; empty: the standard chart
 	Port       int               `json:"port,omitempty"`  // from the single EXPOSE; 0: none or several
-	DependsOn  []string          `json:"dependsOn,omitempty"`
-	Rollback   RollbackMode      `json:"rollback"`
-	Verify     ServiceVerify     `json:"verify"`
+	// DependsOn are the services whose code is part of this one: a change of their code is one of
+	// it, and it is deployed after them.
+	DependsOn []string `json:"dependsOn,omitempty"`
+	// After are services that it is deployed after, and that are no part of it.
+	After []string `json:"after,omitempty"`
+	// Context is the build context, relative to the repository; empty: Dir.
+	Context string `json:"context,omitempty"`
+	// Shared are folders and files outside of Dir that dependsOn names.
+	Shared []string `json:"shared,omitempty"`
+	// Copies is what the Dockerfile takes from outside of Dir, or from the chart's folder.
+	Copies []Copy `json:"copies,omitempty"`
+	// Pins are those of the configuration that its Dockerfile uses.
+	Pins     map[string]string `json:"pins,omitempty"`
+	Trigger  ServiceTrigger    `json:"trigger,omitzero"`
+	Rollback RollbackMode      `json:"rollback"`
+	Verify   ServiceVerify     `json:"verify"`
+}
+
+// BuildContext is the folder that a build of the service sees, and its Dockerfile relative to that.
+func (s Service) BuildContext() (dir, dockerfile string) {
+	if s.Context == "" || s.Context == s.Dir {
+		return s.Dir, s.Dockerfile
+	}
+	file := join(s.Dir, s.Dockerfile)
+	if s.Dir == "." {
+		file = s.Dockerfile
+	}
+	if s.Context == "." {
+		return s.Context, file
+	}
+	return s.Context, strings.TrimPrefix(file, s.Context+"/")
+}
+
+// Copy is something that a Dockerfile takes from its build context.
+type Copy struct {
+	Path string `json:"path"` // a pattern relative to the repository: * and ? stand for what is in one folder
+	Line int    `json:"line"` // of the Dockerfile
+}
+
+// Filter is what counts: what fits one of Include and none of Exclude.
+type Filter struct {
+	Include []string `json:"include,omitempty"` // empty: everything, unless said otherwise
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// ServiceTrigger says which pushes run a service (D6). Its zero value is every branch, no tag, and the
+// files that the service is made of.
+type ServiceTrigger struct {
+	// Batch gathers what is pushed while a run is active into one next run (S38).
+	Batch    bool   `json:"batch,omitempty"`
+	Branches Filter `json:"branches,omitzero"`
+	Tags     Filter `json:"tags,omitzero"`  // an empty Include is no tag
+	Paths    Filter `json:"paths,omitzero"` // Include stands in place of the service's folder and of Copies
 }
 
 // ServiceTest says how the service's tests run (S76 to S78, D22).
@@ -120,8 +173,10 @@ type Config struct {
 	Candidates   Registry          `json:"candidates"`
 	Production   Registry          `json:"production"`
 	Pins         map[string]string `json:"pins,omitempty"` // base image reference -> digest
-	PullRequests PullRequestPolicy `json:"pullRequests"`
-	Limits       Limits            `json:"limits"`
+	// Shared says what the shared folders are made of besides themselves: folder -> folders or files.
+	Shared       map[string][]string `json:"shared,omitempty"`
+	PullRequests PullRequestPolicy   `json:"pullRequests"`
+	Limits       Limits              `json:"limits"`
 }
 
 // PullRequestPolicy says when a pull request may be merged (S29).

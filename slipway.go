@@ -49,7 +49,13 @@ type PullRequest struct {
 	State    PullState `json:"state"`
 	MergedAs string    `json:"mergedAs,omitempty"` // merge commit
 	// Reviewers approved Head; a new head starts from none.
-	Reviewers []string  `json:"reviewers,omitempty"`
+	Reviewers []string `json:"reviewers,omitempty"`
+	// Forge is set for one that is kept on a forge: it is merged and closed there.
+	Forge bool   `json:"forge,omitempty"`
+	Link  string `json:"link,omitempty"` // its page on the forge
+	Fork  bool   `json:"fork,omitempty"` // Head is of another repository: not trusted
+	// Held is the head of a fork that runs only when a member approves it, "" for none.
+	Held      string    `json:"held,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }

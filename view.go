@@ -33,6 +33,7 @@ type RunDetail struct {
 	Deployments []Deployment `json:"deployments"`
 	Approvals   []Approval   `json:"approvals"`
 	Events      []Event      `json:"events"`
+	Links       *ForgeLinks  `json:"links,omitempty"` // of a project on a forge
 }
 
 // RunFilter selects runs, newest first.

@@ -70,6 +70,11 @@ type Pulls interface {
 	ReviewPull(ctx context.Context, project string, number int64, head, reviewer string) (slipway.PullRequest, error)
 }
 
+// Held is where heads of forks wait for a member's approval to run.
+type Held interface {
+	RunHeld(ctx context.Context, project string, number int64, head, actor string, run slipway.Run, plan slipway.Plan) (slipway.Run, error)
+}
+
 // Projects is where projects are kept.
 type Projects interface {
 	CreateProject(ctx context.Context, p slipway.Project, actor string) (slipway.Project, error)
@@ -101,7 +106,9 @@ type Options struct {
 	Pushes      Pushes
 	Pulls       Pulls
 	Projects    Projects
-	Planner     *Planner
+	// Held lets runs of forks begin that wait for a member; nil: there is no forge.
+	Held    Held
+	Planner *Planner
 	// Repo opens the repository of a project.
 	Repo func(project string) Repo
 	// Create makes the repository of a new project, for the project as it returns it (its default

@@ -23,8 +23,7 @@ const (
 
 // History is what earlier runs left that a plan depends on.
 type History interface {
-	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
-	LastBuilt(ctx context.Context, project, ref string) (string, error)
+	Builds
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
 	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
 	// Board is what runs where; services and environments come first, in their order.
@@ -32,9 +31,21 @@ type History interface {
 	Clusters(ctx context.Context) ([]slipway.Cluster, error)
 }
 
+// Builds is what was built before.
+type Builds interface {
+	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
+	LastBuilt(ctx context.Context, project, ref string) (string, error)
+	// Images are those that runs of the default branch published of a service last, newest first.
+	Images(ctx context.Context, project, service string) ([]slipway.Artifact, error)
+	// ActiveRun is the newest run of a ref before a run that is at work; 0 for none.
+	ActiveRun(ctx context.Context, project, ref string, before int64) (int64, error)
+}
+
 // PlanRepo is what a plan reads of a repository.
 type PlanRepo interface {
 	source.Repo
+	// FileChanges returns the paths that differ between the trees of two commits, and how.
+	FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error)
 	Tree(ctx context.Context, commit string) (Tree, error)
 	Resolve(ctx context.Context, ref string) (string, error)
 }
@@ -49,7 +60,8 @@ type Planner struct {
 	Production slipway.Registry
 	URL        string // of this server
 
-	read readings
+	read   readings
+	differ differences
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {
@@ -181,19 +193,30 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 		env.Log.Printf("%s", err)
 		return slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}, nil
 	}
-	runs := 0
+	if next.Batch {
+		switch active, err := p.History.ActiveRun(ctx, env.Run.Project, env.Run.Ref, env.Run.ID); {
+		case err != nil:
+			return slipway.Result{}, err
+		case active != 0:
+			return slipway.Result{Outcome: slipway.Postponed, After: active, Reason: fmt.Sprintf("batch: begins when run #%d has ended, with what is pushed until then", active)}, nil
+		}
+	}
+	runs, services := 0, 0
 	for _, d := range next.Decisions {
 		env.Log.Printf("%s: %s", d.Service, d.Reason)
 		if d.Runs {
 			runs++
 		}
+		if !d.Removed {
+			services++
+		}
 	}
-	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, len(next.Decisions)), Next: &next}, nil
+	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, services), Next: &next}, nil
 }
 
 // Plan makes the plan of a run. It changes nothing, so that a push can be told what will run.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
-	repo := p.Repo(pr.Name)
+	repo := p.repo(pr.Name)
 	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
 	if err != nil {
 		return slipway.Plan{}, err
@@ -218,13 +241,13 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 		return slipway.Plan{}, slipway.Errorf(slipway.Conflict, "the default branch %s does not exist: what it says about environments and approvals governs releases; push it first", pr.DefaultBranch)
 	}
 	in := plan.Input{Project: pr, Run: run, Config: config.Combine(own, policy), ConfigCommit: governs, SourceURL: first(pr.GitURL, p.URL+"/git/"+pr.Name+".git")}
-	if in.Changes, in.CommitTime, err = p.changes(ctx, repo, pr, run, in.Config.Services); err != nil {
+	if err := p.affected(ctx, repo, &in); err != nil {
 		return slipway.Plan{}, err
 	}
 	if in.Claimed, err = p.claimed(ctx, run); err != nil {
 		return slipway.Plan{}, err
 	}
-	if governs != "" {
+	if governs != "" && run.Event == slipway.ReleasePush { // nothing else asks
 		base, err := repo.MergeBase(ctx, governs, run.Commit)
 		if err != nil {
 			return slipway.Plan{}, err
@@ -257,48 +280,6 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 		return slipway.Plan{}, err
 	}
 	return promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
-}
-
-// changes finds what changed for each service, and the revision of those that run.
-func (p *Planner) changes(ctx context.Context, repo PlanRepo, pr slipway.Project, run slipway.Run, services []slipway.Service) (map[string]plan.Change, time.Time, error) {
-	in := source.Input{Event: run.Event, Commit: run.Commit, Services: source.Services(services)}
-	var err error
-	if in.Before, err = p.History.LastBuilt(ctx, pr.Name, run.Ref); err != nil {
-		return nil, time.Time{}, err
-	}
-	if in.DefaultTip, err = branchTip(ctx, repo, pr.DefaultBranch); err != nil {
-		return nil, time.Time{}, err
-	}
-	if run.Event == slipway.PullUpdate {
-		if in.BaseTip, err = branchTip(ctx, repo, run.Base); err != nil {
-			return nil, time.Time{}, err
-		}
-	}
-	found, _, err := source.Changes(ctx, repo, in)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	if c, ok := found[run.Service]; ok && run.Event == slipway.ReleasePush {
-		c.Changed = true // whatever changed (D1)
-		found = map[string]source.ServiceChange{run.Service: c}
-	}
-	var names []string
-	for name, c := range found {
-		if c.Changed {
-			names = append(names, name)
-		}
-	}
-	revisions, err := source.Revisions(ctx, repo, run.Commit, in.Services, names)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	changes := make(map[string]plan.Change, len(found))
-	for name, c := range found {
-		changes[name] = plan.Change{Changed: c.Changed, Files: c.Files, Total: c.Total, Example: c.Example,
-			Revision: revisions[name].Commit, RevisionTime: revisions[name].Time}
-	}
-	_, at, err := repo.Newest(ctx, run.Commit, []string{"."}, nil)
-	return changes, at, err
 }
 
 func branchTip(ctx context.Context, repo PlanRepo, branch string) (string, error) {

@@ -13,7 +13,8 @@ import (
 // Command is one ref that a push wants to move; ZeroHash creates or deletes.
 type Command struct {
 	Ref, Old, New string
-	Forced        bool // New does not contain Old
+	Forced        bool   // New does not contain Old
+	Actor         string // who moves a mirrored ref, as far as the forge tells; "": not known
 }
 
 // Receive decides about a push before any ref moves, and records it: all commands or none. tree
@@ -154,8 +155,11 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 			x.o.Log.WarnContext(ctx, "look for merged pull requests", "project", p.Name, "ref", push.Ref, "error", err)
 		}
 	}
-	if run == nil {
+	switch {
+	case run == nil:
 		return append(lines, why), nil
+	case p.GitURL != "": // nobody here pushed and listens
+		return lines, nil
 	}
 	return append(lines, x.explain(ctx, p, made)...), nil
 }
@@ -189,7 +193,10 @@ func (x *Actions) runOf(ctx context.Context, p slipway.Project, push slipway.Pus
 		if err != nil {
 			return nil, "", err
 		}
-		run.Event, run.Base, run.Title, run.Pull = slipway.PullUpdate, pull.Base, pull.Title, pull.Number
+		if pull.Held != "" && pull.Held == push.New {
+			return nil, fmt.Sprintf("pull request %d is of a fork: it runs when a member approves that", number), nil
+		}
+		run.Event, run.Base, run.Title, run.Pull, run.Fork = slipway.PullUpdate, pull.Base, pull.Title, pull.Number, pull.Fork
 	}
 	if release, is, err := slipway.ParseReleaseRef(push.Ref); is && err == nil {
 		run.Event, run.Service, run.Version = slipway.ReleasePush, release.Service, release.Version.Leaf
@@ -377,7 +384,7 @@ func (x *Actions) refuse(ctx context.Context, push slipway.Push, why string) {
 func (x *Actions) Seen(ctx context.Context, project string, commands []Command) ([]slipway.Push, error) {
 	pushes := make([]slipway.Push, 0, len(commands))
 	for _, c := range commands {
-		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: mirrorActor, Time: x.o.Now()})
+		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: first(c.Actor, mirrorActor), Time: x.o.Now()})
 		if err != nil {
 			x.Refused(ctx, pushes)
 			return nil, fmt.Errorf("record push of %s: %w", c.Ref, err)

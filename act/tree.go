@@ -41,7 +41,18 @@ type readings struct {
 	mu    sync.Mutex
 	known map[reading]slipway.Config
 	order []reading // oldest first
+	last  []printed // those put last, oldest first
 }
+
+// printed is a reading with what of the commit it was made of.
+type printed struct {
+	reading
+	config    slipway.Config
+	footprint *config.Footprint
+}
+
+// maxPrinted bounds how many footprints are kept: one of 500 services is a megabyte.
+const maxPrinted = 8
 
 func (m *readings) get(k reading) (slipway.Config, bool) {
 	m.mu.Lock()
@@ -50,9 +61,26 @@ func (m *readings) get(k reading) (slipway.Config, bool) {
 	return c, ok
 }
 
-func (m *readings) put(k reading, c slipway.Config) {
+// nearest is the reading put last that says the same of another commit of the project.
+func (m *readings) nearest(k reading) (printed, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for i := len(m.last) - 1; i >= 0; i-- {
+		of := m.last[i].reading
+		if of.commit = k.commit; of == k {
+			return m.last[i], true
+		}
+	}
+	return printed{}, false
+}
+
+func (m *readings) put(k reading, c slipway.Config, f *config.Footprint) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.last) == maxPrinted {
+		m.last = append(m.last[:0], m.last[1:]...)
+	}
+	m.last = append(m.last, printed{k, c, f})
 	if _, ok := m.known[k]; ok {
 		return
 	}
@@ -67,6 +95,28 @@ func (m *readings) put(k reading, c slipway.Config) {
 	m.order = append(m.order, k)
 }
 
+// inherit finds that a commit says what one that is remembered says, as nothing that matters to that is
+// different. A repository that does not have one of the two, or too much that differs, is a no.
+func (p *Planner) inherit(ctx context.Context, k reading) (slipway.Config, bool) {
+	near, ok := p.read.nearest(k)
+	if !ok {
+		return slipway.Config{}, false
+	}
+	files, err := p.repo(k.project).FileChanges(ctx, near.commit, k.commit)
+	if err != nil || len(files) > maxDiffering {
+		return slipway.Config{}, false
+	}
+	changes := make([]config.Change, len(files))
+	for i, f := range files {
+		changes[i] = config.Change(f)
+	}
+	if !near.footprint.Same(changes) {
+		return slipway.Config{}, false
+	}
+	p.read.put(k, near.config, near.footprint)
+	return near.config, true
+}
+
 // load reads a part of a commit's configuration, unless it is remembered. Problems are the commit's,
 // the error is trouble with reading it. One with problems is not remembered: that is rare, and would
 // keep a slip of ours for as long as the commit is used.
@@ -74,11 +124,15 @@ func (p *Planner) load(ctx context.Context, k reading, open func(context.Context
 	if c, ok := p.read.get(k); ok {
 		return c, nil, nil
 	}
+	if c, ok := p.inherit(ctx, k); ok {
+		return c, nil, nil
+	}
 	files, err := open(ctx, k.commit)
 	if err != nil {
 		return slipway.Config{}, nil, fmt.Errorf("read commit %s: %w", slipway.ShortHash(k.commit), err)
 	}
-	c, problems := read(files)
+	seen := config.Watch(files)
+	c, problems := read(seen)
 	if err := files.Close(); err != nil {
 		return slipway.Config{}, nil, fmt.Errorf("read commit %s: %w", slipway.ShortHash(k.commit), err)
 	}
@@ -86,7 +140,7 @@ func (p *Planner) load(ctx context.Context, k reading, open func(context.Context
 		return slipway.Config{}, nil, context.Cause(ctx)
 	}
 	if len(problems) == 0 {
-		p.read.put(k, c)
+		p.read.put(k, c, seen)
 	}
 	return c, problems, nil
 }

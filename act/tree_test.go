@@ -17,7 +17,7 @@ func TestReadingsAreBounded(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for i := range 3 * maxReadings {
-				m.put(key(i), slipway.Config{Limits: slipway.Limits{Retries: i}})
+				m.put(key(i), slipway.Config{Limits: slipway.Limits{Retries: i}}, nil)
 				if c, ok := m.get(key(i)); ok && c.Limits.Retries != i {
 					t.Errorf("commit %d is remembered as %d", i, c.Limits.Retries)
 				}
@@ -25,8 +25,8 @@ func TestReadingsAreBounded(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if len(m.known) != maxReadings || len(m.order) != maxReadings {
-		t.Errorf("%d are remembered, in an order of %d", len(m.known), len(m.order))
+	if len(m.known) != maxReadings || len(m.order) != maxReadings || len(m.last) != maxPrinted {
+		t.Errorf("%d are remembered, in an order of %d, and %d footprints", len(m.known), len(m.order), len(m.last))
 	}
 	last := key(3*maxReadings - 1)
 	if _, ok := m.get(last); !ok {

@@ -72,6 +72,16 @@ type People interface {
 	CreateLink(ctx context.Context, by slipway.User, user string) (string, error)
 }
 
+// Forges connects projects with forges.
+type Forges interface {
+	Project(ctx context.Context, by slipway.User, project string) (slipway.ProjectDetail, error)
+	Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error)
+	// Probe asks the forge for the repository that is meant; nothing is kept.
+	Probe(ctx context.Context, by slipway.User, r slipway.ConnectRequest, gitURL string) (slipway.Connection, slipway.ForgeRepository, error)
+	// LinkAccount says whose an account of the project's forge is; user "" takes that back.
+	LinkAccount(ctx context.Context, by slipway.User, project, account, user string) error
+}
+
 // Identity finds out who asks.
 type Identity interface {
 	// Identify returns the user behind a request's token or session; the zero user for neither.
@@ -86,6 +96,7 @@ type Options struct {
 	Streams    Streams
 	Deliveries Deliveries
 	Pulls      Pulls
+	Forges     Forges
 	Settings   Settings
 	People     People
 	Identity   Identity

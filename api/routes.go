@@ -12,6 +12,7 @@ func (s *server) routes() {
 	s.reads()
 	s.deliveries()
 	s.settings()
+	s.connections()
 	s.streams()
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, slipway.Errorf(slipway.NotFound, "%s %s: no such path or method in the API", r.Method, r.URL.Path))
@@ -174,13 +175,6 @@ func (s *server) settings() {
 	s.handle("GET /api/v1/whoami", func(_ *http.Request, by slipway.User) (any, error) { return by, nil })
 	s.handle("GET /api/v1/projects", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Settings.Projects(r.Context(), by))
-	})
-	s.handle("POST /api/v1/projects", func(r *http.Request, by slipway.User) (any, error) {
-		var p slipway.Project
-		if err := decode(r, &p); err != nil {
-			return nil, err
-		}
-		return s.Settings.CreateProject(r.Context(), by, p)
 	})
 	s.handle("GET /api/v1/clusters", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Settings.Clusters(r.Context(), by))

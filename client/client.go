@@ -240,6 +240,30 @@ func (c *Client) CreateProject(ctx context.Context, p slipway.Project) (slipway.
 	return post[slipway.Project](ctx, c, "/api/v1/projects", p)
 }
 
+// Project returns a project and how it is connected.
+func (c *Client) Project(ctx context.Context, name string) (slipway.ProjectDetail, error) {
+	return get[slipway.ProjectDetail](ctx, c, project(name), nil)
+}
+
+// CreateConnected creates a project that mirrors a repository on a forge, and connects it.
+func (c *Client) CreateConnected(ctx context.Context, p slipway.Project, r slipway.ConnectRequest) (slipway.Connected, error) {
+	return post[slipway.Connected](ctx, c, "/api/v1/projects", struct {
+		slipway.Project
+		Connection slipway.ConnectRequest `json:"connection"`
+	}{p, r})
+}
+
+// Connect connects a project with its forge, or gives it a new token.
+func (c *Client) Connect(ctx context.Context, r slipway.ConnectRequest) (slipway.Connected, error) {
+	return do[slipway.Connected](ctx, c, http.MethodPut, project(r.Project)+"/connection", nil, r)
+}
+
+// LinkAccount says whose an account of a project's forge is; user "" takes that back.
+func (c *Client) LinkAccount(ctx context.Context, name, account, user string) error {
+	_, err := do[struct{}](ctx, c, http.MethodPut, project(name)+"/accounts/"+url.PathEscape(account), nil, map[string]string{"user": user})
+	return err
+}
+
 // Clusters lists the registered clusters.
 func (c *Client) Clusters(ctx context.Context) ([]slipway.Cluster, error) {
 	return get[[]slipway.Cluster](ctx, c, "/api/v1/clusters", nil)

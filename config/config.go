@@ -38,12 +38,12 @@ func (o Options) filled() Options {
 func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	opts = opts.filled()
 	f, problems := open(fsys)
-	services, more := servicesOf(fsys, f, opts.Project)
+	own, more := servicesOf(fsys, f, opts.Project)
 	for _, p := range more {
 		problems.add(p)
 	}
 	c := policy(f, opts, &problems)
-	c.Services, c.Pins = services, f.root.get("pins").table()
+	c.Services, c.Pins, c.Shared = own.Services, own.Pins, own.Shared
 	return c, problems.sorted()
 }
 
@@ -53,11 +53,11 @@ func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 func LoadServices(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	f, problems := open(fsys)
 	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.class == structure && !ownKey(p.Path) })
-	services, more := servicesOf(fsys, f, opts.filled().Project)
+	own, more := servicesOf(fsys, f, opts.filled().Project)
 	for _, p := range more {
 		problems.add(p)
 	}
-	return slipway.Config{Services: services, Pins: f.root.get("pins").table()}, problems.sorted()
+	return own, problems.sorted()
 }
 
 // LoadPolicy reads what the default branch decides (D14): environments, registries, approvals and
@@ -84,12 +84,12 @@ func LoadPolicy(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	return c, problems.sorted()
 }
 
-// Combine is the configuration of a run (D14): the services and pins of its own commit, and
+// Combine is the configuration of a run (D14): the services, shared folders and pins of its own commit, and
 // everything else of the default branch's: environments, registries, approvals, limits, and of each
 // service what follows its deployment.
 func Combine(own, policy slipway.Config) slipway.Config {
 	c := policy
-	c.Pins = own.Pins
+	c.Pins, c.Shared = own.Pins, own.Shared
 	c.Services = slices.Clone(own.Services)
 	for i := range c.Services {
 		s := &c.Services[i]
@@ -126,10 +126,13 @@ func open(fsys fs.FS) (File, Problems) {
 	return Parse(Name, data)
 }
 
-func servicesOf(fsys fs.FS, f File, project string) ([]slipway.Service, Problems) {
-	d := &draft{fsys: fsys, project: project}
+// servicesOf reads what a commit decides for itself.
+func servicesOf(fsys fs.FS, f File, project string) (slipway.Config, Problems) {
+	d := &draft{fsys: fsys, project: project, pins: f.root.get("pins").table()}
 	d.discover()
 	d.override(f.root.get("services"))
 	d.sameNames()
-	return d.finish()
+	shared := d.sharedFolders(f.root.get("shared"))
+	services, problems := d.finish()
+	return slipway.Config{Services: services, Pins: d.pins, Shared: shared}, problems
 }

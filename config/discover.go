@@ -45,6 +45,7 @@ type draft struct {
 	fsys     fs.FS
 	project  string
 	services []found
+	pins     map[string]string
 	problems Problems
 }
 

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +17,20 @@ import (
 // Dockerfile is what Slipway reads from one: no more than its stages, ports and user.
 type Dockerfile struct {
 	Stages []DockerfileStage
+	// Sources is what it takes from its build context, in the order of the file: of COPY, ADD and
+	// RUN --mount=type=bind.
+	Sources []DockerfileSource
+	// Args are the defaults of its ARGs.
+	Args map[string]string
+	// Images are the images that it names: of FROM, COPY --from and --mount from=. Variables in them are
+	// as they are written.
+	Images []string
+}
+
+// DockerfileSource is one source of a COPY, an ADD or a mount, as it is written.
+type DockerfileSource struct {
+	Text string
+	Line int
 }
 
 // DockerfileStage is one FROM and what follows it.
@@ -44,6 +61,7 @@ func ParseDockerfile(name string, data []byte) (Dockerfile, Problems) {
 		if err != nil {
 			return fault(n.StartLine, err)
 		}
+		d.sources(instruction, n.StartLine)
 		if s, ok := instruction.(*instructions.Stage); ok {
 			d.Stages = append(d.Stages, DockerfileStage{Name: strings.ToLower(s.Name), Base: s.BaseName, Line: n.StartLine})
 			continue
@@ -84,6 +102,101 @@ func (s *DockerfileStage) expose(port int) {
 		}
 	}
 	s.Ports = append(s.Ports, port)
+}
+
+// sources notes what an instruction takes from the build context, and which images it names.
+func (d *Dockerfile) sources(instruction any, line int) {
+	switch c := instruction.(type) {
+	case *instructions.Stage:
+		d.image(c.BaseName)
+	case *instructions.CopyCommand:
+		if c.From != "" {
+			d.image(c.From)
+			return
+		}
+		for _, p := range c.SourcePaths {
+			d.Sources = append(d.Sources, DockerfileSource{p, line})
+		}
+	case *instructions.ArgCommand:
+		d.args(c)
+	case *instructions.AddCommand:
+		for _, p := range c.SourcePaths {
+			if !remote(p) {
+				d.Sources = append(d.Sources, DockerfileSource{p, line})
+			}
+		}
+	case *instructions.RunCommand:
+		asWritten := func(word string) (string, error) { return word, nil }
+		if c.Expand(asWritten) != nil {
+			return // a mount that the build will not take either
+		}
+		for _, m := range instructions.GetMounts(c) {
+			switch {
+			case m.From != "":
+				d.image(m.From)
+			case m.Type == instructions.MountTypeBind:
+				d.Sources = append(d.Sources, DockerfileSource{m.Source, line})
+			}
+		}
+	}
+}
+
+// image notes an image, unless it is an earlier stage.
+func (d *Dockerfile) image(name string) {
+	if _, stage := d.Stage(name); name == "" || stage || strings.EqualFold(name, "scratch") || slices.Contains(d.Images, name) {
+		return
+	}
+	d.Images = append(d.Images, name)
+}
+
+// remote reports whether ADD fetches a source rather than to take it from the context.
+func remote(source string) bool {
+	return strings.Contains(source, "://") || strings.HasPrefix(source, "git@")
+}
+
+// args notes defaults; of two for one name, none is sure.
+func (d *Dockerfile) args(c *instructions.ArgCommand) {
+	if d.Args == nil {
+		d.Args = map[string]string{}
+	}
+	for _, a := range c.Args {
+		if a.Value == nil {
+			continue
+		}
+		if before, twice := d.Args[a.Key]; twice && before != *a.Value {
+			d.Args[a.Key] = "$"
+			continue
+		}
+		d.Args[a.Key] = *a.Value
+	}
+}
+
+// expand puts the values of ARGs in the place of $NAME and ${NAME}; what is not known stays as it is.
+func (d Dockerfile) expand(text string, args map[string]string) string {
+	return variable.ReplaceAllStringFunc(text, func(v string) string {
+		name := strings.Trim(v, "${}")
+		if value, ok := args[name]; ok {
+			return value
+		}
+		if value, ok := d.Args[name]; ok && !strings.Contains(value, "$") {
+			return value
+		}
+		return v
+	})
+}
+
+var variable = regexp.MustCompile(`\$([A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*\})`)
+
+// Path is what a source names with these values of ARGs, relative to the build context, from which no ..
+// leads out; "." is all of it. It may have wildcards. Where it has a variable of which nothing is known, it
+// is the folder before that, and not sure.
+func (d Dockerfile) Path(s DockerfileSource, args map[string]string) (p string, sure bool) {
+	text := d.expand(s.Text, args)
+	i := strings.IndexByte(text, '$')
+	if i >= 0 {
+		text = text[:strings.LastIndexByte(text[:i], '/')+1]
+	}
+	return path.Join(".", path.Clean("/" + text)[1:]), i < 0
 }
 
 // Stage returns the stage of that name (or number, from 0), whatever its case; the last one for "".

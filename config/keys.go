@@ -14,8 +14,13 @@ const (
 	hostExpr     = `^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?$`
 	addressExpr  = `^https?://[^\s/?#@]+/?$`
 	prefixExpr   = `^[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+([._-][a-z0-9]+)*)*$`
-	imageExpr    = `^[a-zA-Z0-9][a-zA-Z0-9._:/-]*$`
-	digestExpr   = `^sha256:[0-9a-f]{64}$`
+	// A pattern is a path whose parts may have * and ?, or be **; a dependency is the name of a service
+	// or a path. Both may begin with a slash.
+	patternExpr = `^(/|\.|(/|\./)?` + partExpr + `(/` + partExpr + `)*/?)$`
+	dependsExpr = `^(/|\./)?` + partExpr + `(/` + partExpr + `)*/?$`
+	refExpr     = `^[^\x00- ~^:\\\[\x7f]+$`
+	imageExpr   = `^[a-zA-Z0-9][a-zA-Z0-9._:/-]*$`
+	digestExpr  = `^sha256:[0-9a-f]{64}$`
 )
 
 // root describes the whole of slipway.yaml.
@@ -28,6 +33,7 @@ func root() *shape {
 			{name: "services", shape: services(), fallback: "every folder with a Dockerfile"},
 			{name: "environments", shape: environments(), fallback: "development, qa, production"},
 			{name: "registry", shape: registries(), fallback: "the registry of the server"},
+			{name: "shared", shape: shared()},
 			{name: "pins", shape: pins()},
 			{name: "pullRequests", shape: pullRequests()},
 			{name: "limits", shape: limits()},
@@ -58,11 +64,18 @@ func service() *shape {
 			}},
 			{name: "chart", shape: pathText("Folder of the Helm chart, relative to the repository."), fallback: "chart/ in the service's folder, else charts/<service>, else the standard chart"},
 			{name: "port", shape: &shape{kind: integer, min: 1, max: 65535, word: "a port from 1 to 65535", doc: "Port the service listens on, for the standard chart."}, fallback: "the single EXPOSE of the Dockerfile"},
+			{name: "context", shape: pathText("Build context, relative to the repository: what COPY can see. A folder with the Dockerfile in or below it."), fallback: "the service's folder; the repository's root when the Dockerfile copies what is only found from there"},
 			{name: "dependsOn", shape: &shape{
+				kind: list, most: 50, word: "a list of services and paths",
+				doc:  "Services whose code is part of this one, and shared folders or files, relative to the repository: a change of theirs is a change of this service, and of what depends on it. It is deployed after those services, once they are verified, when one run deploys both.",
+				elem: &shape{kind: text, match: newPattern(dependsExpr), most: 300, word: "the name of a service, or a path inside the repository", doc: "Name of a service, or a folder or file."},
+			}},
+			{name: "after", shape: &shape{
 				kind: list, most: 50, word: "a list of services",
-				doc:  "Services that must be verified first when both are deployed to an environment by one run.",
+				doc:  "Services that are called when this one runs and are no part of it: their changes are not its changes. It is deployed after them, once they are verified, when one run deploys both.",
 				elem: &shape{kind: text, match: newPattern(nameExpr), word: "the name of a service", doc: "Name of a service."},
 			}},
+			{name: "trigger", shape: serviceTrigger()},
 			{name: "test", shape: serviceTest(), fallback: "the stage testrunner, when the Dockerfile has one"},
 			{name: "rollback", shape: &shape{kind: text, enum: []string{"automatic", "manual"}, doc: "What follows a failed verification: the last verified deployment is brought back, or a person decides."}, fallback: "automatic"},
 			{name: "verify", shape: &shape{
@@ -73,6 +86,46 @@ func service() *shape {
 				},
 			}},
 		},
+	}
+}
+
+func serviceTrigger() *shape {
+	return &shape{
+		kind: object, doc: "Which pushes run the service. What is pushed to a pull request or a release branch is not filtered by branch, and a release branch not by path.",
+		keys: []key{
+			{name: "batch", shape: &shape{kind: boolean, doc: "Pushes to the default branch that arrive while a run of it is active are gathered into one next run."}, fallback: "false"},
+			{name: "branches", shape: filter("Branches.", "every branch", refPattern())},
+			{name: "tags", shape: filter("Tags. A tag that fits runs the service whatever changed.", "no tag", refPattern())},
+			{name: "paths", shape: filter("Files. A push is skipped only if all changed files are left out.", "the service's folder and what its Dockerfile copies from elsewhere; its chart and dependsOn always count",
+				&shape{kind: text, match: newPattern(patternExpr), most: 300, word: "a path from the repository's root; * and ? stand for what is in one part of it, ** for any parts", doc: "A folder with all in it, a file, or a pattern such as **/*.md."})},
+		},
+	}
+}
+
+func filter(doc, everything string, elem *shape) *shape {
+	return &shape{
+		kind: object, doc: doc,
+		keys: []key{
+			{name: "include", shape: &shape{kind: list, most: 100, word: "a list of patterns", doc: "What counts.", elem: elem}, fallback: everything},
+			{name: "exclude", shape: &shape{kind: list, most: 100, word: "a list of patterns", doc: "What of it does not count.", elem: elem}, fallback: "nothing"},
+		},
+	}
+}
+
+func refPattern() *shape {
+	return &shape{kind: text, match: newPattern(refExpr), most: 250, word: "a name in which * stands for any characters", doc: "A name in which * stands for any characters, slashes too: feature/*."}
+}
+
+func shared() *shape {
+	return &shape{
+		kind: table, keyWord: "folders", keyRule: "a path inside the repository with forward slashes", keyMatch: newPattern(pathExpr), most: 500, word: "folders and what they depend on",
+		doc: "Shared folders that depend on others. A service that depends on one of them, or copies from it, depends on those too.",
+		elem: &shape{kind: object, word: "dependsOn", doc: "A shared folder.", keys: []key{
+			{name: "dependsOn", shape: &shape{
+				kind: list, most: 50, word: "a list of paths", doc: "Folders and files that it depends on.",
+				elem: &shape{kind: text, match: newPattern(dependsExpr), most: 300, word: "a path inside the repository", doc: "A folder or file."},
+			}},
+		}},
 	}
 }
 

@@ -105,7 +105,8 @@ func (d *draft) complete(s *found) {
 	}
 	s.Target = set.get("target").text("")
 	s.Args = set.get("args").table()
-	s.DependsOn = set.get("dependsOn").texts()
+	s.After = set.get("after").texts()
+	s.Trigger = triggerOf(set.get("trigger"))
 	s.Rollback = slipway.RollbackMode(set.get("rollback").text(string(slipway.RollbackAutomatic)))
 	s.Verify.Timeout = set.get("verify").get("timeout").duration(0, &d.problems)
 	s.Verify.Tests = set.get("verify").get("tests").boolean(true)
@@ -167,6 +168,8 @@ func (d *draft) dockerfileOf(s *found) {
 		s.Port = content.Port(s.Target)
 	}
 	d.testOf(s, content)
+	d.contextOf(s, content)
+	s.Pins = pinsOf(content, s.Args, d.pins)
 }
 
 func didYouMeanStage(name string, content Dockerfile) string {
@@ -212,42 +215,5 @@ func (d *draft) sameBuild() {
 			continue
 		}
 		first[b] = s.Name
-	}
-}
-
-// dependencies refuses dependsOn of services that do not exist, and cycles.
-func (d *draft) dependencies() {
-	known := map[string]found{}
-	var names []string
-	for _, s := range d.services {
-		known[s.Name] = s
-		names = append(names, s.Name)
-	}
-	for _, s := range d.services {
-		for _, item := range s.settings.get("dependsOn").items {
-			if _, ok := known[item.text("")]; !ok {
-				d.problems.add(item.problem(didYouMean(item.text(""), names), "there is no service %s", item.text("")))
-			}
-		}
-	}
-	state := map[string]int{} // 1: on the way, 2: done
-	var visit func(name string, way []string)
-	visit = func(name string, way []string) {
-		if state[name] == 2 {
-			return
-		}
-		if state[name] == 1 {
-			cycle := append(way[slices.Index(way, name):], name)
-			d.problems.add(known[way[len(way)-1]].settings.get("dependsOn").problem("take one of these away", "a cycle: %s", strings.Join(cycle, " -> ")))
-			return
-		}
-		state[name] = 1
-		for _, next := range known[name].DependsOn {
-			visit(next, append(slices.Clone(way), name))
-		}
-		state[name] = 2
-	}
-	for _, s := range d.services {
-		visit(s.Name, nil)
 	}
 }

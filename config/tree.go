@@ -100,6 +100,15 @@ func exists(fsys fs.FS, name string, folder bool) (bool, error) {
 	return info.IsDir() == folder, nil
 }
 
+// there reports whether a path of the tree is there, as whatever it is.
+func there(fsys fs.FS, name string) (bool, error) {
+	_, err := resolve(fsys, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // because says in words why a file could not be read.
 func because(err error) string {
 	switch {

@@ -9,12 +9,12 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const pullColumns = `project, number, title, base, topic, head, author, state, merged_as, reviewers, created_at, updated_at`
+const pullColumns = `project, number, title, base, topic, head, author, state, merged_as, reviewers, forge, link, fork, held, created_at, updated_at`
 
 func scanPull(r scanner) (p slipway.PullRequest, err error) {
 	var reviewers string
 	err = r.Scan(&p.Project, &p.Number, &p.Title, &p.Base, &p.Topic, &p.Head, &p.Author, &p.State, &p.MergedAs,
-		&reviewers, stamp{&p.CreatedAt}, stamp{&p.UpdatedAt})
+		&reviewers, &p.Forge, &p.Link, &p.Fork, &p.Held, stamp{&p.CreatedAt}, stamp{&p.UpdatedAt})
 	p.Reviewers = strings.Fields(reviewers)
 	return p, err
 }
@@ -26,7 +26,7 @@ func (s *Store) OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.Pu
 	var out slipway.PullRequest
 	err := s.write(ctx, func(t *tx) error {
 		old, ok, err := one(ctx, t, scanPull, `SELECT `+pullColumns+` FROM pulls
-			WHERE project = $1 AND author = $2 AND base = $3 AND topic = $4 AND state = 'open'`, p.Project, p.Author, p.Base, p.Topic)
+			WHERE project = $1 AND author = $2 AND base = $3 AND topic = $4 AND state = 'open' AND forge = 0`, p.Project, p.Author, p.Base, p.Topic)
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,11 @@ func (s *Store) endPull(ctx context.Context, project string, number int64, head 
 		if out, err = pull(ctx, t, project, number); err != nil {
 			return err
 		}
-		return t.pullEvent(out, 0, string(to), actor, "pull request #%d %s", number, to)
+		moves, _, err := one(ctx, t, scanInt, `SELECT moves FROM pulls WHERE project = $1 AND number = $2`, project, number)
+		if err != nil {
+			return err
+		}
+		return t.pullEvent(out, moves, string(to), actor, "pull request #%d %s", number, to)
 	})
 	return out, err
 }

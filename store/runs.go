@@ -9,14 +9,14 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const runColumns = `id, project, event, ref, base, commit_hash, title, actor, pull, service, version, state, reason, created_at, started_at, finished_at`
+const runColumns = `id, project, event, ref, base, commit_hash, title, actor, pull, fork, service, version, state, reason, created_at, started_at, finished_at`
 
 func scanRun(r scanner) (v slipway.Run, err error) {
 	return v, r.Scan(runDest(&v)...)
 }
 
 func runDest(v *slipway.Run) []any {
-	return []any{&v.ID, &v.Project, &v.Event, &v.Ref, &v.Base, &v.Commit, &v.Title, &v.Actor, &v.Pull, &v.Service, &v.Version,
+	return []any{&v.ID, &v.Project, &v.Event, &v.Ref, &v.Base, &v.Commit, &v.Title, &v.Actor, &v.Pull, &v.Fork, &v.Service, &v.Version,
 		&v.State, &v.Reason, stamp{&v.CreatedAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt}}
 }
 
@@ -86,9 +86,9 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	}
 	row := &runRow{Run: r}
 	row.State, row.Reason, row.CreatedAt, row.StartedAt, row.FinishedAt = slipway.RunQueued, "", t.now, time.Time{}, time.Time{}
-	err := t.QueryRowContext(t.ctx, `INSERT INTO runs (project, event, ref, base, commit_hash, title, actor, pull, service, version, state, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id`,
-		r.Project, r.Event, r.Ref, r.Base, r.Commit, r.Title, r.Actor, r.Pull, r.Service, r.Version, row.State, ms(t.now)).Scan(&row.ID)
+	err := t.QueryRowContext(t.ctx, `INSERT INTO runs (project, event, ref, base, commit_hash, title, actor, pull, fork, service, version, state, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`,
+		r.Project, r.Event, r.Ref, r.Base, r.Commit, r.Title, r.Actor, r.Pull, bit(r.Fork), r.Service, r.Version, row.State, ms(t.now)).Scan(&row.ID)
 	if err != nil {
 		return r, fmt.Errorf("create run: %w", err)
 	}
@@ -105,6 +105,9 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 		return r, err
 	}
 	if err := t.supersede(row); err != nil {
+		return r, err
+	}
+	if err := t.gather(row); err != nil {
 		return r, err
 	}
 	return row.Run, t.settle(row)
@@ -321,9 +324,12 @@ func (t *tx) settleRun(r *runRow) error {
 	if reason != "" {
 		message += ": " + reason
 	}
-	return t.event(fmt.Sprintf("run/%d/%d", r.ID, r.moves), slipway.Event{
+	if err := t.event(fmt.Sprintf("run/%d/%d", r.ID, r.moves), slipway.Event{
 		Kind: "run." + string(state), Project: r.Project, RunID: r.ID, Message: message,
-	})
+	}); err != nil || atWork(state) {
+		return err
+	}
+	return t.wakeBehind(r)
 }
 
 // derive is the state of a run that has these steps, with the reason for people.

@@ -8,16 +8,17 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const stepColumns = `id, run_id, project, spec, lock, state, reason, fulfilled, lock_wait, attempt, errors, errors_since, job, moves, node, ready_at, started_at, finished_at`
+const stepColumns = `id, run_id, project, spec, lock, state, reason, fulfilled, lock_wait, behind, attempt, errors, errors_since, job, moves, node, ready_at, started_at, finished_at`
 
 // stepRow is a step with what only the store knows of it.
 type stepRow struct {
 	slipway.Step
 	project   string
 	lock      string
-	fulfilled bool // what needs it may start
-	lockWait  bool // retrying because its lock is taken
-	job       int  // number of its newest job
+	fulfilled bool  // what needs it may start
+	lockWait  bool  // retrying because its lock is taken
+	behind    int64 // retrying until that run has ended
+	job       int   // number of its newest job
 	moves     int
 	node      string
 }
@@ -25,7 +26,7 @@ type stepRow struct {
 func scanStepRow(r scanner) (*stepRow, error) {
 	v := &stepRow{}
 	var spec string
-	err := r.Scan(&v.ID, &v.RunID, &v.project, &spec, &v.lock, &v.State, &v.Reason, &v.fulfilled, &v.lockWait, &v.Attempt,
+	err := r.Scan(&v.ID, &v.RunID, &v.project, &spec, &v.lock, &v.State, &v.Reason, &v.fulfilled, &v.lockWait, &v.behind, &v.Attempt,
 		&v.Errors, stamp{&v.ErrorsSince}, &v.job, &v.moves, &v.node, stamp{&v.ReadyAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt})
 	if err != nil {
 		return nil, err
@@ -112,6 +113,7 @@ type change struct {
 	node      string    // with running
 	at        time.Time // with ready and retrying: when its job is due; zero: now
 	lockWait  bool      // with retrying: no job; whoever frees the lock makes it ready
+	behind    int64     // with retrying: no job; the end of that run makes it ready
 	failed    bool      // with retrying and errored: the attempt ended in an error
 	fulfilled bool      // with succeeded and skipped: what needs it may start
 	fresh     bool      // forget earlier errors
@@ -128,9 +130,9 @@ func (t *tx) move(r *runRow, st *stepRow, c change) error {
 		t.ended = append(t.ended, attempt{runID: r.ID, stepID: st.ID, attempt: st.Attempt})
 	}
 	t.apply(st, c)
-	n, err := t.exec(`UPDATE steps SET state = $1, reason = $2, fulfilled = $3, lock_wait = $4, attempt = $5, errors = $6, errors_since = $7,
-		job = $8, moves = $9, node = $10, ready_at = $11, started_at = $12, finished_at = $13 WHERE id = $14 AND state = $15 AND moves = $16`,
-		st.State, st.Reason, bit(st.fulfilled), bit(st.lockWait), st.Attempt, st.Errors, ms(st.ErrorsSince),
+	n, err := t.exec(`UPDATE steps SET state = $1, reason = $2, fulfilled = $3, lock_wait = $4, behind = $5, attempt = $6, errors = $7, errors_since = $8,
+		job = $9, moves = $10, node = $11, ready_at = $12, started_at = $13, finished_at = $14 WHERE id = $15 AND state = $16 AND moves = $17`,
+		st.State, st.Reason, bit(st.fulfilled), bit(st.lockWait), st.behind, st.Attempt, st.Errors, ms(st.ErrorsSince),
 		st.job, st.moves, st.node, ms(st.ReadyAt), ms(st.StartedAt), ms(st.FinishedAt), st.ID, from, moves)
 	if err != nil {
 		return fmt.Errorf("move step %s to %s: %w", st.Spec.Key, c.to, err)
@@ -157,7 +159,7 @@ func (t *tx) move(r *runRow, st *stepRow, c change) error {
 
 // apply changes the row in memory as a transition does.
 func (t *tx) apply(st *stepRow, c change) {
-	st.State, st.Reason, st.fulfilled, st.lockWait = c.to, c.reason, c.fulfilled, c.lockWait
+	st.State, st.Reason, st.fulfilled, st.lockWait, st.behind = c.to, c.reason, c.fulfilled, c.lockWait, c.behind
 	st.moves++
 	if c.fresh {
 		st.Errors, st.ErrorsSince = 0, time.Time{}
@@ -198,7 +200,7 @@ func (t *tx) stepEvent(r *runRow, st *stepRow, actor string) error {
 
 // enqueue inserts the job of a step that became ready or waits for its next attempt.
 func (t *tx) enqueue(st *stepRow, c change) error {
-	if st.lockWait || (c.to != slipway.StepReady && c.to != slipway.StepRetrying) {
+	if st.lockWait || st.behind != 0 || (c.to != slipway.StepReady && c.to != slipway.StepRetrying) {
 		return nil
 	}
 	return t.job(st)

@@ -53,6 +53,8 @@ type Store struct {
 	queue  Queue
 	key    []byte // of sealed credentials
 	logs   *Logs
+	turn   chan struct{} // held by whoever writes and can wait
+	inbox  inbox
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -94,7 +96,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	return &Store{
 		writer: writer, reader: reader, now: opts.Now, queue: opts.Queue, key: key,
 		logs:    newLogs(filepath.Join(dir, "logs"), opts.LogLimit, opts.Now),
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), turn: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -171,8 +173,20 @@ type cancelled struct {
 }
 
 // write runs fn in a transaction. What fn queued is done after the commit, in order: watchers are
-// woken, logs ended, the queue told.
+// woken, logs ended, the queue told. Writers take turns, so that who calls writeNow waits for one of them
+// at most.
 func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return s.writeNow(ctx, fn)
+}
+
+// writeNow is write for what somebody waits for who hangs up soon.
+func (s *Store) writeNow(ctx context.Context, fn func(*tx) error) error {
 	sqlTx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return dbError(err)

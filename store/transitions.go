@@ -204,6 +204,8 @@ func (t *tx) outcome(r *runRow, st *stepRow, res slipway.Result) error {
 			return t.move(r, st, change{to: slipway.StepCancelled, reason: r.cancel})
 		}
 		return t.ask(r, st, res)
+	case slipway.Postponed:
+		return t.postpone(r, st, res)
 	}
 	return slipway.Errorf(slipway.Invalid, "step %s ended with the unknown outcome %q", st.Spec.Key, res.Outcome)
 }
@@ -292,6 +294,7 @@ func (t *tx) recoverRun(r *runRow) (int, error) {
 		case st.State == slipway.StepRunning:
 			n++
 			err = t.move(r, st, change{to: slipway.StepReady, reason: "the server was stopped while it ran; goes on from there"})
+		case st.behind != 0: // the end of that run wakes it
 		case (st.State == slipway.StepReady || st.State == slipway.StepRetrying) && !st.lockWait:
 			st.job++
 			if _, err = t.exec(`UPDATE steps SET job = $1 WHERE id = $2`, st.job, st.ID); err == nil {

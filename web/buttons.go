@@ -1,8 +1,8 @@
 package web
 
 import (
-	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -48,21 +48,37 @@ func (s *server) buttons() {
 		return projectHref(project, "releases", service, version), err
 	})
 	if s.Pulls != nil {
-		s.pull("merge", s.Pulls.Merge)
-		s.pull("review", s.Pulls.ReviewPull)
+		s.pull("merge", func(r *http.Request, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+			return s.Pulls.Merge(r.Context(), by, project, number)
+		})
+		s.pull("review", s.review)
 	}
 }
 
 // pull is a button of a pull request.
-func (s *server) pull(verb string, do func(context.Context, slipway.User, string, int64) (slipway.PullRequest, error)) {
+func (s *server) pull(verb string, do func(*http.Request, slipway.User, string, int64) (slipway.PullRequest, error)) {
 	s.post("/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "pull")
 		if err != nil {
 			return "", err
 		}
-		_, err = do(r.Context(), by, r.PathValue("project"), n)
+		_, err = do(r, by, r.PathValue("project"), n)
 		return projectHref(r.PathValue("project"), "pulls"), err
 	})
+}
+
+// review approves a pull request.
+func (s *server) review(r *http.Request, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+	if seen := r.FormValue("held"); seen != "" { // what is let run is what was on the page
+		pulls, err := s.Lists.Pulls(r.Context(), by, project)
+		if err != nil {
+			return slipway.PullRequest{}, err
+		}
+		if !slices.ContainsFunc(pulls, func(p slipway.PullRequest) bool { return p.Number == number && p.Held == seen }) {
+			return slipway.PullRequest{}, slipway.Errorf(slipway.Conflict, "pull request %d has moved on from %s meanwhile: look at it again", number, slipway.ShortHash(seen))
+		}
+	}
+	return s.Pulls.ReviewPull(r.Context(), by, project, number)
 }
 
 // signing is signing in with a token or a one-time link, and out. A link is used up by the button

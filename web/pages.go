@@ -198,11 +198,18 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 		return "", view{}, err
 	}
 	runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 200})
+	if err != nil {
+		return "", view{}, err
+	}
 	byPull := map[int64]*slipway.Run{}
 	for i := range runs {
 		if run := &runs[i]; run.Pull > 0 && byPull[run.Pull] == nil {
 			byPull[run.Pull] = run
 		}
+	}
+	mirrored, err := s.mirrored(r, by, project)
+	if err != nil {
+		return "", view{}, err
 	}
 	rows := make([]pullRow, len(pulls))
 	for i, p := range pulls {
@@ -214,7 +221,16 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 	slices.SortStableFunc(rows, func(a, b pullRow) int {
 		return cmp.Compare(boolInt(a.State != slipway.PullOpen), boolInt(b.State != slipway.PullOpen))
 	})
-	return "pulls", view{Title: "Pull requests", Project: project, Tab: "pulls", Live: r.URL.Path, Data: rows}, err
+	return "pulls", view{Title: "Pull requests", Project: project, Tab: "pulls", Live: r.URL.Path, Data: struct {
+		Rows     []pullRow
+		Mirrored bool
+	}{rows, mirrored}}, nil
+}
+
+// mirrored reports whether a project's repository is kept elsewhere.
+func (s *server) mirrored(r *http.Request, by slipway.User, project string) (bool, error) {
+	all, err := s.Lists.Projects(r.Context(), by)
+	return slices.ContainsFunc(all, func(p slipway.Project) bool { return p.Name == project && p.GitURL != "" }), err
 }
 
 func boolInt(b bool) int {

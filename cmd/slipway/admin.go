@@ -90,60 +90,6 @@ func (c *cli) whoami() *cobra.Command {
 	}
 }
 
-func (c *cli) projects() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "project", Aliases: []string{"projects"}, Short: "Projects: list, add", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			list, err := api.Projects(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(list); done {
-				return err
-			}
-			var rows [][]string
-			for _, p := range list {
-				rows = append(rows, []string{p.Name, printable(p.DefaultBranch), first(printable(p.GitURL), api.Address()+"/git/"+p.Name+".git"), ago(p.CreatedAt)})
-			}
-			c.out.table([]string{"PROJECT", "DEFAULT BRANCH", "REPOSITORY", "CREATED"}, rows)
-			return nil
-		},
-	}
-	var p slipway.Project
-	add := &cobra.Command{
-		Use: "add NAME [--git URL]", Short: "Host a new repository, or mirror and poll an outside one", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			p.Name = args[0]
-			created, err := api.CreateProject(cmd.Context(), p)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(created); done {
-				return err
-			}
-			if created.GitURL != "" {
-				c.out.line("project %s mirrors %s", created.Name, printable(created.GitURL))
-				return nil
-			}
-			c.out.line("project %s is ready:\n  git remote add slipway %s/git/%s.git\n  git push slipway %s\nGit asks for a user name and a password: %s and a token (slipway users token %s NAME).",
-				created.Name, api.Address(), created.Name, created.DefaultBranch, first(c.user, "yours"), first(c.user, "USER"))
-			return nil
-		},
-	}
-	add.Flags().StringVar(&p.GitURL, "git", "", "URL of the repository to mirror and poll")
-	add.Flags().StringVar(&p.DefaultBranch, "default-branch", "", "default branch (default: main, or the one of the repository that is mirrored)")
-	cmd.AddCommand(add)
-	return cmd
-}
-
 func (c *cli) users() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "users", Aliases: []string{"user"}, Short: "Users, their roles and credentials", Args: cobra.NoArgs,

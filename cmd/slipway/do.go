@@ -203,6 +203,17 @@ func (c *cli) onPull(do func(ctx context.Context, api *client.Client, project st
 	}
 }
 
+// fromFork says that a pull request is not trusted, and how it comes to run.
+func fromFork(p slipway.PullRequest) string {
+	switch {
+	case p.State == slipway.PullOpen && p.Held != "":
+		return fmt.Sprintf(" (from a fork; to let it run: slipway pulls approve %d)", p.Number)
+	case p.Fork:
+		return " (from a fork)"
+	}
+	return ""
+}
+
 func (c *cli) pulls() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pulls", Short: "Pull requests",
@@ -225,7 +236,7 @@ func (c *cli) pulls() *cobra.Command {
 			}
 			var rows [][]string
 			for _, p := range pulls {
-				rows = append(rows, []string{fmt.Sprint(p.Number), c.out.state(string(p.State)), p.Base, printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), printable(clip(p.Title, 60))})
+				rows = append(rows, []string{fmt.Sprint(p.Number), c.out.state(string(p.State)), p.Base, printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), printable(clip(p.Title, 60)) + fromFork(p)})
 			}
 			c.out.table([]string{"PULL", "STATE", "INTO", "BY", "HEAD", "UPDATED", "TITLE"}, rows)
 			return nil

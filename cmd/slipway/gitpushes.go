@@ -131,12 +131,18 @@ const mirrorTimeout = 10 * time.Minute
 
 // pollMirror fetches what a project mirrors and takes every ref that moved there as a push: recorded,
 // then moved, then accepted, so that a crash at any point loses none and makes none twice. What was
-// there before the project was added is taken as it is, but for the default branch.
-func (s *server) pollMirror(ctx context.Context, p slipway.Project) error {
+// there before the project was added is taken as it is, but for the default branch. actors says who moved
+// a ref, by ref and commit with a blank between; nil: nobody knows.
+func (s *server) pollMirror(ctx context.Context, p slipway.Project, actors map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
+	defer s.mirrors.lock(p.Name)()
 	r := s.repos.open(p.Name)
-	changes, err := r.Fetch(ctx, git.Remote{URL: p.GitURL})
+	remote, err := s.remoteOf(ctx, p)
+	if err != nil {
+		return err
+	}
+	changes, err := r.Fetch(ctx, remote)
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", p.Name, err)
 	}
@@ -159,7 +165,7 @@ func (s *server) pollMirror(ctx context.Context, p slipway.Project) error {
 	}
 	commands := make([]act.Command, len(changes))
 	for i, c := range changes {
-		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New}
+		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New, Actor: actors[c.Ref+" "+c.New]}
 	}
 	pushes, err := s.actions.Seen(ctx, p.Name, commands)
 	if err != nil {
@@ -171,4 +177,25 @@ func (s *server) pollMirror(ctx context.Context, p slipway.Project) error {
 	}
 	s.actions.Moved(context.WithoutCancel(ctx), pushes)
 	return nil
+}
+
+// mirrorLocks keep two fetches of one repository apart: that of a webhook and that of the clock.
+type mirrorLocks struct {
+	mu sync.Mutex
+	of map[string]*sync.Mutex
+}
+
+func (m *mirrorLocks) lock(project string) (unlock func()) {
+	m.mu.Lock()
+	if m.of == nil {
+		m.of = map[string]*sync.Mutex{}
+	}
+	l := m.of[project]
+	if l == nil {
+		l = &sync.Mutex{}
+		m.of[project] = l
+	}
+	m.mu.Unlock()
+	l.Lock()
+	return l.Unlock
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/auth"
+	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/hosting/registry"
 	"github.com/slipway-cd/slipway/store"
@@ -148,12 +149,14 @@ func (i *identity) registryCredentials(o serveOptions) oci.Credentials {
 }
 
 // buildCredentials are those of a project's builds: its own for the embedded registry at address, and
-// for the candidates' registry that the operator named.
+// for the candidates' registry that the operator named. Those of a fork's build pull base images and no more.
 func (i *identity) buildCredentials(o serveOptions, address string) func(ctx context.Context, project, host string) (string, string) {
 	return func(_ context.Context, project, host string) (string, string) {
 		switch {
 		case host == address:
 			return builderPrefix + project, i.prove(builderPrefix + project)
+		case strings.HasSuffix(project, buildkit.OfFork): // strangers read no image of the project
+			return "", ""
 		case o.candidates != "" && host == outside(o.candidates).Host:
 			return os.Getenv("SLIPWAY_REGISTRY_USER"), os.Getenv("SLIPWAY_REGISTRY_PASSWORD")
 		}

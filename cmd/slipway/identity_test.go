@@ -134,6 +134,7 @@ func TestWhoMayUseTheRegistry(t *testing.T) {
 		"a build":                    {builderPrefix + "shop", i.prove(builderPrefix + "shop"), "yyn ynn yyn ynn nnn"},
 		"a build with another's":     {builderPrefix + "blog", i.prove(builderPrefix + "shop"), "uuu uuu uuu uuu uuu"},
 		"a build as the process":     {selfName, i.prove(builderPrefix + "shop"), "uuu uuu uuu uuu uuu"},
+		"a build of a fork":          {builderPrefix + "shop+fork", i.prove(builderPrefix + "shop+fork"), "nnn nnn nnn ynn nnn"},
 		"a build, another's project": {builderPrefix + "blog", i.prove(builderPrefix + "blog"), "nnn nnn nnn ynn yyn"},
 	}
 	for name, r := range rows {

@@ -28,10 +28,10 @@ func (s *server) pollMirrors(ctx context.Context) {
 			s.log.Error("poll mirrors", "error", err)
 		}
 		for _, p := range projects {
-			if p.GitURL == "" {
+			if p.GitURL == "" || s.onForge(ctx, p.Name) {
 				continue
 			}
-			if err := s.pollMirror(ctx, p); err != nil && ctx.Err() == nil {
+			if err := s.pollMirror(ctx, p, nil); err != nil && ctx.Err() == nil {
 				s.log.Warn("poll mirror", "project", p.Name, "error", err)
 			}
 		}
@@ -48,6 +48,12 @@ func (s *server) pollMirrors(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// onForge reports whether a project has a loop of its own (followForge).
+func (s *server) onForge(ctx context.Context, project string) bool {
+	_, err := s.store.Connection(ctx, project)
+	return err == nil
 }
 
 // newMirror reports whether a mirrored project was added since.
@@ -79,6 +85,8 @@ const (
 	// with what its steps left there.
 	keepWorkspaces = 24 * time.Hour
 	sweepEvery     = time.Hour
+	// keepDeliveries is how long it is remembered which deliveries came, and what forges were told.
+	keepDeliveries = 60 * 24 * time.Hour
 )
 
 // cleanRuns removes the workspaces of runs that nobody will go on with: at once when they succeed,
@@ -101,7 +109,7 @@ func (s *server) cleanRuns(ctx context.Context) {
 		case <-changed:
 		case <-tick.C:
 			if after, err = s.store.LastEvent(ctx); err == nil {
-				err = s.cleanEnded(ctx)
+				err = errors.Join(s.cleanEnded(ctx), s.store.PruneForges(ctx, time.Now().Add(-keepDeliveries)))
 			}
 		}
 	}
@@ -181,6 +189,7 @@ func (c *counts) Collect(out chan<- prometheus.Metric) {
 		c.s.log.Error("collect metrics", "error", err)
 		return
 	}
+	c.forges(ctx, out)
 	for table, states := range all {
 		desc := prometheus.NewDesc("slipway_"+table, "Number of "+table+" by state.", []string{"state"}, nil)
 		for state, n := range states {
@@ -190,5 +199,32 @@ func (c *counts) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("slipway_running_steps", "Steps at work in this process.", nil, nil), prometheus.GaugeValue, float64(c.s.engine.Running()))
 	if stats, err := c.s.registry.Stats(); err == nil {
 		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("slipway_registry_bytes", "Bytes of the embedded registry.", nil, nil), prometheus.GaugeValue, float64(stats.Bytes))
+	}
+}
+
+// forges says of each project on a forge whether the forge does what it is asked, what waits, and how far
+// behind the forge is.
+func (c *counts) forges(ctx context.Context, out chan<- prometheus.Metric) {
+	connections, err := c.s.store.Connections(ctx)
+	for _, k := range connections {
+		d, derr := c.s.store.ProjectDetail(ctx, k.Project)
+		if derr != nil || d.Health == nil {
+			err = errors.Join(err, derr)
+			continue
+		}
+		for name, v := range map[string]struct {
+			help string
+			n    int
+		}{
+			"slipway_forge_problems":           {"What the forge of a project refuses; 0 is good.", len(d.Health.Problems)},
+			"slipway_forge_deliveries_waiting": {"Deliveries of a project's webhook that are not processed yet.", d.Health.Waiting},
+			"slipway_forge_events_behind":      {"Events of a project that its forge was not told of yet.", d.Health.Behind},
+		} {
+			desc := prometheus.NewDesc(name, v.help, []string{"project", "forge"}, nil)
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v.n), k.Project, string(k.Forge))
+		}
+	}
+	if err != nil {
+		c.s.log.Error("collect metrics of forges", "error", err)
 	}
 }

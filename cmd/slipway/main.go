@@ -60,6 +60,10 @@ func exitStatus(err error) int {
 	if errors.As(err, &wrong) {
 		return 2
 	}
+	var own interface{ ExitStatus() int }
+	if errors.As(err, &own) {
+		return own.ExitStatus()
+	}
 	switch slipway.ErrorCode(err) {
 	case slipway.Invalid:
 		return 2
@@ -123,7 +127,7 @@ func newRoot() *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		"see":   {c.status(), c.runs(), c.logs(), c.trace(), c.approvals(), c.releases(), c.pulls(), c.events()},
 		"do":    {c.approve(), c.reject(), c.merge(), c.rollback(), c.retry(), c.cancel(), c.lift()},
-		"repo":  {c.validate(), c.schema()},
+		"repo":  {c.initRepository(), c.newGroup(), c.run(), c.plan(), c.validate(), c.schema()},
 		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.clusters(), c.doctor(), c.version()},
 	} {
 		for _, cmd := range commands {

@@ -37,8 +37,17 @@ func (s *sees) Trace(ctx context.Context, by slipway.User, query string) (slipwa
 	return slipway.Trace{Query: query}, none
 }
 
+// Run is a run with all that belongs to it, and where it is on the project's forge.
+func (s *sees) Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error) {
+	d, err := s.Actions.Run(ctx, by, id)
+	if err == nil {
+		d.Links, err = s.store.ForgeLinks(ctx, d.Run)
+	}
+	return d, err
+}
+
 func (s *sees) step(ctx context.Context, by slipway.User, run int64, key string) (slipway.Step, error) {
-	d, err := s.Run(ctx, by, run)
+	d, err := s.Actions.Run(ctx, by, run)
 	if err != nil {
 		return slipway.Step{}, err
 	}

@@ -31,6 +31,7 @@ type serveOptions struct {
 	tools        string
 	deny         []string
 	poll         time.Duration
+	pause        time.Duration // before a forge is told of events; for tests
 	keepBuildkit bool
 	production   string
 	candidates   string
@@ -57,7 +58,7 @@ func (c *cli) serve() *cobra.Command {
 	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
 	f.StringArrayVar(&o.deny, "build-deny", nil, "network (CIDR) that builds and tests must not reach, besides this machine")
 	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
-	f.DurationVar(&o.poll, "poll", 30*time.Second, "how often mirrored repositories are fetched")
+	f.DurationVar(&o.poll, "poll", 30*time.Second, "how often mirrored repositories are fetched, and forges asked for what their webhooks missed")
 	return cmd
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/slipway-cd/slipway/engine"
 	"github.com/slipway-cd/slipway/hosting/gitserver"
 	"github.com/slipway-cd/slipway/hosting/registry"
+	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/store"
@@ -60,6 +61,11 @@ type server struct {
 	people   *act.People
 	clusters *act.Clusters
 	identity *identity
+	forges   *act.Forges
+	reactor  *react.Reactor
+	mirrors  mirrorLocks
+	wakes    wakes // deliveries came
+	again    wakes // connections changed
 
 	handler http.Handler
 	ready   atomic.Bool
@@ -130,10 +136,11 @@ func (s *server) openActions() {
 	candidates, production := s.registries()
 	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store,
 		Candidates: candidates, Production: production, URL: s.opts.url}
-	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, Projects: s.store,
+	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, Projects: s.store, Held: s.store,
 		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, URL: s.opts.url, Log: s.log})
 	s.people = &act.People{Store: s.store, Credentials: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
+	s.openForges()
 }
 
 // registries are where candidates and production images go: the embedded registry, unless flags name
@@ -199,6 +206,7 @@ func (s *server) start(ctx context.Context) error {
 	before := s.stop
 	s.stop = func() { stop(); before() }
 	s.loops.Go(func() { s.pollMirrors(loops) })
+	s.loops.Go(func() { s.followForges(loops) })
 	s.loops.Go(func() { s.startLate(loops) })
 	s.loops.Go(func() { s.cleanRuns(loops) })
 	s.ready.Store(true)
@@ -242,10 +250,11 @@ func (s *server) routes() (http.Handler, error) {
 		return nil, fmt.Errorf("open the UI: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions,
+	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Forges: s.forges,
 		Settings: settings{s.actions, s.clusters}, People: s.people, Identity: s.identity.with(s.people), Log: s.log}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
+	mux.Handle("POST /hooks/{project}", api.Hooks(s.forges, time.Now, s.log))
 	mux.Handle("/metrics", s.metrics())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", s.readyz)

@@ -345,7 +345,7 @@ func TestMirror(t *testing.T) {
 	}
 	poll := func() {
 		t.Helper()
-		if err := s.pollMirror(t.Context(), p); err != nil {
+		if err := s.pollMirror(t.Context(), p, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -398,7 +398,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 		first := u.commit("first")
 		u.git("push", "-q", "origin", "HEAD:trunk")
 		s, p := mirror(t, u)
-		if err := s.pollMirror(t.Context(), p); err != nil {
+		if err := s.pollMirror(t.Context(), p, nil); err != nil {
 			t.Fatal(err)
 		}
 		second := u.commit("second")
@@ -410,7 +410,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := s.pollMirror(t.Context(), p); err != nil {
+			if err := s.pollMirror(t.Context(), p, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -43,7 +43,8 @@ type Options struct {
 	// Tools is where installed programs are kept, by version; default <user cache>/slipway/tools.
 	Tools string
 	// Credentials for a registry (host:port), for the builds of one project; "" for none. They should
-	// reach no further than what the project's builds may read and write.
+	// reach no further than what the project's builds may read and write. For a build of a fork project
+	// ends with OfFork: it may read no more than what everybody may.
 	Credentials func(ctx context.Context, project, host string) (user, password string)
 	// Mirrors are asked before the registries they stand for.
 	Mirrors []Mirror

@@ -42,6 +42,18 @@ func (j job) scope() string {
 	return j.project + "/" + string(trust)
 }
 
+// OfFork is added to a project's name where credentials are asked for a build of untrusted code: it is
+// no part of a valid name.
+const OfFork = "+fork"
+
+// holder is whose credentials the build gets.
+func (j job) holder() string {
+	if j.trust == slipway.TrustFork {
+		return j.project + OfFork
+	}
+	return j.project
+}
+
 // frontend are the attributes of the Dockerfile frontend. The built-in one is used whatever a
 // "# syntax=" line says: the one in the line would be fetched from a registry and run.
 func (j job) frontend() map[string]string {
@@ -89,7 +101,7 @@ func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, 
 	for name, value := range j.secrets {
 		secrets[name] = []byte(value)
 	}
-	creds := &credentials{project: j.project, get: e.opts.Credentials}
+	creds := &credentials{project: j.holder(), get: e.opts.Credentials}
 	pol, err := e.policy(j, creds, log)
 	if err != nil {
 		return client.SolveOpt{}, nil, slipway.Errorf(slipway.Invalid, "%w", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage/source"
 )
 
 // Commit is what a commit says of itself. Texts are valid UTF-8.
@@ -107,6 +108,70 @@ func (r Repo) ChangedFiles(ctx context.Context, base, head string) ([]string, er
 		return nil, r.missing(ctx, err, known...)
 	}
 	return splitNUL(out), nil
+}
+
+// FileChanges returns the paths that differ between the trees of two commits, and how; both names of a
+// renamed file.
+func (r Repo) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
+	if err := checkHashes(base, head); err != nil {
+		return nil, err
+	}
+	out, err := r.output(ctx, "diff-tree", "-r", "--no-renames", "--raw", "-z", "--end-of-options", base, head, "--")
+	if err != nil {
+		return nil, r.missing(ctx, err, base, head)
+	}
+	fields := splitNUL(out)
+	if len(fields)%2 != 0 {
+		return nil, fmt.Errorf("read git diff-tree: %d fields are no pairs", len(fields))
+	}
+	list := make([]source.FileChange, 0, len(fields)/2)
+	for ; len(fields) > 0; fields = fields[2:] {
+		meta := strings.Fields(fields[0])
+		if len(meta) != 5 {
+			return nil, fmt.Errorf("read git diff-tree: unexpected field %q", fields[0])
+		}
+		old, now := strings.TrimPrefix(meta[0], ":"), meta[1]
+		plain := func(mode string) bool { return strings.HasPrefix(mode, "100") || mode == "000000" }
+		list = append(list, source.FileChange{Path: fields[1], Added: meta[4] == "A", Deleted: meta[4] == "D", Plain: plain(old) && plain(now)})
+	}
+	return list, nil
+}
+
+// Recent returns the newest commits in the history of one, itself first, at most limit, with the files
+// that each changed.
+func (r Repo) Recent(ctx context.Context, commit string, limit int) ([]source.Touched, error) {
+	if err := checkHash(commit); err != nil {
+		return nil, err
+	}
+	out, err := r.output(ctx, "log", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-notes", "--root", "--format=tformat:%H%x00%ct%x00%P",
+		"--max-count="+strconv.Itoa(limit), "--end-of-options", commit, "--")
+	if err != nil {
+		return nil, r.missing(ctx, err, commit)
+	}
+	return parseRecent(splitNUL(out))
+}
+
+// parseRecent reads three fields for each commit and then two for each file, of which the first begins
+// with a colon.
+func parseRecent(fields []string) (list []source.Touched, err error) {
+	for len(fields) > 0 {
+		if f := strings.TrimPrefix(fields[0], "\n"); strings.HasPrefix(f, ":") {
+			if len(fields) < 2 || len(list) == 0 {
+				return nil, fmt.Errorf("read git log: unexpected field %q", f)
+			}
+			list[len(list)-1].Files = append(list[len(list)-1].Files, fields[1])
+			fields = fields[2:]
+			continue
+		}
+		fields = append(fields, make([]string, max(0, 3-len(fields)))...) // the root has no parents, and may be last
+		seconds, err := strconv.ParseInt(fields[1], 10, 64)
+		if err != nil || checkHash(fields[0]) != nil {
+			return nil, fmt.Errorf("read git log: unexpected fields %q", fields[:3])
+		}
+		list = append(list, source.Touched{Commit: fields[0], Time: time.Unix(seconds, 0).UTC(), Parents: len(strings.Fields(fields[2]))})
+		fields = fields[3:]
+	}
+	return list, nil
 }
 
 func splitNUL(out []byte) []string {

@@ -1,5 +1,5 @@
-// Command tools builds what tests need and what is slow to build: buildkitd. It is quick when that is
-// there already.
+// Command tools builds what tests need and what is slow to build: buildkitd and, when asked with the
+// argument gitea, Gitea. It is quick when that is there already.
 package main
 
 import (
@@ -29,5 +29,12 @@ func run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println(path)
+	if len(os.Args) > 1 && os.Args[1] == "gitea" {
+		gitea, _, err := slipwaytest.InstallGitea(ctx, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+		if err != nil {
+			return err
+		}
+		fmt.Println(gitea)
+	}
 	return nil
 }

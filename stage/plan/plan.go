@@ -9,7 +9,11 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -29,7 +33,11 @@ type Input struct {
 	ConfigCommit string
 	// Changes says, by service, what the run's commit changed. A service without an entry counts
 	// as unchanged.
-	Changes    map[string]Change
+	Changes map[string]Change
+	// Removed are the services that are no longer there, and Since the commits that were compared with,
+	// for people.
+	Removed    []slipway.Service
+	Since      []string
 	CommitTime time.Time // of the run's commit
 	SourceURL  string    // where people find the repository, without a password; may be empty
 	// Reviewed says that the run's commit is part of the default branch: only then may a release read
@@ -39,17 +47,25 @@ type Input struct {
 	Claimed *Claim
 }
 
-// Change says what happened to one service's files, by comparing trees (D4).
+// Change says what happened to one service, by comparing trees (D4). Affected makes it, but for the
+// revisions and Built.
 type Change struct {
 	Changed bool
-	Files   int    // changed files in the service's folder
+	Files   int    // changed files of the service
 	Total   int    // changed files in all
 	Example string // one of Files
 	// Why, when set, is the reason in place of the one that follows from the counts: for a branch
 	// that is built for the first time, for example. It continues the words "runs:" or "skipped,".
-	Why          string
-	Revision     string    // the newest commit that touched the service's folder
+	Why string
+	// ChartOnly: it runs, and no image of its code has to be built (S23).
+	ChartOnly bool
+	// Built is the image that was published of this code before; nil when there is none.
+	Built        *slipway.BuiltImage
+	Revision     string    // the newest commit that touched the service's code
 	RevisionTime time.Time // its commit time
+	// ChartRevision is the newest commit that touched code or chart; "" is Revision.
+	ChartRevision     string
+	ChartRevisionTime time.Time
 }
 
 // Claim is a version that is published: its image tag exists (D1).
@@ -64,7 +80,7 @@ type Claim struct {
 // (Invalid, NotFound, Conflict); a run for which there is nothing to do is a plan without steps whose
 // decisions say why.
 func Plan(in Input) (slipway.Plan, error) {
-	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit}
+	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit, Since: in.Since}
 	if in.Run.Commit == "" {
 		return p, slipway.Errorf(slipway.Invalid, "run %d names no commit: nothing can be planned for it", in.Run.ID)
 	}
@@ -79,18 +95,44 @@ func Plan(in Input) (slipway.Plan, error) {
 
 // planChanged runs every changed service.
 func planChanged(in Input, p slipway.Plan) slipway.Plan {
-	if len(in.Config.Services) == 0 {
+	if len(in.Config.Services) == 0 && len(in.Removed) == 0 {
 		p.Decisions = []slipway.Decision{{Reason: "nothing to build: the repository has no service, that is no folder with a Dockerfile"}}
 		return p
 	}
 	for _, svc := range in.Config.Services {
-		change := in.Changes[svc.Name]
-		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change)})
-		if change.Changed {
-			p.Steps = append(p.Steps, steps(in, svc, name(in))...)
+		change, n := in.Changes[svc.Name], name(in)
+		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change)}
+		p.Batch = p.Batch || (d.Runs && svc.Trigger.Batch && in.Run.Event == slipway.DefaultPush)
+		switch {
+		case !change.Changed:
+		case change.ChartOnly && n.publish && change.Built == nil:
+			d.Reason += "; an image is built too, as none of this code was published before"
+			p.Steps = append(p.Steps, steps(in, svc, n)...)
+		case change.ChartOnly:
+			d.ChartOnly = true
+			d.Reason += "; no image is built"
+			p.Steps = append(p.Steps, chartSteps(in, svc, n)...)
+		default:
+			p.Steps = append(p.Steps, steps(in, svc, n)...)
 		}
+		p.Decisions = append(p.Decisions, d)
+	}
+	for _, svc := range in.Removed {
+		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Removed: true, Reason: goneReason(in, svc)})
 	}
 	return p
+}
+
+// goneReason says what became of a service that is no longer there. Nothing is undeployed by itself.
+func goneReason(in Input, svc slipway.Service) string {
+	why := "removed: the configuration has no such service any more"
+	if svc.Dir != "." {
+		why = fmt.Sprintf("removed: there is no such service at %s any more", folderName(svc.Dir))
+	}
+	if in.Run.Event != slipway.DefaultPush {
+		return why
+	}
+	return fmt.Sprintf("%s; what is deployed of it stays until a person removes it (helm uninstall %s, in its namespace)", why, svc.Name)
 }
 
 // planRelease runs the service that the release branch names, whatever changed (D1).
@@ -168,38 +210,36 @@ func checkClaim(branch slipway.ReleaseBranch, in Input) error {
 
 // reason says in a sentence why a service runs or does not.
 func reason(svc slipway.Service, c Change) string {
-	if !c.Changed {
-		switch {
-		case c.Why != "":
-			return "skipped, " + c.Why
-		case c.Total == 0:
-			return "skipped, no file changed"
-		case c.Total == 1:
-			return "skipped, the changed file is not under " + folder(svc)
-		}
-		return fmt.Sprintf("skipped, none of the %d changed files is under %s", c.Total, folder(svc))
-	}
-	if c.Why != "" {
-		return "runs: " + c.Why
-	}
-	like := ""
-	if c.Example != "" {
-		like = ", such as " + c.Example
-	}
 	switch {
-	case c.Total == 1 && c.Example != "":
-		return "runs: " + c.Example + " changed"
-	case c.Files == c.Total:
-		return fmt.Sprintf("runs: all %d changed files are under %s%s", c.Total, folder(svc), like)
-	case c.Files == 1:
-		return fmt.Sprintf("runs: 1 of the %d changed files is under %s: %s", c.Total, folder(svc), cmp.Or(c.Example, "its Dockerfile's folder"))
+	case c.Changed && c.Why != "":
+		return "runs: " + c.Why
+	case c.Changed:
+		return "runs: " + filesUnder(place(svc), c.Files, c.Total, c.Example)
+	case c.Why != "":
+		return "skipped, " + c.Why
+	case c.Total == 0:
+		return "skipped, no file changed"
 	}
-	return fmt.Sprintf("runs: %d of the %d changed files are under %s%s", c.Files, c.Total, folder(svc), like)
+	where := place(svc)
+	if len(svc.DependsOn)+len(svc.Shared)+len(svc.Copies) > 0 || (svc.Chart != "" && !within(svc.Chart, svc.Dir)) {
+		where += " or what it depends on"
+	}
+	if c.Total == 1 {
+		return "skipped, the changed file is not under " + where
+	}
+	return fmt.Sprintf("skipped, none of the %d changed files is under %s", c.Total, where)
 }
 
-func folder(svc slipway.Service) string {
-	if svc.Dir == "." {
-		return "the repository's root"
+const maxShown = 120
+
+// show makes a path of a repository, or the name of a ref, fit for a sentence: without control
+// characters, and of bounded length.
+func show(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }) {
+		name = strconv.Quote(name)
 	}
-	return svc.Dir
+	if r := []rune(name); len(r) > maxShown {
+		return string(r[:maxShown/2]) + "..." + string(r[len(r)-maxShown/2:])
+	}
+	return name
 }

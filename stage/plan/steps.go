@@ -32,6 +32,18 @@ func steps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
 	return out
 }
 
+// chartSteps are those of a service whose chart changed and whose code did not: the chart is packaged
+// with the image that was published of that code before (S23).
+func chartSteps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
+	chart := chartStep(in, svc, n)
+	if !n.publish {
+		return []slipway.PlanStep{chart}
+	}
+	publish := publishStep(in, svc, n, []string{chart.Key})
+	publish.Publish.Built = in.Changes[svc.Name].Built
+	return []slipway.PlanStep{chart, publish}
+}
+
 func newStep(in Input, kind slipway.StepKind, svc slipway.Service, timeout slipway.Duration, needs ...string) slipway.PlanStep {
 	return slipway.PlanStep{
 		Key: slipway.StepKey(kind, svc.Name, ""), Kind: kind, Service: svc.Name,
@@ -41,9 +53,11 @@ func newStep(in Input, kind slipway.StepKind, svc slipway.Service, timeout slipw
 
 func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	s := newStep(in, slipway.KindBuild, svc, in.Config.Limits.BuildTimeout)
+	dir, dockerfile := svc.BuildContext()
+	commit, created := revision(in, svc)
 	s.Build = &slipway.BuildSpec{
-		Source:     slipway.Source{Commit: in.Run.Commit, Dir: svc.Dir},
-		Dockerfile: svc.Dockerfile, Target: svc.Target, Args: svc.Args, Labels: labels(in, svc),
+		Source:     slipway.Source{Commit: in.Run.Commit, Dir: dir},
+		Dockerfile: dockerfile, Target: svc.Target, Args: svc.Args, Labels: labels(in, commit, created),
 		Epoch: Epoch, Pins: in.Config.Pins, Trust: n.trust,
 	}
 	if n.publish {
@@ -55,9 +69,10 @@ func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 
 func testStep(in Input, svc slipway.Service, n naming, needs ...string) slipway.PlanStep {
 	s := newStep(in, slipway.KindTest, svc, slipway.Duration(svc.Test.Timeout), needs...)
+	dir, dockerfile := svc.BuildContext()
 	s.Test = &slipway.TestSpec{
-		Source:     slipway.Source{Commit: in.Run.Commit, Dir: svc.Dir},
-		Dockerfile: svc.Dockerfile, Args: svc.Args, Epoch: Epoch, Pins: in.Config.Pins,
+		Source:     slipway.Source{Commit: in.Run.Commit, Dir: dir},
+		Dockerfile: dockerfile, Args: svc.Args, Epoch: Epoch, Pins: in.Config.Pins,
 		Stage: svc.Test.Stage, Results: svc.Test.Results, Trust: n.trust,
 	}
 	return s
@@ -65,11 +80,11 @@ func testStep(in Input, svc slipway.Service, n naming, needs ...string) slipway.
 
 func chartStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	s := newStep(in, slipway.KindChart, svc, chartTimeout)
-	_, created := revision(in, svc)
+	commit, created := chartRevision(in, svc)
 	s.Chart = &slipway.ChartSpec{
 		Source:  slipway.Source{Commit: in.Run.Commit, Dir: svc.Chart},
 		Service: svc.Name, Port: svc.Port, Version: n.chart, Created: created,
-		Renders: renders(in), Labels: labels(in, svc), Image: image(in, svc),
+		Renders: renders(in), Labels: labels(in, commit, created), Image: image(in, svc),
 	}
 	return s
 }
@@ -106,8 +121,7 @@ func renders(in Input) []slipway.ChartRender {
 
 // labels are those of D15: they depend on nothing but the service's inputs, so that two commits which
 // differ elsewhere give the same image.
-func labels(in Input, svc slipway.Service) map[string]string {
-	commit, created := revision(in, svc)
+func labels(in Input, commit string, created time.Time) map[string]string {
 	l := map[string]string{
 		"org.opencontainers.image.revision": commit,
 		"org.opencontainers.image.created":  created.Format(time.RFC3339),
@@ -118,8 +132,17 @@ func labels(in Input, svc slipway.Service) map[string]string {
 	return l
 }
 
-// revision is the newest commit that touched the service's inputs, and its time; the run's commit
-// when that is not known.
+// chartRevision is the newest commit that touched the service's code or chart, and its time.
+func chartRevision(in Input, svc slipway.Service) (string, time.Time) {
+	c := in.Changes[svc.Name]
+	if c.ChartRevision == "" || c.ChartRevisionTime.IsZero() {
+		return revision(in, svc)
+	}
+	return c.ChartRevision, c.ChartRevisionTime.UTC().Truncate(time.Second)
+}
+
+// revision is the newest commit that touched the service's code, and its time; the run's commit when
+// that is not known.
 func revision(in Input, svc slipway.Service) (string, time.Time) {
 	c := in.Changes[svc.Name]
 	commit, when := cmp.Or(c.Revision, in.Run.Commit), c.RevisionTime

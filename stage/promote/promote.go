@@ -5,6 +5,7 @@ package promote
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -46,10 +47,9 @@ func Extend(p slipway.Plan, in Input) (slipway.Plan, error) {
 			envs = append(envs, e)
 		}
 	}
-	out := slipway.Plan{
-		Decisions: append([]slipway.Decision(nil), p.Decisions...), ConfigCommit: p.ConfigCommit,
-		Steps: append([]slipway.PlanStep{}, p.Steps...),
-	}
+	out := p
+	out.Decisions = append([]slipway.Decision(nil), p.Decisions...)
+	out.Steps = append([]slipway.PlanStep{}, p.Steps...)
 	for _, c := range candidates(p, in.Config) {
 		steps, stopped, err := chain(in, c, envs)
 		if err != nil {
@@ -137,7 +137,7 @@ func stop(in Input, c Candidate, env slipway.Environment) string {
 	return ""
 }
 
-// order makes a deployment wait until the services it depends on, deployed to the same environment
+// order makes a deployment wait until the services it depends on or comes after, deployed to the same environment
 // by the same plan, are verified.
 func order(steps []slipway.PlanStep, c slipway.Config) {
 	planned := map[string]bool{}
@@ -149,7 +149,7 @@ func order(steps []slipway.PlanStep, c slipway.Config) {
 			continue
 		}
 		svc, _ := c.Service(steps[i].Service)
-		for _, dep := range svc.DependsOn {
+		for _, dep := range append(slices.Clone(svc.DependsOn), svc.After...) {
 			if key := slipway.StepKey(slipway.KindVerify, dep, steps[i].Environment); planned[key] {
 				steps[i].Needs = append(steps[i].Needs, key)
 			}

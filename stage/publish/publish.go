@@ -61,17 +61,17 @@ type intent struct {
 	Version string `json:"version"` // of the chart
 }
 
-// Run publishes the run's image and chart as step.Publish says. The chart is pushed by digest first, so
-// that nothing has a name before the claim; then the image gets its tag, the claim; then the chart its
-// version. Run again after a crash, it ends in the same state.
+// Run publishes the run's image, or the earlier one that step.Publish names, and its chart. The chart is
+// pushed by digest first, so that nothing has a name before the claim; then the image gets its tag, the
+// claim; then the chart its version. Run again after a crash, it ends in the same state.
 func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 	spec := step.Publish
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has nothing to publish in it", step.Key)
 	}
-	image, ok := env.Artifact(slipway.ArtifactImage, step.Service)
-	if !ok || image.Digest == "" {
-		return slipway.Result{}, slipway.Errorf(slipway.Internal, "publish %s: run %d made no image of it", step.Service, env.Run.ID)
+	image, err := imageOf(env, step)
+	if err != nil {
+		return slipway.Result{}, err
 	}
 	pkg, err := chartPackage(env, step.Service)
 	if err != nil {
@@ -86,6 +86,19 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 		return slipway.Result{}, err
 	}
 	return p.publish(ctx, pkg)
+}
+
+// imageOf is the image to publish: the one that the run built, or an earlier one that the plan names, as
+// only the chart changed since (S23).
+func imageOf(env stage.Env, step slipway.PlanStep) (slipway.Artifact, error) {
+	if b := step.Publish.Built; b != nil {
+		return slipway.Artifact{Digest: b.Digest, Size: b.Size}, nil
+	}
+	image, ok := env.Artifact(slipway.ArtifactImage, step.Service)
+	if !ok || image.Digest == "" {
+		return image, slipway.Errorf(slipway.Internal, "publish %s: run %d made no image of it", step.Service, env.Run.ID)
+	}
+	return image, nil
 }
 
 // publishing is one Run.
@@ -184,6 +197,10 @@ func (p publishing) spellings() []string {
 // refusedOr turns a conflict, which another run won, into a refusal.
 func (p publishing) refusedOr(ctx context.Context, err error, repo slipway.Repository, tag, wanted string) (slipway.Result, error) {
 	err = fmt.Errorf("publish %s: %w", p.step.Service, err)
+	if b := p.spec.Built; b != nil && slipway.ErrorCode(err) == slipway.NotFound {
+		return failed(fmt.Sprintf("image %s@%s, which run %d published of this code, is no longer in the registry: push a commit that changes the code of %s, to have it built again",
+			repo.Ref(), b.Digest, b.RunID, p.step.Service)), nil
+	}
 	if slipway.ErrorCode(err) != slipway.Conflict {
 		return slipway.Result{}, err
 	}

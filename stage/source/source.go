@@ -1,16 +1,15 @@
-// Package source answers what a commit means for the services of a repository: which of them
-// changed since what was built before (D4), and which commit is each one's revision (D15). It also
-// keeps the checked-out trees that the steps of a run share.
+// Package source answers what is different about a commit: which files, since what was built before
+// (D4), and which commit is the newest that touched a service (D15). It also keeps the checked-out
+// trees that the steps of a run share.
 //
 // It compares trees and nothing else: what a forge says in a payload does not matter. It does not
-// decide what runs; that is stage/plan.
+// know which files matter to which service, and does not decide what runs; both is stage/plan's.
 package source
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,6 +18,14 @@ import (
 
 	"github.com/slipway-cd/slipway"
 )
+
+// FileChange is a path that differs between two trees, and how.
+type FileChange struct {
+	Path    string
+	Added   bool
+	Deleted bool
+	Plain   bool // a file before and after, or only before or after: no link, no submodule
+}
 
 // Repo is the repository that is asked. Commits are full hashes. A commit that the repository does
 // not have is slipway.NotFound.
@@ -31,22 +38,16 @@ type Repo interface {
 	// Newest returns the newest commit in the history of commit that touched one of the included
 	// paths and not only excluded ones, "" if there is none.
 	Newest(ctx context.Context, commit string, include, exclude []string) (string, time.Time, error)
+	// Recent returns the newest commits up to one, itself first, at most limit.
+	Recent(ctx context.Context, commit string, limit int) ([]Touched, error)
 }
 
-// Service is what of a service matters here: the folders that its image and its chart are made of.
-type Service struct {
-	Name  string
-	Dir   string // relative to the repository; "." is the root
-	Chart string // chart folder, relative to the repository; empty: the standard chart
-}
-
-// Services takes from the services of a configuration what matters here.
-func Services(all []slipway.Service) []Service {
-	list := make([]Service, len(all))
-	for i, s := range all {
-		list[i] = Service{Name: s.Name, Dir: s.Dir, Chart: s.Chart}
-	}
-	return list
+// Touched is a commit and the files that it changed.
+type Touched struct {
+	Commit  string
+	Time    time.Time // when it was committed
+	Parents int
+	Files   []string // none for a merge
 }
 
 // Input is the event whose changes are asked for.
@@ -59,61 +60,64 @@ type Input struct {
 	BaseTip string
 	// DefaultTip is the tip of the default branch; "" if it does not exist yet.
 	DefaultTip string
-	Services   []Service
 }
 
-// ServiceChange says what changed of one service. A file belongs to the service whose folder is the
-// nearest above it and to each service whose chart folder it is in; what is in no other service's
-// folders belongs to the service at the root.
-type ServiceChange struct {
-	Changed bool
-	Files   int    // changed files of the service
-	Total   int    // changed files in the repository
-	Example string // one of Files, the first by name; or, if there is none, one of Total
-	// Revision is the newest commit that touched the service, and RevisionTime when it was
-	// committed. Changes leaves them empty, Revisions finds them.
-	Revision     string
-	RevisionTime time.Time
+// Difference is what is different about a commit from one that was built before.
+type Difference struct {
+	Base string // the commit that was built before
+	// Fork says that Base is on the branch that the commit left, rather than on its own.
+	Fork  bool
+	Files []string // that differ, deleted ones included
 }
 
-// Changes returns what changed for each service, by name, and the commit that was compared with, ""
-// for the empty tree. It asks the repository for one difference, however many services there are.
-func Changes(ctx context.Context, repo Repo, in Input) (map[string]ServiceChange, string, error) {
-	base, err := compareWith(ctx, repo, in)
-	if err != nil {
-		return nil, "", fmt.Errorf("find what to compare %s with: %w", slipway.ShortHash(in.Commit), err)
+// Changes compares the commit of an event with what was built before. A pull request is compared with
+// where it left its base branch; the default branch with what was last built of it; another branch with
+// what was last built of it and with where it left the default branch, so that what came from there by a
+// merge or a rebase is not taken for its own. None means that nothing was built before.
+func Changes(ctx context.Context, repo Repo, in Input) ([]Difference, error) {
+	var out []Difference
+	compare := func(base string, fork bool) error {
+		files, err := repo.ChangedFiles(ctx, base, in.Commit)
+		if err != nil {
+			return fmt.Errorf("compare %s with %s: %w", slipway.ShortHash(in.Commit), slipway.ShortHash(base), err)
+		}
+		out = append(out, Difference{Base: base, Fork: fork, Files: files})
+		return nil
 	}
-	files, err := repo.ChangedFiles(ctx, base, in.Commit)
-	if slipway.ErrorCode(err) == slipway.NotFound && base != "" && base == in.Before {
-		// Force-pushed away and pruned since.
-		if base, err = fork(ctx, repo, in.DefaultTip, in.Commit); err == nil {
-			files, err = repo.ChangedFiles(ctx, base, in.Commit)
+	before := in.Before
+	if before == slipway.ZeroHash || in.Event == slipway.PullUpdate {
+		before = ""
+	}
+	if before != "" {
+		if err := compare(before, false); err != nil && !pruned(ctx, repo, in.Commit, err) {
+			return nil, err
 		}
 	}
+	tip := in.DefaultTip
+	if in.Event == slipway.PullUpdate {
+		tip = in.BaseTip
+	}
+	if in.Event == slipway.DefaultPush { // it left no other
+		return out, nil
+	}
+	from, err := fork(ctx, repo, tip, in.Commit)
 	if err != nil {
-		return nil, "", fmt.Errorf("compare %s with %s: %w", slipway.ShortHash(in.Commit), orEmptyTree(base), err)
+		return nil, fmt.Errorf("find what to compare %s with: %w", slipway.ShortHash(in.Commit), err)
 	}
-	return assign(in.Services, files), base, nil
+	if from == "" || (len(out) > 0 && from == before) {
+		return out, nil
+	}
+	return out, compare(from, true)
 }
 
-func orEmptyTree(base string) string {
-	if base == "" {
-		return "the empty tree"
+// pruned reports whether the comparison failed because what was built is no longer there: it was
+// force-pushed away, and pruned since.
+func pruned(ctx context.Context, repo Repo, commit string, err error) bool {
+	if slipway.ErrorCode(err) != slipway.NotFound {
+		return false
 	}
-	return slipway.ShortHash(base)
-}
-
-// compareWith is the commit whose tree the event is compared with, "" for the empty tree.
-func compareWith(ctx context.Context, repo Repo, in Input) (string, error) {
-	switch {
-	case in.Event == slipway.PullUpdate:
-		return fork(ctx, repo, in.BaseTip, in.Commit)
-	case in.Before != "" && in.Before != slipway.ZeroHash:
-		return in.Before, nil
-	case in.Event == slipway.DefaultPush:
-		return "", nil
-	}
-	return fork(ctx, repo, in.DefaultTip, in.Commit)
+	_, err = repo.MergeBase(ctx, commit, commit)
+	return err == nil
 }
 
 // fork is where a branch left another one.
@@ -124,129 +128,44 @@ func fork(ctx context.Context, repo Repo, tip, commit string) (string, error) {
 	return repo.MergeBase(ctx, tip, commit)
 }
 
-// owners finds the services that a path belongs to.
-type owners struct {
-	dirs   map[string][]int // folder -> services with that Dir
-	charts map[string][]int // folder -> services with that Chart
-}
-
-func ownersOf(services []Service) owners {
-	o := owners{dirs: map[string][]int{}, charts: map[string][]int{}}
-	for i, s := range services {
-		dir := clean(s.Dir)
-		o.dirs[dir] = append(o.dirs[dir], i)
-		if s.Chart != "" {
-			chart := clean(s.Chart)
-			o.charts[chart] = append(o.charts[chart], i)
-		}
-	}
-	return o
-}
-
-func clean(p string) string { return path.Join(".", path.Clean("/" + p)[1:]) }
-
-// of calls yield for each service the file belongs to, perhaps more than once for one of them.
-func (o owners) of(file string, yield func(service int)) {
-	owned := false
-	for dir := parent(file); dir != "."; dir = parent(dir) {
-		for _, i := range o.charts[dir] {
-			owned = true
-			yield(i)
-		}
-		if list := o.dirs[dir]; len(list) > 0 {
-			for _, i := range list {
-				yield(i)
-			}
-			return
-		}
-	}
-	for _, i := range o.charts["."] {
-		yield(i)
-	}
-	if owned {
-		return
-	}
-	for _, i := range o.dirs["."] {
-		yield(i)
-	}
-}
-
-// parent is the folder of a slash-separated path: path.Dir without its cleaning.
-func parent(p string) string {
-	if i := strings.LastIndexByte(p, '/'); i > 0 {
-		return p[:i]
-	}
-	return "."
-}
-
-// assign counts the changed files of each service in one pass.
-func assign(services []Service, files []string) map[string]ServiceChange {
-	type tally struct {
-		files   int
-		example string
-		last    int // index of the file counted last, plus one
-	}
-	tallies := make([]tally, len(services))
-	o := ownersOf(services)
-	first := ""
-	for n, file := range files {
-		if first == "" || file < first {
-			first = file
-		}
-		o.of(file, func(i int) {
-			t := &tallies[i]
-			if t.last == n+1 {
-				return
-			}
-			t.last = n + 1
-			t.files++
-			if t.example == "" || file < t.example {
-				t.example = file
-			}
-		})
-	}
-	changes := make(map[string]ServiceChange, len(services))
-	for i, s := range services {
-		t := tallies[i]
-		c := ServiceChange{Changed: t.files > 0, Files: t.files, Total: len(files), Example: t.example}
-		if c.Example == "" {
-			c.Example = first
-		}
-		changes[s.Name] = c
-	}
-	return changes
-}
-
 // Revision is the newest commit that touched what a service is made of.
 type Revision struct {
 	Commit string
 	Time   time.Time // when it was committed
 }
 
-// Revisions returns the revision of each named service as of a commit (D15). All services of the
-// repository are given, since what belongs to one does not belong to another; history is searched
-// only for the named ones, a few at a time.
-func Revisions(ctx context.Context, repo Repo, commit string, all []Service, names []string) (map[string]Revision, error) {
+// Revisions returns the newest commit, up to the one that is given, that touched each of the inputs: sets
+// of folders and files without wildcards, under names of the caller's. Inputs that nothing touched are
+// left out. Most are found in the newest commits, which are listed once; for the others history is
+// searched, a few at a time.
+func Revisions(ctx context.Context, repo Repo, commit string, inputs map[string][]slipway.Filter) (map[string]Revision, error) {
+	recent, err := repo.Recent(ctx, commit, recentCommits)
+	if err != nil {
+		return nil, fmt.Errorf("list the commits up to %s: %w", slipway.ShortHash(commit), err)
+	}
+	recent = straight(recent)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
 		mu    sync.Mutex
-		found = make(map[string]Revision, len(names))
+		found = make(map[string]Revision, len(inputs))
 		wg    sync.WaitGroup
 		slots = make(chan struct{}, runtime.GOMAXPROCS(0))
 	)
-	for _, name := range names {
+	for name, sets := range inputs {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			rev, err := revision(ctx, repo, commit, all, name)
+			rev, err := revision(ctx, repo, commit, recent, sets)
 			if err != nil {
-				cancel(err)
+				cancel(fmt.Errorf("find the revision of %s: %w", name, err))
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			found[name] = rev
+			if rev.Commit != "" {
+				found[name] = rev
+			}
 		})
 	}
 	wg.Wait()
@@ -256,32 +175,59 @@ func Revisions(ctx context.Context, repo Repo, commit string, all []Service, nam
 	return found, nil
 }
 
-func revision(ctx context.Context, repo Repo, commit string, all []Service, name string) (Revision, error) {
-	if ctx.Err() != nil {
-		return Revision{}, context.Cause(ctx)
-	}
-	sets, ok := inputs(all, name)
-	if !ok {
-		return Revision{}, slipway.Errorf(slipway.NotFound, "there is no service %q", name)
-	}
-	var rev Revision
+func revision(ctx context.Context, repo Repo, commit string, recent []Touched, sets []slipway.Filter) (rev Revision, err error) {
 	for _, set := range sets {
-		hash, when, err := repo.Newest(ctx, commit, set.include, set.exclude)
+		if ctx.Err() != nil {
+			return Revision{}, context.Cause(ctx)
+		}
+		found, known := newestOf(recent, set)
+		if !known {
+			found.Commit, found.Time, err = repo.Newest(ctx, commit, set.Include, set.Exclude)
+		}
 		if err == nil {
-			rev, err = newer(ctx, repo, rev, Revision{Commit: hash, Time: when})
+			rev, err = Newer(ctx, repo, rev, found)
 		}
 		if err != nil {
-			return Revision{}, fmt.Errorf("find the revision of service %s: %w", name, err)
+			return Revision{}, err
 		}
-	}
-	if rev.Commit == "" {
-		return Revision{}, slipway.Errorf(slipway.NotFound, "no commit up to %s touched service %s", slipway.ShortHash(commit), name)
 	}
 	return rev, nil
 }
 
-// newer is the one of two revisions that comes after the other.
-func newer(ctx context.Context, repo Repo, a, b Revision) (Revision, error) {
+const (
+	recentCommits = 10
+	recentFiles   = 20_000 // of all of them: above, git searches faster
+)
+
+// straight is the commits before the first merge, behind which history is no line.
+func straight(recent []Touched) []Touched {
+	files := 0
+	for i, c := range recent {
+		if files += len(c.Files); c.Parents > 1 || files > recentFiles {
+			return recent[:i]
+		}
+	}
+	return recent
+}
+
+// newestOf finds the newest of some commits that touched a set of files. It is known, and perhaps none,
+// when the commits say so.
+func newestOf(recent []Touched, set slipway.Filter) (rev Revision, known bool) {
+	in := func(file string, folders []string) bool {
+		return slices.ContainsFunc(folders, func(dir string) bool {
+			return dir == "." || file == dir || (len(file) > len(dir) && file[len(dir)] == '/' && file[:len(dir)] == dir)
+		})
+	}
+	for _, c := range recent {
+		if slices.ContainsFunc(c.Files, func(f string) bool { return in(f, set.Include) && !in(f, set.Exclude) }) {
+			return Revision{Commit: c.Commit, Time: c.Time}, true
+		}
+	}
+	return rev, len(recent) > 0 && recent[len(recent)-1].Parents == 0
+}
+
+// Newer is the one of two revisions that comes after the other; one without a commit comes first.
+func Newer(ctx context.Context, repo Repo, a, b Revision) (Revision, error) {
 	if a.Commit == "" || a.Commit == b.Commit {
 		return b, nil
 	}
@@ -301,55 +247,4 @@ func newer(ctx context.Context, repo Repo, a, b Revision) (Revision, error) {
 		return b, nil
 	}
 	return a, nil
-}
-
-// pathset is folders without some of those in them.
-type pathset struct{ include, exclude []string }
-
-// inputs returns what a service is made of, as owners sees it: one set, or one for the folder and one
-// for the chart where a folder that is left out of one is part of the other.
-func inputs(all []Service, name string) ([]pathset, bool) {
-	i := slices.IndexFunc(all, func(s Service) bool { return s.Name == name })
-	if i < 0 {
-		return nil, false
-	}
-	dir := clean(all[i].Dir)
-	code := pathset{include: []string{dir}}
-	for _, s := range all {
-		if d := clean(s.Dir); d != dir && within(d, dir) {
-			code.exclude = append(code.exclude, d)
-		}
-		if c := clean(s.Chart); dir == "." && s.Name != name && s.Chart != "" && c != "." {
-			code.exclude = append(code.exclude, c)
-		}
-	}
-	if all[i].Chart == "" {
-		return []pathset{code}, true
-	}
-	chart := clean(all[i].Chart)
-	meets := func(d string) bool { return within(d, chart) || within(chart, d) }
-	if !slices.ContainsFunc(code.exclude, meets) && !(chart != dir && within(dir, chart)) {
-		if !within(chart, dir) {
-			code.include = append(code.include, chart)
-			code.exclude = append(code.exclude, foldersIn(all, chart)...)
-		}
-		return []pathset{code}, true
-	}
-	return []pathset{code, {include: []string{chart}, exclude: foldersIn(all, chart)}}, true
-}
-
-// foldersIn is the folders of services below a chart folder.
-func foldersIn(all []Service, chart string) []string {
-	var list []string
-	for _, s := range all {
-		if d := clean(s.Dir); d != chart && within(d, chart) {
-			list = append(list, d)
-		}
-	}
-	return list
-}
-
-// within reports whether folder p is folder dir or below it.
-func within(p, dir string) bool {
-	return dir == "." || p == dir || strings.HasPrefix(p, dir+"/")
 }

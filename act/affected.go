@@ -1,0 +1,249 @@
+package act
+
+import (
+	"context"
+	"sync"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/stage/plan"
+	"github.com/slipway-cd/slipway/stage/source"
+)
+
+// affected finds which services a run's commit affects, and the revisions of those.
+func (p *Planner) affected(ctx context.Context, repo PlanRepo, in *plan.Input) error {
+	run := in.Run
+	q, err := p.question(ctx, repo, *in)
+	if err != nil {
+		return err
+	}
+	for _, since := range q.Since {
+		in.Since = append(in.Since, since.Commit)
+	}
+	if run.Event == slipway.ReleasePush { // whatever changed (D1)
+		in.Changes = map[string]plan.Change{run.Service: {Changed: true}}
+	} else {
+		answer := plan.Affected(q)
+		in.Changes, in.Removed = answer.Changes, answer.Removed
+	}
+	if err := p.built(ctx, repo, q, in); err != nil {
+		return err
+	}
+	return p.revisions(ctx, repo, in)
+}
+
+// question is what the run's event asks: what changed since what was built before.
+func (p *Planner) question(ctx context.Context, repo PlanRepo, in plan.Input) (plan.Question, error) {
+	run := in.Run
+	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config}
+	if run.Event == slipway.ReleasePush {
+		return q, nil
+	}
+	ask := source.Input{Event: run.Event, Commit: run.Commit, DefaultTip: in.ConfigCommit}
+	var err error
+	if ask.Before, err = p.History.LastBuilt(ctx, in.Project.Name, run.Ref); err != nil {
+		return q, err
+	}
+	base := in.Project.DefaultBranch
+	if run.Event == slipway.PullUpdate {
+		base = run.Base
+		if ask.BaseTip, err = branchTip(ctx, repo, base); err != nil {
+			return q, err
+		}
+	}
+	found, err := source.Changes(ctx, repo, ask)
+	if err != nil {
+		return q, err
+	}
+	for _, d := range found {
+		since := plan.Since{Files: d.Files, Commit: d.Base, Name: "the run before"}
+		if d.Fork {
+			since.Name = base
+		}
+		if since.Config, err = p.configAt(ctx, repo, in, d.Base); err != nil {
+			return q, err
+		}
+		q.Since = append(q.Since, since)
+	}
+	return q, nil
+}
+
+// configAt is what an earlier commit said, nil when that was not valid. Environments matter where the
+// default branch moved, as nothing else changes what is deployed.
+func (p *Planner) configAt(ctx context.Context, repo PlanRepo, in plan.Input, commit string) (*slipway.Config, error) {
+	own, problems, err := p.services(ctx, in.Project.Name, commit, repo.Tree)
+	if err != nil || len(problems) > 0 {
+		return nil, err
+	}
+	policy := in.Config
+	if in.Run.Event == slipway.DefaultPush {
+		if policy, problems, err = p.policyAt(ctx, in.Project.Name, commit, repo.Tree); err != nil || len(problems) > 0 {
+			return nil, err
+		}
+	}
+	c := config.Combine(own, policy)
+	return &c, nil
+}
+
+// built finds the images of services of which nothing but the chart changed (S23): the newest one that the
+// default branch published of the same code.
+func (p *Planner) built(ctx context.Context, repo PlanRepo, q plan.Question, in *plan.Input) error {
+	if in.Run.Event != slipway.DefaultPush {
+		return nil
+	}
+	for name, c := range in.Changes {
+		if !c.ChartOnly {
+			continue
+		}
+		images, err := p.History.Images(ctx, in.Project.Name, name)
+		if err != nil {
+			return err
+		}
+		for _, image := range images {
+			same, err := p.sameCode(ctx, repo, q, *in, name, image)
+			if err != nil {
+				return err
+			}
+			if same {
+				c.Built = &slipway.BuiltImage{Digest: image.Digest, Size: image.Size, Commit: image.Commit, RunID: image.RunID}
+				in.Changes[name] = c
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// sameCode reports whether an image is of the code that the run's commit has of a service.
+func (p *Planner) sameCode(ctx context.Context, repo PlanRepo, q plan.Question, in plan.Input, service string, image slipway.Artifact) (bool, error) {
+	in.Config.Candidates.Address = ""
+	where := slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Image(in.Project.Name, service)}
+	if image.Repository != where.Ref() {
+		return false, nil
+	}
+	files, err := repo.ChangedFiles(ctx, image.Commit, in.Run.Commit)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	was, err := p.configAt(ctx, repo, in, image.Commit)
+	if err != nil || was == nil {
+		return false, err
+	}
+	q.Ref, q.Since = "", []plan.Since{{Config: was, Files: files}}
+	c := plan.Affected(q).Changes[service]
+	return !c.Changed || c.ChartOnly, nil
+}
+
+// revisions finds the newest commits that touched the services that run, and the time of the run's own.
+func (p *Planner) revisions(ctx context.Context, repo PlanRepo, in *plan.Input) error {
+	const chart = " chart" // no name of a service has a space
+	sets := map[string][]slipway.Filter{"": {{Include: []string{"."}}}}
+	var run []string
+	for name, c := range in.Changes {
+		if c.Changed {
+			run = append(run, name)
+		}
+	}
+	for name, inputs := range plan.InputsOf(in.Config, run...) {
+		sets[name] = inputs.Code
+		if len(inputs.Chart) > 0 && (in.Run.Event != slipway.BranchPush || in.Changes[name].ChartOnly) {
+			sets[name+chart] = inputs.Chart
+		}
+	}
+	found, err := source.Revisions(ctx, repo, in.Run.Commit, sets)
+	if err != nil {
+		return err
+	}
+	in.CommitTime = found[""].Time
+	for name, c := range in.Changes {
+		c.Revision, c.RevisionTime = found[name].Commit, found[name].Time
+		if later := found[name+chart]; later.Commit != "" {
+			if later, err = source.Newer(ctx, repo, found[name], later); err != nil {
+				return err
+			}
+			c.ChartRevision, c.ChartRevisionTime = later.Commit, later.Time
+		}
+		in.Changes[name] = c
+	}
+	return nil
+}
+
+// differences remembers what differs between two commits, which never changes. Its zero value is ready, and
+// it is safe for concurrent use.
+type differences struct {
+	mu    sync.Mutex
+	known map[difference][]source.FileChange
+	order []difference // oldest first
+}
+
+type difference struct{ project, base, head string }
+
+const (
+	maxDifferences = 32
+	maxDiffering   = 10_000 // files of one that is remembered
+)
+
+func (d *differences) get(k difference) ([]source.FileChange, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files, ok := d.known[k]
+	return files, ok
+}
+
+func (d *differences) put(k difference, files []source.FileChange) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.known[k]; ok || len(files) > maxDiffering {
+		return
+	}
+	if d.known == nil {
+		d.known = map[difference][]source.FileChange{}
+	}
+	if len(d.order) == maxDifferences {
+		delete(d.known, d.order[0])
+		d.order = d.order[1:]
+	}
+	d.known[k] = files
+	d.order = append(d.order, k)
+}
+
+// compared is a repository whose differences are remembered.
+type compared struct {
+	PlanRepo
+	project string
+	known   *differences
+}
+
+// repo is the repository of a project.
+func (p *Planner) repo(project string) PlanRepo {
+	return compared{p.Repo(project), project, &p.differ}
+}
+
+// FileChanges asks the repository once.
+func (c compared) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
+	k := difference{c.project, base, head}
+	if files, ok := c.known.get(k); ok {
+		return files, nil
+	}
+	files, err := c.PlanRepo.FileChanges(ctx, base, head)
+	if err == nil {
+		c.known.put(k, files)
+	}
+	return files, err
+}
+
+// ChangedFiles are the paths of FileChanges.
+func (c compared) ChangedFiles(ctx context.Context, base, head string) ([]string, error) {
+	files, err := c.FileChanges(ctx, base, head)
+	if err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = f.Path
+	}
+	return paths, nil
+}

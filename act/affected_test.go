@@ -1,0 +1,225 @@
+package act_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// planned is the plan of a push, its decisions as text and its steps by their keys.
+func (w *world) planned(event slipway.EventKind, ref, commit string) (slipway.Plan, string, string) {
+	w.t.Helper()
+	p, err := w.store.Project(w.ctx, "shop")
+	w.ok(err)
+	run := slipway.Run{ID: 99, Project: "shop", Event: event, Ref: ref, Base: "main", Commit: commit, Pull: 1}
+	if release, is, err := slipway.ParseReleaseRef(ref); is && err == nil {
+		run.Service, run.Version = release.Service, release.Version.Leaf
+	}
+	plan, err := w.planner.Plan(w.ctx, p, run)
+	w.ok(err)
+	var says, keys []string
+	for _, d := range plan.Decisions {
+		says = append(says, d.Service+": "+d.Reason)
+	}
+	for _, s := range plan.Steps {
+		keys = append(keys, s.Key)
+	}
+	return plan, strings.Join(says, "\n"), strings.Join(keys, " ")
+}
+
+// charted is two services, one with a chart in its folder.
+func charted() files {
+	return service("cart", "mail").with("src/cart/chart/Chart.yaml", "apiVersion: v2\nname: cart\nversion: 0.0.0\n").with("src/cart/a", "1")
+}
+
+// When nothing but the chart changed, it is packaged with the image that the default branch published last
+// of the same code (S23).
+func TestOnlyTheChartChanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := charted()
+	first := w.commit("", "first", f)
+	w.push(w.approver, "refs/heads/main", first)
+	run := w.runs("refs/heads/main")[0].ID
+	image := func(commit, digest, repository string) slipway.Artifact {
+		return slipway.Artifact{Kind: slipway.ArtifactImage, Service: "cart", Repository: repository, Tag: "main-" + slipway.ShortHash(commit), Digest: digest, Size: 9, Commit: commit}
+	}
+	w.finish(run, "plan", slipway.Result{Outcome: slipway.Succeeded, Artifacts: []slipway.Artifact{
+		image(first, "sha256:old", "registry.test/shop/cart"), {Kind: slipway.ArtifactImage, Service: "cart", Repository: "registry.test/shop/cart", Digest: "sha256:untagged"},
+	}})
+
+	f = f.with("src/cart/chart/values.yaml", "replicas: 2\n")
+	chart := w.commit(first, "chart", f)
+	plan, says, keys := w.planned(slipway.DefaultPush, "refs/heads/main", chart)
+	w.says(says, "cart: runs: src/cart/chart/values.yaml changed; no image is built", "mail: skipped")
+	if keys != "chart/cart publish/cart deploy/cart@development verify/cart@development" {
+		t.Errorf("steps: %s", keys)
+	}
+	want := slipway.BuiltImage{Digest: "sha256:old", Size: 9, Commit: first, RunID: run}
+	if b := plan.Steps[1].Publish.Built; b == nil || *b != want || len(plan.Since) != 1 || plan.Since[0] != first {
+		t.Errorf("publishes %+v, compared with %v", b, plan.Since)
+	}
+	_, _, keys = w.planned(slipway.BranchPush, "refs/heads/x", chart)
+	if keys != "chart/cart" {
+		t.Errorf("steps on a branch: %s", keys)
+	}
+	_, _, keys = w.planned(slipway.PullUpdate, "refs/pull/1/head", chart)
+	if keys != "chart/cart" {
+		t.Errorf("steps of a pull request: %s", keys)
+	}
+
+	// The chart again, when the newest image is of other code, or elsewhere.
+	w.push(w.approver, "refs/heads/main", chart)
+	code := w.commit(chart, "code", f.with("src/cart/a", "2"))
+	w.push(w.approver, "refs/heads/main", code)
+	runs := w.runs("refs/heads/main")
+	w.finish(runs[0].ID, "plan", slipway.Result{Outcome: slipway.Succeeded, Artifacts: []slipway.Artifact{image(code, "sha256:other", "registry.test/shop/cart"), image(chart, "sha256:elsewhere", "registry.example.com/shop/cart")}})
+	back := w.commit(code, "back, and the chart", f.with("src/cart/chart/values.yaml", "replicas: 3\n"))
+	_, says, keys = w.planned(slipway.DefaultPush, "refs/heads/main", back)
+	w.says(says, "cart: runs: 1 of the 2 changed files is under src/cart: src/cart/a")
+	if !strings.HasPrefix(keys, "build/cart") {
+		t.Errorf("steps: %s", keys)
+	}
+	again := w.commit(code, "the chart again", f.with("src/cart/a", "2").with("src/cart/chart/values.yaml", "replicas: 3\n"))
+	plan, _, _ = w.planned(slipway.DefaultPush, "refs/heads/main", again)
+	if b := plan.Steps[1].Publish.Built; b == nil || b.Digest != "sha256:other" {
+		t.Errorf("publishes %+v", b)
+	}
+	release, _, keys := w.planned(slipway.ReleasePush, "refs/heads/release/cart/v1.0.0", again)
+	if !strings.HasPrefix(keys, "build/cart chart/cart publish/cart") || release.Steps[2].Publish.Built != nil {
+		t.Errorf("steps of a release: %s", keys)
+	}
+}
+
+// The image of a service whose code no run published is built, even for its chart alone.
+func TestOnlyTheChartChangedAndNothingWasBuilt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.commit("", "first", charted())
+	w.push(w.approver, "refs/heads/main", first)
+	w.succeed(w.runs("refs/heads/main")[0].ID)
+	chart := w.commit(first, "chart", charted().with("src/cart/chart/values.yaml", "replicas: 2\n"))
+	_, says, keys := w.planned(slipway.DefaultPush, "refs/heads/main", chart)
+	w.says(says, "an image is built too, as none of this code was published before")
+	if keys != "build/cart chart/cart publish/cart deploy/cart@development verify/cart@development" {
+		t.Errorf("steps: %s", keys)
+	}
+}
+
+// The revision of the image is that of the code: a commit to the chart makes no other image (D15).
+func TestRevisionOfTheCode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.commit("", "first", charted())
+	w.push(w.approver, "refs/heads/main", first)
+	chart := w.commit(first, "chart", charted().with("src/cart/chart/values.yaml", "replicas: 2\n"))
+	w.move("refs/heads/main", chart)
+	plan, _, _ := w.planned(slipway.ReleasePush, "refs/heads/release/cart/v1.0.0", chart)
+	const label = "org.opencontainers.image.revision"
+	if got := plan.Steps[0].Build.Labels[label]; got != first {
+		t.Errorf("the image is of %s, want %s", got, first)
+	}
+	if got := plan.Steps[1].Chart.Labels[label]; got != chart {
+		t.Errorf("the chart is of %s, want %s", got, chart)
+	}
+}
+
+// A changed slipway.yaml runs the services whose settings changed, and no other.
+func TestAChangedConfiguration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	yaml := func(text string) files { return service("cart", "mail", "orders").with("slipway.yaml", text) }
+	first := w.commit("", "first", yaml("services:\n  mail: {args: {A: a}}\n"))
+	w.push(w.approver, "refs/heads/main", first)
+	w.succeed(w.runs("refs/heads/main")[0].ID)
+	for text, want := range map[string]string{
+		"services:\n  mail: {args: {A: b}}\n":                                                                                 "mail: runs: its args changed in the configuration",
+		"services:\n  mail: {args: {A: a}, rollback: manual, verify: {timeout: 3m}}\n":                                        "mail: skipped",
+		"services:\n  mail: {args: {A: a}}\npullRequests: {approvals: 1}\n":                                                   "mail: skipped",
+		"services:\n  mail: {args: {A: a}}\n  orders: {after: [cart], port: 99}\n":                                            "orders: runs: its port changed in the configuration",
+		"services:\n  mail: {args: {A: a}}\n  orders: false\n":                                                                "orders: removed: there is no such service at src/orders any more; what is deployed of it stays",
+		"services:\n  mail: {args: {A: a}}\nenvironments: [{name: development, trigger: default-branch, values: [x.yaml]}]\n": "cart: runs: environment development changed",
+	} {
+		next := w.commit(first, "next", yaml(text))
+		w.move("refs/heads/main", next)
+		_, says, _ := w.planned(slipway.DefaultPush, "refs/heads/main", next)
+		w.says(says, want)
+		if runs := strings.Count(says, ": runs:"); runs > 1 && !strings.Contains(text, "environments") {
+			t.Errorf("%s: %d services run:\n%s", text, runs, says)
+		}
+	}
+	// What the default branch says of environments is nothing to a branch.
+	_, says, _ := w.planned(slipway.BranchPush, "refs/heads/x", w.commit(first, "next", yaml("services:\n  mail: {args: {A: a}}\nenvironments: [{name: qa}]\n")))
+	if strings.Contains(says, "runs") {
+		t.Errorf("on a branch:\n%s", says)
+	}
+	// A configuration that was not valid before says nothing to compare with.
+	broken := w.commit(first, "broken", yaml("nonsense: 1\n"))
+	w.planner.History = builtAt{w.store, broken}
+	_, says, _ = w.planned(slipway.DefaultPush, "refs/heads/main", w.commit(broken, "mended", yaml("services:\n  mail: {args: {A: a}}\n")))
+	w.says(says, "cart: runs: slipway.yaml changed, and what it said before is not known", "orders: runs")
+}
+
+// A branch into which the default branch was merged runs its own services, as does one that was built
+// before and has changed since.
+func TestABranchThatTookTheDefaultBranchIn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := service("cart", "mail", "orders")
+	first := w.commit("", "first", f)
+	w.push(w.approver, "refs/heads/main", first)
+	branch := w.commit(first, "branch", f.with("src/mail/a", "1"))
+	main := w.commit(first, "main", f.with("src/cart/a", "1"))
+	w.move("refs/heads/main", main)
+	w.planner.History = builtAt{w.store, branch}
+	tree := w.git("merge-tree", "", "--write-tree", branch, main)
+	merged := w.git("commit-tree", "", "-p", branch, "-p", main, "-m", "merge", tree)
+	plan, says, keys := w.planned(slipway.BranchPush, "refs/heads/x", merged)
+	w.says(says, "cart: skipped, it is as in main", "mail: skipped", "orders: skipped")
+	if keys != "" || len(plan.Since) != 2 {
+		t.Errorf("steps %q, compared with %v", keys, plan.Since)
+	}
+}
+
+// What runs is the same for the push that is told at once and for the plan that is stored.
+func TestThePusherIsToldWhatRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.commit("", "first", service("cart", "mail"))
+	w.push(w.approver, "refs/heads/main", first)
+	w.succeed(w.runs("refs/heads/main")[0].ID)
+	told := w.push(w.developer, "refs/heads/feature/mail/x", w.commit(first, "both", service("cart", "mail").with("src/cart/a", "1").with("src/mail/\x1b]0;evil\a", "1")))
+	w.says(told, "cart: skipped, branch feature/mail/x is for mail alone", fmt.Sprintf("mail: runs: 1 of the 2 changed files is under src/mail: %q", "src/mail/\x1b]0;evil\a"))
+}
+
+// A commit that leaves everything alone that a configuration is made of is not read, and what it says is
+// known all the same.
+func TestWhatIsTheSameIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := service("cart", "mail")
+	c := w.commit("", "first", f)
+	w.push(w.approver, "refs/heads/main", c)
+	w.restart()
+	r := w.counted()
+	w.planned(slipway.DefaultPush, "refs/heads/main", c)
+	read := r.opened.Load()
+	for i := range 5 {
+		f = f.with(fmt.Sprintf("src/cart/f%d", i), "x").with("README", fmt.Sprint(i))
+		c = w.commit(c, "next", f)
+		w.move("refs/heads/main", c)
+		_, says, _ := w.planned(slipway.DefaultPush, "refs/heads/main", c)
+		w.says(says, "cart: runs", "mail: ")
+	}
+	if n := r.opened.Load(); n != read {
+		t.Errorf("%d trees were read again", n-read)
+	}
+	c = w.commit(c, "another", f.with("src/new/Dockerfile", "FROM scratch\n"))
+	_, says, _ := w.planned(slipway.BranchPush, "refs/heads/x", c)
+	w.says(says, "new: runs: it is new")
+	if n := r.opened.Load(); n != read+1 {
+		t.Errorf("%d trees were read for a service that is new", n-read)
+	}
+}

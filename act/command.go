@@ -1,0 +1,150 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+)
+
+// parseCommand reads what a comment asks for: its first line that is /slipway and a word, and perhaps a
+// commit. Lines that are quoted or indented ask for nothing.
+func parseCommand(text string) (word, commit string) {
+	for line := range strings.Lines(text) {
+		rest, ok := strings.CutPrefix(line, "/slipway")
+		if !ok {
+			continue
+		}
+		fields := strings.Fields(rest)
+		if len(fields) == 0 || (rest[0] != ' ' && rest[0] != '\t') {
+			continue
+		}
+		if len(fields) > 1 {
+			commit = strings.ToLower(slipway.CleanLine(fields[1], 64))
+		}
+		return strings.ToLower(slipway.CleanLine(fields[0], 40)), commit
+	}
+	return "", ""
+}
+
+// comment obeys a comment, once. Whoever wrote it must have the right to write on the forge and, if the
+// account is linked with a user, the role for it here.
+func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Received) (string, error) {
+	in := r.Delivery.Comment
+	word, commit := parseCommand(in.Text)
+	if word == "" {
+		return "no command", nil
+	}
+	if had, ok, err := f.Commands.Command(ctx, c.Project, in.ID); err != nil || ok {
+		return "obeyed before: " + had.Answer, err
+	}
+	done := slipway.ForgeCommand{Project: c.Project, Comment: in.ID, Pull: in.Pull, Text: word, Author: in.Author.Name}
+	by, err := f.mayCommand(ctx, c, in.Author)
+	switch code := slipway.ErrorCode(err); {
+	case code == slipway.Forbidden:
+		done.Answer = "refused: " + err.Error()
+		return done.Answer, f.Commands.SaveCommand(ctx, done)
+	case err != nil:
+		return "", err
+	}
+	done.Allowed = true
+	done.Answer, err = f.obey(ctx, c, by, r, word, commit)
+	if code := slipway.ErrorCode(err); err != nil && (code == slipway.Unavailable || code == slipway.Internal) {
+		return "", err
+	}
+	if err != nil {
+		done.Answer = "refused: " + err.Error()
+	}
+	return done.Answer, f.Commands.SaveCommand(ctx, done)
+}
+
+// mayCommand returns as whom an account acts. The error is Forbidden for one that may not.
+func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway.Account) (string, error) {
+	client, err := f.open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	may, err := client.MayWrite(ctx, a)
+	if err != nil {
+		f.problem(ctx, c.Project, "read", err)
+		if slipway.ErrorCode(err) == slipway.Forbidden { // the token may not ask; that is not the author's fault
+			return "", slipway.Errorf(slipway.Unavailable, "ask for the rights of %s: %w", a.Name, err)
+		}
+		return "", err
+	}
+	if !may {
+		return "", slipway.Errorf(slipway.Forbidden, "%s has no right to write to %s", a.Name, c.Repository)
+	}
+	u, err := f.Commands.UserByAccount(ctx, c.API, a.Name)
+	if err != nil {
+		return "", err
+	}
+	if u.Name != "" {
+		if err := auth.Check(u, auth.RetryRun, c.Project); err != nil {
+			return "", slipway.Errorf(slipway.Forbidden, "%s is %s here: %w", a.Name, u.Name, err)
+		}
+	}
+	return f.actor(ctx, c, a), nil
+}
+
+func (f *Forges) obey(ctx context.Context, c slipway.Connection, by string, r slipway.Received, word, commit string) (string, error) {
+	p, err := f.x.o.Pulls.Pull(ctx, c.Project, r.Delivery.Comment.Pull)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return "", slipway.Errorf(slipway.Unavailable, "pull request %d is not known yet", r.Delivery.Comment.Pull)
+	}
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case p.State != slipway.PullOpen:
+		return "", slipway.Errorf(slipway.Conflict, "pull request %d is %s", p.Number, p.State)
+	case commit != "" && (len(commit) < 7 || !strings.HasPrefix(p.Head, commit)):
+		return "", slipway.Errorf(slipway.Conflict, "the head is %s, not %s", slipway.ShortHash(p.Head), commit)
+	}
+	switch word {
+	case "retry":
+		return f.retry(ctx, p, by)
+	case "approve":
+		// Who approves must have been able to see what they approve.
+		if commit == "" && p.Held != "" && p.UpdatedAt.After(r.Time) {
+			return "", slipway.Errorf(slipway.Conflict, "the head moved to %s after that was written: look at it and write `/slipway approve %s`", slipway.ShortHash(p.Held), slipway.ShortHash(p.Held))
+		}
+		run, err := f.x.admit(ctx, p, by)
+		return fmt.Sprintf("run #%d is under way", run.ID), err
+	}
+	return "", slipway.Errorf(slipway.Invalid, "/slipway %s is no command: there are retry and approve", word)
+}
+
+// retry runs again what did not succeed of the newest run of the head; without one it makes one.
+func (f *Forges) retry(ctx context.Context, p slipway.PullRequest, by string) (string, error) {
+	if p.Held != "" {
+		return "", slipway.Errorf(slipway.Conflict, "%s is of a fork and waits for `/slipway approve`", slipway.ShortHash(p.Held))
+	}
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Project: p.Project, Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	if err != nil {
+		return "", err
+	}
+	if len(runs) == 0 {
+		run, err := f.x.o.Runs.CreateRun(ctx, pullRun(p, by), FirstPlan())
+		return fmt.Sprintf("run #%d is under way", run.ID), err
+	}
+	run := runs[0]
+	switch {
+	case run.State == slipway.RunSucceeded:
+		return fmt.Sprintf("run #%d has succeeded: there is nothing to retry", run.ID), nil
+	case !run.State.Final():
+		return fmt.Sprintf("run #%d is under way already", run.ID), nil
+	}
+	return fmt.Sprintf("run #%d is retried", run.ID), f.x.o.Runs.RetryRun(ctx, run.ID, by)
+}
+
+// admit lets the held head of a fork's pull request run.
+func (x *Actions) admit(ctx context.Context, p slipway.PullRequest, by string) (slipway.Run, error) {
+	if p.Held == "" {
+		return slipway.Run{}, slipway.Errorf(slipway.Conflict, "pull request %d has no commit that waits for approval to run; reviews and merges are the forge's business", p.Number)
+	}
+	p.Head = p.Held
+	return x.o.Held.RunHeld(ctx, p.Project, p.Number, p.Held, by, pullRun(p, by), FirstPlan())
+}

@@ -1,0 +1,192 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// SyncPulls takes over every pull request that the forge has open, and the end of those that it has not
+// any more: what webhooks missed. Those that were there before the project was connected are taken as
+// they are, without a run.
+func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
+	client, err := f.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	theirs, err := client.Pulls(ctx)
+	f.problem(ctx, c.Project, "read", err)
+	if err != nil {
+		return err
+	}
+	synced, err := f.Pulls.Synced(ctx, c.Project)
+	if err != nil {
+		return err
+	}
+	ours, err := f.x.o.Pulls.Pulls(ctx, c.Project, slipway.PullOpen)
+	if err != nil {
+		return err
+	}
+	refs, err := f.x.o.Repo(c.Project).Refs(ctx, "refs/pull")
+	if err != nil {
+		return err
+	}
+	gone := map[int64]slipway.PullRequest{}
+	for _, p := range ours {
+		if p.Forge {
+			gone[p.Number] = p
+		}
+	}
+	for _, p := range theirs {
+		have, known := gone[p.Number]
+		delete(gone, p.Number)
+		if known && have.Head == p.Head && have.Base == p.Base && have.Title == title(p.Title) && refs[have.Ref()] == p.Head {
+			continue
+		}
+		if err := f.take(ctx, c, p, f.actor(ctx, c, p.Author), !synced); err != nil {
+			return err
+		}
+	}
+	for number := range gone {
+		p, err := client.Pull(ctx, number)
+		if err != nil {
+			return err
+		}
+		if err := f.sync(ctx, c, p, mirrorActor); err != nil {
+			return err
+		}
+	}
+	if synced {
+		return nil
+	}
+	return f.Pulls.SetSynced(ctx, c.Project)
+}
+
+// sync takes over a pull request as the forge's API has it.
+func (f *Forges) sync(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string) error {
+	return f.take(ctx, c, p, actor, false)
+}
+
+// take takes over a pull request; a quiet one makes no run.
+func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string, quiet bool) error {
+	if p.State != slipway.PullOpen {
+		return f.ended(ctx, c, p, actor)
+	}
+	head, err := f.head(ctx, c, p)
+	if err != nil {
+		return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
+	}
+	defer f.x.lock(c.Project)()
+	old, err := f.x.o.Pulls.Pull(ctx, c.Project, p.Number)
+	known := err == nil
+	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
+		return err
+	}
+	next := slipway.PullRequest{Project: c.Project, Number: p.Number, Title: title(p.Title), Base: p.Base, Topic: p.Topic, Head: head,
+		Author: f.actor(ctx, c, p.Author), State: slipway.PullOpen, Link: p.Link, Fork: p.Fork}
+	if next.Held, err = f.held(ctx, c, old, next); err != nil {
+		return err
+	}
+	rebased := known && old.State == slipway.PullOpen && old.Base != next.Base && old.Head == head && next.Held == ""
+	if _, err := f.Pulls.SaveForgePull(ctx, next); err != nil {
+		return err
+	}
+	moved, err := f.move(ctx, next, actor, quiet)
+	if err != nil || moved || !rebased || quiet {
+		return err
+	}
+	_, err = f.x.o.Runs.CreateRun(ctx, pullRun(next, actor), FirstPlan()) // what it is compared with is another
+	return err
+}
+
+// head is the commit of a pull request as git has it. Where the forge only offers a merge of it, that
+// holds the head.
+func (f *Forges) head(ctx context.Context, c slipway.Connection, p slipway.ForgePull) (string, error) {
+	commit, err := f.FetchPull(ctx, c.Project, p.Number, p.FetchRef)
+	if err != nil || !strings.HasSuffix(p.FetchRef, "/merge") || strings.HasPrefix(p.FetchRef, "refs/heads/") {
+		return commit, err
+	}
+	in, err := f.x.o.Repo(c.Project).IsAncestor(ctx, p.Head, commit)
+	if err == nil && !in {
+		err = slipway.Errorf(slipway.Unavailable, "%s does not hold %s yet", p.FetchRef, slipway.ShortHash(p.Head))
+	}
+	return p.Head, err
+}
+
+// held is the head that waits for a member, "" if it may run: it is of a fork, the project asks for that,
+// and nobody has approved this very commit.
+func (f *Forges) held(ctx context.Context, c slipway.Connection, old, next slipway.PullRequest) (string, error) {
+	if !next.Fork {
+		return "", nil
+	}
+	d, err := f.Connections.ProjectDetail(ctx, c.Project)
+	if err != nil || d.Forks != slipway.ForksApprove {
+		return "", err
+	}
+	if old.Head == next.Head && old.Fork {
+		return old.Held, nil
+	}
+	return next.Head, nil
+}
+
+// move moves the pull request's ref to its head as a push, and reports whether it had to.
+func (f *Forges) move(ctx context.Context, p slipway.PullRequest, actor string, quiet bool) (bool, error) {
+	repo := f.x.o.Repo(p.Project)
+	old, err := tip(ctx, repo, p.Ref())
+	if err != nil || old == p.Head {
+		return false, err
+	}
+	if quiet {
+		return true, repo.UpdateRef(ctx, p.Ref(), p.Head, old)
+	}
+	pushes, err := f.x.Seen(ctx, p.Project, []Command{{Ref: p.Ref(), Old: old, New: p.Head, Actor: actor}})
+	if err != nil {
+		return true, err
+	}
+	if err := repo.UpdateRef(ctx, p.Ref(), p.Head, old); err != nil {
+		f.x.Settle(context.WithoutCancel(ctx), pushes)
+		return true, fmt.Errorf("move %s: %w", p.Ref(), err)
+	}
+	f.x.Moved(context.WithoutCancel(ctx), pushes)
+	return true, nil
+}
+
+// ended takes over that a pull request was merged or closed; its runs that are under way are cancelled.
+func (f *Forges) ended(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string) error {
+	defer f.x.lock(c.Project)()
+	old, err := f.x.o.Pulls.Pull(ctx, c.Project, p.Number)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return nil // it came and went
+	}
+	if err != nil {
+		return err
+	}
+	if !old.Forge {
+		return nil
+	}
+	next := old
+	next.State, next.MergedAs, next.Held, next.Title = p.State, p.MergedAs, "", title(first(p.Title, old.Title))
+	if _, err := f.Pulls.SaveForgePull(ctx, next); err != nil {
+		return err
+	}
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Project: c.Project, Ref: next.Ref(), Limit: 20})
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if r.State.Final() {
+			continue
+		}
+		if err := f.x.o.Runs.CancelRun(ctx, r.ID, actor, fmt.Sprintf("pull request %d is %s", p.Number, p.State)); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
+			return err
+		}
+	}
+	return nil
+}
+
+// pullRun is the run of a pull request's head.
+func pullRun(p slipway.PullRequest, actor string) slipway.Run {
+	return slipway.Run{Project: p.Project, Event: slipway.PullUpdate, Ref: p.Ref(), Base: p.Base, Commit: p.Head, Title: p.Title, Actor: actor, Pull: p.Number, Fork: p.Fork}
+}

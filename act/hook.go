@@ -1,0 +1,225 @@
+package act
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Receive takes a request of a webhook: it is verified, read, and kept before Receive returns; what
+// follows comes later. The same delivery again is not kept twice. body must be bounded by the caller.
+func (f *Forges) Receive(ctx context.Context, project string, h http.Header, body []byte) (d slipway.Delivery, fresh bool, err error) {
+	if !slipway.ValidName(project) {
+		return d, false, slipway.Errorf(slipway.NotFound, "there is no such project")
+	}
+	c, err := f.Connections.Connection(ctx, project)
+	if err != nil {
+		return d, false, err
+	}
+	secret, err := f.Connections.Credential(ctx, c.HookSecret)
+	if err != nil {
+		return d, false, err
+	}
+	if d, err = f.ForgeOptions.Receive(c, secret, h, body); err != nil {
+		return d, false, err
+	}
+	if fresh, err = f.Deliveries.ReceiveDelivery(ctx, project, d); err != nil {
+		return d, false, err
+	}
+	if fresh {
+		f.Wake(project)
+	}
+	return d, fresh, nil
+}
+
+// atOnce is how many deliveries of a project are worked off together.
+const atOnce = 500
+
+// Work works off the deliveries of a project that are due, and returns when the next one is, the zero
+// time if none is. Pushes together need one fetch; of a pull request only its newest state is taken.
+// What cannot be done now is tried again later.
+func (f *Forges) Work(ctx context.Context, project string) (next time.Time, err error) {
+	for {
+		due, next, err := f.Deliveries.DueDeliveries(ctx, project, atOnce)
+		if err != nil || len(due) == 0 {
+			return next, err
+		}
+		c, err := f.Connections.Connection(ctx, project)
+		if err != nil {
+			return next, err
+		}
+		for _, b := range batches(due) {
+			if err := f.batch(ctx, c, b); err != nil {
+				return next, err
+			}
+		}
+	}
+}
+
+// batch are deliveries that are worked off by doing one thing.
+type batch struct {
+	kind slipway.DeliveryKind
+	pull int64
+	all  []slipway.Received
+}
+
+func (b batch) ids() []int64 {
+	var ids []int64
+	for _, r := range b.all {
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+// batches puts together what is done together, in the order in which it came; comments, which may need
+// what came before, come last.
+func batches(due []slipway.Received) []batch {
+	var first, last []batch
+	at := map[string]int{}
+	for _, r := range due {
+		d := r.Delivery
+		b := batch{kind: d.Kind, all: []slipway.Received{r}}
+		switch {
+		case d.Kind == slipway.DeliveryComment && d.Comment != nil:
+			last = append(last, b)
+			continue
+		case d.Kind == slipway.DeliveryPull && d.Pull != nil:
+			b.pull = d.Pull.Number
+		}
+		key := fmt.Sprint(b.kind, b.pull)
+		if i, ok := at[key]; ok {
+			first[i].all = append(first[i].all, r)
+			continue
+		}
+		at[key] = len(first)
+		first = append(first, b)
+	}
+	return append(first, last...)
+}
+
+// batch does what a batch asks for. Its error is one of the store alone; trouble with the forge delays
+// the batch.
+func (f *Forges) batch(ctx context.Context, c slipway.Connection, b batch) error {
+	reason, err := f.do(ctx, c, b)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err == nil {
+		return f.Deliveries.FinishDeliveries(ctx, b.ids(), reason)
+	}
+	attempts := b.all[0].Attempts
+	if code := slipway.ErrorCode(err); (code == slipway.Invalid || code == slipway.Conflict) && b.kind == slipway.DeliveryComment || attempts >= mostAttempts {
+		return f.Deliveries.FinishDeliveries(ctx, b.ids(), "given up: "+err.Error())
+	}
+	f.log.WarnContext(ctx, "work off deliveries; tried again later", "project", c.Project, "kind", b.kind, "error", err)
+	wait := min(time.Second<<min(attempts, 10), 5*time.Minute)
+	return f.Deliveries.DelayDeliveries(ctx, b.ids(), f.now().Add(max(wait, slipway.RetryAfter(err))), err.Error())
+}
+
+// mostAttempts is how often a delivery is tried, for about a day. What it told of, polling finds.
+const mostAttempts = 300
+
+func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string, error) {
+	newest := b.all[len(b.all)-1]
+	switch b.kind {
+	case slipway.DeliveryPush:
+		return "fetched", f.pushed(ctx, c, b.all)
+	case slipway.DeliveryPull:
+		client, err := f.open(ctx, c)
+		if err != nil {
+			return "", err
+		}
+		p, err := client.Pull(ctx, b.pull)
+		f.problem(ctx, c.Project, "read", err)
+		if slipway.ErrorCode(err) == slipway.NotFound {
+			return "", fmt.Errorf("pull request %d: %w", b.pull, err)
+		}
+		if err != nil {
+			return "", err
+		}
+		return "taken over", f.sync(ctx, c, p, f.actor(ctx, c, newest.Delivery.Actor))
+	case slipway.DeliveryComment:
+		return f.comment(ctx, c, newest)
+	}
+	return "nothing follows", nil
+}
+
+// pushed fetches what deliveries tell of. What polling has found before them gets its name.
+func (f *Forges) pushed(ctx context.Context, c slipway.Connection, all []slipway.Received) error {
+	actors := f.actors(ctx, c, all)
+	if err := f.Poll(ctx, c, actors); err != nil {
+		return err
+	}
+	for move, actor := range actors {
+		ref, commit, _ := strings.Cut(move, " ")
+		if actor == mirrorActor || commit == slipway.ZeroHash {
+			continue
+		}
+		if err := f.Pulls.NameActor(ctx, c.Project, ref, commit, mirrorActor, actor); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Poll fetches branches and tags, whether a webhook told of them or not.
+func (f *Forges) Poll(ctx context.Context, c slipway.Connection, actors map[string]string) error {
+	err := f.Mirror(ctx, c.Project, actors)
+	if context.Cause(ctx) == nil {
+		f.problem(ctx, c.Project, "fetch", err)
+	}
+	return err
+}
+
+// problem keeps what the forge refuses, for `slipway project show`. Trouble of its API that may pass is
+// not a refusal.
+func (f *Forges) problem(ctx context.Context, project, area string, err error) {
+	text := ""
+	switch code := slipway.ErrorCode(err); {
+	case err == nil:
+	case code == slipway.Unavailable && area != "fetch", code == slipway.Internal, errors.Is(err, context.Canceled):
+		return
+	default:
+		text = slipway.CleanLine(err.Error(), 600)
+	}
+	if err := f.Problem(ctx, project, area, text); err != nil {
+		f.log.ErrorContext(ctx, "keep what the forge refuses", "project", project, "error", err)
+	}
+}
+
+func (f *Forges) open(ctx context.Context, c slipway.Connection) (Forge, error) {
+	token, err := f.Connections.Credential(ctx, c.Credential)
+	if err != nil {
+		return nil, err
+	}
+	return f.Open(c, token)
+}
+
+// actors says who moved which ref to which commit, as far as the deliveries tell.
+func (f *Forges) actors(ctx context.Context, c slipway.Connection, all []slipway.Received) map[string]string {
+	out := map[string]string{}
+	for _, r := range all {
+		for _, m := range r.Delivery.Refs {
+			out[m.Ref+" "+m.New] = f.actor(ctx, c, r.Delivery.Actor)
+		}
+	}
+	return out
+}
+
+// actor is who an account of a forge is: the user it is linked with, else the account's name and its
+// forge, which no user is called.
+func (f *Forges) actor(ctx context.Context, c slipway.Connection, a slipway.Account) string {
+	if a.Name == "" {
+		return mirrorActor
+	}
+	u, err := f.Commands.UserByAccount(ctx, c.API, a.Name)
+	if err == nil && u.Name != "" {
+		return u.Name
+	}
+	return strings.ReplaceAll(slipway.CleanLine(a.Name, 60), " ", "-") + "@" + string(c.Forge)
+}

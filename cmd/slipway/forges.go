@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/driver/azuredevops"
+	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/driver/gitea"
+	"github.com/slipway-cd/slipway/driver/github"
+	"github.com/slipway-cd/slipway/driver/gitlab"
+	"github.com/slipway-cd/slipway/driver/rest"
+	"github.com/slipway-cd/slipway/react"
+)
+
+// forgeClient is what every driver of a forge offers.
+type forgeClient interface {
+	act.Forge
+	react.Forge
+	// GitAuth is the user and the password that git takes over HTTPS.
+	GitAuth(ctx context.Context) (user, password string, err error)
+}
+
+// openForge speaks with the forge of a connection.
+func (s *server) openForge(c slipway.Connection, token string) (forgeClient, error) {
+	o := rest.Options{Log: s.log}
+	switch c.Forge {
+	case slipway.GitHub:
+		return opened(github.New(c, token, o))
+	case slipway.GitLab:
+		return opened(gitlab.New(c, token, o))
+	case slipway.Gitea:
+		return opened(gitea.New(c, token, o))
+	case slipway.AzureDevOps:
+		return opened(azuredevops.New(c, token, o))
+	}
+	return nil, slipway.Errorf(slipway.Invalid, "forge %q: must be one of %v", c.Forge, slipway.ForgeKinds())
+}
+
+// opened keeps a nil client of an error from becoming an interface that is not nil.
+func opened[T forgeClient](c T, err error) (forgeClient, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func receiveDelivery(c slipway.Connection, secret string, h http.Header, body []byte) (slipway.Delivery, error) {
+	switch c.Forge {
+	case slipway.GitHub:
+		return github.Receive(c, secret, h, body)
+	case slipway.GitLab:
+		return gitlab.Receive(c, secret, h, body)
+	case slipway.Gitea:
+		return gitea.Receive(c, secret, h, body)
+	case slipway.AzureDevOps:
+		return azuredevops.Receive(c, secret, h, body)
+	}
+	return slipway.Delivery{}, slipway.Errorf(slipway.Invalid, "forge %q is not known", c.Forge)
+}
+
+func hookText(c slipway.Connection, address, secret string) string {
+	switch c.Forge {
+	case slipway.GitHub:
+		return github.HookText(c, address, secret)
+	case slipway.GitLab:
+		return gitlab.HookText(c, address, secret)
+	case slipway.Gitea:
+		return gitea.HookText(c, address, secret)
+	case slipway.AzureDevOps:
+		return azuredevops.HookText(c, address, secret)
+	}
+	return ""
+}
+
+// forgeOf opens the forge that a project is connected with.
+func (s *server) forgeOf(ctx context.Context, project string) (slipway.Connection, forgeClient, error) {
+	c, err := s.store.Connection(ctx, project)
+	if err != nil {
+		return c, nil, err
+	}
+	token, err := s.store.Credential(ctx, c.Credential)
+	if err != nil {
+		return c, nil, err
+	}
+	client, err := s.openForge(c, token)
+	return c, client, err
+}
+
+// remoteOf is where a project is fetched from, with the credential of its forge if it has one.
+func (s *server) remoteOf(ctx context.Context, p slipway.Project) (git.Remote, error) {
+	m := git.Remote{URL: p.GitURL}
+	_, client, err := s.forgeOf(ctx, p.Name)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	m.User, m.Password, err = client.GitAuth(ctx)
+	return m, err
+}
+
+func (s *server) openForges() {
+	s.forges = act.NewForges(s.actions, act.ForgeOptions{
+		Connections: s.store, Deliveries: s.store, Pulls: s.store, Commands: s.store, Problem: s.store.SetForgeProblem,
+		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
+		Receive: receiveDelivery, HookText: hookText,
+		Mirror: func(ctx context.Context, project string, actors map[string]string) error {
+			p, err := s.store.Project(ctx, project)
+			if err != nil {
+				return err
+			}
+			return s.pollMirror(ctx, p, actors)
+		},
+		FetchPull: func(ctx context.Context, project string, number int64, ref string) (string, error) {
+			p, err := s.store.Project(ctx, project)
+			if err != nil {
+				return "", err
+			}
+			m, err := s.remoteOf(ctx, p)
+			if err != nil {
+				return "", err
+			}
+			return s.repos.open(project).FetchPull(ctx, m, number, ref)
+		},
+		Wake: s.wakes.wake,
+		Connected: func(project string) {
+			s.wakes.wake(project)
+			s.again.wake(project)
+		},
+	})
+	s.reactor = react.New(react.Options{
+		Events: s.store, Runs: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
+		Connect: func(ctx context.Context, project string) (react.Forge, error) {
+			_, client, err := s.forgeOf(ctx, project)
+			return client, err
+		},
+		Problem: func(ctx context.Context, project, problem string) error {
+			return s.store.SetForgeProblem(ctx, project, "write", problem)
+		},
+	})
+}
+
+// wakes tells the loop of each project that there is something to do.
+type wakes struct {
+	mu       sync.Mutex
+	channels map[string]chan struct{}
+}
+
+// of is the channel that gets a value after a wake of a project; several at once are one.
+func (w *wakes) of(project string) chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.channels == nil {
+		w.channels = map[string]chan struct{}{}
+	}
+	if w.channels[project] == nil {
+		w.channels[project] = make(chan struct{}, 1)
+	}
+	return w.channels[project]
+}
+
+func (w *wakes) wake(project string) {
+	select {
+	case w.of(project) <- struct{}{}:
+	default:
+	}
+}
+
+// followForges has two loops for each project with a forge: one works off what webhooks sent and polls,
+// one tells the forge what became of it. A forge that does not answer holds up its own project alone.
+func (s *server) followForges(ctx context.Context) {
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	known := map[string]bool{}
+	for {
+		changed := s.store.Watch()
+		connections, err := s.store.Connections(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("list the connections with forges", "error", err)
+		}
+		for _, c := range connections {
+			if known[c.Project] {
+				continue
+			}
+			known[c.Project] = true
+			loops.Go(func() { s.followForge(ctx, c.Project, s.wakes.of(c.Project)) })
+			loops.Go(func() { s.reactor.Follow(ctx, c.Project, s.again.of(c.Project)) })
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// gather is how long the deliveries of a project rest after some were worked off.
+const gather = 250 * time.Millisecond
+
+// followForge works off the deliveries of a project when they come, and polls every so often. What was
+// kept before the server stopped is worked off first.
+func (s *server) followForge(ctx context.Context, project string, wake <-chan struct{}) {
+	poll := time.NewTicker(s.opts.poll)
+	defer poll.Stop()
+	s.pollForge(ctx, project)
+	for ctx.Err() == nil {
+		next, err := s.forges.Work(ctx, project)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("work off deliveries", "project", project, "error", err)
+			next = time.Now().Add(5 * time.Second)
+		}
+		var due <-chan time.Time
+		timer := time.NewTimer(time.Until(next))
+		if !next.IsZero() {
+			due = timer.C
+		}
+		select { // what comes in a storm is worked off together
+		case <-ctx.Done():
+		case <-time.After(gather):
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-due:
+		case <-poll.C:
+			s.pollForge(ctx, project)
+		}
+		timer.Stop()
+	}
+}
+
+// pollForge finds what webhooks missed.
+func (s *server) pollForge(ctx context.Context, project string) {
+	c, err := s.store.Connection(ctx, project)
+	if err == nil {
+		err = s.forges.Poll(ctx, c, nil)
+	}
+	if err == nil {
+		err = s.forges.SyncPulls(ctx, c)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn("poll forge", "project", project, "error", err)
+	}
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/slipwaytest"
+)
+
+// With a real Gitea: a project is connected, pushes and pull requests come in by its webhook, and it
+// shows statuses and the comment.
+func TestRealGitea(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("SLIPWAY_E2E") == "" {
+		t.Skip("builds Gitea; set SLIPWAY_E2E=1")
+	}
+	g := newGiteaWorld(t)
+	s := newSite(t, false, serveOptions{poll: time.Hour, pause: time.Millisecond}) // nothing is found by polling
+	made, err := s.admin.CreateConnected(t.Context(), slipway.Project{Name: "shop", GitURL: g.URL + "/ada/shop.git"},
+		slipway.ConnectRequest{Forge: slipway.Gitea, Address: g.URL, Token: g.Token})
+	if err != nil || made.Paste != "" || made.Project.Connection.RepositoryID == "" || len(made.Project.Connection.HookIDs) != 1 || made.Project.Forks != slipway.ForksApprove {
+		t.Fatalf("connected: %+v, %v", made, err)
+	}
+	first := g.git("rev-parse", "HEAD")
+	s.awaitRun("heads/main", first, ":merge:mirror")
+	g.awaitStatus(first, "success")
+
+	second := g.commit("second")
+	g.git("push", "-q", "origin", "HEAD:refs/heads/main")
+	s.awaitRun("heads/main", second, ":merge:ada@gitea")
+	g.awaitStatus(second, "success")
+
+	head := g.commit("topic")
+	g.git("push", "-q", "origin", "HEAD:refs/heads/topic")
+	s.awaitRun("heads/topic", head, ":push:ada@gitea")
+	own := g.pull(g.Token, "topic", "A topic")
+	s.awaitRun(fmt.Sprintf("pull/%d/head", own), head, ":pull-request:ada@gitea")
+	g.awaitComment(own, head[:7])
+
+	g.fork(s, own)
+
+	g.call(g.Token, http.MethodPost, fmt.Sprintf("/repos/ada/shop/pulls/%d/merge", own), map[string]any{"Do": "merge"}, nil)
+	await(t, "merge", func() (bool, string) {
+		for _, p := range must[[]slipway.PullRequest](t)(s.admin.Pulls(t.Context(), "shop")) {
+			if p.Number == own {
+				return p.State == slipway.PullMerged && p.MergedAs != "", fmt.Sprintf("%+v", p)
+			}
+		}
+		return false, "none"
+	})
+	await(t, "health", func() (bool, string) {
+		d := must[slipway.ProjectDetail](t)(s.admin.Project(t.Context(), "shop"))
+		return len(d.Health.Problems) == 0 && d.Health.Waiting == 0 && d.Health.Behind == 0, fmt.Sprintf("%+v", d.Health)
+	})
+	if text := s.out.String(); strings.Contains(text, g.Token) {
+		t.Errorf("the log has the token:\n%s", text)
+	}
+}
+
+type giteaWorld struct {
+	*slipwaytest.Gitea
+	t    *testing.T
+	dir  string
+	work *fakeForge // for its git
+	bob  string     // token of who may only read
+}
+
+func newGiteaWorld(t *testing.T) *giteaWorld {
+	t.Helper()
+	forge, err := slipwaytest.StartGitea(t.Context(), t.TempDir(), t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := forge.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	g := &giteaWorld{Gitea: forge, t: t, dir: t.TempDir(), work: &fakeForge{t: t}}
+	if g.bob, err = forge.AddUser(t.Context(), "bob", "battery-staple-2"); err != nil {
+		t.Fatal(err)
+	}
+	g.call(g.Token, http.MethodPost, "/user/repos", map[string]any{"name": "shop", "auto_init": true, "default_branch": "main"}, nil)
+	g.work.git("clone", "-q", g.address("ada", g.Token), g.dir)
+	return g
+}
+
+func (g *giteaWorld) address(user, token string) string {
+	return strings.Replace(g.URL, "http://", "http://"+user+":"+token+"@", 1) + "/ada/shop.git"
+}
+
+func (g *giteaWorld) git(args ...string) string {
+	g.t.Helper()
+	return g.work.git(append([]string{"-C", g.dir, "-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
+}
+
+func (g *giteaWorld) commit(name string) string {
+	g.t.Helper()
+	if err := os.WriteFile(filepath.Join(g.dir, name), []byte(name), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	g.git("add", "-A")
+	g.git("commit", "-q", "-m", "Add "+name)
+	return g.git("rev-parse", "HEAD")
+}
+
+func (g *giteaWorld) call(token, method, path string, in, out any) {
+	g.t.Helper()
+	if err := g.Call(g.t.Context(), token, method, path, in, out); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *giteaWorld) pull(token, head, title string) int64 {
+	g.t.Helper()
+	var made struct {
+		Number int64 `json:"number"`
+	}
+	g.call(token, http.MethodPost, "/repos/ada/shop/pulls", map[string]any{"title": title, "head": head, "base": "main"}, &made)
+	return made.Number
+}
+
+func (g *giteaWorld) awaitStatus(commit, begins string) {
+	g.t.Helper()
+	await(g.t, "status "+begins, func() (bool, string) {
+		var now struct {
+			Statuses []struct{ Context, Status, Description string }
+		}
+		if err := g.Call(g.t.Context(), g.Token, http.MethodGet, "/repos/ada/shop/commits/"+commit+"/status", nil, &now); err != nil {
+			return false, err.Error()
+		}
+		for _, s := range now.Statuses {
+			if s.Context == "slipway" {
+				have := s.Status + ": " + s.Description
+				return strings.HasPrefix(have, begins), have
+			}
+		}
+		return false, fmt.Sprint(now)
+	})
+}
+
+// awaitComment waits for Slipway's own comment, of which there is one.
+func (g *giteaWorld) awaitComment(pull int64, holds string) {
+	g.t.Helper()
+	await(g.t, "comment with "+holds, func() (bool, string) {
+		var all []struct{ Body string }
+		if err := g.Call(g.t.Context(), g.Token, http.MethodGet, fmt.Sprintf("/repos/ada/shop/issues/%d/comments", pull), nil, &all); err != nil {
+			return false, err.Error()
+		}
+		own := ""
+		for _, c := range all {
+			if strings.HasPrefix(c.Body, "<!-- slipway:") {
+				own += c.Body
+			}
+		}
+		return strings.Count(own, "<!-- slipway:") == 1 && strings.Contains(own, holds), own
+	})
+}
+
+// fork: what somebody without the right to write proposes waits for somebody who has it, though Gitea
+// says that it is a branch of the repository itself.
+func (g *giteaWorld) fork(s *site, own int64) {
+	g.t.Helper()
+	head := g.commit("of-bob")
+	g.git("push", "-q", "-o", "topic=idea", g.address("bob", g.bob), "HEAD:refs/for/main")
+	theirs := own + 1
+	g.awaitStatus(head, "pending: of a fork")
+	comment := func(token, text string) {
+		g.t.Helper()
+		g.call(token, http.MethodPost, fmt.Sprintf("/repos/ada/shop/issues/%d/comments", theirs), map[string]any{"body": text}, nil)
+	}
+	comment(g.bob, "/slipway approve "+head[:7])
+	comment(g.Token, "/slipway approve 0000000")
+	g.awaitComment(theirs, "not 0000000") // after bob's, of which nothing is said
+	if have := s.runs(); strings.Contains(have, fmt.Sprintf("pull/%d/", theirs)) {
+		g.t.Fatalf("it runs: %s", have)
+	}
+	comment(g.Token, "/slipway approve "+head[:7])
+	s.awaitRun(fmt.Sprintf("pull/%d/head", theirs), head, ":pull-request:ada@gitea")
+	g.awaitStatus(head, "success")
+}

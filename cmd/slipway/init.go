@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+func (c *cli) initRepository() *cobra.Command {
+	var force, dry bool
+	cmd := &cobra.Command{
+		Use: "init [DIR]", Short: "Look at a repository, and write slipway.yaml for what differs from the conventions",
+		Long: "Finds services, languages, tests, charts and dependencies, and says what it found and why, and what is\n" +
+			"missing. It writes slipway.yaml only for what differs from the conventions: often there is nothing to write.",
+		Example: "  slipway init\n  slipway init --dry-run",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := filepath.Abs(first(strings.Join(args, ""), "."))
+			if err != nil {
+				return err
+			}
+			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+				return slipway.Errorf(slipway.Invalid, "%s is not a folder", dir)
+			}
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				return fmt.Errorf("open %s: %w", dir, err)
+			}
+			defer root.Close()
+			project, err := c.localProjectName(cmd.Context(), dir)
+			if err != nil {
+				return err
+			}
+			s, err := surveyRepository(root.FS(), project)
+			if err != nil {
+				return err
+			}
+			if top, err := gitIn(cmd.Context(), dir, nil, "rev-parse", "--show-toplevel"); err == nil && !sameFolder(top, dir) {
+				s.Notes = append(s.Notes, fmt.Sprintf("this folder is not the top of its repository, which is %s: slipway.yaml is read only there", top))
+			}
+			return c.initialise(root, s, force, dry)
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "replace a slipway.yaml that is there")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print slipway.yaml instead of writing it")
+	return cmd
+}
+
+func sameFolder(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// initialise tells what was found and writes what there is to write.
+func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
+	_, err := root.Lstat(config.Name)
+	there := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look for %s: %w", config.Name, err)
+	}
+	var refused error
+	switch {
+	case s.File == "" || dry:
+	case there && !force:
+		refused = slipway.Errorf(slipway.Conflict, "%s is there already, and stays as it is: --dry-run prints what would be written, --force replaces it", config.Name)
+	default:
+		if err := writeConfiguration(root, s.File); err != nil {
+			return err
+		}
+		s.Written = true
+	}
+	if done, err := c.out.value(s); done {
+		return errors.Join(err, refused)
+	}
+	c.surveyed(s)
+	c.out.line("")
+	switch {
+	case refused != nil:
+	case s.File == "" && there:
+		c.out.line("%s everything keeps to the conventions: %s need not say anything of services; it stays as it is", c.out.state("ok"), config.Name)
+	case s.File == "" && len(s.Services) > 0:
+		c.out.line("%s everything keeps to the conventions: nothing has to be written", c.out.state("ok"))
+	case s.File == "":
+		c.out.line("no service was found: a service is a folder with a Dockerfile; slipway new service NAME makes one")
+	case dry:
+		c.out.line("%s", strings.TrimSuffix(printable(s.File), "\n"))
+	default:
+		c.out.line("%s wrote %s, %s; slipway validate shows what it makes of it", c.out.state("ok"), config.Name, plural(strings.Count(s.File, "\n"), "line"))
+	}
+	return refused
+}
+
+// writeConfiguration writes slipway.yaml, whole or not at all.
+func writeConfiguration(root *os.Root, text string) error {
+	aside := fmt.Sprintf(".slipway-init-%d", os.Getpid())
+	err := root.WriteFile(aside, []byte(text), 0o644)
+	if err == nil {
+		err = root.Rename(aside, config.Name)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", config.Name, err), ignoreMissing(root.Remove(aside)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// surveyed prints what was found and what is missing.
+func (c *cli) surveyed(s survey) {
+	if len(s.Services) > 0 {
+		rows := make([][]string, 0, len(s.Services))
+		for _, svc := range s.Services {
+			language := "unknown"
+			if svc.Language != "" {
+				language = svc.Language + " (" + svc.Known + ")"
+			}
+			tests := "none"
+			if svc.Tests != "" {
+				tests = "stage " + svc.Tests
+			}
+			var depends []string
+			for _, d := range svc.DependsOn {
+				depends = append(depends, first(d.Service, d.Path))
+			}
+			rows = append(rows, []string{c.out.bold(svc.Name), printable(svc.Dir), printable(language), printable(tests), printable(first(svc.Chart, "standard")), printable(strings.Join(depends, ", "))})
+		}
+		c.out.table([]string{"SERVICE", "FOLDER", "LANGUAGE", "TESTS", "CHART", "DEPENDS ON"}, rows)
+	}
+	var why [][]string
+	for _, svc := range s.Services {
+		for _, set := range svc.settings {
+			if set.why != "" && len(set.list) == 0 {
+				why = append(why, []string{"  " + svc.Name, set.key + ": " + printable(set.value), printable(set.why)})
+			}
+		}
+		for _, d := range svc.DependsOn {
+			why = append(why, []string{"  " + svc.Name, "depends on " + printable(first(d.Service, d.Path)), printable(d.Why)})
+		}
+	}
+	c.section("Differs from the conventions, or follows from the code:", why)
+	c.section("Missing:", missingRows(s.Services))
+	c.section("Besides:", paragraphs(s.Notes))
+	c.section("To be mended before the first push:", paragraphs(s.Problems))
+}
+
+// missingRows is what is missing, with the services that it is missing of.
+func missingRows(services []surveyed) (rows [][]string) {
+	of := map[string][]string{}
+	var order []string
+	for _, svc := range services {
+		for _, m := range svc.Missing {
+			if len(of[m]) == 0 {
+				order = append(order, m)
+			}
+			of[m] = append(of[m], svc.Name)
+		}
+	}
+	for _, m := range order {
+		what, do, _ := strings.Cut(m, ": ")
+		rows = append(rows, []string{" ", printable(what), printable(do), strings.Join(of[m], ", ")})
+	}
+	return rows
+}
+
+func paragraphs(texts []string) (rows [][]string) {
+	for _, text := range texts {
+		rows = append(rows, []string{" ", printable(text)})
+	}
+	return rows
+}
+
+func (c *cli) section(title string, rows [][]string) {
+	if len(rows) == 0 {
+		return
+	}
+	c.out.line("\n%s", title)
+	c.out.table(nil, rows)
+}

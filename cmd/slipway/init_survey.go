@@ -1,0 +1,392 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+// survey is what init found in a repository.
+type survey struct {
+	Services []surveyed `json:"services"`
+	Notes    []string   `json:"notes"`    // about the repository as a whole
+	Problems []string   `json:"problems"` // what would remain wrong with what is written
+	File     string     `json:"file"`     // slipway.yaml as it should be; empty: everything keeps to the conventions
+	Written  bool       `json:"written"`
+}
+
+// surveyed is a service that was found.
+type surveyed struct {
+	Name      string       `json:"name"`
+	Dir       string       `json:"dir"`
+	Language  string       `json:"language,omitempty"`
+	Known     string       `json:"knownBy,omitempty"` // the file that the language is known by
+	Tests     string       `json:"tests,omitempty"`   // stage of the Dockerfile
+	Chart     string       `json:"chart,omitempty"`   // folder; empty: the standard chart
+	DependsOn []dependency `json:"dependsOn"`
+	Missing   []string     `json:"missing"` // each with what to do
+
+	code       string // folder of its code: Dir, unless the Dockerfile is in a folder of its own
+	dockerfile string // relative to Dir
+	settings   []setting
+}
+
+// setting is a key of a service in slipway.yaml, and why it stands there.
+type setting struct {
+	key, value, why string
+	list            []string // in place of a value
+}
+
+func (s *surveyed) set(key, value, why string, more ...any) {
+	s.settings = append(s.settings, setting{key: key, value: value, why: fmt.Sprintf(why, more...)})
+}
+
+func (s *surveyed) missing(format string, args ...any) {
+	s.Missing = append(s.Missing, fmt.Sprintf(format, args...))
+}
+
+// surveyRepository finds out how a repository differs from the conventions.
+func surveyRepository(fsys fs.FS, project string) (survey, error) {
+	t, err := walkSurvey(fsys)
+	if err != nil {
+		return survey{}, err
+	}
+	s := survey{Notes: []string{}, Problems: []string{}}
+	var places []surveyed
+	for _, p := range t.places() {
+		if len(p.settings) > 0 && unfitPath.MatchString(p.Dir) {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s is left out: slipway.yaml cannot name such a folder", p.Dir))
+			continue
+		}
+		places = append(places, p)
+	}
+	s.Services = named(places, project)
+	for i := range s.Services {
+		t.describe(&s.Services[i])
+	}
+	s.matchCharts(t)
+	read := func() (slipway.Config, config.Problems) {
+		data := []byte(nil)
+		if s.File = writeSettings(s.Services); s.File != "" {
+			data = []byte(s.File)
+		}
+		return config.Load(withFile{FS: fsys, name: config.Name, data: data}, config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+	}
+	found, _ := read()
+	s.depend(t, found)
+	found, problems := read()
+	for _, p := range problems {
+		s.Problems = append(s.Problems, p.String())
+	}
+	s.ports(found)
+	s.remarks(t)
+	return s, nil
+}
+
+// unfitPath are paths that slipway.yaml does not take.
+var unfitPath = regexp.MustCompile(`(^|/)-|[\\\x00-\x1f\x7f]`)
+
+// named gives each service a name that no other has, the ones nearest to the root first.
+func named(all []surveyed, project string) []surveyed {
+	slices.SortStableFunc(all, func(a, b surveyed) int {
+		return cmp.Or(cmp.Compare(strings.Count(a.Dir, "/"), strings.Count(b.Dir, "/")), strings.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
+	})
+	taken := map[string]string{}
+	for i := range all {
+		s := &all[i]
+		if s.Dir == "." && s.Name == "" {
+			s.Name = project
+		}
+		wanted := s.Name
+		if other, ok := taken[wanted]; ok || !slipway.ValidName(wanted) {
+			base := strings.Trim(notName.ReplaceAllString(strings.ToLower(path.Base(path.Dir(s.code))+"-"+path.Base(s.code)), "-"), "-")
+			s.Name = strings.Trim(first(base, "service")[:min(len(first(base, "service")), 36)], "-")
+			for n := 2; taken[s.Name] != "" || !slipway.ValidName(s.Name); n++ {
+				s.Name = fmt.Sprintf("%s-%d", strings.Trim(first(base, "service")[:min(len(first(base, "service")), 30)], "-"), n)
+			}
+			why := fmt.Sprintf("there is a service %s in %s already", wanted, other)
+			if !ok {
+				why = "the folder's name does not do as the name of a service"
+			}
+			if !slices.ContainsFunc(s.settings, func(x setting) bool { return x.key == "path" }) {
+				s.settings = append([]setting{{key: "path", value: s.Dir, why: why}}, s.settings...)
+			}
+		}
+		taken[s.Name] = s.Dir
+	}
+	slices.SortFunc(all, func(a, b surveyed) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// forPeople are Dockerfiles that are not for what is deployed.
+var forPeople = regexp.MustCompile(`(?i)^(dev|devel|development|debug|local|test|tests|ci|build|builder|dockerignore)$`)
+
+// ofBuild are folders that hold how a thing is built rather than a thing.
+var ofBuild = regexp.MustCompile(`(?i)^(docker|build|deploy|deployment|container|ci|image|package)$`)
+
+// saysNothing are folders that are named after what is in every service.
+var saysNothing = regexp.MustCompile(`(?i)^(src|source|app|code|main|cmd|service|server)$`)
+
+// testFolder are folders of tests, which no service depends on.
+var testFolder = regexp.MustCompile(`(?i)(^|[^a-z])(e2e|tests?|specs?)([^a-z]|$)`)
+
+// places are the services of a repository, named after their folders.
+func (t *surveyTree) places() []surveyed {
+	var all []surveyed
+	for _, dir := range t.dockerfiles {
+		s := surveyed{Name: folderName(dir), Dir: dir, code: dir, dockerfile: "Dockerfile"}
+		parent := path.Dir(dir)
+		language, known := t.language(parent)
+		_, own := t.language(dir)
+		switch {
+		case dir == ".":
+			s.Name = ""
+		case parent != "." && saysNothing.MatchString(path.Base(dir)):
+			s.Name = folderName(parent)
+			s.set("path", dir, "the folder's own name says nothing")
+		case own == "" && known != "" && ofBuild.MatchString(path.Base(dir)) && !slices.Contains(t.dockerfiles, parent):
+			s.code, s.Name = parent, folderName(parent)
+			if parent == "." {
+				s.Name = ""
+			}
+			s.set("path", dir, "the Dockerfile of the %s code in %s", language, parent)
+			s.set("context", parent, "which is what it copies from")
+		}
+		all = append(all, s)
+	}
+	for _, dir := range t.folders {
+		if !slices.ContainsFunc(t.dockerfiles, func(d string) bool { return d == dir || (d != "." && under(dir, d)) }) {
+			all = append(all, t.otherDockerfiles(dir)...)
+		}
+	}
+	return all
+}
+
+// otherDockerfiles are the services of a folder whose Dockerfiles have other names.
+func (t *surveyTree) otherDockerfiles(dir string) (all []surveyed) {
+	var whole []string // files for the folder as a whole
+	for _, file := range t.files[dir] {
+		lower := strings.ToLower(file)
+		if of, ok := strings.CutSuffix(lower, ".dockerfile"); ok && !forPeople.MatchString(of) {
+			s := surveyed{Name: folderName(of), Dir: dir, code: dir, dockerfile: file}
+			all = append(all, s)
+		}
+		if variant, ok := strings.CutPrefix(lower, "dockerfile."); (ok && !forPeople.MatchString(variant)) || lower == "containerfile" {
+			whole = append(whole, file)
+		}
+	}
+	for _, file := range whole {
+		s := surveyed{Name: folderName(dir), Dir: dir, code: dir, dockerfile: file}
+		if variant := strings.ToLower(strings.TrimPrefix(path.Ext(file), ".")); len(whole) > 1 && variant != "" {
+			s.Name = folderName(variant)
+		}
+		all = append(all, s)
+	}
+	for i := range all {
+		all[i].set("path", dir, "its Dockerfile is not named Dockerfile")
+		all[i].set("dockerfile", all[i].dockerfile, "")
+	}
+	return all
+}
+
+// testStages are the names that stages for tests have elsewhere.
+var testStages = regexp.MustCompile(`^(tests?|testing|tester|test-?runner|run-?tests?|unit-?tests?|unittesting|specs?|check)$`)
+
+// describe finds out about a service: language, stage of the tests, chart by convention.
+func (t *surveyTree) describe(s *surveyed) {
+	s.DependsOn, s.Missing = []dependency{}, []string{}
+	s.Language, s.Known = t.language(s.code)
+	for _, dir := range []string{path.Join(s.Dir, "chart"), path.Join("charts", s.Name)} {
+		if slices.ContainsFunc(t.charts, func(c surveyChart) bool { return c.dir == dir }) {
+			s.Chart = dir
+			break
+		}
+	}
+	file := path.Join(s.Dir, s.dockerfile)
+	text := t.read(file)
+	parsed, problems := config.ParseDockerfile(file, []byte(text))
+	if len(problems) > 0 {
+		return // told with the configuration's problems
+	}
+	if _, ok := parsed.Stage("testrunner"); ok {
+		s.Tests = "testrunner"
+		return
+	}
+	for i, stage := range parsed.Stages {
+		if !testStages.MatchString(stage.Name) {
+			continue
+		}
+		switch {
+		case i == len(parsed.Stages)-1:
+			s.missing("no tests run: the stage %s is the last one of %s, and so the image; put it before the stage of the service", stage.Name, file)
+		case !runs(text, parsed, stage):
+			s.missing("no tests run: the stage %s of %s has no ENTRYPOINT, which Slipway runs in a container to read the results", stage.Name, file)
+		default:
+			s.Tests = stage.Name
+			s.set("test", "{stage: "+yamlText(stage.Name)+"}", "the stage that runs the tests is named %s, not testrunner", stage.Name)
+		}
+		return
+	}
+	s.missing("no tests run: its Dockerfile has no stage testrunner; add one whose ENTRYPOINT runs them and writes JUnit or TRX files to $SLIPWAY_TEST_RESULTS")
+}
+
+var entrypoint = regexp.MustCompile(`(?i)^\s*(ENTRYPOINT|CMD)\s`)
+
+// runs reports whether a stage, or a stage of the file that it is built on, says what is run.
+func runs(text string, d config.Dockerfile, stage config.DockerfileStage) bool {
+	lines := strings.Split(text, "\n")
+	for range d.Stages {
+		end := len(lines)
+		for _, s := range d.Stages {
+			if s.Line > stage.Line {
+				end = min(end, s.Line-1)
+			}
+		}
+		if slices.ContainsFunc(lines[min(stage.Line, len(lines)):end], entrypoint.MatchString) {
+			return true
+		}
+		base, ok := d.Stage(stage.Base)
+		if !ok || base.Line >= stage.Line {
+			return false
+		}
+		stage = base
+	}
+	return false
+}
+
+// matchCharts finds charts that are not where convention has them: in the service's folder, or under the
+// service's name.
+func (s *survey) matchCharts(t *surveyTree) {
+	used := map[string]bool{}
+	for _, svc := range s.Services {
+		used[svc.Chart] = true
+	}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		if svc.Chart != "" {
+			continue
+		}
+		var inside, byName []surveyChart
+		for _, c := range t.charts {
+			if svc.code != "." && under(c.dir, svc.code) {
+				inside = append(inside, c)
+			}
+			if c.name == svc.Name || path.Base(c.dir) == svc.Name {
+				byName = append(byName, c)
+			}
+		}
+		switch {
+		case len(inside) == 1:
+			svc.Chart = inside[0].dir
+			svc.set("chart", svc.Chart, "the only chart in its folder")
+		case len(byName) == 1:
+			svc.Chart = byName[0].dir
+			svc.set("chart", svc.Chart, "the chart of that name")
+		case len(inside)+len(byName) > 1:
+			svc.missing("no chart of its own: several could be it; set chart: in slipway.yaml to the right one")
+			continue
+		default:
+			svc.missing("no chart of its own: it is deployed with the standard chart; put one into its folder, as chart, if that does not do")
+			continue
+		}
+		used[svc.Chart] = true
+	}
+	for _, c := range t.charts {
+		if !used[c.dir] {
+			s.Notes = append(s.Notes, fmt.Sprintf("the chart in %s belongs to no service, and is not deployed", c.dir))
+		}
+	}
+}
+
+// depend finds what the services depend on; found is the configuration so far.
+func (s *survey) depend(t *surveyTree, found slipway.Config) {
+	owner := map[string]string{}
+	for _, svc := range s.Services {
+		owner[svc.code] = svc.Name
+	}
+	for i := range s.Services {
+		svc := &s.Services[i]
+		known, _ := found.Service(svc.Name)
+		for _, c := range known.Copies {
+			if c.Path == "." {
+				svc.missing("every change in the repository runs it, as line %d of its Dockerfile copies everything; copy what it needs, or set trigger: paths: in slipway.yaml", c.Line)
+			}
+		}
+		var written, unseen []string
+		for _, d := range t.dependenciesOf(svc.code) {
+			d.Service = owner[d.Path]
+			d.copied = slices.ContainsFunc(known.Copies, func(c slipway.Copy) bool { return under(d.Path, c.Path) })
+			context, _ := known.BuildContext()
+			switch {
+			case d.copied:
+			case d.Service != "" && s.reaches(d.Service, svc.Name):
+				s.Notes = append(s.Notes, fmt.Sprintf("%s and %s depend on each other: only one of them can be written down", svc.Name, d.Service))
+				continue
+			default:
+				written = append(written, first(d.Service, d.Path))
+			}
+			if !under(d.Path, context) {
+				unseen = append(unseen, d.Path)
+			}
+			svc.DependsOn = append(svc.DependsOn, d)
+		}
+		for _, c := range known.Copies {
+			if c.Path != "." && !slices.ContainsFunc(svc.DependsOn, func(d dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
+				svc.DependsOn = append(svc.DependsOn, dependency{Path: c.Path, Service: owner[c.Path], Why: fmt.Sprintf("line %d of its Dockerfile copies it", c.Line), copied: true})
+			}
+		}
+		if len(written) > 0 {
+			svc.settings = append(svc.settings, setting{key: "dependsOn", list: written, why: "changes there are changes of this service"})
+		}
+		if len(unseen) > 0 {
+			svc.missing("its build does not see %s: build from the root of the repository (COPY %s ... in the Dockerfile), or publish what is shared", strings.Join(unseen, ", "), unseen[0])
+		}
+	}
+}
+
+// reaches reports whether a service depends on another one, as far as it is known now.
+func (s *survey) reaches(from, to string) bool {
+	at := slices.IndexFunc(s.Services, func(x surveyed) bool { return x.Name == from })
+	return at >= 0 && slices.ContainsFunc(s.Services[at].DependsOn, func(d dependency) bool {
+		return !d.copied && d.Service != "" && (d.Service == to || s.reaches(d.Service, to))
+	})
+}
+
+// ports tells of services that nothing reaches.
+func (s *survey) ports(found slipway.Config) {
+	for i := range s.Services {
+		svc := &s.Services[i]
+		if known, ok := found.Service(svc.Name); ok && svc.Chart == "" && known.Port == 0 {
+			svc.missing("nothing reaches it: its Dockerfile does not EXPOSE exactly one port; set port: in slipway.yaml if it listens")
+		}
+	}
+}
+
+// remarks tells what is in the repository and is no service.
+func (s *survey) remarks(t *surveyTree) {
+	for _, file := range t.unsearched {
+		s.Notes = append(s.Notes, fmt.Sprintf("%s is no service: such folders are not searched", file))
+	}
+	for _, dir := range t.folders {
+		language, file := t.language(dir)
+		part := slices.ContainsFunc(s.Services, func(x surveyed) bool {
+			return under(dir, x.code) || under(x.code, dir) || slices.ContainsFunc(x.DependsOn, func(d dependency) bool { return under(dir, d.Path) || under(d.Path, dir) })
+		})
+		if file == "" || strings.HasPrefix(path.Base(file), ".") || part || !manifest(file) || testFolder.MatchString(path.Base(dir)) {
+			continue
+		}
+		s.Notes = append(s.Notes, fmt.Sprintf("%s (%s, by its %s) is no service: it has no Dockerfile, and no service depends on it", dir, language, file))
+	}
+}
+
+// manifest reports whether a file stands for a program or library of its own.
+func manifest(file string) bool {
+	return !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".py") && file != "index.html" && file != "tsconfig.json"
+}

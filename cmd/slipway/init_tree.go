@@ -1,0 +1,224 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	surveyFolders = 50_000 // that are looked at
+	surveyDepth   = 8      // folders below the root, as services are searched for
+	surveyFile    = 1 << 20
+)
+
+// surveyTree is what a repository holds of the files that init looks for.
+type surveyTree struct {
+	fsys        fs.FS
+	folders     []string            // sorted
+	files       map[string][]string // folder -> names of its files
+	unsearched  []string            // Dockerfiles in folders that are not searched for services
+	charts      []surveyChart       // without those that are part of another
+	dockerfiles []string            // folders with a file named Dockerfile that are services by convention
+}
+
+// surveyChart is a chart's folder.
+type surveyChart struct{ dir, name string }
+
+// notSurveyed are folders that are not searched for services, as config has it.
+func notSurveyed(name string) bool {
+	return strings.HasPrefix(name, ".") || slices.Contains([]string{"testdata", "vendor", "node_modules", "examples"}, name)
+}
+
+// walkSurvey reads the names of a repository's files.
+func walkSurvey(fsys fs.FS) (*surveyTree, error) {
+	t := &surveyTree{fsys: fsys, files: map[string][]string{}}
+	err := fs.WalkDir(fsys, ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil && name == ".":
+			return err
+		case err != nil:
+			return fs.SkipDir // what cannot be read is config's to report
+		case !e.IsDir():
+			dir := path.Dir(name)
+			t.files[dir] = append(t.files[dir], e.Name())
+			return nil
+		case name != "." && (notSurveyed(e.Name()) || strings.Count(name, "/") >= surveyDepth):
+			if ok, _ := t.has(name, "Dockerfile"); ok {
+				t.unsearched = append(t.unsearched, path.Join(name, "Dockerfile"))
+			}
+			return fs.SkipDir
+		}
+		if t.folders = append(t.folders, name); len(t.folders) > surveyFolders {
+			return fmt.Errorf("more than %d folders", surveyFolders)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("search the repository: %w", err)
+	}
+	slices.Sort(t.folders)
+	t.findCharts()
+	t.findDockerfiles()
+	return t, nil
+}
+
+// has reports whether a folder, searched or not, has a file.
+func (t *surveyTree) has(dir, name string) (bool, error) {
+	info, err := fs.Stat(t.fsys, path.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Mode().IsRegular(), err
+}
+
+// read is a file's text, "" when it is not there, is no file, or is too long to be what it is taken for.
+func (t *surveyTree) read(name string) string {
+	info, err := fs.Stat(t.fsys, name)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > surveyFile {
+		return ""
+	}
+	data, err := fs.ReadFile(t.fsys, name)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+// isFolder reports whether the repository has a folder that was searched.
+func (t *surveyTree) isFolder(dir string) bool {
+	_, ok := slices.BinarySearch(t.folders, dir)
+	return ok
+}
+
+var chartName = regexp.MustCompile(`(?m)^name:[ \t]*["']?([^"'\s#]+)`)
+
+// findCharts finds the charts that are deployed: neither libraries nor parts of other charts.
+func (t *surveyTree) findCharts() {
+	last := ""
+	for _, dir := range t.folders {
+		if !slices.Contains(t.files[dir], "Chart.yaml") || (last != "" && under(dir, last)) {
+			continue
+		}
+		last = dir
+		text := t.read(path.Join(dir, "Chart.yaml"))
+		if regexp.MustCompile(`(?m)^type:[ \t]*["']?library`).MatchString(text) {
+			continue
+		}
+		c := surveyChart{dir: dir, name: path.Base(dir)}
+		if m := chartName.FindStringSubmatch(text); m != nil {
+			c.name = m[1]
+		}
+		t.charts = append(t.charts, c)
+	}
+}
+
+// findDockerfiles finds the services that convention finds: below one of them no other is searched for,
+// except below the root.
+func (t *surveyTree) findDockerfiles() {
+	last := ""
+	for _, dir := range t.folders {
+		if !slices.Contains(t.files[dir], "Dockerfile") || (last != "" && under(dir, last)) {
+			continue
+		}
+		if dir != "." {
+			last = dir
+		}
+		t.dockerfiles = append(t.dockerfiles, dir)
+	}
+}
+
+// under reports whether a path is a folder or below it.
+func under(p, dir string) bool { return dir == "." || p == dir || strings.HasPrefix(p, dir+"/") }
+
+// languages are the files by which a language is known, the surest first.
+func languages() []struct{ file, language string } {
+	return []struct{ file, language string }{
+		{"go.mod", "Go"}, {"Cargo.toml", "Rust"}, {"pom.xml", "Java"}, {"build.gradle", "Java"}, {"build.gradle.kts", "Kotlin"},
+		{"*.csproj", "C#"}, {"*.fsproj", "F#"}, {"pyproject.toml", "Python"}, {"setup.py", "Python"}, {"requirements.txt", "Python"},
+		{"composer.json", "PHP"}, {"Gemfile", "Ruby"}, {"mix.exs", "Elixir"}, {"tsconfig.json", "TypeScript"}, {"package.json", "JavaScript"},
+		{"*.go", "Go"}, {"*.py", "Python"}, {"index.html", "HTML"},
+	}
+}
+
+// language is what a folder is written in, and the file that says so; empty when none does.
+func (t *surveyTree) language(dir string) (language, file string) {
+	for _, l := range languages() {
+		for _, name := range t.files[dir] {
+			if ok, _ := path.Match(l.file, name); ok { // the patterns are ours
+				return l.language, name
+			}
+		}
+	}
+	if slices.Contains(t.files[path.Join(dir, "public")], "index.html") {
+		return "HTML", "public/index.html"
+	}
+	return "", ""
+}
+
+// withFile is a tree in which one file at the root is another one, or is not there at all.
+type withFile struct {
+	fs.FS
+	name string
+	data []byte // nil: the file is not there
+}
+
+func (w withFile) instead(op, name string) (fs.File, error) {
+	if w.data == nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return &memoryFile{name: w.name, data: string(w.data), rest: strings.NewReader(string(w.data))}, nil
+}
+
+// Open opens a file.
+func (w withFile) Open(name string) (fs.File, error) {
+	if name == w.name {
+		return w.instead("open", name)
+	}
+	return w.FS.Open(name)
+}
+
+// Lstat describes a file, or a link itself.
+func (w withFile) Lstat(name string) (fs.FileInfo, error) {
+	if name == w.name {
+		f, err := w.instead("lstat", name)
+		if err != nil {
+			return nil, err
+		}
+		return f.Stat()
+	}
+	return fs.Lstat(w.FS, name)
+}
+
+// ReadLink is what a link leads to.
+func (w withFile) ReadLink(name string) (string, error) { return fs.ReadLink(w.FS, name) }
+
+// memoryFile is a file in memory, and its description.
+type memoryFile struct {
+	name, data string
+	rest       *strings.Reader
+}
+
+// Stat describes the file.
+func (m *memoryFile) Stat() (fs.FileInfo, error) { return m, nil }
+
+// Read reads it.
+func (m *memoryFile) Read(b []byte) (int, error) { return m.rest.Read(b) }
+
+// Close does nothing.
+func (m *memoryFile) Close() error { return nil }
+
+// Name and the rest are its description.
+func (m *memoryFile) Name() string       { return m.name }
+func (m *memoryFile) Size() int64        { return int64(len(m.data)) }
+func (m *memoryFile) Mode() fs.FileMode  { return 0o644 }
+func (m *memoryFile) ModTime() time.Time { return time.Time{} }
+func (m *memoryFile) IsDir() bool        { return false }
+func (m *memoryFile) Sys() any           { return nil }
+
+var _ fs.ReadLinkFS = withFile{}

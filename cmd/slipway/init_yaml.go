@@ -1,0 +1,71 @@
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+)
+
+// writeSettings is slipway.yaml with what the services differ in from the conventions; "" when they do
+// not.
+func writeSettings(services []surveyed) string {
+	b := &strings.Builder{}
+	for _, s := range services {
+		if len(s.settings) == 0 {
+			continue
+		}
+		b.WriteString("  " + yamlText(s.Name) + ":\n")
+		for _, set := range s.settings {
+			if set.why != "" {
+				b.WriteString("    # " + comment(set.why) + "\n")
+			}
+			if len(set.list) == 0 {
+				value := set.value
+				if !strings.HasPrefix(value, "{") {
+					value = yamlText(value)
+				}
+				b.WriteString("    " + set.key + ": " + value + "\n")
+				continue
+			}
+			b.WriteString("    " + set.key + ":\n")
+			for _, item := range set.list {
+				b.WriteString("      - " + yamlText(item))
+				for _, d := range s.DependsOn {
+					if d.Path == item || (d.Service != "" && d.Service == item) {
+						b.WriteString(" # " + comment(d.Why))
+						break
+					}
+				}
+				b.WriteString("\n")
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "# What differs here from Slipway's conventions; all else needs no word. `slipway schema` describes every\n" +
+		"# key, `slipway validate` checks this file. Written by `slipway init`.\nversion: 1\nservices:\n" + b.String()
+}
+
+var plainText = regexp.MustCompile(`^[A-Za-z_./][A-Za-z0-9_./-]*$`)
+
+// yamlText is a text as YAML reads it back, in quotes where that could be doubted.
+func yamlText(s string) string {
+	switch strings.ToLower(s) {
+	case "true", "false", "yes", "no", "on", "off", "null", "y", "n", ".", "..":
+	default:
+		if plainText.MatchString(s) && !strings.HasPrefix(s, ".") {
+			return s
+		}
+	}
+	b, err := json.Marshal(s) // a JSON text is a YAML text
+	if err != nil {
+		return `""`
+	}
+	return string(b)
+}
+
+// comment is a text that stays on its line.
+func comment(s string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(printable(s), "\n", " "), "\t", " ")
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/driver/buildkit"
+	"github.com/slipway-cd/slipway/driver/helmchart"
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/build"
+	"github.com/slipway-cd/slipway/stage/chart"
+	"github.com/slipway-cd/slipway/stage/source"
+	"github.com/slipway-cd/slipway/stage/test"
+)
+
+// runOptions are the flags of run.
+type runOptions struct {
+	since        string
+	event        string
+	services     []string
+	parallel     int
+	quiet        bool
+	buildkit     string
+	tools        string
+	mirrors      []string
+	keepBuildkit bool
+}
+
+func (c *cli) run() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use: "run [SERVICE...]", Short: "Build, test and check charts here, as the server would after a push",
+		Long: "Makes the plan that the server would make for the working tree, with what is not committed, and runs\n" +
+			"its builds, tests and chart checks with a local BuildKit. It needs no server, pushes nothing and deploys\n" +
+			"nothing. Named services run whatever changed.\n\n" +
+			"Exit status: 0 all succeeded, 1 something failed, 2 something around it did not work.",
+		Example: "  slipway run\n  slipway run delivery\n  slipway run --since HEAD --quiet",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.services = args
+			return c.runLocally(cmd.Context(), o, cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.since, "since", "", "compare with where this branch left that branch, tag or commit (default: the default branch)")
+	f.StringVar(&o.event, "event", string(slipway.PullUpdate), "what to plan for: push, pull-request, merge or release")
+	f.IntVar(&o.parallel, "parallel", 2, "how many steps run at once")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "no logs but the end of those of steps that failed")
+	f.StringVar(&o.buildkit, "buildkit", "", "address of a BuildKit (default: $BUILDKIT_HOST, else Docker's, else one of Slipway's own)")
+	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
+	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "take base images of a registry from elsewhere: docker.io=https://mirror.example/path")
+	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
+	return cmd
+}
+
+func (o runOptions) check() error {
+	events := []slipway.EventKind{slipway.BranchPush, slipway.PullUpdate, slipway.DefaultPush, slipway.ReleasePush}
+	if !slices.Contains(events, slipway.EventKind(o.event)) {
+		return slipway.Errorf(slipway.Invalid, "--event %q: expected push, pull-request, merge or release", o.event)
+	}
+	if o.parallel < 1 || o.parallel > 64 {
+		return slipway.Errorf(slipway.Invalid, "--parallel %d: expected 1 to 64", o.parallel)
+	}
+	for _, m := range o.mirrors {
+		if _, where, _ := strings.Cut(m, "="); !strings.Contains(where, "://") {
+			return slipway.Errorf(slipway.Invalid, "--registry-mirror %q: expected REGISTRY=URL, such as docker.io=https://mirror.example/path", m)
+		}
+	}
+	return nil
+}
+
+// runLocally plans and runs. What is going on is written to out, or to progress when the result is
+// asked for as JSON.
+func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	// A terminal that is closed and a reader that has gone cancel the run, too.
+	outer := ctx
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	scratch, err := os.MkdirTemp("", "slipway-run-")
+	if err != nil {
+		return ofSurroundings(err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	w, p, err := c.prepareRun(ctx, o, scratch, progress)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	steps, err := c.runSteps(ctx, o, w, p, scratch, progress)
+	if err == nil {
+		err = c.reportRun(ctx, w, p, steps, time.Since(begin))
+	}
+	if err != nil && ctx.Err() != nil && outer.Err() == nil {
+		return errQuiet // nobody is there to be told
+	}
+	return err
+}
+
+// said is where a run tells what it does: standard output, or standard error beside a result as JSON.
+func (c *cli) said(progress io.Writer) *cli {
+	if c.out.json {
+		return &cli{flags: c.flags, out: newPrinter(progress, false)}
+	}
+	return c
+}
+
+// prepareRun makes the plan and says what it is.
+func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (worktree, localPlan, error) {
+	w, err := openWorktree(ctx, ".", scratch)
+	if err != nil {
+		return w, localPlan{}, ofSurroundings(err)
+	}
+	project, err := c.localProjectName(ctx, w.root)
+	if err != nil {
+		return w, localPlan{}, err
+	}
+	say := c.said(progress)
+	say.out.line("%s: %s", say.out.bold(project), printable(w.describe()))
+	if err := say.checkConfiguration(ctx, w, project); err != nil {
+		return w, localPlan{}, err
+	}
+	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services}
+	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
+		return w, localPlan{}, ofSurroundings(err)
+	}
+	p, err := planLocally(ctx, w, req)
+	if err != nil {
+		return w, localPlan{}, ofSurroundings(err)
+	}
+	switch {
+	case len(o.services) > 0 || req.event == slipway.ReleasePush:
+	case req.base == "":
+		say.out.line("compared with nothing, as there is no other branch: every file counts as new")
+	default:
+		say.out.line("compared with %s (%s)", printable(req.baseName), slipway.ShortHash(req.base))
+	}
+	say.decisions(p)
+	return w, p, nil
+}
+
+// checkConfiguration prints what is wrong with it, as validate does.
+func (c *cli) checkConfiguration(ctx context.Context, w worktree, project string) error {
+	files, err := w.repo.Tree(ctx, w.commit)
+	if err != nil {
+		return ofSurroundings(err)
+	}
+	_, problems := config.Load(files, config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+	if err := files.Close(); err != nil {
+		return ofSurroundings(err)
+	}
+	for _, p := range problems {
+		c.out.line("%s", printable(p.String()))
+	}
+	if len(problems) > 0 {
+		c.out.line("%s", plural(len(problems), "problem"))
+		return errQuiet
+	}
+	return nil
+}
+
+// runSteps runs the steps of the plan.
+func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPlan, scratch string, progress io.Writer) (steps []localStep, err error) {
+	if len(p.plan.Steps) == 0 {
+		return nil, nil
+	}
+	say := c.said(progress)
+	engine, err := openLocalBuildkit(ctx, o, p, func(line string) { fmt.Fprintln(progress, printable(line)) })
+	if err != nil {
+		return nil, ofSurroundings(err)
+	}
+	if engine != nil {
+		defer func() { err = errors.Join(err, closeLocalBuildkit(engine, o.keepBuildkit)) }()
+	}
+	again := context.AfterFunc(ctx, func() {
+		signal.Reset(os.Interrupt, syscall.SIGTERM) // who asks twice is not kept waiting
+		fmt.Fprintln(progress, "cancelling; once more ends it at once")
+	})
+	defer again()
+	say.out.line("")
+	printed := newLive(say.out, o.quiet, p.plan.Steps)
+	logs := map[string]*stepLog{}
+	for _, s := range p.plan.Steps {
+		logs[s.Key] = printed.of(s.Key)
+	}
+	l := &localRun{
+		run: p.run, parallel: o.parallel, now: time.Now,
+		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(string) (source.Exporter, error) { return w.repo, nil }).For(p.run.Project, p.run.ID),
+		runners: map[slipway.StepKind]stage.Runner{
+			slipway.KindBuild: build.Runner{Builder: engine},
+			slipway.KindTest:  test.Runner{Container: engine},
+			slipway.KindChart: chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
+		},
+		logOf: func(s slipway.PlanStep) stage.Log { return logs[s.Key] },
+		moved: func(s localStep) {
+			if s.State == slipway.StepFailed || s.State == slipway.StepErrored {
+				logs[s.Key].showTail()
+			}
+			printed.moved(s)
+		},
+	}
+	return l.execute(ctx, p.plan.Steps), nil
+}
+
+// openLocalBuildkit begins to connect to BuildKit, if there is something for it to do. The builds are
+// this person's own and may reach what the person reaches.
+func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress func(string)) (*buildkit.Engine, error) {
+	if !slices.ContainsFunc(p.plan.Steps, func(s slipway.PlanStep) bool { return s.Kind != slipway.KindChart }) {
+		return nil, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, fmt.Errorf("find the folder for BuildKit: %w", err)
+	}
+	opts := buildkit.Options{
+		Dir: filepath.Join(cache, "slipway", "run", "buildkit"), Address: o.buildkit, Tools: o.tools, AllowShared: true, Progress: progress,
+	}
+	for _, m := range o.mirrors {
+		mirror, err := parseMirror(m, "")
+		if err != nil {
+			return nil, err
+		}
+		opts.Mirrors = append(opts.Mirrors, mirror)
+	}
+	return buildkit.Open(ctx, opts)
+}
+
+func closeLocalBuildkit(engine *buildkit.Engine, keep bool) error {
+	if keep {
+		engine.Detach()
+		return nil
+	}
+	return closing(engine.Close)
+}
+
+// runResult is a run on the laptop as JSON.
+type runResult struct {
+	Project     string             `json:"project"`
+	Event       slipway.EventKind  `json:"event"`
+	Head        string             `json:"head,omitempty"`
+	Branch      string             `json:"branch,omitempty"`
+	Uncommitted int                `json:"uncommitted"` // files
+	State       slipway.RunState   `json:"state"`
+	Seconds     float64            `json:"seconds"`
+	Decisions   []slipway.Decision `json:"decisions"`
+	Steps       []localStep        `json:"steps"`
+}
+
+// reportRun says how the run ended.
+func (c *cli) reportRun(ctx context.Context, w worktree, p localPlan, steps []localStep, took time.Duration) error {
+	state := overall(steps)
+	for _, s := range steps {
+		for i := range s.Artifacts {
+			s.Artifacts[i].Path = "" // is gone at the end
+		}
+	}
+	done, err := c.out.value(runResult{
+		Project: p.run.Project, Event: p.run.Event, Head: w.head, Branch: w.branch, Uncommitted: w.changed, State: state,
+		Seconds: took.Round(time.Millisecond).Seconds(), Decisions: append([]slipway.Decision{}, p.plan.Decisions...), Steps: append([]localStep{}, steps...),
+	})
+	switch {
+	case err != nil:
+		return err
+	case done:
+	case len(steps) == 0:
+		c.out.line("\nnothing to run")
+	default:
+		c.summary(steps, took)
+	}
+	switch state {
+	case slipway.RunCancelled:
+		return context.Cause(ctx)
+	case slipway.RunErrored:
+		return surroundings{errors.New("a step did not end for reasons around it, which are above; mend that, and run again")}
+	case slipway.RunFailed:
+		return errQuiet
+	}
+	return nil
+}
+
+// surroundings is an error that is not about the services that are run.
+type surroundings struct{ error }
+
+// ofSurroundings makes an error of the surroundings, whatever its code.
+func ofSurroundings(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return surroundings{err}
+}
+
+// Unwrap returns the error.
+func (s surroundings) Unwrap() error { return s.error }
+
+// ExitStatus is that of a command whose surroundings did not work.
+func (surroundings) ExitStatus() int { return 2 }

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/stage"
+)
+
+// hereBranch is the default branch as the planner sees it on a laptop: what lies there governs. No branch
+// has such a name.
+const hereBranch = "the working tree"
+
+// localRequest is what a run on the laptop is asked for.
+type localRequest struct {
+	project  string
+	event    slipway.EventKind
+	base     string // commit; "" compares with nothing
+	baseName string // what people call it
+	services []string
+}
+
+// localPlan is what the server would plan for the working tree if it were pushed, cut down to what can
+// be done without one.
+type localPlan struct {
+	run  slipway.Run
+	plan slipway.Plan
+	left []string // kinds of steps that were left out, in stage.Order
+}
+
+// planLocally asks the server's planner.
+func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, error) {
+	run := slipway.Run{ID: 1, Project: req.project, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
+	named := req.services
+	switch req.event {
+	case slipway.ReleasePush:
+		branch, err := localRelease(w.branch, named)
+		if err != nil {
+			return localPlan{}, err
+		}
+		run.Ref, run.Service, run.Version = "refs/heads/release/"+branch.Service+"/"+branch.Version.Leaf, branch.Service, branch.Version.Leaf
+		named = nil
+	case slipway.PullUpdate:
+		run.Ref, run.Base = "refs/pull/0/head", first(req.baseName, "nothing")
+	default:
+		run.Ref = "refs/heads/" + first(w.branch, "working-tree")
+	}
+	if len(named) > 0 {
+		req.base = "" // everything counts as changed
+	}
+	repo := localRepo{Repo: w.repo, branches: map[string]string{run.Base: req.base, hereBranch: w.commit}}
+	if req.event == slipway.BranchPush { // is compared with the default branch, which then governs
+		repo.branches[hereBranch] = req.base
+	}
+	project := slipway.Project{ID: 1, Name: req.project, DefaultBranch: hereBranch}
+	planner := &act.Planner{
+		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{project}, History: localHistory{req.base},
+		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
+	}
+	made, err := planner.Plan(ctx, project, run)
+	if err != nil {
+		return localPlan{}, err
+	}
+	p := localPlan{run: run, plan: made}
+	if len(named) > 0 {
+		if err := p.only(named); err != nil {
+			return localPlan{}, err
+		}
+	}
+	p.cut()
+	return p, nil
+}
+
+// localRelease is the release that is asked for: the branch's own, else the named service at 0.0.0.
+func localRelease(branch string, services []string) (slipway.ReleaseBranch, error) {
+	on, ok, err := slipway.ParseReleaseRef("refs/heads/" + branch)
+	if ok && len(services) == 0 {
+		return on, err
+	}
+	if len(services) != 1 {
+		return slipway.ReleaseBranch{}, slipway.Errorf(slipway.Invalid, "--event release: name one SERVICE, or be on a branch release/<service>/<version>")
+	}
+	if ok && err == nil && on.Service == services[0] {
+		return on, nil
+	}
+	on, _, err = slipway.ParseReleaseRef("refs/heads/release/" + services[0] + "/0.0.0")
+	return on, err
+}
+
+// only keeps the named services, which run whatever changed.
+func (p *localPlan) only(named []string) error {
+	var known []string
+	p.plan.Decisions = slices.DeleteFunc(p.plan.Decisions, func(d slipway.Decision) bool { return d.Removed })
+	for i := range p.plan.Decisions {
+		d := &p.plan.Decisions[i]
+		known = append(known, d.Service)
+		if slices.Contains(named, d.Service) {
+			d.Runs, d.Reason = true, "runs: named on the command line, whatever files changed"
+		} else {
+			d.Runs, d.Reason = false, "skipped, not named on the command line"
+		}
+	}
+	for _, name := range named {
+		if !slices.Contains(known, name) {
+			return slipway.Errorf(slipway.NotFound, "there is no service %q here; there are: %s", name, first(strings.Join(known, ", "), "none"))
+		}
+	}
+	p.plan.Steps = slices.DeleteFunc(p.plan.Steps, func(s slipway.PlanStep) bool { return !slices.Contains(named, s.Service) })
+	return nil
+}
+
+// cut leaves out the steps that need a server, a registry or a cluster. What is built stays in the
+// cache of BuildKit and is pushed nowhere.
+func (p *localPlan) cut() {
+	var kept []slipway.PlanStep
+	left := map[slipway.StepKind]bool{}
+	for _, s := range p.plan.Steps {
+		switch s.Kind {
+		case slipway.KindBuild:
+			build := *s.Build
+			build.Image = nil
+			s.Build = &build
+			kept = append(kept, s)
+		case slipway.KindTest, slipway.KindChart:
+			kept = append(kept, s)
+		default:
+			left[s.Kind] = true
+		}
+	}
+	for _, kind := range stage.Order() {
+		if left[kind] {
+			p.left = append(p.left, string(kind))
+		}
+	}
+	p.plan.Steps = kept
+}
+
+// localRepo is the repository as the planner may see it.
+type localRepo struct {
+	git.Repo
+	branches map[string]string // name -> commit, "" for one that is not there
+}
+
+// Resolve knows its own branches.
+func (r localRepo) Resolve(_ context.Context, ref string) (string, error) {
+	name, _ := strings.CutPrefix(ref, "refs/heads/")
+	if commit := r.branches[name]; commit != "" {
+		return commit, nil
+	}
+	return "", slipway.Errorf(slipway.NotFound, "%s is not looked at on a laptop", ref)
+}
+
+// Tree is the files of a commit.
+func (r localRepo) Tree(ctx context.Context, commit string) (act.Tree, error) {
+	return repo{r.Repo}.Tree(ctx, commit)
+}
+
+// localProject is the only project of a laptop.
+type localProject struct{ p slipway.Project }
+
+// CreateProject makes none.
+func (l localProject) CreateProject(context.Context, slipway.Project, string) (slipway.Project, error) {
+	return slipway.Project{}, slipway.Errorf(slipway.Invalid, "there is no server to make a project on")
+}
+
+// Project returns it.
+func (l localProject) Project(context.Context, string) (slipway.Project, error) { return l.p, nil }
+
+// Projects returns it.
+func (l localProject) Projects(context.Context) ([]slipway.Project, error) {
+	return []slipway.Project{l.p}, nil
+}
+
+// localHistory is that nothing was ever released or deployed; the ref was built at a commit.
+type localHistory struct{ built string }
+
+// LastBuilt is what the working tree is compared with.
+func (h localHistory) LastBuilt(context.Context, string, string) (string, error) { return h.built, nil }
+
+// Images finds none: what is built here is pushed nowhere.
+func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact, error) {
+	return nil, nil
+}
+
+// ActiveRun finds none.
+func (localHistory) ActiveRun(context.Context, string, string, int64) (int64, error) { return 0, nil }
+
+// Release finds none.
+func (localHistory) Release(context.Context, string, string, string) (slipway.Release, error) {
+	return slipway.Release{}, slipway.Errorf(slipway.NotFound, "nothing is released on a laptop")
+}
+
+// Releases finds none.
+func (localHistory) Releases(context.Context, string, string) ([]slipway.Release, error) {
+	return nil, nil
+}
+
+// Board is empty.
+func (localHistory) Board(context.Context, string, []string, []string) (slipway.Board, error) {
+	return slipway.Board{}, nil
+}
+
+// Clusters are not known, and so not checked.
+func (localHistory) Clusters(context.Context) ([]slipway.Cluster, error) { return nil, nil }
+
+// localProjectName is what the project is called: by flag or environment, as the remote names it, else
+// as its folder.
+func (c *cli) localProjectName(ctx context.Context, root string) (string, error) {
+	name := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT"))
+	if name == "" {
+		name = first(remoteOf(ctx, ""), folderName(root), "project")
+	}
+	return name, slipway.CheckName("project", name)
+}
+
+// folderName makes a name of a folder's.
+func folderName(dir string) string {
+	name := strings.Trim(notName.ReplaceAllString(strings.ToLower(filepath.Base(dir)), "-"), "-")
+	return strings.Trim(name[:min(len(name), 40)], "-")
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"charm.land/lipgloss/v2"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage"
+)
+
+// live prints the logs of steps as they come, each line behind the name of its step. It is safe for
+// concurrent use.
+type live struct {
+	mu    sync.Mutex
+	out   *printer
+	quiet bool // steps alone: of a log only the end, and only where the step failed
+	wide  int  // of the longest key
+	order []string
+}
+
+func newLive(out *printer, quiet bool, steps []slipway.PlanStep) *live {
+	l := &live{out: out, quiet: quiet}
+	for _, s := range steps {
+		l.wide = max(l.wide, len(s.Key))
+		l.order = append(l.order, s.Key)
+	}
+	return l
+}
+
+// line prints a line of a step.
+func (l *live) line(key, text string) {
+	prefix := key + strings.Repeat(" ", l.wide-len(key)) + " │"
+	if l.out.colour {
+		colours := []string{"6", "5", "4", "3", "14", "13", "12", "11"}
+		colour := colours[max(0, slices.Index(l.order, key))%len(colours)]
+		prefix = lipgloss.NewStyle().Foreground(lipgloss.Color(colour)).Render(prefix)
+	}
+	l.out.line("%s %s", prefix, text)
+}
+
+// moved tells that a step started or ended.
+func (l *live) moved(s localStep) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := l.out.state(string(s.State))
+	if s.State.Final() && s.took > 0 {
+		text += " in " + short(s.took)
+	}
+	if s.Reason != "" {
+		text += ": " + printable(firstLine(s.Reason))
+	}
+	l.line(s.Key, text)
+}
+
+// tail is how many lines of a failed step's log a quiet run shows.
+const tail = 40
+
+// stepLog is the log of one step.
+type stepLog struct {
+	all   *live
+	key   string
+	group string   // the last line's
+	kept  []string // the last lines, of a quiet run
+}
+
+// of returns the log of a step.
+func (l *live) of(key string) *stepLog { return &stepLog{all: l, key: key} }
+
+var _ stage.Log = (*stepLog)(nil)
+
+// Printf writes a line of Slipway's own.
+func (s *stepLog) Printf(format string, args ...any) {
+	s.Line(slipway.LogLine{Text: fmt.Sprintf(format, args...)})
+}
+
+// Line writes a line. BuildKit's bookkeeping is left out unless it fails.
+func (s *stepLog) Line(in slipway.LogLine) {
+	s.all.mu.Lock()
+	defer s.all.mu.Unlock()
+	if in.State != "failed" && strings.HasPrefix(in.Group, "[internal]") {
+		return
+	}
+	for _, text := range s.text(in) {
+		if !s.all.quiet {
+			s.all.line(s.key, text)
+			continue
+		}
+		s.kept = append(s.kept, text)
+		s.kept = s.kept[max(0, len(s.kept)-tail):]
+	}
+}
+
+func (s *stepLog) text(in slipway.LogLine) []string {
+	p, group := s.all.out, printable(clip(in.Group, 100))
+	if in.State != "" {
+		s.group = in.Group
+		text := printable(in.Text)
+		if in.State == "started" || in.State == "cached" || text == "" {
+			return []string{"  " + p.state(in.State) + " " + p.dim(group)}
+		}
+		return []string{"  " + p.state(in.State) + " " + p.dim(group) + " " + text}
+	}
+	var lines []string
+	if in.Group != s.group {
+		s.group = in.Group
+		if group != "" {
+			lines = append(lines, "  "+p.dim("· "+group))
+		}
+	}
+	for text := range strings.Lines(in.Text + "\n") {
+		text = "    " + printable(strings.TrimSuffix(text, "\n"))
+		if in.Stream == "" {
+			text = p.dim(text)
+		}
+		lines = append(lines, text)
+	}
+	return lines
+}
+
+// showTail prints what a quiet run kept of the log of a step that did not succeed.
+func (s *stepLog) showTail() {
+	s.all.mu.Lock()
+	defer s.all.mu.Unlock()
+	for _, text := range s.kept {
+		s.all.line(s.key, text)
+	}
+	s.kept = nil
+}
+
+// decisions says what runs and why.
+func (c *cli) decisions(p localPlan) {
+	rows := make([][]string, 0, len(p.plan.Decisions))
+	for _, d := range p.plan.Decisions {
+		name := printable(d.Service)
+		if d.Runs {
+			name = c.out.bold(name)
+		}
+		rows = append(rows, []string{"  " + name, printable(d.Reason)})
+	}
+	c.out.table(nil, rows)
+	if len(p.left) > 0 {
+		c.out.line("  %s", c.out.dim("not done here, as it needs a server: "+strings.Join(p.left, ", ")))
+	}
+}
+
+// summary is the table of the steps, and how the run ended.
+func (c *cli) summary(steps []localStep, took time.Duration) {
+	var rows [][]string
+	for _, s := range steps {
+		took := ""
+		if s.took > 0 {
+			took = short(s.took)
+		}
+		why := ""
+		if s.State != slipway.StepSucceeded {
+			why = printable(clip(s.Reason, 160))
+		}
+		rows = append(rows, []string{c.out.bold(s.Service), string(s.Kind), c.out.state(string(s.State)), took, testCount(s.Report), why})
+	}
+	c.out.line("")
+	c.out.table([]string{"SERVICE", "STEP", "OUTCOME", "TIME", "TESTS", "WHY"}, rows)
+	state := overall(steps)
+	services := map[string]bool{}
+	for _, s := range steps {
+		services[s.Service] = true
+	}
+	c.out.line("\n%s: %s of %s in %s", c.out.state(string(state)), plural(len(steps), "step"), plural(len(services), "service"), short(took))
+}
+
+func testCount(r *slipway.TestReport) string {
+	if r == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%d passed", r.Passed)
+	if r.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", r.Failed)
+	}
+	if r.Skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", r.Skipped)
+	}
+	return text
+}
+
+// overall is how a run ended: cancelled before all, then errored, then failed.
+func overall(steps []localStep) slipway.RunState {
+	worst := slipway.RunSucceeded
+	for _, s := range steps {
+		switch {
+		case s.State == slipway.StepCancelled:
+			return slipway.RunCancelled
+		case s.State == slipway.StepErrored:
+			worst = slipway.RunErrored
+		case s.State == slipway.StepFailed && worst == slipway.RunSucceeded:
+			worst = slipway.RunFailed
+		}
+	}
+	return worst
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage"
+)
+
+// localStep is a step of a run on the laptop, and how it ended.
+type localStep struct {
+	Key       string              `json:"key"`
+	Kind      slipway.StepKind    `json:"kind"`
+	Service   string              `json:"service"`
+	State     slipway.StepState   `json:"state"`
+	Reason    string              `json:"reason,omitempty"`
+	Seconds   float64             `json:"seconds"`
+	Report    *slipway.TestReport `json:"report,omitempty"`
+	Artifacts []slipway.Artifact  `json:"artifacts,omitempty"`
+
+	spec slipway.PlanStep
+	took time.Duration
+}
+
+// localRun runs the steps of a plan: those at once whose needs are met, parallel of them at most. It
+// has no queue, no attempts and no memory: what fails is run again by the person.
+type localRun struct {
+	run       slipway.Run
+	runners   map[slipway.StepKind]stage.Runner
+	workspace stage.Workspace
+	parallel  int
+	now       func() time.Time
+	logOf     func(slipway.PlanStep) stage.Log
+	moved     func(localStep) // told when a step starts and when it ends, from one goroutine
+}
+
+// ended is what a runner said.
+type ended struct {
+	at   int
+	res  slipway.Result
+	err  error
+	took time.Duration
+}
+
+// execute runs the steps to their ends and returns them in the order of the plan. When ctx ends,
+// running steps are cancelled and waited for, and nothing more is started.
+func (l *localRun) execute(ctx context.Context, plan []slipway.PlanStep) []localStep {
+	steps := make([]localStep, len(plan))
+	for i, s := range plan {
+		steps[i] = localStep{Key: s.Key, Kind: s.Kind, Service: s.Service, State: slipway.StepBlocked, spec: s}
+	}
+	var artifacts []slipway.Artifact
+	running, over := 0, make(chan ended)
+	for {
+		running += l.start(ctx, steps, l.parallel-running, slices.Clone(artifacts), over)
+		if running == 0 {
+			return steps
+		}
+		e := <-over
+		running--
+		s := &steps[e.at]
+		s.conclude(ctx, e)
+		artifacts = append(artifacts, s.Artifacts...)
+		l.moved(*s)
+	}
+}
+
+// start begins what may begin, at most free steps, and returns how many. What never will is skipped or
+// cancelled.
+func (l *localRun) start(ctx context.Context, steps []localStep, free int, artifacts []slipway.Artifact, over chan<- ended) (begun int) {
+	for again := true; again; {
+		again = false
+		for i := range steps {
+			s := &steps[i]
+			if s.State != slipway.StepBlocked {
+				continue
+			}
+			ready, broken := needs(steps, s.spec)
+			switch {
+			case ctx.Err() != nil:
+				s.State, s.Reason = slipway.StepCancelled, "the run was cancelled"
+			case broken != "":
+				s.State, s.Reason = slipway.StepSkipped, broken+" did not succeed"
+			case ready && begun < free:
+				s.State = slipway.StepRunning
+				begun++
+				l.moved(*s)
+				go l.one(ctx, i, s.spec, artifacts, over)
+				continue
+			default:
+				continue
+			}
+			l.moved(*s)
+			again = true
+		}
+	}
+	return begun
+}
+
+// needs reports whether everything that a step needs has succeeded, or what of it never will.
+func needs(steps []localStep, spec slipway.PlanStep) (ready bool, broken string) {
+	ready = true
+	for _, key := range spec.Needs {
+		at := slices.IndexFunc(steps, func(s localStep) bool { return s.Key == key })
+		if at < 0 { // left out: needs a server
+			continue
+		}
+		switch s := steps[at]; {
+		case s.State == slipway.StepSucceeded:
+		case s.State.Final():
+			return false, key
+		default:
+			ready = false
+		}
+	}
+	return ready, ""
+}
+
+// one runs one step.
+func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, artifacts []slipway.Artifact, over chan<- ended) {
+	if d := time.Duration(spec.Timeout); d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, slipway.ErrTimeout)
+		defer cancel()
+	}
+	begin := l.now()
+	e := ended{at: at}
+	if r := l.runners[spec.Kind]; r != nil {
+		e.res, e.err = r.Run(ctx, stage.Env{
+			Run: l.run, StepID: int64(at + 1), Attempt: 1, Log: l.logOf(spec), Journal: &memory{}, Now: l.now,
+			Workspace: l.workspace, Artifacts: artifacts,
+		}, spec)
+	} else {
+		e.err = slipway.Errorf(slipway.Internal, "no runner for steps of kind %s", spec.Kind)
+	}
+	if e.err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
+		e.res, e.err = slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf("not done in %s", time.Duration(spec.Timeout))}, nil
+	}
+	e.took = l.now().Sub(begin)
+	over <- e
+}
+
+// conclude sets how the step ended.
+func (s *localStep) conclude(ctx context.Context, e ended) {
+	s.took, s.Seconds = e.took, e.took.Round(time.Millisecond).Seconds()
+	s.Reason, s.Report, s.Artifacts = e.res.Reason, e.res.Report, e.res.Artifacts
+	switch {
+	case e.err != nil && ctx.Err() != nil:
+		s.State, s.Reason = slipway.StepCancelled, "the run was cancelled"
+	case e.err != nil:
+		s.State, s.Reason = slipway.StepErrored, e.err.Error()
+	case e.res.Outcome == slipway.Succeeded:
+		s.State = slipway.StepSucceeded
+	case e.res.Outcome == slipway.Skipped:
+		s.State = slipway.StepSkipped
+	default:
+		s.State = slipway.StepFailed
+	}
+}
+
+// memory is a journal for as long as a step runs.
+type memory struct {
+	mu   sync.Mutex
+	kept map[string][]byte
+}
+
+// Put keeps a value.
+func (m *memory) Put(_ context.Context, key string, value any) error {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.kept == nil {
+		m.kept = map[string][]byte{}
+	}
+	m.kept[key] = b
+	return nil
+}
+
+// Get returns what was kept.
+func (m *memory) Get(_ context.Context, key string, v any) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, ok := m.kept[key]
+	if !ok {
+		return false, nil
+	}
+	return true, json.Unmarshal(b, v)
+}

@@ -1,0 +1,120 @@
+package config
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/slipway-cd/slipway"
+)
+
+func triggerOf(v value) slipway.ServiceTrigger {
+	filter := func(name string) slipway.Filter {
+		f := v.get(name)
+		return slipway.Filter{Include: f.get("include").texts(), Exclude: f.get("exclude").texts()}
+	}
+	return slipway.ServiceTrigger{Batch: v.get("batch").boolean(false), Branches: filter("branches"), Tags: filter("tags"), Paths: filter("paths")}
+}
+
+// contextOf finds the build context of a service, and what its Dockerfile takes from elsewhere.
+func (d *draft) contextOf(s *found, content Dockerfile) {
+	given := s.settings.get("context")
+	switch {
+	case given.present():
+		s.Context = path.Clean(given.text(""))
+		if ok, err := exists(d.fsys, s.Context, true); err != nil || !ok {
+			d.problems.add(given.problem("expected a folder of the repository", "%s is not a folder of the repository", s.Context))
+			return
+		}
+		if file := path.Join(s.Dir, s.Dockerfile); !inside(file, s.Context) {
+			d.problems.add(given.problem("expected a folder that the Dockerfile is in", "%s is not in the build context %s", file, s.Context))
+			return
+		}
+		if s.Context == s.Dir {
+			s.Context = ""
+		}
+	case s.Dir != "." && d.needsRoot(*s, content):
+		s.Context = "."
+	}
+	s.Copies = copiesOf(s.Service, content)
+}
+
+// needsRoot reports whether a Dockerfile copies what is not in the service's folder, and everything that
+// it copies is found from the root.
+func (d *draft) needsRoot(s found, content Dockerfile) bool {
+	var sources []string
+	outside := false
+	for _, source := range content.Sources {
+		p, sure := content.Path(source, s.Args)
+		if !sure || strings.ContainsAny(p, "*?[") {
+			p = fixedPart(p)
+		}
+		if ok, err := there(d.fsys, path.Join(s.Dir, p)); err == nil && !ok {
+			outside = true
+		}
+		sources = append(sources, p)
+	}
+	return outside && !slices.ContainsFunc(sources, func(p string) bool {
+		ok, err := there(d.fsys, p)
+		return err != nil || !ok
+	})
+}
+
+// copiesOf is what a Dockerfile takes from outside of its service's folder, or from the chart in it.
+func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
+	context, _ := s.BuildContext()
+	chart := s.Chart != "" && !inside(s.Dir, s.Chart)
+	for _, source := range content.Sources {
+		p, sure := content.Path(source, s.Args)
+		if !sure || strings.ContainsAny(p, "[\\") {
+			p = fixedPart(p)
+		}
+		p = path.Join(context, p)
+		fixed := fixedPart(p)
+		known := slices.ContainsFunc(out, func(c slipway.Copy) bool { return c.Path == p })
+		if known || (inside(fixed, s.Dir) && !(chart && inside(fixed, s.Chart))) {
+			continue
+		}
+		out = append(out, slipway.Copy{Path: p, Line: source.Line})
+	}
+	return out
+}
+
+// fixedPart is the folder that everything a path with wildcards names is in.
+func fixedPart(p string) string {
+	i := strings.IndexAny(p, "*?[\\")
+	if i < 0 {
+		return p
+	}
+	return path.Clean(p[:strings.LastIndexByte(p[:i], '/')+1])
+}
+
+// inside reports whether a path is a folder or below it.
+func inside(p, dir string) bool { return dir == "." || p == dir || strings.HasPrefix(p, dir+"/") }
+
+// pinsOf are those pins that a Dockerfile uses; all, when it names an image by a variable.
+func pinsOf(content Dockerfile, args, pins map[string]string) map[string]string {
+	var out map[string]string
+	for ref, digest := range pins {
+		used := slices.ContainsFunc(content.Images, func(image string) bool {
+			image = content.expand(image, args)
+			return strings.Contains(image, "$") || wholeReference(image) == wholeReference(ref)
+		})
+		if used {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[ref] = digest
+		}
+	}
+	return out
+}
+
+// wholeReference is an image's reference with what may be left out of it.
+func wholeReference(ref string) string {
+	ref = strings.TrimPrefix(strings.TrimPrefix(ref, "docker.io/"), "library/")
+	if !strings.Contains(ref[strings.LastIndexByte(ref, '/')+1:], ":") {
+		ref += ":latest"
+	}
+	return ref
+}

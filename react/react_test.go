@@ -1,0 +1,368 @@
+package react_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/react"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	commit = "1a2b3c41a2b3c41a2b3c41a2b3c41a2b3c41a2b3"
+	url    = "http://slipway.test"
+)
+
+// world is a forge and what happened, in memory.
+type world struct {
+	mu       sync.Mutex
+	events   []slipway.Event
+	reacted  int64
+	sent     map[string]string
+	runs     []slipway.RunDetail // newest first
+	reports  map[int64]slipway.TestReport
+	pulls    map[int64]slipway.PullRequest
+	command  *slipway.ForgeCommand
+	problem  string
+	statuses map[string]slipway.CommitStatus
+	comments map[string]slipway.PullComment
+	calls    int
+	fail     func(what string) error
+	changed  chan struct{}
+}
+
+func newWorld() *world {
+	return &world{sent: map[string]string{}, reports: map[int64]slipway.TestReport{}, pulls: map[int64]slipway.PullRequest{}, statuses: map[string]slipway.CommitStatus{},
+		comments: map[string]slipway.PullComment{}, changed: make(chan struct{})}
+}
+
+func (w *world) Events(_ context.Context, after int64, f slipway.EventFilter) (out []slipway.Event, _ error) {
+	for _, e := range w.events {
+		if e.ID > after && e.Project == f.Project && len(out) < f.Limit {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+func (w *world) Reacted(context.Context, string) (int64, error) { return w.reacted, nil }
+
+func (w *world) SetReacted(_ context.Context, _ string, event int64) error {
+	w.reacted = event
+	return nil
+}
+
+func (w *world) Sent(_ context.Context, _, name string) (string, error) { return w.sent[name], nil }
+
+func (w *world) SetSent(_ context.Context, _, name, sent string) error {
+	w.sent[name] = sent
+	return nil
+}
+
+func (w *world) Runs(_ context.Context, f slipway.RunFilter) (out []slipway.Run, _ error) {
+	for _, d := range w.runs {
+		if (f.Commit == "" || d.Run.Commit == f.Commit) && (f.Ref == "" || d.Run.Ref == f.Ref) {
+			out = append(out, d.Run)
+		}
+	}
+	return out[:min(len(out), f.Limit)], nil
+}
+
+func (w *world) Run(_ context.Context, id int64) (slipway.RunDetail, error) {
+	for _, d := range w.runs {
+		if d.Run.ID == id {
+			return d, nil
+		}
+	}
+	return slipway.RunDetail{}, slipway.Errorf(slipway.NotFound, "no run")
+}
+
+func (w *world) Report(_ context.Context, step int64) (slipway.TestReport, error) {
+	if r, ok := w.reports[step]; ok {
+		return r, nil
+	}
+	return slipway.TestReport{}, slipway.Errorf(slipway.NotFound, "no report")
+}
+
+func (w *world) Pull(_ context.Context, _ string, number int64) (slipway.PullRequest, error) {
+	if p, ok := w.pulls[number]; ok {
+		return p, nil
+	}
+	return slipway.PullRequest{}, slipway.Errorf(slipway.NotFound, "no pull request")
+}
+
+func (w *world) LastCommand(context.Context, string, int64) (slipway.ForgeCommand, bool, error) {
+	if w.command == nil {
+		return slipway.ForgeCommand{}, false, nil
+	}
+	return *w.command, true, nil
+}
+
+func (w *world) SetStatus(_ context.Context, s slipway.CommitStatus) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls++
+	if w.fail != nil {
+		if err := w.fail(s.Context); err != nil {
+			return err
+		}
+	}
+	w.statuses[s.Commit[:7]+" "+s.Context] = s
+	return s.Check()
+}
+
+func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls++
+	if c.ID == "" {
+		c.ID = fmt.Sprint("c", len(w.comments)+1)
+	}
+	w.comments[c.ID] = c
+	return c.ID, c.Check()
+}
+
+func (w *world) reactor() *react.Reactor {
+	return react.New(react.Options{
+		Events: w, Runs: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond,
+		Connect: func(context.Context, string) (react.Forge, error) { return w, nil },
+		Problem: func(_ context.Context, _, problem string) error { w.problem = problem; return nil },
+	})
+}
+
+// happened adds an event of a run or of a pull request.
+func (w *world) happened(run, pull int64) {
+	e := slipway.Event{ID: int64(len(w.events) + 1), Project: "shop", RunID: run}
+	if pull != 0 {
+		e.Data = json.RawMessage(fmt.Sprintf(`{"pull":%d}`, pull))
+	}
+	w.events = append(w.events, e)
+}
+
+func (w *world) round(t *testing.T, r *react.Reactor) time.Duration {
+	t.Helper()
+	wait, err := r.Round(t.Context(), "shop")
+	if (wait != 0) != (err != nil) {
+		t.Errorf("wait %s with %v", wait, err)
+	}
+	return wait
+}
+
+// shown is what the forge shows of a commit.
+func (w *world) shown() string {
+	var out []string
+	for _, s := range w.statuses {
+		out = append(out, fmt.Sprintf("%s %s: %s %s", s.Context, s.State, s.Description, strings.TrimPrefix(s.URL, url)))
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
+}
+
+func step(id int64, key string, state slipway.StepState, reason string) slipway.Step {
+	kind, service, _ := strings.Cut(key, "/")
+	return slipway.Step{ID: id, Spec: slipway.PlanStep{Key: key, Kind: slipway.StepKind(kind), Service: service}, State: state, Reason: reason}
+}
+
+// delivery is a run of pull request 3: cart runs, mail is skipped for a hostile reason.
+func delivery(id int64, state slipway.RunState, steps ...slipway.Step) slipway.RunDetail {
+	return slipway.RunDetail{
+		Run: slipway.Run{ID: id, Project: "shop", Event: slipway.PullUpdate, Ref: "refs/pull/3/head", Commit: commit, Pull: 3, State: state},
+		Plan: slipway.Plan{Decisions: []slipway.Decision{{Service: "mail", Reason: "skipped, only `<img src=x>|[a](http://evil.example) @all\x1b[31m` changed"},
+			{Service: "cart", Runs: true, Reason: "runs: 1 file changed"}, {Service: "old", Removed: true, Reason: "is gone"}}},
+		Steps:     steps,
+		Artifacts: []slipway.Artifact{{Kind: slipway.ArtifactImage, Service: "cart", Digest: "sha256:" + strings.Repeat("ab", 32)}},
+	}
+}
+
+// What a commit's runs come to, in every state.
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	const skipped = "slipway/mail success: skipped, only `<img src=x>|[a](http://evil.example) @all[31m` changed /runs/1"
+	build := func(s slipway.StepState) slipway.Step { return step(1, "build/cart", s, "") }
+	for name, c := range map[string]struct {
+		runs   []slipway.RunDetail
+		report slipway.TestReport
+		want   string
+	}{
+		"under way": {runs: []slipway.RunDetail{delivery(1, slipway.RunRunning, build(slipway.StepSucceeded), step(2, "test/cart", slipway.StepRunning, ""))},
+			want: "slipway pending: run #1 is under way /runs/1\nslipway/cart pending: under way /runs/1\n" + skipped},
+		"planned": {runs: []slipway.RunDetail{{Run: delivery(1, slipway.RunQueued).Run}}, want: "slipway pending: run #1 is under way /runs/1"},
+		"done": {runs: []slipway.RunDetail{delivery(1, slipway.RunSucceeded, build(slipway.StepSucceeded), step(2, "test/cart", slipway.StepSucceeded, ""))}, report: slipway.TestReport{Passed: 12},
+			want: "slipway success: 1 service, 1 skipped /runs/1\nslipway/cart success: done, 12 tests passed /runs/1\n" + skipped},
+		"red": {runs: []slipway.RunDetail{delivery(1, slipway.RunFailed, build(slipway.StepSucceeded), step(2, "test/cart", slipway.StepFailed, "2 tests failed"))}, report: slipway.TestReport{Passed: 10, Failed: 2},
+			want: "slipway failure: test/cart failed: 2 tests failed /runs/1?step=test%2Fcart\nslipway/cart failure: 2 of 12 tests failed /runs/1?step=test%2Fcart\n" + skipped},
+		"our trouble": {runs: []slipway.RunDetail{delivery(1, slipway.RunErrored, step(1, "build/cart", slipway.StepErrored, "no BuildKit"))},
+			want: "slipway error: build/cart errored: no BuildKit /runs/1?step=build%2Fcart\nslipway/cart error: build errored: no BuildKit /runs/1?step=build%2Fcart\n" + skipped},
+		"cancelled": {runs: []slipway.RunDetail{delivery(1, slipway.RunCancelled, build(slipway.StepCancelled))},
+			want: "slipway error: cancelled /runs/1\nslipway/cart error: cancelled /runs/1\n" + skipped},
+		"no plan": {runs: []slipway.RunDetail{{Run: delivery(1, slipway.RunFailed).Run, Steps: []slipway.Step{step(1, "plan", slipway.StepFailed, "slipway.yaml:3: no")}}},
+			want: "slipway failure: plan failed: slipway.yaml:3: no /runs/1?step=plan"},
+		"nothing affected": {runs: []slipway.RunDetail{{Run: delivery(1, slipway.RunSucceeded).Run, Plan: slipway.Plan{Decisions: []slipway.Decision{{Service: "a", Reason: "skipped, x"}, {Service: "b", Reason: "skipped, y"}}}}},
+			want: "slipway success: no service is affected /runs/1\nslipway/a success: skipped, x /runs/1\nslipway/b success: skipped, y /runs/1"},
+		"the worse of two": {runs: []slipway.RunDetail{
+			{Run: slipway.Run{ID: 2, Project: "shop", Event: slipway.BranchPush, Ref: "refs/heads/x", Commit: commit, State: slipway.RunFailed}, Plan: slipway.Plan{Decisions: []slipway.Decision{{Service: "cart", Runs: true}}}, Steps: []slipway.Step{step(9, "build/cart", slipway.StepFailed, "")}},
+			delivery(1, slipway.RunSucceeded, build(slipway.StepSucceeded))},
+			want: "slipway failure: build/cart failed /runs/2?step=build%2Fcart\nslipway/cart failure: build failed /runs/2?step=build%2Fcart\n" + skipped},
+		"the newer of two": {runs: []slipway.RunDetail{delivery(4, slipway.RunSucceeded, build(slipway.StepSucceeded)), delivery(1, slipway.RunFailed, build(slipway.StepFailed))},
+			want: strings.ReplaceAll("slipway success: 1 service, 1 skipped /runs/1\nslipway/cart success: done /runs/1\n"+skipped, "/runs/1", "/runs/4")},
+	} {
+		w := newWorld()
+		w.runs = c.runs
+		w.reports[2] = c.report
+		w.happened(1, 0)
+		w.round(t, w.reactor())
+		if got := w.shown(); got != c.want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, c.want)
+		}
+		for _, s := range w.statuses {
+			if name != "the worse of two" && (s.Pull != 3 || s.Branch != "") {
+				t.Errorf("%s: %s is of pull request %d and branch %q", name, s.Context, s.Pull, s.Branch)
+			}
+		}
+	}
+}
+
+// The comment is made once and changed in place; what strangers wrote stays text.
+func TestComment(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, State: slipway.PullOpen, Forge: true, Head: commit}
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunRunning, step(1, "build/cart", slipway.StepRunning, ""))}
+	r := w.reactor()
+	w.happened(1, 0)
+	w.round(t, r)
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""), step(2, "test/cart", slipway.StepSucceeded, ""))}
+	w.reports[2] = slipway.TestReport{Passed: 12}
+	w.command = &slipway.ForgeCommand{Text: "retry", Author: "ada", Answer: "run #1 is retried"}
+	w.happened(1, 3)
+	w.round(t, r)
+	if len(w.comments) != 1 {
+		t.Fatalf("comments %+v", w.comments)
+	}
+	want := "**Slipway**: [run #1](" + url + "/runs/1) of `1a2b3c4` succeeded.\n\n" +
+		"| Service | State | Tests | Image |\n|---|---|---|---|\n" +
+		"| `cart` | success | 12 tests passed | `sha256:" + strings.Repeat("ab", 32) + "` |\n" +
+		"| `mail` | skipped, only &#96;&#60;img src&#61;x&#62;&#124;&#91;a&#93;(http&#58;&#47;&#47;evil&#46;example) &#64;all&#91;31m&#96; changed |  |  |\n\n" +
+		"`/slipway retry` of ada: run &#35;1 is retried\n"
+	if got := w.comments["c1"]; got.Text != want || got.Marker != "shop" || got.Pull != 3 {
+		t.Errorf("comment %+v\n%s\nwant\n%s", got, got.Text, want)
+	}
+	before := w.calls
+	w.happened(1, 3)
+	w.round(t, r)
+	if w.calls != before {
+		t.Errorf("%d calls for what the forge knows", w.calls-before)
+	}
+}
+
+// A fork's head that waits says so, until it runs.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, State: slipway.PullOpen, Forge: true, Fork: true, Head: commit, Held: commit}
+	r := w.reactor()
+	w.happened(0, 3)
+	w.round(t, r)
+	if got, want := w.shown(), "slipway pending: of a fork: runs when a member comments /slipway approve /projects/shop/pulls"; got != want {
+		t.Errorf("shown %q, want %q", got, want)
+	}
+	if text := w.comments["c1"].Text; !strings.Contains(text, "`/slipway approve 1a2b3c4`") {
+		t.Errorf("comment %s", text)
+	}
+}
+
+// What the forge does not take is told again after a pause, and nothing twice; one thing that it never
+// takes does not keep the rest back for ever.
+func TestTroubleOfTheForge(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	r := w.reactor()
+	w.happened(1, 0)
+	var fails error
+	w.fail = func(what string) error {
+		if what == "slipway/cart" {
+			return fails
+		}
+		return nil
+	}
+	fails = later{slipway.Errorf(slipway.Unavailable, "too many requests")}
+	if wait := w.round(t, r); wait != 40*time.Second || w.reacted != 0 || w.problem != "" {
+		t.Errorf("waits %s at event %d with problem %q", wait, w.reacted, w.problem)
+	}
+	fails = slipway.Errorf(slipway.Unavailable, "no answer")
+	w.round(t, r)
+	if first, second := w.round(t, r), w.round(t, r); second <= first || second > 5*time.Minute {
+		t.Errorf("waits %s, then %s", first, second)
+	}
+	fails = slipway.Errorf(slipway.Forbidden, "the token may not")
+	for range 20 {
+		if wait := w.round(t, r); wait != 5*time.Minute || w.problem != "the token may not" {
+			t.Fatalf("waits %s with problem %q", wait, w.problem)
+		}
+	}
+	if w.calls != 1+24 || w.statuses["1a2b3c4 slipway"].State != slipway.StatusSuccess {
+		t.Errorf("%d calls: the aggregate is told once", w.calls)
+	}
+	fails = slipway.Errorf(slipway.Invalid, "422")
+	rounds := 0
+	for w.round(t, r) != 0 {
+		rounds++
+	}
+	if rounds < 5 || rounds > 20 || w.reacted != 1 || !strings.Contains(w.shown(), "slipway/mail success") {
+		t.Errorf("after %d rounds at event %d:\n%s", rounds, w.reacted, w.shown())
+	}
+}
+
+type later struct{ error }
+
+func (later) RetryAfter() time.Duration { return 40 * time.Second }
+func (l later) Unwrap() error           { return l.error }
+
+// A kill between telling and keeping tells again, the same.
+func TestToldAgainAfterACrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	w.happened(1, 0)
+	w.round(t, w.reactor())
+	shown, calls := w.shown(), w.calls
+	w.reacted = 0
+	delete(w.sent, "status "+commit+" slipway/cart")
+	w.round(t, w.reactor())
+	if w.shown() != shown || w.calls != calls+1 {
+		t.Errorf("%d calls more:\n%s", w.calls-calls, w.shown())
+	}
+}
+
+// Follow goes on by itself, and ends with its context.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	w.happened(1, 0)
+	told := make(chan struct{}, 10)
+	w.fail = func(string) error { told <- struct{}{}; return nil }
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.reactor().Follow(ctx, "shop", nil)
+	}()
+	for range 3 {
+		<-told
+	}
+	cancel(errors.New("the end"))
+	<-ended
+}

@@ -1,0 +1,578 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/slipway-cd/slipway"
+)
+
+func ask(c slipway.Config, files ...string) Question {
+	return Question{Event: slipway.BranchPush, Ref: "refs/heads/x", DefaultBranch: "main", Config: c, Since: []Since{{Config: &c, Files: files}}}
+}
+
+// verdicts is each service with what is decided of it, one per line.
+func verdicts(q Question) string {
+	a := Affected(q)
+	in := Input{Run: slipway.Run{Commit: "c", Event: q.Event, Ref: q.Ref}, Config: q.Config, Changes: a.Changes, Removed: a.Removed}
+	var b strings.Builder
+	for _, d := range planChanged(in, slipway.Plan{}).Decisions {
+		fmt.Fprintf(&b, "%s: %s\n", d.Service, d.Reason)
+	}
+	return b.String()
+}
+
+func shop() slipway.Config {
+	return slipway.Config{Services: []slipway.Service{
+		{Name: "cart", Dir: "src/cart", Dockerfile: "Dockerfile", Chart: "src/cart/chart", DependsOn: []string{"orders"}},
+		{Name: "delivery", Dir: "src/shipping/delivery", Dockerfile: "Dockerfile", Chart: "charts/delivery", Shared: []string{"libs/money"}},
+		{Name: "mail", Dir: "src/mail", Dockerfile: "Dockerfile", Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Exclude: []string{"**/*.md", "/src/mail/docs/"}}}},
+		{Name: "orders", Dir: "src/orders", Dockerfile: "build/Dockerfile", Context: ".", Copies: []slipway.Copy{{Path: "proto/*.proto", Line: 4}}},
+	}, Shared: map[string][]string{"libs/money": {"libs/decimal"}}}
+}
+
+// What is said of each service.
+func TestSentences(t *testing.T) {
+	t.Parallel()
+	with := func(change func(*slipway.Config)) slipway.Config {
+		c := shop()
+		c.Shared = maps.Clone(c.Shared)
+		change(&c)
+		return c
+	}
+	service := func(c *slipway.Config, name string) *slipway.Service {
+		return &c.Services[slices.IndexFunc(c.Services, func(s slipway.Service) bool { return s.Name == name })]
+	}
+	now := shop()
+	for _, c := range []struct {
+		name string
+		q    Question
+		want []string // parts that stand in the lines of the services, in their order
+	}{
+		{"own code", ask(now, "src/cart/a.go", "src/cart/b.go", "README.md"), []string{
+			"cart: runs: 2 of the 3 changed files are under src/cart, such as src/cart/a.go",
+			"delivery: skipped, none of the 3 changed files is under src/shipping/delivery or what it depends on",
+			"mail: skipped, none of the 3 changed files is under src/mail",
+			"orders: skipped, none of the 3 changed files is under src/orders or what it depends on",
+		}},
+		{"one file", ask(now, "src/mail/a.go"), []string{"skipped, the changed file is not under src/cart", "skipped", "mail: runs: src/mail/a.go changed", "skipped"}},
+		{"nothing", ask(now), []string{"skipped, no file changed", "no file changed", "no file changed", "no file changed"}},
+		{"a service that another depends on", ask(now, "src/orders/a.go"), []string{"cart: runs: it depends on orders: src/orders/a.go changed", "skipped", "skipped", "orders: runs: src/orders/a.go changed"}},
+		{"what a Dockerfile copies", ask(now, "proto/a.proto", "proto/b.proto", "proto/deep/c.go"), []string{
+			"cart: runs: it depends on orders, which depends on proto/*.proto: 2 of the 3 changed files are there, such as proto/a.proto",
+			"skipped", "skipped",
+			"orders: runs: its Dockerfile copies proto/*.proto (src/orders/build/Dockerfile:4): 2 of the 3 changed files are there, such as proto/a.proto",
+		}},
+		{"a shared folder of a shared folder", ask(now, "libs/decimal/d.go"), []string{"skipped", "delivery: runs: it depends on libs/money, which depends on libs/decimal: libs/decimal/d.go changed", "skipped", "skipped"}},
+		{"a submodule's pointer", ask(now, "libs/money"), []string{"skipped", "delivery: runs: it depends on libs/money: libs/money changed", "skipped", "skipped"}},
+		{"the chart in the folder", ask(now, "src/cart/chart/values.yaml"), []string{"cart: runs: src/cart/chart/values.yaml changed; no image is built", "skipped", "skipped", "skipped"}},
+		{"the chart elsewhere", ask(now, "charts/delivery/values.yaml", "x"), []string{"skipped", "delivery: runs: 1 of the 2 changed files is under charts/delivery: charts/delivery/values.yaml; no image is built", "skipped", "skipped"}},
+		{"chart and code", ask(now, "charts/delivery/values.yaml", "src/shipping/delivery/main.go"), []string{"skipped", "delivery: runs: 1 of the 2 changed files is under src/shipping/delivery: src/shipping/delivery/main.go", "skipped", "skipped"}},
+		{"only excluded files", ask(now, "src/mail/README.md", "src/mail/docs/x.go", "y"), []string{"skipped", "skipped", "mail: skipped, all 2 changed files that are its own are ones that its trigger excludes, such as src/mail/README.md", "skipped"}},
+		{"one excluded file", ask(now, "src/mail/README.md"), []string{"skipped", "skipped", "mail: skipped, the changed file that is its own is one that its trigger excludes: src/mail/README.md", "skipped"}},
+		{"not only excluded files", ask(now, "src/mail/README.md", "src/mail/x.go"), []string{"skipped", "skipped", "mail: runs: 1 of the 2 changed files is under src/mail: src/mail/x.go", "skipped"}},
+		{"slipway.yaml alone", ask(now, "slipway.yaml"), []string{"skipped, the changed file is not under src/cart or what it depends on", "skipped", "skipped", "skipped"}},
+		{"a name that is none", ask(now, "src/mail/\x1b[31m\xff"), []string{"skipped", "skipped", `mail: runs: "src/mail/\x1b[31m\xff" changed`, "skipped"}},
+	} {
+		check(t, c.name, c.q, c.want)
+	}
+
+	settings := func(change func(*slipway.Config)) Question {
+		old := shop()
+		q := ask(with(change), "slipway.yaml")
+		q.Since[0].Config = &old
+		q.Event, q.Ref = slipway.DefaultPush, "refs/heads/main"
+		return q
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*slipway.Config)
+		want   []string
+	}{
+		{"arguments", func(c *slipway.Config) { service(c, "cart").Args = map[string]string{"A": "1"} }, []string{"cart: runs: its args changed in the configuration", "skipped", "skipped", "skipped"}},
+		{"the test and the target", func(c *slipway.Config) {
+			service(c, "mail").Test, service(c, "mail").Target = &slipway.ServiceTest{}, "x"
+		}, []string{"skipped", "skipped", "mail: runs: its target changed in the configuration; its test changed in the configuration", "skipped"}},
+		{"a pin", func(c *slipway.Config) { service(c, "mail").Pins = map[string]string{"golang:1.26": "sha256:1"} }, []string{"skipped", "skipped", "mail: runs: its pins changed", "skipped"}},
+		{"the port of the standard chart", func(c *slipway.Config) { service(c, "mail").Port = 99 }, []string{"skipped", "skipped", "mail: runs: its port changed in the configuration; an image is built too, as none of this code was published before", "skipped"}},
+		{"the port beside a chart", func(c *slipway.Config) { service(c, "cart").Port = 99 }, []string{"cart: skipped", "skipped", "skipped", "skipped"}},
+		{"what holds from the next time on", func(c *slipway.Config) {
+			s := service(c, "cart")
+			s.Rollback, s.DependsOn, s.Trigger.Batch, s.Verify.Tests = slipway.RollbackManual, nil, true, true
+		}, []string{"cart: skipped", "skipped", "skipped", "skipped"}},
+		{"the registry", func(c *slipway.Config) { c.Candidates.Prefix = "x" }, []string{"cart: runs: the registry of candidates changed in slipway.yaml", "runs: the registry", "runs: the registry", "runs: the registry"}},
+		{"an environment of merges", func(c *slipway.Config) {
+			c.Environments = []slipway.Environment{{Name: "load", Trigger: slipway.OnDefaultBranch}, {Name: "qa", Trigger: slipway.OnRelease}}
+		}, []string{"cart: runs: environment load changed in slipway.yaml; an image", "runs: environment load", "runs: environment load", "runs: environment load"}},
+		{"a new service", func(c *slipway.Config) {
+			c.Services = append(c.Services, slipway.Service{Name: "worker", Dir: "src/orders", Target: "worker"})
+		}, []string{"cart: skipped", "skipped", "skipped", "skipped", "worker: runs: it is new: there was no service worker before"}},
+		{"another name", func(c *slipway.Config) { service(c, "mail").Name = "post" }, []string{
+			"cart: skipped", "skipped", "post: runs: it is new: what is built from src/mail was mail before", "skipped",
+			"mail: removed: there is no such service at src/mail any more; what is deployed of it stays until a person removes it (helm uninstall mail, in its namespace)",
+		}},
+		{"a service less", func(c *slipway.Config) { c.Services = c.Services[:3] }, []string{"cart: skipped", "skipped", "skipped", "orders: removed: there is no such service at src/orders any more"}},
+		{"no service", func(c *slipway.Config) { c.Services = nil }, []string{"cart: removed", "delivery: removed", "mail: removed", "orders: removed"}},
+	} {
+		check(t, c.name, settings(c.change), c.want)
+	}
+	q := settings(func(*slipway.Config) {})
+	q.Since[0].Config = nil
+	check(t, "what slipway.yaml said is not known", q, []string{"cart: runs: slipway.yaml changed, and what it said before is not known", "runs", "runs", "runs"})
+	q.Since = nil
+	check(t, "the first time", q, []string{"cart: runs: nothing was built before", "runs", "runs", "runs"})
+}
+
+func check(t *testing.T, name string, q Question, want []string) {
+	t.Helper()
+	got := strings.Split(strings.TrimSuffix(verdicts(q), "\n"), "\n")
+	for i := range max(len(got), len(want)) {
+		if i >= len(got) || i >= len(want) || !strings.Contains(got[i], want[i]) {
+			t.Errorf("%s:\n%s\nwant lines with:\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			return
+		}
+	}
+}
+
+// Branches and tags decide with their names alone.
+func TestRefs(t *testing.T) {
+	t.Parallel()
+	c := shop()
+	c.Services[0].Trigger.Branches = slipway.Filter{Include: []string{"master", "feature/*"}, Exclude: []string{"feature/experimental/*"}} // of the documents
+	c.Services[1].Trigger.Branches = slipway.Filter{Include: []string{"release/delivery/v*", "refs/release/delivery/v*", "refs/heads/master", "feature/delivery/*", "topic/delivery/*"}}
+	c.Services[2].Trigger.Tags = slipway.Filter{Include: []string{"mail/v*", "refs/tags/all"}, Exclude: []string{"*-rc*"}}
+	every := []string{"src/cart/a", "src/shipping/delivery/a", "src/mail/a", "src/orders/a"}
+	for _, e := range []struct {
+		event slipway.EventKind
+		ref   string
+		runs  string
+		says  string
+	}{
+		{slipway.BranchPush, "refs/heads/master", "cart delivery mail orders", ""},
+		{slipway.BranchPush, "refs/heads/feature/x", "cart mail orders", "delivery: skipped, its trigger leaves out branch feature/x"},
+		{slipway.BranchPush, "refs/heads/feature/experimental/x", "mail orders", "cart: skipped, its trigger leaves out branch feature/experimental/x"},
+		{slipway.BranchPush, "refs/heads/feature/delivery/x", "delivery", "mail: skipped, branch feature/delivery/x is for delivery alone"},
+		{slipway.BranchPush, "refs/heads/topic/orders/x/y", "orders", ""},
+		{slipway.BranchPush, "refs/heads/topic/nobody/x", "mail orders", ""},
+		{slipway.BranchPush, "refs/heads/feature/orders", "cart mail orders", ""},
+		{slipway.BranchPush, "refs/heads/feature/orders/", "cart mail orders", ""},
+		{slipway.BranchPush, "refs/heads/Feature/orders/x", "mail orders", ""},
+		{slipway.DefaultPush, "refs/heads/main", "mail orders", "cart: skipped, its trigger leaves out branch main"},
+		{slipway.PullUpdate, "refs/pull/3/head", "cart delivery mail orders", ""},
+		{slipway.BranchPush, "refs/tags/mail/v1.0.0", "mail", "mail: runs: tag mail/v1.0.0 is one that its trigger names, whatever files changed"},
+		{slipway.BranchPush, "refs/tags/mail/v1.0.0-rc1", "", "mail: skipped, its trigger does not name tag mail/v1.0.0-rc1"},
+		{slipway.BranchPush, "refs/tags/all", "mail", ""},
+	} {
+		q := ask(c, every...)
+		q.Event, q.Ref = e.event, e.ref
+		var runs []string
+		for name, change := range Affected(q).Changes {
+			if change.Changed {
+				runs = append(runs, name)
+			}
+		}
+		slices.Sort(runs)
+		if got := strings.Join(runs, " "); got != e.runs || !strings.Contains(verdicts(q), e.says) {
+			t.Errorf("%s: %s run, want %s\n%s", e.ref, got, e.runs, verdicts(q))
+		}
+	}
+	// A tag runs a service whatever changed; so does no branch.
+	q := ask(c)
+	q.Ref = "refs/tags/all"
+	if !Affected(q).Changes["mail"].Changed {
+		t.Error("a tag compares files")
+	}
+}
+
+// A branch that took over what the default branch has does not run what is as there.
+func TestTwoCommitsWereBuilt(t *testing.T) {
+	t.Parallel()
+	c := shop()
+	q := ask(c)
+	q.Since = []Since{
+		{Config: &c, Files: []string{"src/mail/a", "src/orders/chart/a", "src/cart/a", "src/cart/chart/x"}, Name: "the last push"}, // main was merged, and so these came
+		{Config: &c, Files: []string{"src/shipping/delivery/a", "src/cart/chart/x"}, Name: "main"},
+	}
+	check(t, "merged", q, []string{
+		"cart: runs: 1 of the 2 changed files is under src/cart/chart: src/cart/chart/x; no image is built",
+		"delivery: skipped", "mail: skipped, it is as in main", "orders: skipped, it is as in main",
+	})
+	gone := c
+	gone.Services = c.Services[:2]
+	q.Config = gone
+	if got := Affected(q).Removed; len(got) != 2 || got[0].Name != "mail" {
+		t.Errorf("removed: %v", got)
+	}
+	q.Since[1].Config = &gone
+	if got := Affected(q).Removed; len(got) != 0 {
+		t.Errorf("removed on the default branch before: %v", got)
+	}
+}
+
+func TestWhoOwnsAFile(t *testing.T) {
+	t.Parallel()
+	c := slipway.Config{Services: []slipway.Service{
+		{Name: "root", Dir: "."},
+		{Name: "shop", Dir: "src/shop", Chart: "src/shop/chart"},
+		{Name: "cart", Dir: "src/shop/cart", Chart: "charts/cart"},
+		{Name: "twin", Dir: "src/twin", Chart: "charts/common"},
+		{Name: "other", Dir: "./src/other/", Chart: "charts/common"},
+		{Name: "guest", Dir: "guest", Chart: "src/twin/guestchart"},
+		{Name: "second", Dir: "src/shop", Target: "second"},
+	}}
+	for file, want := range map[string]string{
+		"README.md":                  "root",
+		"src/x":                      "root",
+		"src/shop/main.go":           "second shop",
+		"src/shop/chart/values.yaml": "shop's chart",
+		"src/shop/cart/main.go":      "cart",
+		"src/shopping/main.go":       "root",
+		"src/Shop/main.go":           "root", // names differ by their case
+		"src/shop":                   "root", // a file in place of the folder
+		"charts/cart/Chart.yaml":     "cart's chart",
+		"charts/common/Chart.yaml":   "other's chart twin's chart",
+		"charts/README":              "root",
+		"src/twin/guestchart/x":      "guest's chart twin",
+		"src/other/\xff\n":           "other",
+	} {
+		var got []string
+		for name, change := range Affected(ask(c, file)).Changes {
+			if change.Changed && change.ChartOnly {
+				name += "'s chart"
+			}
+			if change.Changed {
+				got = append(got, name)
+			}
+			if change.Total != 1 || change.Example != file {
+				t.Errorf("%s of %s: %+v", file, name, change)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s belongs to %v, want %s", file, got, want)
+		}
+	}
+}
+
+// model is Affected by brute force, one file and one service at a time.
+type model struct{ c slipway.Config }
+
+func fitsSlowly(pattern, file []string) bool {
+	switch {
+	case len(pattern) == 0:
+		return true
+	case pattern[0] == "**":
+		return fitsSlowly(pattern[1:], file) || (len(file) > 0 && fitsSlowly(pattern, file[1:]))
+	case len(file) == 0:
+		return false
+	}
+	return wildSlowly([]rune(pattern[0]), []rune(file[0])) && fitsSlowly(pattern[1:], file[1:])
+}
+
+func wildSlowly(want, text []rune) bool {
+	switch {
+	case len(want) == 0:
+		return len(text) == 0
+	case want[0] == '*':
+		return wildSlowly(want[1:], text) || (len(text) > 0 && wildSlowly(want, text[1:]))
+	case len(text) == 0:
+		return false
+	}
+	return (want[0] == '?' || want[0] == text[0]) && wildSlowly(want[1:], text[1:])
+}
+
+func anyFits(patterns []string, file string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		var parts []string
+		for _, part := range strings.Split(p, "/") {
+			if part != "" && part != "." {
+				parts = append(parts, part)
+			}
+		}
+		return fitsSlowly(parts, strings.Split(file, "/"))
+	})
+}
+
+func below(file, dir string) bool { return dir == "." || strings.HasPrefix(file, dir+"/") }
+
+// owner is the folder of services that is nearest above a file.
+func (m model) owner(file string) string {
+	best := "."
+	for _, s := range m.c.Services {
+		if below(file, s.Dir) && len(s.Dir) > len(best) || (s.Dir != "." && best == "." && below(file, s.Dir)) {
+			best = s.Dir
+		}
+	}
+	return best
+}
+
+func (m model) inChart(s slipway.Service, file string) bool {
+	if s.Chart == "" || !below(file, s.Chart) {
+		return false
+	}
+	owner := m.owner(file)
+	return owner == "." || owner == s.Chart || below(s.Chart, owner)
+}
+
+func apart(s slipway.Service) bool {
+	return s.Chart != "" && s.Dir != s.Chart && !below(s.Dir, s.Chart)
+}
+
+func (m model) own(s slipway.Service, file string) bool {
+	if apart(s) && below(file, s.Chart) {
+		return false
+	}
+	if len(s.Trigger.Paths.Include) > 0 {
+		return anyFits(s.Trigger.Paths.Include, file)
+	}
+	if m.owner(file) != s.Dir {
+		return false
+	}
+	for _, other := range m.c.Services {
+		if m.inChart(other, file) && ((s.Dir == "." && other.Chart != ".") || (other.Dir == s.Dir && apart(other))) {
+			return false
+		}
+	}
+	return true
+}
+
+// uses are the paths that a service is made of besides its own code; false for those that a shared folder
+// depends on.
+func (m model) uses(s slipway.Service) map[string]bool {
+	paths, done := map[string]bool{}, map[string]bool{}
+	var add func(p string, direct bool)
+	add = func(p string, direct bool) {
+		key := fmt.Sprint(p, direct)
+		if done[key] {
+			return
+		}
+		done[key] = true
+		paths[fmt.Sprintf("%v:%s", direct, p)] = direct
+		if i := strings.IndexAny(p, "*?"); i >= 0 {
+			p = clean(p[:strings.LastIndexByte(p[:i], '/')+1])
+		}
+		for folder, needs := range m.c.Shared {
+			if folder == p || below(folder, p) || below(p, folder) {
+				for _, n := range needs {
+					add(n, false)
+				}
+			}
+		}
+	}
+	if len(s.Trigger.Paths.Include) == 0 {
+		for _, c := range s.Copies {
+			add(c.Path, true)
+		}
+	}
+	for _, p := range s.Shared {
+		add(p, true)
+	}
+	return paths
+}
+
+func (m model) code(s slipway.Service, files []string) bool {
+	for _, f := range files {
+		if anyFits(s.Trigger.Paths.Exclude, f) {
+			continue
+		}
+		if m.own(s, f) {
+			return true
+		}
+		for p, direct := range m.uses(s) {
+			_, p, _ = strings.Cut(p, ":")
+			if anyFits([]string{p}, f) && !(direct && apart(s) && p != s.Chart && (p == "." || below(s.Chart, p)) && below(f, s.Chart)) {
+				return true
+			}
+		}
+	}
+	for _, name := range s.DependsOn {
+		if other, _ := m.c.Service(name); m.code(other, files) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m model) chart(s slipway.Service, files []string) bool {
+	return slices.ContainsFunc(files, func(f string) bool { return m.inChart(s, f) && !anyFits(s.Trigger.Paths.Exclude, f) })
+}
+
+func drawConfig(t *rapid.T) slipway.Config {
+	folder := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts", "charts/a", "charts/b", "a/charts", "libs", "libs/x", "libs/y"})
+	patterns := rapid.SliceOfN(rapid.SampledFrom([]string{"**/*.md", "/a/", "a/b", "*", "**", "a/*/c", "/a/**/f?", "libs/*", "*.go", "**/chart", "a/**/c/**", "charts/?/*"}), 0, 2)
+	c := slipway.Config{Shared: map[string][]string{}}
+	for _, d := range rapid.SliceOfN(folder, 1, 6).Draw(t, "dirs") {
+		i := len(c.Services)
+		s := slipway.Service{Name: fmt.Sprint(i), Dir: d, Target: fmt.Sprint(i)}
+		if rapid.Bool().Draw(t, "chart") {
+			s.Chart = rapid.SampledFrom([]string{"charts/a", "charts/b", "charts", "a", ".", "a/charts", strings.TrimPrefix(d+"/chart", "./")}).Draw(t, "at")
+		}
+		s.Trigger.Paths = slipway.Filter{Include: patterns.Draw(t, "include"), Exclude: patterns.Draw(t, "exclude")}
+		if rapid.Bool().Draw(t, "all paths") {
+			s.Trigger.Paths.Include = nil
+		}
+		s.Shared = rapid.SliceOfN(folder, 0, 2).Draw(t, "shared")
+		for _, p := range rapid.SliceOfN(rapid.OneOf(folder, rapid.SampledFrom([]string{"libs/*.go", "a/?", s.Dir + "/chart"})), 0, 2).Draw(t, "copies") {
+			s.Copies = append(s.Copies, slipway.Copy{Path: clean(p), Line: 1})
+		}
+		for j := range i {
+			if rapid.IntRange(0, 4).Draw(t, "depends") == 0 {
+				s.DependsOn = append(s.DependsOn, fmt.Sprint(j))
+			}
+		}
+		c.Services = append(c.Services, s)
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "shared folders") {
+		c.Shared[folder.Draw(t, "folder")] = rapid.SliceOfN(folder, 0, 2).Draw(t, "needs")
+	}
+	return c
+}
+
+// drawTree is a tree: path -> content.
+func drawTree(t *rapid.T, name string) map[string]string {
+	tree := map[string]string{}
+	for range rapid.IntRange(0, 6).Draw(t, name) {
+		in := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts/a", "charts/b", "a/charts", "a/b/chart", "libs", "libs/x", "libs/y"}).Draw(t, name+" in")
+		tree[clean(in+"/"+rapid.SampledFrom([]string{"f1", "f2.go", "é.md", "README.md"}).Draw(t, name+" file"))] = rapid.StringMatching("[12]").Draw(t, name+" content")
+	}
+	return tree
+}
+
+// Affected is what brute force finds, whatever the configuration and the trees.
+func TestAffectedAgreesWithTheModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := drawConfig(t)
+		old, now := drawTree(t, "old"), drawTree(t, "new")
+		var files []string
+		for f := range old {
+			if old[f] != now[f] {
+				files = append(files, f)
+			}
+		}
+		for f := range now {
+			if _, there := old[f]; !there {
+				files = append(files, f)
+			}
+		}
+		got, m := Affected(ask(c, files...)).Changes, model{c}
+		for _, s := range c.Services {
+			code := m.code(s, files)
+			chart := m.chart(s, files)
+			if g := got[s.Name]; g.Changed != (code || chart) || g.ChartOnly != (chart && !code) {
+				t.Fatalf("%v:\n%+v\nof %+v, shared %v\nis %+v, and brute force says code %v, chart %v", files, s, c.Services, c.Shared, g, code, chart)
+			}
+			if d := reason(s, got[s.Name]); got[s.Name].Changed != strings.HasPrefix(d, "runs: ") || !got[s.Name].Changed != strings.HasPrefix(d, "skipped, ") || strings.HasSuffix(d, " ") {
+				t.Fatalf("sentence %q of %+v", d, got[s.Name])
+			}
+		}
+		// The order of files and services does not matter.
+		slices.Reverse(files)
+		other := c
+		other.Services = slices.Clone(c.Services)
+		slices.Reverse(other.Services)
+		for name, g := range Affected(ask(other, files...)).Changes {
+			if g.Changed != got[name].Changed || g.ChartOnly != got[name].ChartOnly || g.Files != got[name].Files || g.Example != got[name].Example {
+				t.Fatalf("in another order: %+v, %+v", g, got[name])
+			}
+		}
+	})
+}
+
+func FuzzPattern(f *testing.F) {
+	for _, s := range [][2]string{{"**/*.md", "a/b/README.md"}, {"/src/shipping/delivery/", "src/shipping/delivery/main.go"}, {"a/**/b/**/c", "a/b/b/x/c/d"}, {"*a*b*", "xaxbx"}, {"?", "é"}, {"??", "\xff\xfe"}, {"**", ""}, {"", "a"}, {"*\xff?", "é\xffé"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, text, file string) {
+		if len(text) > 40 || len(file) > 60 {
+			return // brute force takes too long
+		}
+		p := newPattern(text)
+		got := p.fits(file)
+		if got && !within(file, p.fixed) {
+			t.Errorf("%q fits %q and is not in %q", text, file, p.fixed)
+		}
+		if strings.Contains(file, "//") || strings.HasPrefix(file, "/") || strings.HasSuffix(file, "/") || file == "" || strings.Contains(strings.ReplaceAll(text, "**", ""), "\xff") || strings.Contains(file, "\xff") {
+			return // no path of a repository, or no text that runes stand for
+		}
+		if text == strings.ToValidUTF8(text, "") && file == strings.ToValidUTF8(file, "") && got != anyFits([]string{text}, file) {
+			t.Errorf("%q fits %q: %v, brute force says otherwise", text, file, got)
+		}
+	})
+}
+
+func FuzzBranch(f *testing.F) {
+	f.Add("feature/*", "feature/experimental/x")
+	f.Add("*-rc?", "v1-rc1")
+	f.Fuzz(func(t *testing.T, want, name string) {
+		if len(want) > 30 || len(name) > 60 || want != strings.ToValidUTF8(want, "") || name != strings.ToValidUTF8(name, "") {
+			return
+		}
+		if got := wild(want, name); got != wildSlowly([]rune(want), []rune(name)) {
+			t.Errorf("%q fits %q: %v, brute force says otherwise", want, name, got)
+		}
+	})
+}
+
+// monorepo is services with charts, globs and a graph that is ten deep.
+func monorepo(services, files int) Question {
+	c := slipway.Config{Shared: map[string][]string{}}
+	for i := range services {
+		s := slipway.Service{
+			Name: fmt.Sprintf("svc%d", i), Dir: fmt.Sprintf("src/team%d/svc%d", i%20, i), Dockerfile: "Dockerfile", Chart: fmt.Sprintf("charts/svc%d", i),
+			Shared: []string{fmt.Sprintf("libs/lib%d", i%50)}, Copies: []slipway.Copy{{Path: fmt.Sprintf("proto/p%d/*.proto", i%30)}},
+		}
+		s.Trigger.Paths.Exclude = []string{"**/*.md", fmt.Sprintf("src/team%d/*/docs/**", i%20)}
+		if i%3 == 0 {
+			s.Trigger.Paths.Include = []string{"/" + s.Dir + "/**/*.go", fmt.Sprintf("api/*/v%d/**/*.json", i)}
+		}
+		if i%10 != 0 {
+			s.DependsOn = []string{fmt.Sprintf("svc%d", i-1)} // ten deep
+		}
+		c.Services = append(c.Services, s)
+	}
+	for i := range 50 {
+		if i%10 != 0 {
+			c.Shared[fmt.Sprintf("libs/lib%d", i)] = []string{fmt.Sprintf("libs/lib%d", i-1)}
+		}
+	}
+	var changed []string
+	for i := range files {
+		n := i % services
+		changed = append(changed, []string{
+			fmt.Sprintf("src/team%d/svc%d/pkg%d/file%d.go", n%20, n, i%7, i), fmt.Sprintf("src/team%d/svc%d/docs/a/b/%d.txt", n%20, n, i),
+			fmt.Sprintf("libs/lib%d/file%d.go", n%50, i), fmt.Sprintf("charts/svc%d/templates/%d.yaml", n, i), fmt.Sprintf("api/x/v%d/y/%d.json", n, i),
+			fmt.Sprintf("src/team%d/svc%d/README%d.md", n%20, n, i), fmt.Sprintf("proto/p%d/%d.proto", n%30, i),
+		}[i%7])
+	}
+	return ask(c, changed...)
+}
+
+// The bounds of the issue: 1,000 services and 10,000 files in 50 ms, and time that grows with the files.
+func BenchmarkAffected(b *testing.B) {
+	for _, files := range []int{1_000, 10_000, 100_000} {
+		q := monorepo(1000, files)
+		b.Run(fmt.Sprintf("services=1000/files=%d", files), func(b *testing.B) {
+			for b.Loop() {
+				Affected(q)
+			}
+		})
+	}
+}
+
+// No test is about how fast this is, but ten times too slow is a mistake.
+func TestAffectedIsFast(t *testing.T) {
+	t.Parallel()
+	q := monorepo(1000, 10_000)
+	start := time.Now()
+	Affected(q)
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("1,000 services and 10,000 files took %s", took)
+	}
+}

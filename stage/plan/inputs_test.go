@@ -1,0 +1,70 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/slipway-cd/slipway"
+)
+
+func TestInputs(t *testing.T) {
+	t.Parallel()
+	c := slipway.Config{Services: []slipway.Service{
+		{Name: "root", Dir: ".", Chart: "charts/root"},
+		{Name: "shop", Dir: "src/shop", Chart: "src/shop/chart"},
+		{Name: "cart", Dir: "src/shop/cart", Chart: "charts/cart", Shared: []string{"libs/a"}, Copies: []slipway.Copy{{Path: "proto/*.proto"}}},
+		{Name: "mail", Dir: "src/mail", DependsOn: []string{"cart"}, Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Include: []string{"/src/mail/**/*.go"}}}},
+	}, Shared: map[string][]string{"libs/a": {"libs/b"}}}
+	for name, want := range map[string]string{
+		"root": "{[{[.] [charts/cart charts/root src/mail src/shop src/shop/cart src/shop/chart]}] [{[charts/root] []}]}",
+		"shop": "{[{[src/shop] [src/shop/cart src/shop/chart]}] [{[src/shop/chart] []}]}",
+		"cart": "{[{[libs/a libs/b proto src/shop/cart] []}] [{[charts/cart] []}]}",
+		"mail": "{[{[libs/a libs/b proto src/mail src/shop/cart] []}] []}",
+	} {
+		in, ok := InputsOf(c, name)[name]
+		if got := fmt.Sprint(in); !ok || got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := InputsOf(c, "none", "mail"); len(got) != 1 {
+		t.Errorf("inputs of a service that is not there: %v", got)
+	}
+}
+
+// What makes a service run is in its inputs, and without wildcards and exclusions nothing else is.
+func TestInputsAgreeWithAffected(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c, file := drawConfig(t), ""
+		for f := range drawTree(t, "tree") {
+			file = max(file, f)
+		}
+		if file == "" {
+			return
+		}
+		exact := rapid.Bool().Draw(t, "exact")
+		for i := range c.Services {
+			if s := &c.Services[i]; exact {
+				s.Trigger, s.Copies, s.Shared = slipway.ServiceTrigger{}, nil, nil
+			}
+		}
+		changes := Affected(ask(c, file)).Changes
+		for _, s := range c.Services {
+			in := InputsOf(c, s.Name)[s.Name]
+			holds := func(sets []slipway.Filter) bool {
+				return slices.ContainsFunc(sets, func(f slipway.Filter) bool {
+					is := func(d string) bool { return within(file, d) }
+					return slices.ContainsFunc(f.Include, is) && !slices.ContainsFunc(f.Exclude, is)
+				})
+			}
+			change := changes[s.Name]
+			code, chart := change.Changed && !change.ChartOnly, change.ChartOnly
+			if (code && !holds(in.Code)) || (chart && !holds(in.Chart)) || (exact && !code && holds(in.Code)) || (exact && !code && !chart && holds(in.Chart)) {
+				t.Fatalf("%s of %+v, shared %v:\n%+v is affected: %+v, its inputs are %v", file, c.Services, c.Shared, s, change, in)
+			}
+		}
+	})
+}

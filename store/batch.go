@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// ActiveRun is the newest run of a ref before a run that is at work, not one that waits for another or for
+// a person; 0 for none.
+func (s *Store) ActiveRun(ctx context.Context, project, ref string, before int64) (int64, error) {
+	id, _, err := one(ctx, s.reader, scanInt, `SELECT r.id FROM runs r WHERE r.project = $1 AND r.ref = $2 AND r.id < $3
+		AND r.state IN ('queued', 'running') AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = r.id AND s.behind <> 0)
+		ORDER BY r.id DESC LIMIT 1`, project, ref, before)
+	return id, err
+}
+
+// postpone puts a step behind a run; one that is not at work any more holds nothing up.
+func (t *tx) postpone(r *runRow, st *stepRow, res slipway.Result) error {
+	other, err := t.loadRun(res.After)
+	if err != nil {
+		return err
+	}
+	if !atWork(other.State) {
+		return t.move(r, st, change{to: slipway.StepReady})
+	}
+	if other.ID >= r.ID {
+		return slipway.Errorf(slipway.Invalid, "step %s of run #%d cannot wait for the later run #%d", st.Spec.Key, r.ID, other.ID)
+	}
+	return t.move(r, st, change{to: slipway.StepRetrying, reason: res.Reason, behind: other.ID})
+}
+
+func atWork(s slipway.RunState) bool { return s == slipway.RunQueued || s == slipway.RunRunning }
+
+// wakeBehind makes the steps ready that waited for a run.
+func (t *tx) wakeBehind(r *runRow) error {
+	ids, err := list(t.ctx, t, scanInt, `SELECT id FROM steps WHERE behind = $1 ORDER BY id`, r.ID)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		other, st, err := t.loadStep(id)
+		if err != nil {
+			return err
+		}
+		if err := t.move(other, st, change{to: slipway.StepReady}); err != nil {
+			return err
+		}
+		if err := t.settle(other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather cancels the runs of the same ref that still wait for another one to end: the new one, which
+// compares with what was built last, has their changes too (S38).
+func (t *tx) gather(r *runRow) error {
+	ids, err := list(t.ctx, t, scanInt, `SELECT DISTINCT r.id FROM runs r JOIN steps s ON s.run_id = r.id
+		WHERE r.project = $1 AND r.ref = $2 AND r.event = $3 AND r.id < $4 AND s.behind <> 0 ORDER BY r.id`, r.Project, r.Ref, r.Event, r.ID)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		old, err := t.loadRun(id)
+		if err != nil {
+			return err
+		}
+		if old.cancel != "" {
+			continue
+		}
+		if err := t.cancelRun(old, "", fmt.Sprintf("batched into run #%d", r.ID), slipway.ErrSuperseded); err != nil {
+			return err
+		}
+	}
+	return nil
+}
