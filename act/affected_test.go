@@ -223,3 +223,31 @@ func TestWhatIsTheSameIsNotReadAgain(t *testing.T) {
 		t.Errorf("%d trees were read for a service that is new", n-read)
 	}
 }
+
+// A tag runs the services whose trigger names it, with a message or without, and else nothing (S43).
+func TestTagsRunWhatNamesThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.commit("", "first", service("cart", "mail").with("slipway.yaml", "services:\n  mail:\n    trigger: {tags: {include: [mail/v*], exclude: [\"*-rc*\"]}}\n"))
+	w.push(w.approver, "refs/heads/main", c)
+	w.succeed(w.runs("refs/heads/main")[0].ID)
+	annotated := w.git("mktag", "object "+c+"\ntype commit\ntag mail/v2\ntagger Ada <ada@example.com> 1700000000 +0000\n\nx\n")
+	blob := w.git("hash-object", "x", "-w", "--stdin")
+	for ref, e := range map[string]struct{ commit, says string }{
+		"refs/tags/mail/v1":     {c, "mail: runs: tag mail/v1 is one that its trigger names, whatever files changed"},
+		"refs/tags/mail/v2":     {annotated, "mail: runs: tag mail/v2"},
+		"refs/tags/mail/v3-rc1": {c, "tag mail/v3-rc1: nothing runs, as no service's trigger names it"},
+		"refs/tags/v1":          {c, "tag v1: nothing runs, as no service's trigger names it"},
+		"refs/tags/mail/vblob":  {blob, "tag mail/vblob names no commit: nothing runs"},
+	} {
+		told := w.push(w.approver, ref, e.commit)
+		w.says(told, e.says)
+		runs := w.runs(ref)
+		if strings.Contains(e.says, ": runs:") != (len(runs) == 1) {
+			t.Errorf("%s makes %d runs", ref, len(runs))
+		}
+		if len(runs) == 1 && (runs[0].Commit != c || runs[0].Event != slipway.BranchPush || !strings.Contains(told, "cart: skipped, its trigger does not name tag")) {
+			t.Errorf("%s: %+v\n%s", ref, runs[0], told)
+		}
+	}
+}

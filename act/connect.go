@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -95,11 +96,20 @@ type Forges struct {
 	url string
 	log *slog.Logger
 	now func() time.Time
+
+	mu    sync.Mutex
+	hooks map[string]hooked // by project
+}
+
+// hooked is what a webhook's request is verified with.
+type hooked struct {
+	connection slipway.Connection
+	secret     string
 }
 
 // NewForges returns Forges that act through x.
 func NewForges(x *Actions, o ForgeOptions) *Forges {
-	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now}
+	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}}
 }
 
 // HookURL is where the forge of a project sends to.
@@ -145,6 +155,7 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 			forks = slipway.ForksRun
 		}
 	}
+	defer f.forget(p.Name)
 	c, err = f.Connections.SaveConnection(ctx, slipway.ProjectDetail{Project: p, Connection: &c, Forks: forks, Link: repository.Link}, strings.TrimSpace(r.Token), by.Name)
 	if err != nil {
 		return slipway.Connected{}, err

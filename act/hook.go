@@ -17,15 +17,11 @@ func (f *Forges) Receive(ctx context.Context, project string, h http.Header, bod
 	if !slipway.ValidName(project) {
 		return d, false, slipway.Errorf(slipway.NotFound, "there is no such project")
 	}
-	c, err := f.Connections.Connection(ctx, project)
+	k, err := f.hooked(ctx, project)
 	if err != nil {
 		return d, false, err
 	}
-	secret, err := f.Connections.Credential(ctx, c.HookSecret)
-	if err != nil {
-		return d, false, err
-	}
-	if d, err = f.ForgeOptions.Receive(c, secret, h, body); err != nil {
+	if d, err = f.ForgeOptions.Receive(k.connection, k.secret, h, body); err != nil {
 		return d, false, err
 	}
 	if fresh, err = f.Deliveries.ReceiveDelivery(ctx, project, d); err != nil {
@@ -35,6 +31,34 @@ func (f *Forges) Receive(ctx context.Context, project string, h http.Header, bod
 		f.Wake(project)
 	}
 	return d, fresh, nil
+}
+
+// hooked is what a project's webhook is verified with, remembered until the project is connected anew.
+func (f *Forges) hooked(ctx context.Context, project string) (hooked, error) {
+	f.mu.Lock()
+	k, ok := f.hooks[project]
+	f.mu.Unlock()
+	if ok {
+		return k, nil
+	}
+	c, err := f.Connections.Connection(ctx, project)
+	if err != nil {
+		return k, err
+	}
+	k.connection = c
+	if k.secret, err = f.Connections.Credential(ctx, c.HookSecret); err != nil {
+		return k, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hooks[project] = k
+	return k, nil
+}
+
+func (f *Forges) forget(project string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.hooks, project)
 }
 
 // atOnce is how many deliveries of a project are worked off together.

@@ -177,7 +177,7 @@ func (x *Actions) runOf(ctx context.Context, p slipway.Project, push slipway.Pus
 	case push.New == slipway.ZeroHash:
 		return nil, fmt.Sprintf("%s is deleted: nothing runs", push.Ref), nil
 	case strings.HasPrefix(push.Ref, "refs/tags/"):
-		return nil, fmt.Sprintf("tag %s: nothing runs", strings.TrimPrefix(push.Ref, "refs/tags/")), nil
+		return x.runOfTag(ctx, p, push)
 	}
 	subject, _, err := x.o.Repo(p.Name).Subject(ctx, push.New)
 	if err != nil {
@@ -221,7 +221,7 @@ func (x *Actions) explain(ctx context.Context, p slipway.Project, run slipway.Ru
 	const most = 20
 	shown := 0
 	for _, d := range plan.Decisions {
-		if d.Runs || len(plan.Decisions) <= most {
+		if d.Runs || d.Removed || len(plan.Decisions) <= most {
 			lines = append(lines, "  "+strings.TrimPrefix(d.Service+": "+d.Reason, ": "))
 			shown++
 		}

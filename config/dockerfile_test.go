@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -67,6 +68,28 @@ func FuzzDockerfile(f *testing.F) {
 		for _, s := range d.Stages {
 			d.Port(s.Name)
 			d.User(s.Name)
+		}
+	})
+}
+
+// What strangers write in Dockerfiles does not crash, and names nothing out of the build context.
+func FuzzDockerfileSources(f *testing.F) {
+	for _, text := range []string{
+		"FROM a\nCOPY ../../x /y ${V}/z /\nADD https://x /\n", "ARG V=..\nFROM a AS b\nRUN --mount=type=bind,source=x,target=/y true\nCOPY --from=b /x /\n",
+		"FROM a\nRUN --mount=type=bind,from=c,src=$X true\nCOPY [\"a b\", \"/c\"]\n", "# escape=`\nFROM a\nCOPY <<EOF /x\nEOF\n", "FROM a\nARG V=/../..\nCOPY $V/* \\\n /\n",
+	} {
+		f.Add([]byte(text), "value")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, arg string) {
+		d, problems := config.ParseDockerfile("Dockerfile", data)
+		if len(problems) > 0 {
+			return
+		}
+		for _, s := range d.Sources {
+			p, _ := d.Path(s, map[string]string{"V": arg})
+			if !fs.ValidPath(strings.ToValidUTF8(p, "?")) || s.Line < 1 {
+				t.Errorf("%q names %q, line %d", s.Text, p, s.Line)
+			}
 		}
 	})
 }

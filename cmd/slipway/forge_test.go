@@ -245,10 +245,12 @@ func TestDeliveriesSurviveACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.setRefuse(nil)
-	r, err := serveIn(t.Context(), serveOptions{data: data, pause: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var r *running
+	await(t, "start", func() (bool, string) { // a process that another test is starting may hold the lock for a moment
+		var err error
+		r, err = serveIn(t.Context(), serveOptions{data: data, pause: time.Millisecond})
+		return err == nil, fmt.Sprint(err)
+	})
 	defer r.stop() //nolint:errcheck // the test is over
 	s.admin = must[*client.Client](t)(client.New(r.url, s.token))
 	s.awaitRun("heads/main", second, ":merge")

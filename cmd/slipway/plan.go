@@ -103,15 +103,36 @@ func planOffline(ctx context.Context, w worktree, project string, o planOptions)
 	run.Project = project
 	repo := localRepo{Repo: w.repo, branches: map[string]string{branch: tip}}
 	pr := slipway.Project{ID: 1, Name: project, DefaultBranch: branch}
+	past := &offlineHistory{localHistory: localHistory{built}}
 	planner := &act.Planner{
-		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{pr}, History: localHistory{built},
+		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{pr}, History: past,
 		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
 	}
+	past.policy = planner.Policy
 	made, err := planner.Plan(ctx, pr, run)
 	if err != nil {
 		return offlinePlan{}, err
 	}
 	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.head, Uncommitted: w.changed, Plan: made}, nil
+}
+
+// offlineHistory takes it that what was built last was published.
+type offlineHistory struct {
+	localHistory
+	policy func(ctx context.Context, project string) (slipway.Config, error)
+}
+
+// Images is the one of what was built last, whose digest only the server knows.
+func (h *offlineHistory) Images(ctx context.Context, project, service string) ([]slipway.Artifact, error) {
+	if h.built == "" {
+		return nil, nil
+	}
+	c, err := h.policy(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	where := slipway.Repository{Registry: c.Candidates, Name: c.Candidates.Image(project, service)}
+	return []slipway.Artifact{{Kind: slipway.ArtifactImage, Service: service, Repository: where.Ref(), Commit: h.built}}, nil
 }
 
 // defaultName is the default branch by its own name. upstream is it as it was found: main, origin/main, or
@@ -257,7 +278,7 @@ func stepLine(s slipway.PlanStep) string {
 	case s.Chart != nil:
 		return fmt.Sprintf("%s %s %s", kind, first(s.Chart.Source.Dir, "standard"), s.Chart.Version)
 	case s.Publish != nil && s.Publish.Built != nil:
-		return fmt.Sprintf("%s %s, the image of run %d", kind, s.Publish.Tag, s.Publish.Built.RunID)
+		return fmt.Sprintf("%s %s, the image that was published of this code before", kind, s.Publish.Tag)
 	case s.Publish != nil:
 		return fmt.Sprintf("%s %s", kind, s.Publish.Tag)
 	case s.Approve != nil:

@@ -119,12 +119,19 @@ func ownBranch(q Question) string {
 	return parts[1]
 }
 
+// Tagged reports whether the trigger of a service names a tag: its full ref, refs/tags/v1.0.0. Then it
+// runs the service.
+func Tagged(s slipway.Service, ref string) bool {
+	tag, ok := strings.CutPrefix(ref, "refs/tags/")
+	return ok && named(tag, s.Trigger.Tags.Include, s.Trigger.Tags.Exclude, "tags")
+}
+
 // triggered says why a ref does not run a service, whatever changed, or why it does, whatever changed.
 // Both are empty when that depends on what changed.
 func triggered(q Question, s slipway.Service, only string) (skipped, runs string) {
 	t := s.Trigger
 	if tag, ok := strings.CutPrefix(q.Ref, "refs/tags/"); ok {
-		if named(tag, t.Tags.Include, t.Tags.Exclude, "tags") {
+		if Tagged(s, q.Ref) {
 			return "", fmt.Sprintf("tag %s is one that its trigger names, whatever files changed", show(tag))
 		}
 		return fmt.Sprintf("its trigger does not name tag %s", show(tag)), ""
