@@ -52,7 +52,7 @@ func (s Service) BuildContext() (dir, dockerfile string) {
 // Copy is something that a Dockerfile takes from its build context.
 type Copy struct {
 	Path string `json:"path"` // a pattern relative to the repository: * and ? stand for what is in one folder
-	Line int    `json:"line"` // of the Dockerfile
+	Line int    `json:"line"` // of the Dockerfile; 0 for its .dockerignore
 }
 
 // Filter is what counts: what fits one of Include and none of Exclude.

@@ -215,11 +215,40 @@ type compared struct {
 	PlanRepo
 	project string
 	known   *differences
+	ahead   *ahead
+}
+
+// ahead is what a plan asks for last, asked for first: git answers while the rest is found out.
+type ahead struct {
+	commit string
+	done   chan struct{}
+	recent []source.Touched
+	err    error
+}
+
+// ask begins to list the newest commits up to one. Call wait before the plan is left.
+func (c compared) ask(ctx context.Context, commit string) (with compared, wait func()) {
+	a := &ahead{commit: commit, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		a.recent, a.err = c.PlanRepo.Recent(ctx, commit, source.RecentCommits)
+	}()
+	c.ahead = a
+	return c, func() { <-a.done }
+}
+
+// Recent is what was asked for ahead.
+func (c compared) Recent(ctx context.Context, commit string, limit int) ([]source.Touched, error) {
+	if c.ahead == nil || c.ahead.commit != commit || limit != source.RecentCommits {
+		return c.PlanRepo.Recent(ctx, commit, limit)
+	}
+	<-c.ahead.done
+	return c.ahead.recent, c.ahead.err
 }
 
 // repo is the repository of a project.
-func (p *Planner) repo(project string) PlanRepo {
-	return compared{p.Repo(project), project, &p.differ}
+func (p *Planner) repo(project string) compared {
+	return compared{PlanRepo: p.Repo(project), project: project, known: &p.differ}
 }
 
 // FileChanges asks the repository once.

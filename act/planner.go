@@ -216,7 +216,8 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 
 // Plan makes the plan of a run. It changes nothing, so that a push can be told what will run.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
-	repo := p.repo(pr.Name)
+	repo, wait := p.repo(pr.Name).ask(ctx, run.Commit)
+	defer wait()
 	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
 	if err != nil {
 		return slipway.Plan{}, err

@@ -37,6 +37,11 @@ func (d *draft) contextOf(s *found, content Dockerfile) {
 		s.Context = "."
 	}
 	s.Copies = copiesOf(s.Service, content)
+	if ignore := path.Join(s.Context, ".dockerignore"); s.Context != "" {
+		if ok, err := exists(d.fsys, ignore, false); err == nil && ok {
+			s.Copies = append(s.Copies, slipway.Copy{Path: ignore}) // says what of the context the build sees
+		}
+	}
 }
 
 // needsRoot reports whether a Dockerfile copies what is not in the service's folder, and everything that
@@ -60,10 +65,14 @@ func (d *draft) needsRoot(s found, content Dockerfile) bool {
 	})
 }
 
+// maxCopies bounds what is told apart: with more, all of the build context counts.
+const maxCopies = 100
+
 // copiesOf is what a Dockerfile takes from outside of its service's folder, or from the chart in it.
 func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
 	context, _ := s.BuildContext()
 	chart := s.Chart != "" && !inside(s.Dir, s.Chart)
+	known := map[string]bool{}
 	for _, source := range content.Sources {
 		p, sure := content.Path(source, s.Args)
 		if !sure || strings.ContainsAny(p, "[\\") {
@@ -71,10 +80,13 @@ func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
 		}
 		p = path.Join(context, p)
 		fixed := fixedPart(p)
-		known := slices.ContainsFunc(out, func(c slipway.Copy) bool { return c.Path == p })
-		if known || (inside(fixed, s.Dir) && !(chart && inside(fixed, s.Chart))) {
+		if known[p] || (inside(fixed, s.Dir) && !(chart && inside(fixed, s.Chart))) {
 			continue
 		}
+		if len(out) == maxCopies {
+			return []slipway.Copy{{Path: context, Line: source.Line}}
+		}
+		known[p] = true
 		out = append(out, slipway.Copy{Path: p, Line: source.Line})
 	}
 	return out

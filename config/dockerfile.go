@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -56,13 +55,15 @@ func ParseDockerfile(name string, data []byte) (Dockerfile, Problems) {
 		return fault(0, err)
 	}
 	var d Dockerfile
+	seen := names{stages: map[string]bool{}, images: map[string]bool{}}
 	for _, n := range result.AST.Children {
 		instruction, err := instructions.ParseInstruction(n)
 		if err != nil {
 			return fault(n.StartLine, err)
 		}
-		d.sources(instruction, n.StartLine)
+		d.sources(instruction, n.StartLine, seen)
 		if s, ok := instruction.(*instructions.Stage); ok {
+			seen.stages[strings.ToLower(s.Name)] = true
 			d.Stages = append(d.Stages, DockerfileStage{Name: strings.ToLower(s.Name), Base: s.BaseName, Line: n.StartLine})
 			continue
 		}
@@ -105,13 +106,13 @@ func (s *DockerfileStage) expose(port int) {
 }
 
 // sources notes what an instruction takes from the build context, and which images it names.
-func (d *Dockerfile) sources(instruction any, line int) {
+func (d *Dockerfile) sources(instruction any, line int, seen names) {
 	switch c := instruction.(type) {
 	case *instructions.Stage:
-		d.image(c.BaseName)
+		d.image(c.BaseName, seen)
 	case *instructions.CopyCommand:
 		if c.From != "" {
-			d.image(c.From)
+			d.image(c.From, seen)
 			return
 		}
 		for _, p := range c.SourcePaths {
@@ -133,7 +134,7 @@ func (d *Dockerfile) sources(instruction any, line int) {
 		for _, m := range instructions.GetMounts(c) {
 			switch {
 			case m.From != "":
-				d.image(m.From)
+				d.image(m.From, seen)
 			case m.Type == instructions.MountTypeBind:
 				d.Sources = append(d.Sources, DockerfileSource{m.Source, line})
 			}
@@ -141,11 +142,17 @@ func (d *Dockerfile) sources(instruction any, line int) {
 	}
 }
 
+// names are those that a Dockerfile has used so far.
+type names struct{ stages, images map[string]bool }
+
 // image notes an image, unless it is an earlier stage.
-func (d *Dockerfile) image(name string) {
-	if _, stage := d.Stage(name); name == "" || stage || strings.EqualFold(name, "scratch") || slices.Contains(d.Images, name) {
+func (d *Dockerfile) image(name string, seen names) {
+	number, err := strconv.Atoi(name)
+	stage := seen.stages[strings.ToLower(name)] || (err == nil && number >= 0 && number < len(d.Stages))
+	if name == "" || stage || strings.EqualFold(name, "scratch") || seen.images[name] {
 		return
 	}
+	seen.images[name] = true
 	d.Images = append(d.Images, name)
 }
 

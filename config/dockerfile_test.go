@@ -1,9 +1,12 @@
 package config_test
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
+	"testing/fstest"
+	"time"
 
 	"github.com/slipway-cd/slipway/config"
 )
@@ -92,4 +95,22 @@ func FuzzDockerfileSources(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A Dockerfile of the greatest size takes no time that would be noticed, and is all of its build context.
+func TestHugeDockerfile(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := 0; b.Len() < 900<<10; i++ {
+		fmt.Fprintf(&b, "FROM i%d AS s%d\nCOPY x%d /\nCOPY --from=s%d /x /\n", i, i, i, i/2)
+	}
+	tree := fstest.MapFS{"a/Dockerfile": {Data: []byte(b.String())}, "slipway.yaml": {Data: []byte("services: {a: {context: .}}\n")}}
+	start := time.Now()
+	c, problems := config.LoadServices(tree, options())
+	if err := problems.Err(); err != nil || len(c.Services[0].Copies) != 1 || c.Services[0].Copies[0].Path != "." {
+		t.Errorf("%+v, %v", c.Services, err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
 }

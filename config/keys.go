@@ -118,11 +118,11 @@ func refPattern() *shape {
 
 func shared() *shape {
 	return &shape{
-		kind: table, keyWord: "folders", keyRule: "a path inside the repository with forward slashes", keyMatch: newPattern(pathExpr), most: 500, word: "folders and what they depend on",
+		kind: table, keyWord: "folders", keyRule: "a path inside the repository with forward slashes", keyMatch: newPattern(pathExpr), most: 200, word: "folders and what they depend on",
 		doc: "Shared folders that depend on others. A service that depends on one of them, or copies from it, depends on those too.",
 		elem: &shape{kind: object, word: "dependsOn", doc: "A shared folder.", keys: []key{
 			{name: "dependsOn", shape: &shape{
-				kind: list, most: 50, word: "a list of paths", doc: "Folders and files that it depends on.",
+				kind: list, most: 20, word: "a list of paths", doc: "Folders and files that it depends on.",
 				elem: &shape{kind: text, match: newPattern(dependsExpr), most: 300, word: "a path inside the repository", doc: "A folder or file."},
 			}},
 		}},

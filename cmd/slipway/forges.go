@@ -201,8 +201,12 @@ func (s *server) followForges(ctx context.Context) {
 	}
 }
 
-// gather is how long the deliveries of a project rest after some were worked off.
-const gather = 250 * time.Millisecond
+// gather is how long the deliveries of a project rest at least after some were worked off; they rest as
+// long as that took, so that a storm leaves the server half of its time, and mostGather at most.
+const (
+	gather     = 250 * time.Millisecond
+	mostGather = 5 * time.Second
+)
 
 // followForge works off the deliveries of a project when they come, and polls every so often. What was
 // kept before the server stopped is worked off first.
@@ -211,7 +215,9 @@ func (s *server) followForge(ctx context.Context, project string, wake <-chan st
 	defer poll.Stop()
 	s.pollForge(ctx, project)
 	for ctx.Err() == nil {
+		began := time.Now()
 		next, err := s.forges.Work(ctx, project)
+		rest := min(max(gather, time.Since(began)), mostGather)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("work off deliveries", "project", project, "error", err)
 			next = time.Now().Add(5 * time.Second)
@@ -223,7 +229,7 @@ func (s *server) followForge(ctx context.Context, project string, wake <-chan st
 		}
 		select { // what comes in a storm is worked off together
 		case <-ctx.Done():
-		case <-time.After(gather):
+		case <-time.After(rest):
 		}
 		select {
 		case <-ctx.Done():

@@ -96,18 +96,16 @@ func (t *surveyTree) isFolder(dir string) bool {
 	return ok
 }
 
-var chartName = regexp.MustCompile(`(?m)^name:[ \t]*["']?([^"'\s#]+)`)
+var (
+	chartName    = regexp.MustCompile(`(?m)^name:[ \t]*["']?([^"'\s#]+)`)
+	libraryChart = regexp.MustCompile(`(?m)^type:[ \t]*["']?library`)
+)
 
 // findCharts finds the charts that are deployed: neither libraries nor parts of other charts.
 func (t *surveyTree) findCharts() {
-	last := ""
-	for _, dir := range t.folders {
-		if !slices.Contains(t.files[dir], "Chart.yaml") || (last != "" && under(dir, last)) {
-			continue
-		}
-		last = dir
+	for _, dir := range t.outermost("Chart.yaml", true) {
 		text := t.read(path.Join(dir, "Chart.yaml"))
-		if regexp.MustCompile(`(?m)^type:[ \t]*["']?library`).MatchString(text) {
+		if libraryChart.MatchString(text) {
 			continue
 		}
 		c := surveyChart{dir: dir, name: path.Base(dir)}
@@ -120,17 +118,24 @@ func (t *surveyTree) findCharts() {
 
 // findDockerfiles finds the services that convention finds: below one of them no other is searched for,
 // except below the root.
-func (t *surveyTree) findDockerfiles() {
-	last := ""
-	for _, dir := range t.folders {
-		if !slices.Contains(t.files[dir], "Dockerfile") || (last != "" && under(dir, last)) {
+func (t *surveyTree) findDockerfiles() { t.dockerfiles = t.outermost("Dockerfile", false) }
+
+// outermost are the folders with a file of that name that are below no other; the root counts as one that
+// others are below only if root is set.
+func (t *surveyTree) outermost(file string, root bool) (out []string) {
+	inside := map[string]bool{}     // folders that hold it, and those below them
+	for _, dir := range t.folders { // each after those above it
+		parent := path.Dir(dir)
+		if dir != "." && inside[parent] && (root || parent != ".") {
+			inside[dir] = true
 			continue
 		}
-		if dir != "." {
-			last = dir
+		if slices.Contains(t.files[dir], file) {
+			inside[dir] = true
+			out = append(out, dir)
 		}
-		t.dockerfiles = append(t.dockerfiles, dir)
 	}
+	return out
 }
 
 // under reports whether a path is a folder or below it.

@@ -100,9 +100,10 @@ func (p *localPlan) only(named []string) error {
 	for i := range p.plan.Decisions {
 		d := &p.plan.Decisions[i]
 		known = append(known, d.Service)
-		if slices.Contains(named, d.Service) {
-			d.Runs, d.Reason = true, "runs: named on the command line, whatever files changed"
-		} else {
+		switch {
+		case slices.Contains(named, d.Service) && d.Runs:
+			d.Reason = "runs: named on the command line, whatever files changed"
+		case !slices.Contains(named, d.Service):
 			d.Runs, d.Reason = false, "skipped, not named on the command line"
 		}
 	}

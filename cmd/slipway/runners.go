@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -32,7 +33,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 	deployer := &deploy.Runner{Helm: s.helm, Charts: s.oci, Cluster: s.kube, Robots: robots{s}, Deployments: deployments{s.store}}
 	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
 	return map[slipway.StepKind]stage.Runner{
-		slipway.KindPlan:     act.Distrust(s.planner),
+		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
 		slipway.KindBuild:    build.Runner{Builder: builder{s}},
 		slipway.KindTest:     test.Runner{Container: s.buildkit},
 		slipway.KindChart:    chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
@@ -43,6 +44,21 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindVerify:   s.withWayBack(verifier),
 		slipway.KindRollback: s.guarded(&deploy.Rollback{Runner: deployer, Restore: s.helm}),
 	}
+}
+
+// atMost lets n steps run at once. Planning keeps a processor busy with git: more of it at once makes
+// nothing quicker, and everybody else slower.
+func atMost(n int, r stage.Runner) stage.Runner {
+	free := make(chan struct{}, n)
+	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		select {
+		case free <- struct{}{}:
+			defer func() { <-free }()
+			return r.Run(ctx, env, step)
+		case <-ctx.Done():
+			return slipway.Result{}, context.Cause(ctx)
+		}
+	})
 }
 
 // renderProcess is this program as the process in which the templates of charts run.

@@ -329,7 +329,7 @@ func (m model) own(s slipway.Service, file string) bool {
 		return false
 	}
 	if len(s.Trigger.Paths.Include) > 0 {
-		return anyFits(s.Trigger.Paths.Include, file)
+		return anyFits(s.Trigger.Paths.Include, file) || (s.Dockerfile != "" && file == clean(s.Dir+"/"+s.Dockerfile))
 	}
 	if m.owner(file) != s.Dir {
 		return false
@@ -409,7 +409,7 @@ func drawConfig(t *rapid.T) slipway.Config {
 	c := slipway.Config{Shared: map[string][]string{}}
 	for _, d := range rapid.SliceOfN(folder, 1, 6).Draw(t, "dirs") {
 		i := len(c.Services)
-		s := slipway.Service{Name: fmt.Sprint(i), Dir: d, Target: fmt.Sprint(i)}
+		s := slipway.Service{Name: fmt.Sprint(i), Dir: d, Target: fmt.Sprint(i), Dockerfile: rapid.SampledFrom([]string{"", "f1", "chart/f1"}).Draw(t, "dockerfile")}
 		if rapid.Bool().Draw(t, "chart") {
 			s.Chart = rapid.SampledFrom([]string{"charts/a", "charts/b", "charts", "a", ".", "a/charts", strings.TrimPrefix(d+"/chart", "./")}).Draw(t, "at")
 		}
@@ -480,6 +480,28 @@ func TestAffectedAgreesWithTheModel(t *testing.T) {
 		for name, g := range Affected(ask(other, files...)).Changes {
 			if g.Changed != got[name].Changed || g.ChartOnly != got[name].ChartOnly || g.Files != got[name].Files || g.Example != got[name].Example {
 				t.Fatalf("in another order: %+v, %+v", g, got[name])
+			}
+		}
+	})
+}
+
+// What was built before at two commits is built at neither only if it differs from both.
+func TestTwoCommitsAgreeWithOne(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := drawConfig(t)
+		one := Since{Config: &c, Files: slices.Sorted(maps.Keys(drawTree(t, "one")))}
+		two := Since{Config: &c, Files: slices.Sorted(maps.Keys(drawTree(t, "two")))}
+		answer := func(since ...Since) map[string]Change {
+			q := ask(c)
+			q.Since = since
+			return Affected(q).Changes
+		}
+		first, second, both := answer(one), answer(two), answer(one, two)
+		for _, s := range c.Services {
+			a, b, got := first[s.Name], second[s.Name], both[s.Name]
+			if runs := a.Changed && b.Changed; got.Changed != runs || got.ChartOnly != (runs && (a.ChartOnly || b.ChartOnly)) {
+				t.Fatalf("%s: %+v and %+v make %+v", s.Name, a, b, got)
 			}
 		}
 	})

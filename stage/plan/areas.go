@@ -73,6 +73,10 @@ func newAreas(services []slipway.Service) *areas {
 		for _, p := range s.Trigger.Paths.Include {
 			a.reach(newPattern(p), sa.code)
 		}
+		if !sa.own && s.Dockerfile != "" {
+			n := a.trie.folder(join(s.Dir, s.Dockerfile)) // whatever else counts
+			n.areas = append(n.areas, sa.code)
+		}
 		if s.Chart != "" {
 			sa.chart = a.add(set)
 			n := a.trie.folder(s.Chart)

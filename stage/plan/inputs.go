@@ -73,6 +73,9 @@ func (in *inputs) service(s slipway.Service) {
 		for _, p := range s.Trigger.Paths.Include {
 			in.add(newPattern(p).fixed)
 		}
+		if s.Dockerfile != "" {
+			in.add(join(s.Dir, s.Dockerfile))
+		}
 	} else {
 		own := in.own(s)
 		if len(own.Exclude) == 0 {

@@ -139,7 +139,7 @@ type Revision struct {
 // left out. Most are found in the newest commits, which are listed once; for the others history is
 // searched, a few at a time.
 func Revisions(ctx context.Context, repo Repo, commit string, inputs map[string][]slipway.Filter) (map[string]Revision, error) {
-	recent, err := repo.Recent(ctx, commit, recentCommits)
+	recent, err := repo.Recent(ctx, commit, RecentCommits)
 	if err != nil {
 		return nil, fmt.Errorf("list the commits up to %s: %w", slipway.ShortHash(commit), err)
 	}
@@ -194,10 +194,10 @@ func revision(ctx context.Context, repo Repo, commit string, recent []Touched, s
 	return rev, nil
 }
 
-const (
-	recentCommits = 10
-	recentFiles   = 20_000 // of all of them: above, git searches faster
-)
+// RecentCommits is how many commits Revisions lists before it searches history.
+const RecentCommits = 10
+
+const recentFiles = 20_000 // of all of them: above, git searches faster
 
 // straight is the commits before the first merge, behind which history is no line.
 func straight(recent []Touched) []Touched {
