@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
@@ -49,7 +53,8 @@ type Planner struct {
 	Production slipway.Registry
 	URL        string // of this server
 
-	read readings
+	read   readings
+	making singleflight.Group // plans, by run
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {
@@ -59,26 +64,27 @@ func (p *Planner) options(project string, clusters []string) config.Options {
 // Policy is what the default branch says now: environments, registries, approvals, limits (D14).
 // Before the first push it is the defaults. With an Invalid error it holds what is right of it.
 func (p *Planner) Policy(ctx context.Context, project string) (slipway.Config, error) {
-	c, _, err := p.policy(ctx, project, "")
+	c, _, err := p.policyNow(ctx, project)
 	return c, err
 }
 
-// policy also returns the commit it was read from; fallback is the commit to read where there is no
-// default branch yet.
-func (p *Planner) policy(ctx context.Context, project, fallback string) (slipway.Config, string, error) {
+// policyNow also returns the commit it was read from, "" where there is no default branch yet.
+func (p *Planner) policyNow(ctx context.Context, project string) (slipway.Config, string, error) {
 	pr, err := p.Projects.Project(ctx, project)
 	if err != nil {
 		return slipway.Config{}, "", err
 	}
-	repo := p.Repo(project)
-	commit, err := repo.Resolve(ctx, "refs/heads/"+pr.DefaultBranch)
-	switch {
-	case slipway.ErrorCode(err) == slipway.NotFound:
-		commit = fallback
-	case err != nil:
+	return p.policy(ctx, pr, newSnapshot(p.Repo(project)), "")
+}
+
+// policy is read from the default branch, or from the commit fallback where there is none yet.
+func (p *Planner) policy(ctx context.Context, pr slipway.Project, repo *snapshot, fallback string) (slipway.Config, string, error) {
+	commit, err := repo.branchTip(ctx, pr.DefaultBranch)
+	if err != nil {
 		return slipway.Config{}, "", err
 	}
-	c, problems, err := p.policyAt(ctx, project, commit, repo.Tree)
+	commit = first(commit, fallback)
+	c, problems, err := p.policyAt(ctx, pr.Name, commit, repo.Tree)
 	if err != nil {
 		return slipway.Config{}, "", err
 	}
@@ -191,9 +197,27 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, len(next.Decisions)), Next: &next}, nil
 }
 
-// Plan makes the plan of a run. It changes nothing, so that a push can be told what will run.
+// Plan makes the plan of a run. It changes nothing, so that a push can be told what will run. Who asks
+// for a plan that is being made waits for that one: a push and the run it started do.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
-	repo := p.Repo(pr.Name)
+	if run.ID == 0 { // one that is not kept
+		return p.plan(ctx, pr, run)
+	}
+	made := p.making.DoChan(strconv.FormatInt(run.ID, 10), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), planTimeout)
+		defer cancel()
+		return p.plan(ctx, pr, run)
+	})
+	select {
+	case <-ctx.Done():
+		return slipway.Plan{}, context.Cause(ctx)
+	case m := <-made:
+		return m.Val.(slipway.Plan), m.Err
+	}
+}
+
+func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
+	repo := newSnapshot(p.Repo(pr.Name))
 	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
 	if err != nil {
 		return slipway.Plan{}, err
@@ -205,37 +229,56 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	if run.Event == slipway.DefaultPush { // the first one; nothing else may govern itself (D14)
 		fallback = run.Commit
 	}
-	policy, governs, err := p.policy(ctx, pr.Name, fallback)
+	policy, governs, err := p.policy(ctx, pr, repo, fallback)
 	if err != nil {
 		return slipway.Plan{}, err
-	}
-	if run.Event == slipway.PullUpdate && run.Base == pr.DefaultBranch {
-		if err := p.governs(ctx, pr.Name, run.Commit, repo.Tree); err != nil {
-			return slipway.Plan{}, err
-		}
 	}
 	if run.Event == slipway.ReleasePush && governs == "" {
 		return slipway.Plan{}, slipway.Errorf(slipway.Conflict, "the default branch %s does not exist: what it says about environments and approvals governs releases; push it first", pr.DefaultBranch)
 	}
 	in := plan.Input{Project: pr, Run: run, Config: config.Combine(own, policy), ConfigCommit: governs, SourceURL: first(pr.GitURL, p.URL+"/git/"+pr.Name+".git")}
-	if in.Changes, in.CommitTime, err = p.changes(ctx, repo, pr, run, in.Config.Services); err != nil {
+	if err := p.ask(ctx, repo, &in); err != nil {
 		return slipway.Plan{}, err
-	}
-	if in.Claimed, err = p.claimed(ctx, run); err != nil {
-		return slipway.Plan{}, err
-	}
-	if governs != "" {
-		base, err := repo.MergeBase(ctx, governs, run.Commit)
-		if err != nil {
-			return slipway.Plan{}, err
-		}
-		in.Reviewed = base == run.Commit
 	}
 	made, err := plan.Plan(in)
 	if err != nil {
 		return slipway.Plan{}, err
 	}
 	return p.extend(ctx, made, in)
+}
+
+// ask fills in what the repository and earlier runs say, side by side: most of the time goes into waiting
+// for git.
+func (p *Planner) ask(ctx context.Context, repo *snapshot, in *plan.Input) error {
+	run, pr := in.Run, in.Project
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if run.Event != slipway.PullUpdate || run.Base != pr.DefaultBranch {
+			return nil
+		}
+		return p.governs(ctx, pr.Name, run.Commit, repo.Tree)
+	})
+	group.Go(func() (err error) {
+		in.Changes, err = p.changes(ctx, repo, pr, run, in.Config.Services)
+		return err
+	})
+	group.Go(func() (err error) {
+		_, in.CommitTime, err = repo.Newest(ctx, run.Commit, []string{"."}, nil)
+		return err
+	})
+	group.Go(func() (err error) {
+		in.Claimed, err = p.claimed(ctx, run)
+		return err
+	})
+	group.Go(func() error {
+		if in.ConfigCommit == "" {
+			return nil
+		}
+		base, err := repo.MergeBase(ctx, in.ConfigCommit, run.Commit)
+		in.Reviewed = base == run.Commit
+		return err
+	})
+	return group.Wait()
 }
 
 // extend adds the way through the environments.
@@ -260,23 +303,23 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 }
 
 // changes finds what changed for each service, and the revision of those that run.
-func (p *Planner) changes(ctx context.Context, repo PlanRepo, pr slipway.Project, run slipway.Run, services []slipway.Service) (map[string]plan.Change, time.Time, error) {
+func (p *Planner) changes(ctx context.Context, repo *snapshot, pr slipway.Project, run slipway.Run, services []slipway.Service) (map[string]plan.Change, error) {
 	in := source.Input{Event: run.Event, Commit: run.Commit, Services: source.Services(services)}
 	var err error
 	if in.Before, err = p.History.LastBuilt(ctx, pr.Name, run.Ref); err != nil {
-		return nil, time.Time{}, err
+		return nil, err
 	}
-	if in.DefaultTip, err = branchTip(ctx, repo, pr.DefaultBranch); err != nil {
-		return nil, time.Time{}, err
+	if in.DefaultTip, err = repo.branchTip(ctx, pr.DefaultBranch); err != nil {
+		return nil, err
 	}
 	if run.Event == slipway.PullUpdate {
-		if in.BaseTip, err = branchTip(ctx, repo, run.Base); err != nil {
-			return nil, time.Time{}, err
+		if in.BaseTip, err = repo.branchTip(ctx, run.Base); err != nil {
+			return nil, err
 		}
 	}
 	found, _, err := source.Changes(ctx, repo, in)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, err
 	}
 	if c, ok := found[run.Service]; ok && run.Event == slipway.ReleasePush {
 		c.Changed = true // whatever changed (D1)
@@ -290,23 +333,14 @@ func (p *Planner) changes(ctx context.Context, repo PlanRepo, pr slipway.Project
 	}
 	revisions, err := source.Revisions(ctx, repo, run.Commit, in.Services, names)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, err
 	}
 	changes := make(map[string]plan.Change, len(found))
 	for name, c := range found {
 		changes[name] = plan.Change{Changed: c.Changed, Files: c.Files, Total: c.Total, Example: c.Example,
 			Revision: revisions[name].Commit, RevisionTime: revisions[name].Time}
 	}
-	_, at, err := repo.Newest(ctx, run.Commit, []string{"."}, nil)
-	return changes, at, err
-}
-
-func branchTip(ctx context.Context, repo PlanRepo, branch string) (string, error) {
-	commit, err := repo.Resolve(ctx, "refs/heads/"+branch)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return "", nil
-	}
-	return commit, err
+	return changes, nil
 }
 
 // claimed is the published release of a release run's version, nil when the version is free.
@@ -327,7 +361,7 @@ func (p *Planner) claimed(ctx context.Context, run slipway.Run) (*plan.Claim, er
 // Board is what of a project runs where, in the order of the default branch's configuration.
 func (p *Planner) Board(ctx context.Context, project string) (slipway.Board, error) {
 	var services, environments []string
-	c, commit, err := p.policy(ctx, project, "")
+	c, commit, err := p.policyNow(ctx, project)
 	switch slipway.ErrorCode(err) {
 	case "", slipway.Invalid: // a configuration that is not valid still has what was right in it
 	default:

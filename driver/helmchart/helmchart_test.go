@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -345,6 +346,41 @@ func TestProcessSaysTheSame(t *testing.T) {
 		if a, b := fmt.Sprintf("%#v", in[i]), fmt.Sprintf("%#v", out[i]); a != b {
 			t.Errorf("here  %s\nthere %s", a, b)
 		}
+	}
+}
+
+func TestProcessIsKept(t *testing.T) {
+	t.Parallel()
+	h := New(Options{Process: process(t)})
+	t.Cleanup(h.Close)
+	good := files(map[string]string{"templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"})
+	check := func(c chart.Chart, want int) int {
+		t.Helper()
+		got, err := h.Check(t.Context(), c, []chart.Render{render(nil)})
+		if err != nil || len(got[0].Objects) != want {
+			t.Fatalf("%+v %v", got, err)
+		}
+		if h.spare.idle == nil {
+			return 0
+		}
+		return h.spare.idle.cmd.Process.Pid
+	}
+	first := check(good, 1)
+	if second := check(good, 1); first == 0 || second != first {
+		t.Errorf("process %d answered first, then %d", first, second)
+	}
+	if left := check(files(map[string]string{"templates/a.yaml": `{{ range 1000000000000 }}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{{ end }}`}), 0); left != 0 {
+		t.Error("a process that ran out of memory was kept")
+	}
+	third := check(good, 1)
+	must(t, syscall.Kill(third, syscall.SIGKILL))
+	if fourth := check(good, 1); fourth == 0 || fourth == third {
+		t.Errorf("process %d was killed; %d answered", third, fourth)
+	}
+	w := h.spare.idle
+	h.Close()
+	if w.cmd.ProcessState == nil {
+		t.Error("Close leaves the process behind")
 	}
 }
 
