@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"reflect"
-	"strconv"
 	"strings"
 	"time"
 
@@ -203,7 +202,7 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	if run.ID == 0 { // one that is not kept
 		return p.plan(ctx, pr, run)
 	}
-	made := p.making.DoChan(strconv.FormatInt(run.ID, 10), func() (any, error) {
+	made := p.making.DoChan(fmt.Sprintf("%d %s", run.ID, run.Commit), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), planTimeout)
 		defer cancel()
 		return p.plan(ctx, pr, run)
