@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
@@ -53,7 +52,7 @@ type Planner struct {
 	URL        string // of this server
 
 	read   readings
-	making singleflight.Group // plans, by run
+	making plannings
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {
@@ -202,17 +201,9 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	if run.ID == 0 { // one that is not kept
 		return p.plan(ctx, pr, run)
 	}
-	made := p.making.DoChan(fmt.Sprintf("%d %s", run.ID, run.Commit), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), planTimeout)
-		defer cancel()
+	return p.making.share(ctx, planID{run.ID, run.Commit}, func(ctx context.Context) (slipway.Plan, error) {
 		return p.plan(ctx, pr, run)
 	})
-	select {
-	case <-ctx.Done():
-		return slipway.Plan{}, context.Cause(ctx)
-	case m := <-made:
-		return m.Val.(slipway.Plan), m.Err
-	}
 }
 
 func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
