@@ -3,6 +3,7 @@ package act
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -34,9 +35,11 @@ func TestPlansAreShared(t *testing.T) {
 	<-begun
 	all.Go(func() { ask(t.Context()) })
 	for s.waiting(id) < 2 {
+		runtime.Gosched()
 	}
 	leave() // the other one still waits
 	for s.waiting(id) > 1 {
+		runtime.Gosched()
 	}
 	close(goOn)
 	all.Wait()
