@@ -13,7 +13,6 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/driver/buildkit"
-	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/approve"
@@ -35,7 +34,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindPlan:     s.planner,
 		slipway.KindBuild:    build.Runner{Builder: builder{s}},
 		slipway.KindTest:     test.Runner{Container: s.buildkit},
-		slipway.KindChart:    chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
+		slipway.KindChart:    chart.New(s.charts, &lateSchema{}),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")},
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},

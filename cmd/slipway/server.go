@@ -21,6 +21,7 @@ import (
 	"github.com/slipway-cd/slipway/auth"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/helm"
+	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kube"
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/engine"
@@ -53,6 +54,7 @@ type server struct {
 	oci        *oci.Client
 	buildkit   *buildkit.Engine
 	kube       *kube.Client
+	charts     *helmchart.Helm
 	helm       *helm.Client
 
 	planner  *act.Planner
@@ -111,7 +113,9 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
 	}
-	s.kube, s.helm = kube.New(s.store), helm.New(s.store)
+	s.charts = helmchart.New(helmchart.Options{Process: renderProcess()})
+	s.closers = append(s.closers, func() error { s.charts.Close(); return nil })
+	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
 	s.workspaces = source.NewWorkspaces(s.workDir(), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
 	s.openActions()
 	if err := s.openEngine(); err != nil {

@@ -23,6 +23,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 
+	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage/chart"
 )
 
@@ -407,17 +408,34 @@ func TestBrokenProcessIsAnError(t *testing.T) {
 	}
 }
 
-func TestRenderPackage(t *testing.T) {
+func TestRehearse(t *testing.T) {
 	t.Parallel()
 	h := New(Options{})
 	tgz, err := h.Package(standardChart(t, h, 8080), created)
 	must(t, err)
-	got, err := h.RenderPackage(t.Context(), tgz, render(nil))
-	if err != nil || len(got.Problems) > 0 || len(got.Objects) != 3 {
-		t.Errorf("%+v %v", got, err)
+	must(t, h.Rehearse(t.Context(), tgz, render(nil)))
+	for what, c := range map[string]struct{ template, want string }{
+		"what the deployment tells better": {`{{ fail "no" }}`, ""},
+		"install":                          {`{{ if .Release.IsInstall }}{{ range 1000000000000 }}{{ end }}{{ end }}`, ""},
+		"upgrade":                          {`{{ if and .Release.IsUpgrade (eq .Release.Revision 8) }}{{ range 1000000000000 }}{{ end }}{{ end }}`, "takes longer than 1s"},
+		"memory":                           {`{{ range 1000000000000 }}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{{ end }}`, "takes more memory"},
+	} {
+		h := New(Options{Process: process(t), Timeout: time.Second})
+		if what == "memory" {
+			h = New(Options{Process: process(t)})
+		}
+		t.Cleanup(h.Close)
+		tgz, err := h.Package(files(map[string]string{"templates/a.yaml": c.template}), created)
+		must(t, err)
+		r := render(nil)
+		r.Upgraded = 7
+		err = h.Rehearse(t.Context(), tgz, r)
+		if c.want == "" && err != nil || c.want != "" && (slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", what, err, c.want)
+		}
 	}
-	if _, err := h.RenderPackage(t.Context(), []byte("not a package"), render(nil)); err == nil {
-		t.Error("no error")
+	if err := h.Rehearse(t.Context(), []byte("not a package"), render(nil)); slipway.ErrorCode(err) != slipway.Invalid {
+		t.Errorf("not a package: %v", err)
 	}
 }
 

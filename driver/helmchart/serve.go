@@ -80,9 +80,7 @@ func (h *Helm) inProcess(ctx context.Context, req request) ([]chart.Rendered, er
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case exit != 1 || full: // a Go program that gets no memory ends with 2, one that is killed with -1
-		out := make([]chart.Rendered, len(req.Renders))
-		out[0].Problems = []chart.Problem{failure("templates", 0, "rendering takes more memory than a chart may: look for a loop that does not end")}
-		return out, nil
+		return nil, errTooLarge
 	}
 	return nil, fmt.Errorf("ask the template process: %w: %s", err, oneLine(w.printed.buf.String()))
 }
