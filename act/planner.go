@@ -20,6 +20,8 @@ import (
 
 const (
 	planTimeout    = 2 * time.Minute
+	planRetries    = 65 // about an hour: no configuration was read yet
+	backRetries    = 10 // at the least, of a way back
 	explainTimeout = 20 * time.Second
 )
 
@@ -32,6 +34,13 @@ type History interface {
 	// Board is what runs where; services and environments come first, in their order.
 	Board(ctx context.Context, project string, services, environments []string) (slipway.Board, error)
 	Clusters(ctx context.Context) ([]slipway.Cluster, error)
+}
+
+// Namespaces knows where projects deploy.
+type Namespaces interface {
+	// NamespaceOwner is the project that deployed to a namespace: the one that asks, when it did, else
+	// the first that did; "" for none.
+	NamespaceOwner(ctx context.Context, project, cluster, namespace string) (string, error)
 }
 
 // PlanRepo is what a plan reads of a repository.
@@ -47,6 +56,7 @@ type Planner struct {
 	Repo       func(project string) PlanRepo
 	Projects   Projects
 	History    History
+	Namespaces Namespaces // nil: every namespace is anybody's
 	Candidates slipway.Registry
 	Production slipway.Registry
 	URL        string // of this server
@@ -160,13 +170,15 @@ func (p *Planner) PullRequests(ctx context.Context, project string) (slipway.Pul
 	return c.PullRequests, err
 }
 
-// Limits is what the default branch says now about how long things may take. A rollback needs no more
-// than that, and is not held up by a configuration that is broken otherwise.
+// Limits is what the default branch says now about how long a rollback may take. It needs no more than
+// that, is not held up by a configuration that is broken otherwise, and is not given up at the first
+// error although builds may be.
 func (p *Planner) Limits(ctx context.Context, project string) (slipway.Limits, error) {
 	c, err := p.Policy(ctx, project)
 	if slipway.ErrorCode(err) == slipway.Invalid {
 		err = nil
 	}
+	c.Limits.Retries = max(c.Limits.Retries, backRetries)
 	return c.Limits, err
 }
 
@@ -289,7 +301,34 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 	if err != nil {
 		return slipway.Plan{}, err
 	}
-	return promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
+	made, err = promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	return made, p.ownNamespaces(ctx, made)
+}
+
+// ownNamespaces refuses a plan that deploys to where another project does.
+func (p *Planner) ownNamespaces(ctx context.Context, made slipway.Plan) error {
+	if p.Namespaces == nil {
+		return nil
+	}
+	asked := map[string]bool{}
+	for _, st := range made.Steps {
+		if st.Deploy == nil || asked[st.Environment] {
+			continue
+		}
+		asked[st.Environment] = true
+		t := st.Deploy.Target
+		owner, err := p.Namespaces.NamespaceOwner(ctx, t.Project, t.Cluster, t.Namespace)
+		if err != nil {
+			return err
+		}
+		if owner != "" && owner != t.Project {
+			return slipway.ForeignNamespace(t.Environment, t.Namespace, t.Cluster, owner)
+		}
+	}
+	return nil
 }
 
 // changes finds what changed for each service, and the revision of those that run.
