@@ -15,13 +15,14 @@ const (
 	Forbidden    Code = "forbidden"    // known, but may not
 	NotFound     Code = "not-found"
 	Conflict     Code = "conflict"    // the state is not, or no longer, what the request expects
+	TooMany      Code = "too-many"    // more at once than one user may have
 	Unavailable  Code = "unavailable" // something around Slipway does not answer; trying again may help
 	Internal     Code = "internal"    // our fault; shown without detail
 )
 
 // Codes lists every code, for tables that must be exhaustive.
 func Codes() []Code {
-	return []Code{Invalid, Unauthorized, Forbidden, NotFound, Conflict, Unavailable, Internal}
+	return []Code{Invalid, Unauthorized, Forbidden, NotFound, Conflict, TooMany, Unavailable, Internal}
 }
 
 // Error is an error with a Code. Its message is shown to users as it is: it names the thing, the

@@ -143,7 +143,7 @@ func StepMoves() map[StepState][]StepState {
 		StepRunning:   {StepReady, StepRetrying, StepWaiting, StepSucceeded, StepFailed, StepErrored, StepSkipped, StepCancelled},
 		StepRetrying:  {StepReady, StepRunning, StepErrored, StepCancelled},
 		StepWaiting:   {StepSucceeded, StepFailed, StepCancelled, StepReady},
-		StepSucceeded: {StepBlocked}, // only an approval whose evidence no longer holds, by a retry
+		StepSucceeded: {StepBlocked}, // by a retry: an approval whose evidence no longer holds, a step whose result is lost
 		StepFailed:    {StepReady, StepBlocked},
 		StepErrored:   {StepReady, StepBlocked},
 		StepSkipped:   {StepBlocked, StepReady},

@@ -107,6 +107,11 @@ type Environment struct {
 	HistoryMax int       `json:"historyMax"` // Helm revisions kept (S98)
 }
 
+// ForeignNamespace is the error of an environment whose namespace another project of the server deploys to.
+func ForeignNamespace(environment, namespace, cluster, owner string) error {
+	return Errorf(Conflict, "environment %s: namespace %s of cluster %s is where project %s deploys; give the environment another with environments[].namespace in slipway.yaml", environment, namespace, cluster, owner)
+}
+
 // Trigger says which event's artifacts an environment takes.
 type Trigger string
 

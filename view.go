@@ -22,6 +22,18 @@ type BoardCell struct {
 	Current     *Deployment `json:"current,omitempty"`  // newest one that Helm deployed
 	Pending     *Deployment `json:"pending,omitempty"`  // being deployed now
 	Approval    *Approval   `json:"approval,omitempty"` // waiting
+	// Outside is what Helm runs instead of Current, made without Slipway; seen some seconds ago.
+	Outside *ObservedRevision `json:"outside,omitempty"`
+}
+
+// ObservedRevision is what Helm says is deployed in a target.
+type ObservedRevision struct {
+	Number      int       `json:"number"`          // 0: nothing is deployed any more
+	Own         bool      `json:"own"`             // made by a run of Slipway
+	Chart       string    `json:"chart,omitempty"` // name and version
+	AppVersion  string    `json:"appVersion,omitempty"`
+	Description string    `json:"description,omitempty"` // as its maker wrote it
+	Updated     time.Time `json:"updatedAt,omitzero"`
 }
 
 // RunDetail is a run with all that belongs to it.

@@ -22,7 +22,8 @@ type Runs interface {
 	Run(ctx context.Context, id int64) (slipway.RunDetail, error)
 	Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, error)
 	CancelRun(ctx context.Context, id int64, actor, cause string) error
-	RetryRun(ctx context.Context, id int64, actor string) error
+	// RetryRun runs again what did not succeed, with the steps of these keys whose results are lost.
+	RetryRun(ctx context.Context, id int64, actor string, lost ...string) error
 }
 
 // Approvals is where approvals are kept.
@@ -66,13 +67,19 @@ type Pulls interface {
 	Pull(ctx context.Context, project string, number int64) (slipway.PullRequest, error)
 	// Pulls lists those in a state, or all with state "".
 	Pulls(ctx context.Context, project string, state slipway.PullState) ([]slipway.PullRequest, error)
-	MergePull(ctx context.Context, project string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error)
+	// ReviewPull counts somebody's approval of a head; another head than the pull request's is a Conflict.
 	ReviewPull(ctx context.Context, project string, number int64, head, reviewer string) (slipway.PullRequest, error)
 }
 
 // Held is where heads of forks wait for a member's approval to run.
 type Held interface {
 	RunHeld(ctx context.Context, project string, number int64, head, actor string, run slipway.Run, plan slipway.Plan) (slipway.Run, error)
+}
+
+// PullEnds is where it is recorded how pull requests end.
+type PullEnds interface {
+	MergePull(ctx context.Context, project string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error)
+	ClosePull(ctx context.Context, project string, number int64, actor string) (slipway.PullRequest, error)
 }
 
 // Projects is where projects are kept.
@@ -105,6 +112,7 @@ type Options struct {
 	Quarantines Quarantines
 	Pushes      Pushes
 	Pulls       Pulls
+	PullEnds    PullEnds
 	Projects    Projects
 	// Held lets runs of forks begin that wait for a member; nil: there is no forge.
 	Held    Held
@@ -115,9 +123,14 @@ type Options struct {
 	// branch may be for the repository to say). It is nobody's until keep is called, which is when
 	// the project is recorded; what was made and not kept does not stand in the way of another try.
 	Create func(ctx context.Context, p slipway.Project) (made slipway.Project, keep func() error, err error)
-	URL    string // of this server, for links in messages
-	Log    *slog.Logger
-	Now    func() time.Time
+	// Kept reports whether a file that a step of a run left in its workspace is still there. Default:
+	// every file is.
+	Kept func(path string) bool
+	// Observer looks at what runs; nil: boards show what Slipway deployed, and nothing else.
+	Observer *Observer
+	URL      string // of this server, for links in messages
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Actions does them. Its methods are safe for concurrent use.
@@ -133,6 +146,9 @@ type Actions struct {
 func New(o Options) *Actions {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Kept == nil {
+		o.Kept = func(string) bool { return true }
 	}
 	return &Actions{o: o, locks: map[string]*sync.Mutex{}}
 }

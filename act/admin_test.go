@@ -2,6 +2,7 @@ package act_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -272,6 +273,36 @@ func TestCredentials(t *testing.T) {
 	w.code(err, slipway.Unauthorized)
 }
 
+func TestTokensAreTheirOwners(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	secret, err := w.people.CreateToken(w.ctx, w.viewer, "viewer", "laptop")
+	w.ok(err)
+	mine, err := w.people.Tokens(w.ctx, w.viewer, "viewer")
+	w.ok(err)
+	if len(mine) != 1 || mine[0].Name != "laptop" || strings.Contains(fmt.Sprintf("%+v", mine), secret) {
+		t.Fatalf("tokens: %+v", mine)
+	}
+	_, err = w.people.Tokens(w.ctx, w.developer, "viewer")
+	w.code(err, slipway.Forbidden)
+	w.code(w.people.RevokeToken(w.ctx, w.developer, "viewer", mine[0].ID), slipway.Forbidden)
+	w.code(w.people.RevokeToken(w.ctx, w.developer, "developer", mine[0].ID), slipway.NotFound)
+	w.code(w.people.RevokeToken(w.ctx, slipway.User{}, "", mine[0].ID), slipway.Unauthorized)
+	w.ok(w.people.RevokeToken(w.ctx, w.viewer, "viewer", mine[0].ID))
+	_, err = w.store.UserByToken(w.ctx, secret)
+	w.code(err, slipway.Unauthorized)
+	w.do(w.people.CreateToken(w.ctx, w.viewer, "viewer", "again"))
+	theirs, err := w.people.Tokens(w.ctx, w.admin, "viewer")
+	w.ok(err)
+	w.ok(w.people.RevokeToken(w.ctx, w.admin, "viewer", theirs[0].ID))
+
+	w.code(w.people.RemoveUser(w.ctx, w.approver, "viewer"), slipway.Forbidden)
+	w.code(w.people.RemoveUser(w.ctx, w.admin, "admin"), slipway.Conflict, "last admin")
+	w.ok(w.people.RemoveUser(w.ctx, w.admin, "viewer"))
+	_, err = w.store.User(w.ctx, "viewer")
+	w.code(err, slipway.NotFound)
+}
+
 // A robot pulls, and nothing else: it has no way to a session or to another token.
 func TestRobotsDoNotSignIn(t *testing.T) {
 	t.Parallel()
@@ -291,6 +322,9 @@ func TestRobotsDoNotSignIn(t *testing.T) {
 		w.code(err, slipway.Forbidden, "Slipway alone keeps its token")
 		_, err = w.people.CreateLink(w.ctx, by, robot.Name)
 		w.code(err, slipway.Forbidden)
+		_, err = w.people.Tokens(w.ctx, by, robot.Name)
+		w.code(err, slipway.Forbidden)
+		w.code(w.people.RevokeToken(w.ctx, by, robot.Name, 1), slipway.Forbidden)
 	}
 	clusters := &act.Clusters{Store: w.store, Now: time.Now}
 	_, err = clusters.Clusters(w.ctx, robot)

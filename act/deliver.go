@@ -64,15 +64,23 @@ func (x *Actions) CancelRun(ctx context.Context, by slipway.User, id int64, reas
 	return d.Run, err
 }
 
-// RetryRun runs again the steps of an ended run that did not succeed.
+// RetryRun runs again the steps of an ended run that did not succeed. A chart whose package is not kept
+// any more is packaged again for what still has to publish it.
 func (x *Actions) RetryRun(ctx context.Context, by slipway.User, id int64) (slipway.Run, error) {
-	if _, err := x.run(ctx, by, auth.RetryRun, id); err != nil {
+	d, err := x.run(ctx, by, auth.RetryRun, id)
+	if err != nil {
 		return slipway.Run{}, err
 	}
-	if err := x.o.Runs.RetryRun(ctx, id, by.Name); err != nil {
+	var lost []string
+	for _, a := range d.Artifacts {
+		if a.Kind == slipway.ArtifactChart && a.Path != "" && !x.o.Kept(a.Path) {
+			lost = append(lost, a.Step)
+		}
+	}
+	if err := x.o.Runs.RetryRun(ctx, id, by.Name, lost...); err != nil {
 		return slipway.Run{}, err
 	}
-	d, err := x.o.Runs.Run(ctx, id)
+	d, err = x.o.Runs.Run(ctx, id)
 	return d.Run, err
 }
 

@@ -1,6 +1,8 @@
 package act_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -239,4 +241,60 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("lifted %+v", release)
 	}
 	w.do(w.Rollback(w.ctx, w.approver, ask))
+}
+
+// A retry after the workspace is gone packages the chart again, which what is published needs.
+func TestRetryAfterTheWorkspaceIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.main()
+	pkg := filepath.Join(t.TempDir(), "cart.tgz")
+	w.ok(os.WriteFile(pkg, []byte("chart"), 0o600))
+	step := func(kind slipway.StepKind, needs ...string) slipway.PlanStep {
+		return slipway.PlanStep{Key: string(kind) + "/cart", Kind: kind, Service: "cart", Needs: needs}
+	}
+	var ids []int64
+	for range 2 {
+		r, err := w.store.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: strings.Repeat("3", 40)},
+			slipway.Plan{Steps: []slipway.PlanStep{step(slipway.KindBuild), step(slipway.KindChart), step(slipway.KindPublish, "build/cart", "chart/cart")}})
+		w.ok(err)
+		w.finish(r.ID, "build/cart", slipway.Result{Outcome: slipway.Succeeded})
+		w.finish(r.ID, "chart/cart", slipway.Result{Outcome: slipway.Succeeded, Artifacts: []slipway.Artifact{{Kind: slipway.ArtifactChart, Digest: "sha256:aa", Path: pkg}}})
+		st := w.start(r.ID, "publish/cart")
+		w.ok(w.store.ErrorStep(w.ctx, st.ID, st.Attempt, "the registry does not answer", nil))
+		ids = append(ids, r.ID)
+	}
+	state := func(id int64, key string) (s slipway.StepState) {
+		all, err := w.store.Steps(w.ctx, id)
+		w.ok(err)
+		for _, st := range all {
+			if st.Spec.Key == key {
+				s = st.State
+			}
+		}
+		return s
+	}
+	w.do(w.RetryRun(w.ctx, w.developer, ids[0]))
+	if got := state(ids[0], "chart/cart"); got != slipway.StepSucceeded || state(ids[0], "publish/cart") != slipway.StepReady {
+		t.Errorf("the package is there, and its step is %s", got)
+	}
+	w.ok(os.Remove(pkg))
+	w.do(w.RetryRun(w.ctx, w.developer, ids[1]))
+	if got := state(ids[1], "chart/cart"); got != slipway.StepReady || state(ids[1], "publish/cart") != slipway.StepBlocked || state(ids[1], "build/cart") != slipway.StepSucceeded {
+		t.Errorf("the package is gone, and its step is %s", got)
+	}
+}
+
+// A project that wants no further attempts of its builds still finds its way back.
+func TestAWayBackIsNotGivenUpAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.push(w.approver, "refs/heads/main", w.commit("", "first", service("cart").with("slipway.yaml", "version: 1\nlimits: {retries: 0}\n")))
+	limits, err := w.planner.Limits(w.ctx, "shop")
+	w.ok(err)
+	policy, err := w.planner.Policy(w.ctx, "shop")
+	w.ok(err)
+	if limits.Retries < 10 || policy.Limits.Retries != 0 {
+		t.Errorf("a way back has %d further attempts, a build %d", limits.Retries, policy.Limits.Retries)
+	}
 }

@@ -15,14 +15,22 @@ import (
 // Users is where users are kept.
 type Users interface {
 	CreateUser(ctx context.Context, name string, admin bool, actor string) (slipway.User, error)
+	// RemoveUser forgets a person with all credentials and roles; not the last admin of the server.
+	RemoveUser(ctx context.Context, name, actor string) error
 	Users(ctx context.Context) ([]slipway.User, error)
 	User(ctx context.Context, name string) (slipway.User, error)
 	SetRole(ctx context.Context, user, project string, role slipway.Role, actor string) error
 }
 
-// Credentials is where what proves a user is kept, as hashes.
+// Tokens is where tokens are kept, as hashes.
+type Tokens interface {
+	CreateToken(ctx context.Context, user, name string, expires time.Time, actor string) (string, slipway.Token, error)
+	Tokens(ctx context.Context, user string) ([]slipway.Token, error)
+	RevokeToken(ctx context.Context, user string, id int64, actor string) error
+}
+
+// Credentials is where what else proves a user is kept, as hashes.
 type Credentials interface {
-	CreateToken(ctx context.Context, user, name string, expires time.Time) (string, slipway.Token, error)
 	CreateLink(ctx context.Context, user string, ttl time.Duration) (string, error)
 	UseLink(ctx context.Context, code string) (slipway.User, error)
 	CreateSession(ctx context.Context, user string, ttl time.Duration) (string, error)
@@ -38,6 +46,7 @@ const sessionTTL = 30 * 24 * time.Hour
 type People struct {
 	Store       Users
 	Credentials Credentials
+	Keys        Tokens
 	URL         string
 }
 
@@ -58,6 +67,15 @@ func (x *People) CreateUser(ctx context.Context, by slipway.User, name string, a
 		return slipway.User{}, err
 	}
 	return x.Store.CreateUser(ctx, name, admin, by.Name)
+}
+
+// RemoveUser takes a person off the server, with every role, token, link and session. What they did stays
+// recorded under their name.
+func (x *People) RemoveUser(ctx context.Context, by slipway.User, name string) error {
+	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+		return err
+	}
+	return x.Store.RemoveUser(ctx, name, by.Name)
 }
 
 // SetRole gives a user a role in a project, "" takes it away.
@@ -88,12 +106,29 @@ func (x *People) CreateToken(ctx context.Context, by slipway.User, user, name st
 	if err != nil {
 		return "", err
 	}
-	secret, _, err := x.Credentials.CreateToken(ctx, user, name, time.Time{})
+	secret, _, err := x.Keys.CreateToken(ctx, user, name, time.Time{}, by.Name)
 	return secret, err
 }
 
-// mayCredit reports whether by may make credentials of a user: a person their own, an admin
-// everybody's, nobody those of a robot.
+// Tokens lists the tokens of a user, oldest first, without their values: one's own, or anybody's for those
+// who manage the server.
+func (x *People) Tokens(ctx context.Context, by slipway.User, user string) ([]slipway.Token, error) {
+	if err := x.mayCredit(ctx, by, user); err != nil {
+		return nil, err
+	}
+	return x.Keys.Tokens(ctx, user)
+}
+
+// RevokeToken takes a token away: one's own, or anybody's for those who manage the server.
+func (x *People) RevokeToken(ctx context.Context, by slipway.User, user string, id int64) error {
+	if err := x.mayCredit(ctx, by, user); err != nil {
+		return err
+	}
+	return x.Keys.RevokeToken(ctx, user, id, by.Name)
+}
+
+// mayCredit reports whether by may keep the credentials of a user: a person their own, an
+// admin everybody's, nobody those of a robot.
 func (x *People) mayCredit(ctx context.Context, by slipway.User, user string) error {
 	if by.Name == "" || by.Name != user || by.Robot != nil {
 		if err := auth.Check(by, auth.ManageServer, ""); err != nil {
@@ -139,7 +174,7 @@ func (x *People) Redeem(ctx context.Context, code, name string) (slipway.User, s
 	if err != nil {
 		return u, "", err
 	}
-	secret, _, err := x.Credentials.CreateToken(ctx, u.Name, name, time.Time{})
+	secret, _, err := x.Keys.CreateToken(ctx, u.Name, name, time.Time{}, u.Name)
 	if err != nil {
 		return u, "", fmt.Errorf("make a token for %s: %w", u.Name, err)
 	}

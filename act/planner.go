@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/stage"
@@ -18,6 +20,8 @@ import (
 
 const (
 	planTimeout    = 2 * time.Minute
+	planRetries    = 65 // about an hour: no configuration was read yet
+	backRetries    = 10 // at the least, of a way back
 	explainTimeout = 20 * time.Second
 )
 
@@ -41,6 +45,13 @@ type Builds interface {
 	ActiveRun(ctx context.Context, project, ref string, before int64) (int64, error)
 }
 
+// Namespaces knows where projects deploy.
+type Namespaces interface {
+	// NamespaceOwner is the project that deployed to a namespace: the one that asks, when it did, else
+	// the first that did; "" for none.
+	NamespaceOwner(ctx context.Context, project, cluster, namespace string) (string, error)
+}
+
 // PlanRepo is what a plan reads of a repository.
 type PlanRepo interface {
 	source.Repo
@@ -56,12 +67,14 @@ type Planner struct {
 	Repo       func(project string) PlanRepo
 	Projects   Projects
 	History    History
+	Namespaces Namespaces // nil: every namespace is anybody's
 	Candidates slipway.Registry
 	Production slipway.Registry
 	URL        string // of this server
 
 	read   readings
 	differ differences
+	making plannings
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {
@@ -71,26 +84,27 @@ func (p *Planner) options(project string, clusters []string) config.Options {
 // Policy is what the default branch says now: environments, registries, approvals, limits (D14).
 // Before the first push it is the defaults. With an Invalid error it holds what is right of it.
 func (p *Planner) Policy(ctx context.Context, project string) (slipway.Config, error) {
-	c, _, err := p.policy(ctx, project, "")
+	c, _, err := p.policyNow(ctx, project)
 	return c, err
 }
 
-// policy also returns the commit it was read from; fallback is the commit to read where there is no
-// default branch yet.
-func (p *Planner) policy(ctx context.Context, project, fallback string) (slipway.Config, string, error) {
+// policyNow also returns the commit it was read from, "" where there is no default branch yet.
+func (p *Planner) policyNow(ctx context.Context, project string) (slipway.Config, string, error) {
 	pr, err := p.Projects.Project(ctx, project)
 	if err != nil {
 		return slipway.Config{}, "", err
 	}
-	repo := p.Repo(project)
-	commit, err := repo.Resolve(ctx, "refs/heads/"+pr.DefaultBranch)
-	switch {
-	case slipway.ErrorCode(err) == slipway.NotFound:
-		commit = fallback
-	case err != nil:
+	return p.policy(ctx, pr, newSnapshot(p.Repo(project)), "")
+}
+
+// policy is read from the default branch, or from the commit fallback where there is none yet.
+func (p *Planner) policy(ctx context.Context, pr slipway.Project, repo *snapshot, fallback string) (slipway.Config, string, error) {
+	commit, err := repo.branchTip(ctx, pr.DefaultBranch)
+	if err != nil {
 		return slipway.Config{}, "", err
 	}
-	c, problems, err := p.policyAt(ctx, project, commit, repo.Tree)
+	commit = first(commit, fallback)
+	c, problems, err := p.policyAt(ctx, pr.Name, commit, repo.Tree)
 	if err != nil {
 		return slipway.Config{}, "", err
 	}
@@ -168,13 +182,15 @@ func (p *Planner) PullRequests(ctx context.Context, project string) (slipway.Pul
 	return c.PullRequests, err
 }
 
-// Limits is what the default branch says now about how long things may take. A rollback needs no more
-// than that, and is not held up by a configuration that is broken otherwise.
+// Limits is what the default branch says now about how long a rollback may take. It needs no more than
+// that, is not held up by a configuration that is broken otherwise, and is not given up at the first
+// error although builds may be.
 func (p *Planner) Limits(ctx context.Context, project string) (slipway.Limits, error) {
 	c, err := p.Policy(ctx, project)
 	if slipway.ErrorCode(err) == slipway.Invalid {
 		err = nil
 	}
+	c.Limits.Retries = max(c.Limits.Retries, backRetries)
 	return c.Limits, err
 }
 
@@ -214,10 +230,21 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, services), Next: &next}, nil
 }
 
-// Plan makes the plan of a run. It changes nothing, so that a push can be told what will run.
+// Plan makes the plan of a run. It changes nothing, so that a push can be told what will run. Who asks
+// for a plan that is being made waits for that one: a push and the run it started do.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
-	repo, wait := p.repo(pr.Name).ask(ctx, run.Commit)
+	if run.ID == 0 { // one that is not kept
+		return p.plan(ctx, pr, run)
+	}
+	return p.making.share(ctx, planID{run.ID, run.Commit}, func(ctx context.Context) (slipway.Plan, error) {
+		return p.plan(ctx, pr, run)
+	})
+}
+
+func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
+	asked, wait := p.repo(pr.Name).ask(ctx, run.Commit)
 	defer wait()
+	repo := newSnapshot(asked)
 	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
 	if err != nil {
 		return slipway.Plan{}, err
@@ -229,37 +256,49 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	if run.Event == slipway.DefaultPush { // the first one; nothing else may govern itself (D14)
 		fallback = run.Commit
 	}
-	policy, governs, err := p.policy(ctx, pr.Name, fallback)
+	policy, governs, err := p.policy(ctx, pr, repo, fallback)
 	if err != nil {
 		return slipway.Plan{}, err
-	}
-	if run.Event == slipway.PullUpdate && run.Base == pr.DefaultBranch {
-		if err := p.governs(ctx, pr.Name, run.Commit, repo.Tree); err != nil {
-			return slipway.Plan{}, err
-		}
 	}
 	if run.Event == slipway.ReleasePush && governs == "" {
 		return slipway.Plan{}, slipway.Errorf(slipway.Conflict, "the default branch %s does not exist: what it says about environments and approvals governs releases; push it first", pr.DefaultBranch)
 	}
 	in := plan.Input{Project: pr, Run: run, Config: config.Combine(own, policy), ConfigCommit: governs, SourceURL: first(pr.GitURL, p.URL+"/git/"+pr.Name+".git")}
-	if err := p.affected(ctx, repo, &in); err != nil {
+	if err := p.ask(ctx, repo, &in); err != nil {
 		return slipway.Plan{}, err
-	}
-	if in.Claimed, err = p.claimed(ctx, run); err != nil {
-		return slipway.Plan{}, err
-	}
-	if governs != "" && run.Event == slipway.ReleasePush { // nothing else asks
-		base, err := repo.MergeBase(ctx, governs, run.Commit)
-		if err != nil {
-			return slipway.Plan{}, err
-		}
-		in.Reviewed = base == run.Commit
 	}
 	made, err := plan.Plan(in)
 	if err != nil {
 		return slipway.Plan{}, err
 	}
 	return p.extend(ctx, made, in)
+}
+
+// ask fills in what the repository and earlier runs say, side by side: most of the time goes into waiting
+// for git.
+func (p *Planner) ask(ctx context.Context, repo *snapshot, in *plan.Input) error {
+	run, pr := in.Run, in.Project
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if run.Event != slipway.PullUpdate || run.Base != pr.DefaultBranch {
+			return nil
+		}
+		return p.governs(ctx, pr.Name, run.Commit, repo.Tree)
+	})
+	group.Go(func() error { return p.affected(ctx, repo, in) })
+	group.Go(func() (err error) {
+		in.Claimed, err = p.claimed(ctx, run)
+		return err
+	})
+	group.Go(func() error {
+		if in.ConfigCommit == "" || run.Event != slipway.ReleasePush { // nothing else asks
+			return nil
+		}
+		base, err := repo.MergeBase(ctx, in.ConfigCommit, run.Commit)
+		in.Reviewed = base == run.Commit
+		return err
+	})
+	return group.Wait()
 }
 
 // extend adds the way through the environments.
@@ -280,7 +319,34 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 	if err != nil {
 		return slipway.Plan{}, err
 	}
-	return promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
+	made, err = promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	return made, p.ownNamespaces(ctx, made)
+}
+
+// ownNamespaces refuses a plan that deploys to where another project does.
+func (p *Planner) ownNamespaces(ctx context.Context, made slipway.Plan) error {
+	if p.Namespaces == nil {
+		return nil
+	}
+	asked := map[string]bool{}
+	for _, st := range made.Steps {
+		if st.Deploy == nil || asked[st.Environment] {
+			continue
+		}
+		asked[st.Environment] = true
+		t := st.Deploy.Target
+		owner, err := p.Namespaces.NamespaceOwner(ctx, t.Project, t.Cluster, t.Namespace)
+		if err != nil {
+			return err
+		}
+		if owner != "" && owner != t.Project {
+			return slipway.ForeignNamespace(t.Environment, t.Namespace, t.Cluster, owner)
+		}
+	}
+	return nil
 }
 
 func branchTip(ctx context.Context, repo PlanRepo, branch string) (string, error) {
@@ -309,7 +375,7 @@ func (p *Planner) claimed(ctx context.Context, run slipway.Run) (*plan.Claim, er
 // Board is what of a project runs where, in the order of the default branch's configuration.
 func (p *Planner) Board(ctx context.Context, project string) (slipway.Board, error) {
 	var services, environments []string
-	c, commit, err := p.policy(ctx, project, "")
+	c, commit, err := p.policyNow(ctx, project)
 	switch slipway.ErrorCode(err) {
 	case "", slipway.Invalid: // a configuration that is not valid still has what was right in it
 	default:

@@ -329,3 +329,27 @@ func BenchmarkBoard(b *testing.B) {
 		}
 	})
 }
+
+// Two projects whose environments have one default namespace: the second one is told before anything runs.
+func TestANamespaceOfAnotherProject(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateProject(w.ctx, w.admin, slipway.Project{Name: "blog"}))
+	r, err := w.store.CreateRun(w.ctx, slipway.Run{Project: "blog", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: strings.Repeat("4", 40)},
+		slipway.Plan{Steps: []slipway.PlanStep{{Key: "deploy/x@shop", Kind: slipway.KindDeploy, Service: "x", Environment: "shop"}}})
+	w.ok(err)
+	w.do(w.store.SaveDeployment(w.ctx, slipway.Deployment{RunID: r.ID, Step: "deploy/x@shop", State: slipway.Deploying, Version: "v1",
+		Target: slipway.Target{Project: "blog", Environment: "shop", Service: "x", Cluster: "default", Namespace: "shop-development", Release: "x"}}))
+	first := w.commit("", "first", service("cart"))
+	w.push(w.approver, "refs/heads/main", first)
+	_, err = w.planner.Plan(w.ctx, slipway.Project{Name: "shop", DefaultBranch: "main"}, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: first})
+	w.code(err, slipway.Conflict, "namespace shop-development of cluster default", "project blog deploys")
+
+	c := w.commit(first, "elsewhere", service("cart").with("slipway.yaml", "version: 1\nenvironments:\n  - name: development\n    trigger: default-branch\n    namespace: my-shop\n"))
+	w.push(w.approver, "refs/heads/main", c)
+	made, err := w.planner.Plan(w.ctx, slipway.Project{Name: "shop", DefaultBranch: "main"}, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: c})
+	w.ok(err)
+	if len(made.Steps) == 0 {
+		t.Error("nothing is planned")
+	}
+}

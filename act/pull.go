@@ -3,6 +3,7 @@ package act
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -25,9 +26,10 @@ func (x *Actions) Pull(ctx context.Context, by slipway.User, project string, num
 	return x.o.Pulls.Pull(ctx, project, number)
 }
 
-// ReviewPull approves the current head of a pull request; its author's word does not count. For one on a
+// ReviewPull approves the head of a pull request that the reviewer looked at, by its whole hash. When the
+// pull request is at another one by now, it is a Conflict; its author's word does not count. For one on a
 // forge, which is reviewed there, it approves that the held head of a fork runs.
-func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project string, number int64, head string) (slipway.PullRequest, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
@@ -35,6 +37,9 @@ func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project strin
 	if err == nil && p.Forge && x.o.Held != nil {
 		if err := auth.Check(by, auth.RetryRun, project); err != nil {
 			return p, err
+		}
+		if p.Held != "" && head != p.Held {
+			return p, slipway.Errorf(slipway.Conflict, "pull request %d has moved on: %s waits to run, not %s; look at it again", number, slipway.ShortHash(p.Held), slipway.ShortHash(head))
 		}
 		if _, err := x.admit(ctx, p, by.Name); err != nil {
 			return p, err
@@ -50,7 +55,25 @@ func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project strin
 	if p.Author == by.Name {
 		return p, slipway.Errorf(slipway.Forbidden, "%s opened pull request %d and may not approve it", by.Name, number)
 	}
-	return x.o.Pulls.ReviewPull(ctx, project, number, p.Head, by.Name)
+	if !wholeHash(head) {
+		return p, slipway.Errorf(slipway.Invalid, "head %q: say which commit of pull request %d you looked at, by its whole hash (slipway pulls show %d)", head, number, number)
+	}
+	return x.o.Pulls.ReviewPull(ctx, project, number, head, by.Name)
+}
+
+// wholeHash reports whether s can be the hash of a commit, not shortened: the author of a pull request
+// could make another commit with the same beginning.
+func wholeHash(s string) bool {
+	return (len(s) == 40 || len(s) == 64) && !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) })
+}
+
+// ClosePull closes an open pull request without merging it.
+func (x *Actions) ClosePull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+	if err := auth.Check(by, auth.ClosePull, project); err != nil {
+		return slipway.PullRequest{}, err
+	}
+	defer x.lock(project)() // not while it is merged
+	return x.o.PullEnds.ClosePull(ctx, project, number, by.Name)
 }
 
 // mergeTimeout bounds what follows the decision to merge, which goes on when whoever asked hangs up.
@@ -87,7 +110,7 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 	if contained, err := repo.IsAncestor(ctx, p.Head, base); err != nil {
 		return p, err
 	} else if contained {
-		return x.o.Pulls.MergePull(ctx, project, number, p.Head, base, by.Name)
+		return x.o.PullEnds.MergePull(ctx, project, number, p.Head, base, by.Name)
 	}
 	return x.merge(ctx, by, p, base)
 }
@@ -112,7 +135,7 @@ func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequ
 			return p, err
 		}
 	}
-	merged, err := x.o.Pulls.MergePull(ctx, p.Project, p.Number, p.Head, commit, by.Name)
+	merged, err := x.o.PullEnds.MergePull(ctx, p.Project, p.Number, p.Head, commit, by.Name)
 	x.Moved(ctx, []slipway.Push{push})
 	return merged, err
 }
@@ -145,7 +168,7 @@ func (x *Actions) contained(ctx context.Context, project, branch, commit, actor 
 		if !in {
 			continue
 		}
-		if _, err := x.o.Pulls.MergePull(ctx, project, p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
+		if _, err := x.o.PullEnds.MergePull(ctx, project, p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
 			return lines, err
 		}
 		lines = append(lines, fmt.Sprintf("pull request %d is merged by this", p.Number))

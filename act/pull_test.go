@@ -131,7 +131,7 @@ func TestWhoAndWhatMayMerge(t *testing.T) {
 	w.succeed(3)
 	w.code(merge(w.developer), slipway.Conflict, "needs 2 approvals and has 0 (slipway pulls approve 1)")
 	review := func(by slipway.User) error {
-		_, err := w.ReviewPull(w.ctx, by, "shop", 1)
+		_, err := w.ReviewPull(w.ctx, by, "shop", 1, w.pull(1).Head)
 		return err
 	}
 	w.code(review(w.developer), slipway.Forbidden)
@@ -151,11 +151,23 @@ func TestWhoAndWhatMayMerge(t *testing.T) {
 	w.ok(merge(w.developer))
 
 	own, _ := w.propose(w.approver, "", w.commit(w.ref("refs/heads/main"), "own", service("cart")))
-	_, err = w.ReviewPull(w.ctx, w.approver, "shop", own.Number)
+	_, err = w.ReviewPull(w.ctx, w.approver, "shop", own.Number, own.Head)
 	w.code(err, slipway.Forbidden, "opened pull request 2")
 
-	do := func(_ slipway.PullRequest, err error) error { return err }
-	w.ok(do(w.store.ClosePull(w.ctx, "shop", own.Number, "approver")))
+	_, err = w.ClosePull(w.ctx, w.viewer, "shop", own.Number)
+	w.code(err, slipway.Forbidden, "close-pull")
+	_, err = w.ClosePull(w.ctx, w.stranger, "shop", own.Number)
+	w.code(err, slipway.NotFound)
+	if closed, err := w.ClosePull(w.ctx, w.developer, "shop", own.Number); err != nil || closed.State != slipway.PullClosed {
+		t.Errorf("closed: %+v, %v", closed, err)
+	}
+	_, err = w.ClosePull(w.ctx, w.developer, "shop", own.Number)
+	w.code(err, slipway.Conflict, "is closed already")
+	closed, err := w.store.Events(w.ctx, 0, slipway.EventFilter{Kind: "pull.closed"})
+	w.ok(err)
+	if len(closed) != 1 || closed[0].Actor != "developer" {
+		t.Errorf("events: %+v", closed)
+	}
 	_, err = w.Merge(w.ctx, w.admin, "shop", own.Number)
 	w.code(err, slipway.Conflict, "is closed")
 	_, err = w.Pull(w.ctx, w.stranger, "shop", own.Number)
@@ -363,6 +375,26 @@ func TestAChangeOfWhatGovernsNeedsAnApprover(t *testing.T) {
 	p := w.ready("", c, service("cart").with("slipway.yaml", "version: 1\nenvironments:\n  - name: production\n    production: true\n    trigger: release\n    approvals:\n      required: 0\n"))
 	_, err := w.Merge(w.ctx, w.developer, "shop", p.Number)
 	w.code(err, slipway.Forbidden, "changes what governs deployments", "slipway pulls approve")
-	w.do(w.ReviewPull(w.ctx, w.approver, "shop", p.Number))
+	w.do(w.ReviewPull(w.ctx, w.approver, "shop", p.Number, p.Head))
 	w.do(w.Merge(w.ctx, w.developer, "shop", p.Number))
+}
+
+// What was looked at is approved, and nothing that came since.
+func TestReviewOfAHeadThatMoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.main()
+	p, _ := w.propose(w.developer, "", w.commit(c, "x", service("cart", "mail").with("src/cart/x", "x")))
+	seen := p.Head
+	p, _ = w.propose(w.developer, "", w.commit(seen, "evil", service("cart", "mail").with("src/cart/x", "evil")))
+	_, err := w.ReviewPull(w.ctx, w.approver, "shop", p.Number, seen)
+	w.code(err, slipway.Conflict, "is at "+p.Head[:7]+", not any more at "+seen[:7])
+	for _, short := range []string{"", p.Head[:7], strings.ToUpper(p.Head), p.Head + "0", "refs/heads/main"} {
+		_, err = w.ReviewPull(w.ctx, w.approver, "shop", p.Number, short)
+		w.code(err, slipway.Invalid, "whole hash")
+	}
+	if got := w.pull(p.Number); len(got.Reviewers) > 0 {
+		t.Errorf("approved by %v", got.Reviewers)
+	}
+	w.do(w.ReviewPull(w.ctx, w.approver, "shop", p.Number, p.Head))
 }

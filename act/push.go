@@ -167,7 +167,7 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 // FirstPlan is the plan every run of a push begins with: the step that makes the real one.
 func FirstPlan() slipway.Plan {
 	return slipway.Plan{Steps: []slipway.PlanStep{{Key: slipway.StepKey(slipway.KindPlan, "", ""), Kind: slipway.KindPlan,
-		Timeout: slipway.Duration(planTimeout), Retries: 3}}}
+		Timeout: slipway.Duration(planTimeout), Retries: planRetries}}}
 }
 
 // runOf is the run that a push makes, or nil and why it makes none.

@@ -9,12 +9,16 @@ import (
 	"github.com/slipway-cd/slipway/auth"
 )
 
-// Board is the services of a project by environments.
+// Board is the services of a project by environments, with what was changed there outside Slipway.
 func (x *Actions) Board(ctx context.Context, by slipway.User, project string) (slipway.Board, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.Board{}, err
 	}
-	return x.o.Planner.Board(ctx, project)
+	b, err := x.o.Planner.Board(ctx, project)
+	if err == nil {
+		x.observe(ctx, b)
+	}
+	return b, err
 }
 
 // Runs lists runs of the projects that the user may see.

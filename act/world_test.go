@@ -27,16 +27,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // world is Actions over a real store and real repositories, with people of every role in project shop.
 type world struct {
 	*act.Actions
-	t       testing.TB
-	ctx     context.Context
-	store   *store.Store
-	planner *act.Planner
-	people  *act.People
-	repo    git.Repo // of shop
-	dir     string   // of repositories
-	jobs    *jobs
-	hooks   *hooks
-	log     *bytes.Buffer
+	t        testing.TB
+	ctx      context.Context
+	store    *store.Store
+	planner  *act.Planner
+	people   *act.People
+	observer *act.Observer // nil: nobody looks
+	repo     git.Repo      // of shop
+	dir      string        // of repositories
+	jobs     *jobs
+	hooks    *hooks
+	log      *bytes.Buffer
 
 	admin, approver, developer, viewer, stranger slipway.User
 }
@@ -175,14 +176,19 @@ func (w *world) restart() {
 	open := func(project string) repo { return repo{git.Repo{Dir: w.path(project)}, w.hooks} }
 	hooked := pushes{w.store, w.hooks}
 	w.planner = &act.Planner{
-		Repo: func(p string) act.PlanRepo { return open(p) }, Projects: w.store, History: w.store,
+		Repo: func(p string) act.PlanRepo { return open(p) }, Projects: w.store, History: w.store, Namespaces: w.store,
 		Candidates: slipway.Registry{Host: "registry.test"}, Production: slipway.Registry{Host: "registry.test", Prefix: "prod"}, URL: "http://slipway.test",
 	}
 	w.Actions = act.New(act.Options{
-		Runs: w.store, Approvals: w.store, Deployments: w.store, Quarantines: w.store, Pushes: hooked, Pulls: hooked, Projects: hooked, Planner: w.planner,
-		Repo: func(p string) act.Repo { return open(p) }, Create: w.create, URL: "http://slipway.test", Log: slog.New(slog.NewTextHandler(w.log, nil)),
+		Runs: w.store, Approvals: w.store, Deployments: w.store, Quarantines: w.store, Pushes: hooked, Pulls: hooked, PullEnds: hooked, Projects: hooked, Planner: w.planner,
+		Repo: func(p string) act.Repo { return open(p) }, Create: w.create, Kept: kept, Observer: w.observer, URL: "http://slipway.test", Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	})
-	w.people = &act.People{Store: w.store, Credentials: w.store, URL: "http://slipway.test"}
+	w.people = &act.People{Store: w.store, Credentials: w.store, Keys: w.store, URL: "http://slipway.test"}
+}
+
+func kept(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func (w *world) path(project string) string { return filepath.Join(w.dir, project+".git") }

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +24,8 @@ type Reads interface {
 	Board(ctx context.Context, by slipway.User, project string) (slipway.Board, error)
 	Runs(ctx context.Context, by slipway.User, f slipway.RunFilter) ([]slipway.Run, error)
 	Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error)
-	Trace(ctx context.Context, by slipway.User, query string) (slipway.Trace, error)
+	// Trace follows an id within a project; with project "" it is a Conflict when several know it.
+	Trace(ctx context.Context, by slipway.User, project, query string) (slipway.Trace, error)
 	Report(ctx context.Context, by slipway.User, run int64, step string) (slipway.TestReport, error)
 }
 
@@ -30,10 +33,13 @@ type Reads interface {
 type Streams interface {
 	// Log calls line for each line of a step's log, newest attempt; with follow until the step ends.
 	Log(ctx context.Context, by slipway.User, run int64, step string, follow bool, line func(slipway.LogLine) error) error
-	// Events returns the events after a cursor that the user may see, and the next cursor.
+	// Events returns the events after a cursor that the user may see, and the next cursor: the newest
+	// event for a cursor beyond it.
 	Events(ctx context.Context, by slipway.User, project string, after int64) ([]slipway.Event, int64, error)
 	// Changed is closed or signalled when there may be new events.
 	Changed() (<-chan struct{}, func())
+	// Enter counts a stream of the user until leave; one too many at once is TooMany.
+	Enter(by slipway.User) (leave func(), err error)
 }
 
 // Deliveries are the things a person does to runs and deployments.
@@ -45,13 +51,19 @@ type Deliveries interface {
 	LiftQuarantine(ctx context.Context, by slipway.User, project, service, version string) (slipway.Release, error)
 }
 
-// Pulls are pull requests.
+// Pulls are pull requests, and releases.
 type Pulls interface {
 	Pulls(ctx context.Context, by slipway.User, project string) ([]slipway.PullRequest, error)
 	Pull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
-	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
-	ReviewPull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
 	Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error)
+}
+
+// Reviews are what a person does to pull requests.
+type Reviews interface {
+	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	// ReviewPull approves the head that was looked at; a Conflict when it moved since.
+	ReviewPull(ctx context.Context, by slipway.User, project string, number int64, head string) (slipway.PullRequest, error)
+	ClosePull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
 }
 
 // Settings are what an admin keeps.
@@ -63,12 +75,19 @@ type Settings interface {
 	RemoveCluster(ctx context.Context, by slipway.User, name string) error
 }
 
-// People are users, their roles and their credentials.
+// People are users and their roles.
 type People interface {
 	Users(ctx context.Context, by slipway.User) ([]slipway.User, error)
 	CreateUser(ctx context.Context, by slipway.User, name string, admin bool) (slipway.User, error)
+	RemoveUser(ctx context.Context, by slipway.User, name string) error
 	SetRole(ctx context.Context, by slipway.User, user, project string, role slipway.Role) (slipway.User, error)
+}
+
+// Credentials are what proves a user. Only CreateToken and CreateLink return a secret, once.
+type Credentials interface {
 	CreateToken(ctx context.Context, by slipway.User, user, name string) (string, error)
+	Tokens(ctx context.Context, by slipway.User, user string) ([]slipway.Token, error)
+	RevokeToken(ctx context.Context, by slipway.User, user string, id int64) error
 	CreateLink(ctx context.Context, by slipway.User, user string) (string, error)
 }
 
@@ -92,21 +111,28 @@ type Identity interface {
 
 // Options is what the API calls.
 type Options struct {
-	Reads      Reads
-	Streams    Streams
-	Deliveries Deliveries
-	Pulls      Pulls
-	Forges     Forges
-	Settings   Settings
-	People     People
-	Identity   Identity
+	Reads       Reads
+	Streams     Streams
+	Deliveries  Deliveries
+	Pulls       Pulls
+	Reviews     Reviews
+	Forges      Forges
+	Settings    Settings
+	People      People
+	Credentials Credentials
+	Identity    Identity
 	// Heartbeat is how often a quiet stream says that it is still there, and looks again whether the
 	// user may have it; default 15 seconds.
 	Heartbeat time.Duration
-	Log       *slog.Logger
+	// BodyTimeout is how long the body of a request may take to arrive; default 30 seconds.
+	BodyTimeout time.Duration
+	Log         *slog.Logger
 }
 
-const maxBody = 4 << 20
+const (
+	maxBody  = 4 << 20
+	maxLogin = 64 << 10 // of a body that anybody may send
+)
 
 type server struct {
 	Options
@@ -116,7 +142,7 @@ type server struct {
 // New returns the handler of everything under /api/v1/.
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux()}
-	s.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
+	s.Heartbeat, s.BodyTimeout = cmp.Or(o.Heartbeat, 15*time.Second), cmp.Or(o.BodyTimeout, 30*time.Second)
 	s.routes()
 	// Browsers send the pages' cookie along: what changes something must not come from another site.
 	guard := http.NewCrossOriginProtection()
@@ -131,9 +157,11 @@ type call func(r *http.Request, by slipway.User) (any, error)
 
 func (s *server) handle(pattern string, c call) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		by, err := s.user(r)
 		if err == nil {
+			if !s.receive(w, r, maxBody) {
+				return
+			}
 			var v any
 			if v, err = c(r, by); err == nil {
 				writeJSON(w, http.StatusOK, v)
@@ -142,6 +170,37 @@ func (s *server) handle(pattern string, c call) {
 		}
 		s.fail(w, r, err)
 	})
+}
+
+// receive reads the whole body, which must arrive in time: what is asked for may take longer, and a
+// sender that trickles holds nothing. When it does not, it has answered, and returns false.
+func (s *server) receive(w http.ResponseWriter, r *http.Request, limit int64) bool {
+	if r.Body == nil || r.Body == http.NoBody {
+		return true
+	}
+	rc := http.NewResponseController(w)
+	late := time.AfterFunc(s.BodyTimeout, func() {
+		rc.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // not every writer has one
+	})
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if !late.Stop() && err == nil {
+		err = os.ErrDeadlineExceeded // a moment ago: reading from the connection is over
+	}
+	var large *http.MaxBytesError
+	switch {
+	case err == nil:
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		return true
+	case errors.As(err, &large):
+		err = slipway.Errorf(slipway.Invalid, "request body: more than %d bytes", large.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = slipway.Errorf(slipway.Invalid, "request body: not all of it came within %s", s.BodyTimeout)
+	default:
+		err = slipway.Errorf(slipway.Invalid, "request body: %w", err)
+	}
+	// Reading that fails ends the request's context, although somebody may listen still.
+	s.fail(w, r.WithContext(context.WithoutCancel(r.Context())), err)
+	return false
 }
 
 func (s *server) user(r *http.Request) (slipway.User, error) {
@@ -169,6 +228,8 @@ func Status(c slipway.Code) int {
 		return http.StatusNotFound
 	case slipway.Conflict:
 		return http.StatusConflict
+	case slipway.TooMany:
+		return http.StatusTooManyRequests
 	case slipway.Unavailable:
 		return http.StatusServiceUnavailable
 	}
@@ -223,10 +284,6 @@ func decode(r *http.Request, v any) error {
 		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("there is more after the first JSON value")
 		}
-	}
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return slipway.Errorf(slipway.Invalid, "request body: more than %d bytes", large.Limit)
 	}
 	if err != nil {
 		return slipway.Errorf(slipway.Invalid, "request body: %w", err)

@@ -35,7 +35,9 @@ type backend struct {
 	watch   chan struct{}
 	stopped chan struct{}
 	logs    func(ctx context.Context, line func(slipway.LogLine) error) error
-	list    bool // lists are empty
+	list    bool          // lists are empty
+	full    bool          // no more streams
+	left    chan struct{} // a stream was left
 }
 
 func (b *backend) asked(by slipway.User, format string, args ...any) error {
@@ -74,8 +76,17 @@ func (b *backend) Run(_ context.Context, by slipway.User, id int64) (slipway.Run
 	return slipway.RunDetail{Run: slipway.Run{ID: id}}, b.asked(by, "run %d", id)
 }
 
-func (b *backend) Trace(_ context.Context, by slipway.User, q string) (slipway.Trace, error) {
-	return slipway.Trace{Query: q}, b.asked(by, "trace %s", q)
+func (b *backend) Trace(_ context.Context, by slipway.User, p, q string) (slipway.Trace, error) {
+	return slipway.Trace{Query: q}, b.asked(by, "trace %s in %s", q, p)
+}
+
+func (b *backend) Enter(by slipway.User) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.full {
+		return nil, slipway.Errorf(slipway.TooMany, "%s has too many streams open", by.Name)
+	}
+	return func() { b.left <- struct{}{} }, nil
 }
 
 func (b *backend) Report(_ context.Context, by slipway.User, id int64, step string) (slipway.TestReport, error) {
@@ -98,6 +109,9 @@ func (b *backend) Events(_ context.Context, by slipway.User, project string, aft
 		if e.ID > after && (project == "" || e.Project == project) {
 			out, after = append(out, e), e.ID
 		}
+	}
+	if n := len(b.events); n > 0 {
+		after = min(after, b.events[n-1].ID)
 	}
 	return out, after, err
 }
@@ -145,8 +159,12 @@ func (b *backend) Merge(_ context.Context, by slipway.User, p string, n int64) (
 	return slipway.PullRequest{Number: n}, b.asked(by, "merge %s %d", p, n)
 }
 
-func (b *backend) ReviewPull(_ context.Context, by slipway.User, p string, n int64) (slipway.PullRequest, error) {
-	return slipway.PullRequest{Number: n}, b.asked(by, "review %s %d", p, n)
+func (b *backend) ReviewPull(_ context.Context, by slipway.User, p string, n int64, head string) (slipway.PullRequest, error) {
+	return slipway.PullRequest{Number: n}, b.asked(by, "review %s %d at %s", p, n, head)
+}
+
+func (b *backend) ClosePull(_ context.Context, by slipway.User, p string, n int64) (slipway.PullRequest, error) {
+	return slipway.PullRequest{Number: n}, b.asked(by, "close %s %d", p, n)
 }
 
 func (b *backend) Releases(_ context.Context, by slipway.User, p, service string) ([]slipway.Release, error) {
@@ -189,6 +207,18 @@ func (b *backend) CreateToken(_ context.Context, by slipway.User, user, name str
 	return "slp_new", b.asked(by, "token %s %s", user, name)
 }
 
+func (b *backend) Tokens(_ context.Context, by slipway.User, user string) ([]slipway.Token, error) {
+	return some(b, slipway.Token{ID: 1}), b.asked(by, "tokens of %s", user)
+}
+
+func (b *backend) RevokeToken(_ context.Context, by slipway.User, user string, id int64) error {
+	return b.asked(by, "revoke %s %d", user, id)
+}
+
+func (b *backend) RemoveUser(_ context.Context, by slipway.User, name string) error {
+	return b.asked(by, "remove user %s", name)
+}
+
 func (b *backend) CreateLink(_ context.Context, by slipway.User, user string) (string, error) {
 	return "http://x/signin/code", b.asked(by, "link %s", user)
 }
@@ -219,11 +249,11 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, log: &bytes.Buffer{}, backend: &backend{
 		users: map[string]slipway.User{"ada": {Name: "ada"}, "robot": {Name: "robot-shop-qa", Robot: &slipway.Robot{Project: "shop", Environment: "qa"}}},
-		watch: make(chan struct{}), stopped: make(chan struct{}, 10),
+		watch: make(chan struct{}), stopped: make(chan struct{}, 10), left: make(chan struct{}, 1000),
 	}}
 	b := w.backend
-	server := httptest.NewServer(api.New(api.Options{Reads: b, Streams: b, Deliveries: b, Pulls: b, Settings: b, People: b, Identity: b,
-		Heartbeat: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(w.log, nil))}))
+	server := httptest.NewServer(api.New(api.Options{Reads: b, Streams: b, Deliveries: b, Pulls: b, Reviews: b, Settings: b, People: b, Credentials: b, Identity: b,
+		Heartbeat: 20 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(w.log, nil))}))
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	return w
@@ -287,7 +317,8 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 		"runs {Project: Service: Ref: Commit: State: Before:0 Limit:0}": func() error { return drop(c.Runs(ctx, slipway.RunFilter{})) },
 		"run 7":                 func() error { return drop(c.Run(ctx, 7)) },
 		"report 7 test/cart":    func() error { return drop(c.Report(ctx, 7, "test/cart")) },
-		"trace a b&c=d":         func() error { return drop(c.Trace(ctx, "a b&c=d")) },
+		"trace a b&c=d in ":     func() error { return drop(c.Trace(ctx, "a b&c=d")) },
+		"trace v1 in shop":      func() error { return drop(c.TraceIn(ctx, "shop", "v1")) },
 		"vote 7 true why not":   func() error { return drop(c.Vote(ctx, 7, true, "why not")) },
 		"vote 8 false <b>":      func() error { return drop(c.Vote(ctx, 8, false, "<b>")) },
 		"cancel 7 enough":       func() error { return drop(c.CancelRun(ctx, 7, "enough")) },
@@ -297,12 +328,14 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 		"rollback {Project:shop Service:cart Environment:qa To:v1 Reason:r}": func() error {
 			return drop(c.Rollback(ctx, slipway.RollbackRequest{Project: "shop", Service: "cart", Environment: "qa", To: "v1", Reason: "r"}))
 		},
-		"pulls shop":         func() error { return drop(c.Pulls(ctx, "shop")) },
-		"merge shop 3":       func() error { return drop(c.Merge(ctx, "shop", 3)) },
-		"review shop 3":      func() error { return drop(c.ReviewPull(ctx, "shop", 3)) },
-		"releases shop ":     func() error { return drop(c.Releases(ctx, "shop", "")) },
-		"releases shop cart": func() error { return drop(c.Releases(ctx, "shop", "cart")) },
-		"projects":           func() error { return drop(c.Projects(ctx)) },
+		"pulls shop":          func() error { return drop(c.Pulls(ctx, "shop")) },
+		"merge shop 3":        func() error { return drop(c.Merge(ctx, "shop", 3)) },
+		"pull shop 3":         func() error { return drop(c.Pull(ctx, "shop", 3)) },
+		"review shop 3 at c6": func() error { return drop(c.ReviewPull(ctx, "shop", 3, "c6")) },
+		"close shop 3":        func() error { return drop(c.ClosePull(ctx, "shop", 3)) },
+		"releases shop ":      func() error { return drop(c.Releases(ctx, "shop", "")) },
+		"releases shop cart":  func() error { return drop(c.Releases(ctx, "shop", "cart")) },
+		"projects":            func() error { return drop(c.Projects(ctx)) },
 		"create project a trunk https://x/": func() error {
 			return drop(c.CreateProject(ctx, slipway.Project{Name: "a", DefaultBranch: "trunk", GitURL: "https://x/"}))
 		},
@@ -313,6 +346,9 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 		"create user bob true":   func() error { return drop(c.CreateUser(ctx, "bob", true)) },
 		"role bob shop viewer":   func() error { return drop(c.SetRole(ctx, "bob", "shop", slipway.Viewer)) },
 		"token bob laptop":       func() error { return drop(c.CreateToken(ctx, "bob", "laptop")) },
+		"tokens of bob":          func() error { return drop(c.Tokens(ctx, "bob")) },
+		"revoke bob 7":           func() error { return c.RevokeToken(ctx, "bob", 7) },
+		"remove user bob":        func() error { return c.RemoveUser(ctx, "bob") },
 		"link bob":               func() error { return drop(c.CreateLink(ctx, "bob")) },
 		"log 7 build/cart false": func() error { return c.Log(ctx, 7, "build/cart", false, func(slipway.LogLine) error { return nil }) },
 		"log 7 build/cart true":  func() error { return c.Log(ctx, 7, "build/cart", true, func(slipway.LogLine) error { return nil }) },
@@ -455,7 +491,7 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/api/v1/clusters", `{"kubeconfg": ""}`, slipway.Invalid, "kubeconfg"},
 		{"POST", "/api/v1/users/bob/tokens", `{"expires": ""}`, slipway.Invalid, "expires"},
 		{"POST", "/api/v1/login", `{"user": "x"}`, slipway.Invalid, "user"},
-		{"POST", "/api/v1/login", `{"code": "` + strings.Repeat("x", 5<<20) + `"}`, slipway.Invalid, "more than 4194304 bytes"},
+		{"POST", "/api/v1/login", `{"code": "` + strings.Repeat("x", 70<<10) + `"}`, slipway.Invalid, "more than 65536 bytes"},
 		{"POST", "/api/v1/clusters", `{"kubeconfig": "` + strings.Repeat("x", 5<<20) + `"}`, slipway.Invalid, "more than 4194304 bytes"},
 	} {
 		resp, body := w.ask(c.method, c.path, c.body)
@@ -487,7 +523,7 @@ func TestAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.list = true
-	for _, path := range []string{"runs", "projects", "clusters", "users", "projects/shop/pulls", "projects/shop/releases", "events"} {
+	for _, path := range []string{"runs", "projects", "clusters", "users", "users/ada/tokens", "projects/shop/pulls", "projects/shop/releases", "events"} {
 		resp, body := w.ask("GET", "/api/v1/"+path, "")
 		if resp.StatusCode != http.StatusOK || strings.TrimSpace(body) != "[]" {
 			t.Errorf("%s: %d %q", path, resp.StatusCode, body)

@@ -13,6 +13,7 @@ func (s *server) routes() {
 	s.deliveries()
 	s.settings()
 	s.connections()
+	s.people()
 	s.streams()
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, slipway.Errorf(slipway.NotFound, "%s %s: no such path or method in the API", r.Method, r.URL.Path))
@@ -45,10 +46,17 @@ func (s *server) reads() {
 		return s.Reads.Report(r.Context(), by, id, r.URL.Query().Get("step"))
 	})
 	s.handle("GET /api/v1/trace", func(r *http.Request, by slipway.User) (any, error) {
-		return s.Reads.Trace(r.Context(), by, r.URL.Query().Get("q"))
+		return s.Reads.Trace(r.Context(), by, r.URL.Query().Get("project"), r.URL.Query().Get("q"))
 	})
 	s.handle("GET /api/v1/projects/{project}/pulls", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Pulls.Pulls(r.Context(), by, r.PathValue("project")))
+	})
+	s.handle("GET /api/v1/projects/{project}/pulls/{pull}", func(r *http.Request, by slipway.User) (any, error) {
+		n, err := pathID(r, "pull")
+		if err != nil {
+			return nil, err
+		}
+		return s.Pulls.Pull(r.Context(), by, r.PathValue("project"), n)
 	})
 	s.handle("GET /api/v1/projects/{project}/releases", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Pulls.Releases(r.Context(), by, r.PathValue("project"), r.URL.Query().Get("service")))
@@ -83,6 +91,11 @@ func runFilter(r *http.Request) (slipway.RunFilter, error) {
 // Decision is the body of an approval or a rejection.
 type Decision struct {
 	Reason string `json:"reason"`
+}
+
+// Review is the body that approves a pull request.
+type Review struct {
+	Head string `json:"head"` // the commit that was looked at, by its whole hash
 }
 
 func (s *server) deliveries() {
@@ -130,10 +143,17 @@ func (s *server) deliveries() {
 	})
 	for verb, do := range map[string]func(r *http.Request, by slipway.User, n int64) (any, error){
 		"merge": func(r *http.Request, by slipway.User, n int64) (any, error) {
-			return s.Pulls.Merge(r.Context(), by, r.PathValue("project"), n)
+			return s.Reviews.Merge(r.Context(), by, r.PathValue("project"), n)
 		},
 		"approve": func(r *http.Request, by slipway.User, n int64) (any, error) {
-			return s.Pulls.ReviewPull(r.Context(), by, r.PathValue("project"), n)
+			var in Review
+			if err := decode(r, &in); err != nil {
+				return nil, err
+			}
+			return s.Reviews.ReviewPull(r.Context(), by, r.PathValue("project"), n, in.Head)
+		},
+		"close": func(r *http.Request, by slipway.User, n int64) (any, error) {
+			return s.Reviews.ClosePull(r.Context(), by, r.PathValue("project"), n)
 		},
 	} {
 		s.handle("POST /api/v1/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (any, error) {
@@ -189,41 +209,10 @@ func (s *server) settings() {
 	s.handle("DELETE /api/v1/clusters/{cluster}", func(r *http.Request, by slipway.User) (any, error) {
 		return struct{}{}, s.Settings.RemoveCluster(r.Context(), by, r.PathValue("cluster"))
 	})
-	s.handle("GET /api/v1/users", func(r *http.Request, by slipway.User) (any, error) {
-		return list(s.People.Users(r.Context(), by))
-	})
-	s.handle("POST /api/v1/users", func(r *http.Request, by slipway.User) (any, error) {
-		var u NewUser
-		if err := decode(r, &u); err != nil {
-			return nil, err
-		}
-		return s.People.CreateUser(r.Context(), by, u.Name, u.Admin)
-	})
-	s.handle("PUT /api/v1/projects/{project}/members/{user}", func(r *http.Request, by slipway.User) (any, error) {
-		var m struct {
-			Role slipway.Role `json:"role"`
-		}
-		if err := decode(r, &m); err != nil {
-			return nil, err
-		}
-		return s.People.SetRole(r.Context(), by, r.PathValue("user"), r.PathValue("project"), m.Role)
-	})
-	s.handle("POST /api/v1/users/{user}/tokens", func(r *http.Request, by slipway.User) (any, error) {
-		var t struct {
-			Name string `json:"name"`
-		}
-		if err := decode(r, &t); err != nil {
-			return nil, err
-		}
-		v, err := s.People.CreateToken(r.Context(), by, r.PathValue("user"), t.Name)
-		return Secret{User: r.PathValue("user"), Value: v}, err
-	})
-	s.handle("POST /api/v1/users/{user}/links", func(r *http.Request, by slipway.User) (any, error) {
-		v, err := s.People.CreateLink(r.Context(), by, r.PathValue("user"))
-		return Secret{User: r.PathValue("user"), Value: v}, err
-	})
 	s.mux.HandleFunc("POST /api/v1/login", func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if !s.receive(w, r, maxLogin) {
+			return
+		}
 		var in Redemption
 		err := decode(r, &in)
 		if err == nil {
@@ -235,6 +224,55 @@ func (s *server) settings() {
 			}
 		}
 		s.fail(w, r, err)
+	})
+}
+
+func (s *server) people() {
+	s.handle("GET /api/v1/users", func(r *http.Request, by slipway.User) (any, error) {
+		return list(s.People.Users(r.Context(), by))
+	})
+	s.handle("POST /api/v1/users", func(r *http.Request, by slipway.User) (any, error) {
+		var u NewUser
+		if err := decode(r, &u); err != nil {
+			return nil, err
+		}
+		return s.People.CreateUser(r.Context(), by, u.Name, u.Admin)
+	})
+	s.handle("DELETE /api/v1/users/{user}", func(r *http.Request, by slipway.User) (any, error) {
+		return struct{}{}, s.People.RemoveUser(r.Context(), by, r.PathValue("user"))
+	})
+	s.handle("PUT /api/v1/projects/{project}/members/{user}", func(r *http.Request, by slipway.User) (any, error) {
+		var m struct {
+			Role slipway.Role `json:"role"`
+		}
+		if err := decode(r, &m); err != nil {
+			return nil, err
+		}
+		return s.People.SetRole(r.Context(), by, r.PathValue("user"), r.PathValue("project"), m.Role)
+	})
+	s.handle("GET /api/v1/users/{user}/tokens", func(r *http.Request, by slipway.User) (any, error) {
+		return list(s.Credentials.Tokens(r.Context(), by, r.PathValue("user")))
+	})
+	s.handle("DELETE /api/v1/users/{user}/tokens/{token}", func(r *http.Request, by slipway.User) (any, error) {
+		id, err := pathID(r, "token")
+		if err != nil {
+			return nil, err
+		}
+		return struct{}{}, s.Credentials.RevokeToken(r.Context(), by, r.PathValue("user"), id)
+	})
+	s.handle("POST /api/v1/users/{user}/tokens", func(r *http.Request, by slipway.User) (any, error) {
+		var t struct {
+			Name string `json:"name"`
+		}
+		if err := decode(r, &t); err != nil {
+			return nil, err
+		}
+		v, err := s.Credentials.CreateToken(r.Context(), by, r.PathValue("user"), t.Name)
+		return Secret{User: r.PathValue("user"), Value: v}, err
+	})
+	s.handle("POST /api/v1/users/{user}/links", func(r *http.Request, by slipway.User) (any, error) {
+		v, err := s.Credentials.CreateLink(r.Context(), by, r.PathValue("user"))
+		return Secret{User: r.PathValue("user"), Value: v}, err
 	})
 }
 

@@ -29,6 +29,12 @@ func (s *server) log(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	follow, started := r.URL.Query().Get("follow") == "1", false
+	leave, err := s.Streams.Enter(by)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
 	rc := http.NewResponseController(w)
 	rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // not every writer has one
 	enc := json.NewEncoder(w)
@@ -84,6 +90,12 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, v)
 		return
 	}
+	leave, err := s.Streams.Enter(by)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
 	s.follow(w, r, by, after)
 }
 
@@ -114,7 +126,7 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request, by slipway.User,
 		if rc.Flush() != nil {
 			return
 		}
-		if next > after {
+		if next != after { // smaller: there was no such event
 			after = next
 			continue
 		}

@@ -3,13 +3,17 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/api"
 )
 
 // stream opens the event stream as ada and returns its lines as they come, comments left out.
@@ -115,6 +119,72 @@ func TestTheStreamEndsWithTheRight(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	<-w.stopped
+}
+
+// A cursor beyond the newest event, as of a server that was set up anew, goes on with what comes next.
+func TestACursorBeyondTheNewestEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.events = []slipway.Event{{ID: 1, Kind: "run.created", Project: "shop"}, {ID: 2, Kind: "step.ready", Project: "shop"}}
+	lines, hangUp := w.stream("/api/v1/events?follow=1&after=900")
+	w.happens(slipway.Event{ID: 3, Kind: "run.succeeded", Project: "shop"})
+	if got := event(t, lines); got != "3 run.succeeded" {
+		t.Errorf("got %q", got)
+	}
+	hangUp()
+	<-w.stopped
+	if _, body := w.ask("GET", "/api/v1/events?after=900", ""); strings.TrimSpace(body) != "[]" {
+		t.Errorf("the list is %s", body)
+	}
+}
+
+func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.logs = func(context.Context, func(slipway.LogLine) error) error { return nil }
+	_, hangUp := w.stream("/api/v1/events?follow=1")
+	w.mu.Lock()
+	w.full = true
+	w.mu.Unlock()
+	for _, path := range []string{"/api/v1/events?follow=1", "/api/v1/runs/7/log?step=x&follow=1"} {
+		resp, body := w.ask("GET", path, "")
+		w.wantError(resp, body, slipway.TooMany, "ada has too many streams open")
+		if resp.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+	if len(w.left) > 0 {
+		t.Error("the stream was left while it is read")
+	}
+	hangUp()
+	<-w.stopped
+	<-w.left
+}
+
+// Who sends the body of a request slowly is cut off; what is asked for may take as long as it does.
+func TestASlowBody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for path, token := range map[string]string{"/api/v1/runs/7/cancel": "Authorization: Bearer ada\r\n", "/api/v1/login": ""} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // a TCP connection has one
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: 100\r\n\r\n{\"re", path, token)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		var body api.ErrorBody
+		if err := json.NewDecoder(resp.Body).Decode(&body); err != nil || resp.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(body.Error.Message, "not all of it came within") {
+			t.Errorf("%s: %d %+v %v", path, resp.StatusCode, body, err)
+		}
+	}
+	if w.last() != "" {
+		t.Errorf("came through: %s", w.last())
+	}
 }
 
 func TestClientEvents(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 	OpenPull       Action = "open-pull"       // open and update pull requests
 	PushRelease    Action = "push-release"    // create and move release/<service>/<version>
 	Merge          Action = "merge"           // merge a pull request that may be merged
+	ClosePull      Action = "close-pull"      // close a pull request without merging it
 	CancelRun      Action = "cancel-run"      //
 	RetryRun       Action = "retry-run"       //
 	PushCandidates Action = "push-candidates" // push images and charts to the candidates' namespace
@@ -42,6 +43,7 @@ func table() map[Action]slipway.Role {
 		OpenPull:       slipway.Developer,
 		PushRelease:    slipway.Developer,
 		Merge:          slipway.Developer,
+		ClosePull:      slipway.Developer,
 		CancelRun:      slipway.Developer,
 		RetryRun:       slipway.Developer,
 		PushCandidates: slipway.Developer,
@@ -55,7 +57,7 @@ func table() map[Action]slipway.Role {
 
 // Actions lists every action.
 func Actions() []Action {
-	return []Action{View, PullArtifacts, Clone, PushBranch, OpenPull, PushRelease, Merge, CancelRun, RetryRun,
+	return []Action{View, PullArtifacts, Clone, PushBranch, OpenPull, PushRelease, Merge, ClosePull, CancelRun, RetryRun,
 		PushCandidates, ReviewPull, PushDefault, Approve, Rollback, ManageProject, ManageServer}
 }
 

@@ -11,11 +11,11 @@ import (
 func TestRoleByAction(t *testing.T) {
 	t.Parallel()
 	want := map[slipway.Role]string{ // y or n per action, in the order of auth.Actions
-		"":                "nnnnnnnnnnnnnnnn",
-		slipway.Viewer:    "yyynnnnnnnnnnnnn",
-		slipway.Developer: "yyyyyyyyyynnnnnn",
-		slipway.Approver:  "yyyyyyyyyyyyyynn",
-		slipway.Admin:     "yyyyyyyyyyyyyyyn",
+		"":                "nnnnnnnnnnnnnnnnn",
+		slipway.Viewer:    "yyynnnnnnnnnnnnnn",
+		slipway.Developer: "yyyyyyyyyyynnnnnn",
+		slipway.Approver:  "yyyyyyyyyyyyyyynn",
+		slipway.Admin:     "yyyyyyyyyyyyyyyyn",
 	}
 	for role, row := range want {
 		u := slipway.User{Name: "ada", Roles: map[string]slipway.Role{"shop": role}}

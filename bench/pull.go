@@ -156,7 +156,7 @@ The run is that of a pull request whose new commit changes no file: plan, build 
 render and schema check for three environments, tests in a container. Its time is from its creation to its end, as it
 records them. The raw parts are the same, by BuildKit's client and the Helm library in one process, one after the
 other, on the same daemon, from a tree that is checked out: solve of the image, lint and one render for each
-environment, solve of the test stage and its entrypoint in a container, results read back. Chart and build of the run
-go side by side. Medians, in ms.`) + "\n\n" +
+environment, solve of the test stage and its entrypoint in a container, results read back. Build, tests and chart check
+of the run go side by side. Medians, in ms.`) + "\n\n" +
 		cells([]string{"Step", "Started after", "Took", "Raw part"}, rows)
 }

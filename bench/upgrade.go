@@ -31,6 +31,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/helm"
+	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage/deploy"
 )
@@ -76,7 +77,7 @@ func measureUpgrade(ctx context.Context, w *world) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.note("How an upgrade is measured", `First row: driver/helm's Apply, which does all that Slipway does around Helm's upgrade (values merged, image pinned, marks put on
+	w.note("How an upgrade is measured", `First row: driver/helm's Apply, which does all that Slipway does around Helm's upgrade (values merged, chart rendered once in a process that can be interrupted, image pinned, marks put on
 the revision, install or upgrade decided), against action.Upgrade of the Helm SDK on a second release in another namespace of the same
 cluster: the same chart in memory, values, image, options (server-side apply, hooks waited for, %d revisions kept), connections and
 discovery kept between upgrades. Each upgrade changes the reason, which is an annotation: no pod is replaced.
@@ -98,7 +99,9 @@ func measureCalls(ctx context.Context, w *world, sdk *sdk, d slipway.RunDetail) 
 	}
 	target := dep.Target
 	target.Namespace, target.Environment = driverNamespace, "driver"
-	apply := helm.New(oneCluster(w.kube.kubeconfig))
+	charts := helmchart.New(helmchart.Options{Process: []string{w.bin.Slipway, "render-templates"}})
+	defer charts.Close()
+	apply := helm.New(oneCluster(w.kube.kubeconfig), charts.Rehearse)
 	repository := slipway.Repository{Registry: slipway.Registry{Host: registryHost}, Name: project + "/delivery"}
 	var through, direct []time.Duration
 	for i := range w.o.times(20) + dep.Target.HistoryMax {

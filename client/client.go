@@ -136,7 +136,18 @@ func post[T any](ctx context.Context, c *Client, path string, in any) (T, error)
 	return do[T](ctx, c, http.MethodPost, path, nil, in)
 }
 
+func (c *Client) remove(ctx context.Context, path string) error {
+	_, err := do[struct{}](ctx, c, http.MethodDelete, path, nil, nil)
+	return err
+}
+
 func project(name string) string { return "/api/v1/projects/" + url.PathEscape(name) }
+
+func pull(name string, number int64) string {
+	return project(name) + "/pulls/" + strconv.FormatInt(number, 10)
+}
+
+func user(name string) string { return "/api/v1/users/" + url.PathEscape(name) }
 
 func run(id int64) string { return "/api/v1/runs/" + strconv.FormatInt(id, 10) }
 
@@ -172,9 +183,15 @@ func (c *Client) Report(ctx context.Context, id int64, step string) (slipway.Tes
 	return get[slipway.TestReport](ctx, c, run(id)+"/report", url.Values{"step": {step}})
 }
 
-// Trace finds what an id belongs to.
+// Trace finds what an id belongs to, in every project that the user may see. It is a Conflict, which
+// names them, when several projects know it.
 func (c *Client) Trace(ctx context.Context, query string) (slipway.Trace, error) {
 	return get[slipway.Trace](ctx, c, "/api/v1/trace", url.Values{"q": {query}})
+}
+
+// TraceIn finds what an id belongs to in a project.
+func (c *Client) TraceIn(ctx context.Context, name, query string) (slipway.Trace, error) {
+	return get[slipway.Trace](ctx, c, "/api/v1/trace", url.Values{"q": {query}, "project": {name}})
 }
 
 // Vote approves or rejects.
@@ -211,14 +228,25 @@ func (c *Client) Pulls(ctx context.Context, name string) ([]slipway.PullRequest,
 	return get[[]slipway.PullRequest](ctx, c, project(name)+"/pulls", nil)
 }
 
-// Merge merges a pull request.
-func (c *Client) Merge(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
-	return post[slipway.PullRequest](ctx, c, project(name)+"/pulls/"+strconv.FormatInt(number, 10)+"/merge", nil)
+// Pull returns a pull request.
+func (c *Client) Pull(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
+	return get[slipway.PullRequest](ctx, c, pull(name, number), nil)
 }
 
-// ReviewPull approves a pull request.
-func (c *Client) ReviewPull(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
-	return post[slipway.PullRequest](ctx, c, project(name)+"/pulls/"+strconv.FormatInt(number, 10)+"/approve", nil)
+// Merge merges a pull request.
+func (c *Client) Merge(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, pull(name, number)+"/merge", nil)
+}
+
+// ReviewPull approves the head of a pull request that was looked at, by its whole hash; it is a Conflict
+// when the pull request has moved since.
+func (c *Client) ReviewPull(ctx context.Context, name string, number int64, head string) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, pull(name, number)+"/approve", map[string]string{"head": head})
+}
+
+// ClosePull closes a pull request without merging it.
+func (c *Client) ClosePull(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, pull(name, number)+"/close", nil)
 }
 
 // Releases lists the releases of a service, or of all with service "".
@@ -276,8 +304,7 @@ func (c *Client) AddCluster(ctx context.Context, name, contextName string, kubec
 
 // RemoveCluster forgets a cluster; nothing in it changes.
 func (c *Client) RemoveCluster(ctx context.Context, name string) error {
-	_, err := do[struct{}](ctx, c, http.MethodDelete, "/api/v1/clusters/"+url.PathEscape(name), nil, nil)
-	return err
+	return c.remove(ctx, "/api/v1/clusters/"+url.PathEscape(name))
 }
 
 // Whoami returns the user of the token.
@@ -295,27 +322,40 @@ func (c *Client) CreateUser(ctx context.Context, name string, admin bool) (slipw
 	return post[slipway.User](ctx, c, "/api/v1/users", map[string]any{"name": name, "admin": admin})
 }
 
+// RemoveUser takes a user off the server, with every role and credential.
+func (c *Client) RemoveUser(ctx context.Context, name string) error { return c.remove(ctx, user(name)) }
+
 // SetRole gives a user a role in a project; "" takes it away.
-func (c *Client) SetRole(ctx context.Context, user, name string, role slipway.Role) (slipway.User, error) {
-	return do[slipway.User](ctx, c, http.MethodPut, project(name)+"/members/"+url.PathEscape(user), nil, map[string]slipway.Role{"role": role})
+func (c *Client) SetRole(ctx context.Context, who, name string, role slipway.Role) (slipway.User, error) {
+	return do[slipway.User](ctx, c, http.MethodPut, project(name)+"/members/"+url.PathEscape(who), nil, map[string]slipway.Role{"role": role})
 }
 
 type secret struct{ User, Value string }
 
 // CreateToken makes a token of a user; its value is shown only now.
-func (c *Client) CreateToken(ctx context.Context, user, name string) (string, error) {
-	s, err := post[secret](ctx, c, "/api/v1/users/"+url.PathEscape(user)+"/tokens", map[string]string{"name": name})
+func (c *Client) CreateToken(ctx context.Context, who, name string) (string, error) {
+	s, err := post[secret](ctx, c, user(who)+"/tokens", map[string]string{"name": name})
 	return s.Value, err
 }
 
+// Tokens lists the tokens of a user, oldest first, without their values.
+func (c *Client) Tokens(ctx context.Context, who string) ([]slipway.Token, error) {
+	return get[[]slipway.Token](ctx, c, user(who)+"/tokens", nil)
+}
+
+// RevokeToken takes a token of a user away.
+func (c *Client) RevokeToken(ctx context.Context, who string, id int64) error {
+	return c.remove(ctx, user(who)+"/tokens/"+strconv.FormatInt(id, 10))
+}
+
 // CreateLink makes a one-time sign-in link of a user.
-func (c *Client) CreateLink(ctx context.Context, user string) (string, error) {
-	s, err := post[secret](ctx, c, "/api/v1/users/"+url.PathEscape(user)+"/links", nil)
+func (c *Client) CreateLink(ctx context.Context, who string) (string, error) {
+	s, err := post[secret](ctx, c, user(who)+"/links", nil)
 	return s.Value, err
 }
 
 // Login trades a one-time code for a token.
-func (c *Client) Login(ctx context.Context, code, tokenName string) (user, token string, err error) {
+func (c *Client) Login(ctx context.Context, code, tokenName string) (who, token string, err error) {
 	s, err := post[secret](ctx, c, "/api/v1/login", map[string]string{"code": code, "name": tokenName})
 	return s.User, s.Value, err
 }

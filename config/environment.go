@@ -17,7 +17,7 @@ const (
 	defaultHistoryMax    = 10
 	defaultBuildTimeout  = 30 * time.Minute
 	defaultDeployTimeout = 15 * time.Minute
-	defaultRetries       = 10
+	defaultRetries       = 65 // about an hour, with the engine's pauses
 	maxNamespace         = 63
 )
 

@@ -219,7 +219,7 @@ func limits() *shape {
 		keys: []key{
 			{name: "buildTimeout", shape: duration("How long the build of an image may take."), fallback: "30m"},
 			{name: "deployTimeout", shape: duration("How long a deployment may take, until it is verified next."), fallback: "15m"},
-			{name: "retries", shape: count(100, "Further attempts after an error of the surroundings. Red builds and tests are never retried."), fallback: "10"},
+			{name: "retries", shape: count(100, "Further attempts of a step after errors of the surroundings, each after a pause that doubles from a second to a minute: 5 go on for half a minute, 10 for 5 minutes, 65 for an hour. Red builds and tests are never retried, and a way back is tried at least 10 times."), fallback: "65"},
 		},
 	}
 }

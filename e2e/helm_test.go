@@ -41,6 +41,9 @@ func TestHelmClientSeesOrdinaryReleases(t *testing.T) {
 	if rel := wantSettled(t, namespace, "tick"); rel.Version != 3 || rel.Manifest != all[0].Manifest {
 		t.Errorf("after helm rollback: revision %d", rel.Version)
 	}
+	if rev := s.outside(t, "helmed"); rev.Number != 3 {
+		t.Errorf("the board shows revision %d as made outside, want 3: %+v", rev.Number, rev)
+	}
 
 	r.commit("A third greeting", tree{"tick/www/index.html": "three\n"})
 	third := s.until(t, r.push("main").ID, slipway.RunSucceeded)
@@ -55,6 +58,33 @@ func TestHelmClientSeesOrdinaryReleases(t *testing.T) {
 	}
 	if first.Deployments[0].ImageDigest == third.Deployments[0].ImageDigest {
 		t.Error("the versions do not differ: nothing was tested")
+	}
+}
+
+// outside waits until the board shows what was changed outside of Slipway: it looks at a cluster every few
+// seconds, when it is asked.
+func (s *site) outside(t *testing.T, project string) slipway.ObservedRevision {
+	t.Helper()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	limit := time.After(time.Minute)
+	for {
+		b, err := s.as("ada").Board(t.Context(), project)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range b.Rows {
+			for _, cell := range row.Cells {
+				if cell.Outside != nil {
+					return *cell.Outside
+				}
+			}
+		}
+		select {
+		case <-look.C:
+		case <-limit:
+			t.Fatalf("the board shows nothing that was made outside: %+v", b.Rows)
+		}
 	}
 }
 

@@ -76,7 +76,6 @@ type Options struct {
 	Now          func() time.Time
 	Timeout      time.Duration // of steps that name none; default 1 h
 	Grace        time.Duration // how long a runner may take to return once it is cancelled; default 30 s
-	Patience     time.Duration // how long an unavailable surrounding is tried again; default 1 h
 	Backoff      time.Duration // before the first further attempt, doubled for each; default 1 s, at most 1 min
 	PollInterval time.Duration // fallback, should a wake-up be missed; default 1 s
 }
@@ -157,7 +156,7 @@ func setDefaults(o *Options) {
 	for _, d := range []struct {
 		v   *time.Duration
 		def time.Duration
-	}{{&o.Timeout, time.Hour}, {&o.Grace, 30 * time.Second}, {&o.Patience, time.Hour}, {&o.Backoff, time.Second}, {&o.PollInterval, time.Second}} {
+	}{{&o.Timeout, time.Hour}, {&o.Grace, 30 * time.Second}, {&o.Backoff, time.Second}, {&o.PollInterval, time.Second}} {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}

@@ -65,7 +65,9 @@ func TestErrorsOfTheSurroundingsAreTriedAgain(t *testing.T) {
 		}
 		return slipway.Result{Outcome: slipway.Succeeded}, nil
 	})
-	r := w.newRun(p("publish/a")) // no retries in the plan: it is patience
+	step := p("publish/a")
+	step.Retries = 3
+	r := w.newRun(step)
 	st := w.untilStep(r.ID, "publish/a", slipway.StepRetrying)
 	if !strings.HasPrefix(st.Reason, "push image: registry r.example does not answer; next try in ") || !strings.HasSuffix(st.Reason, ")") {
 		t.Errorf("reason: %s", st.Reason)
@@ -90,7 +92,6 @@ func TestRetriesEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.opts.Backoff = time.Millisecond
-	w.opts.Patience = time.Nanosecond
 	w.start()
 	for key, err := range map[string]error{
 		"build/flaky":  flaky{},
@@ -111,7 +112,7 @@ func TestRetriesEnd(t *testing.T) {
 		reason   string
 	}{
 		"build/flaky":  {3, slipway.StepErrored, "build image: connection reset"},
-		"build/away":   {4, slipway.StepErrored, "build image: BuildKit does not answer"}, // the first is patience
+		"build/away":   {3, slipway.StepErrored, "build image: BuildKit does not answer"},
 		"build/wrong":  {1, slipway.StepErrored, "build image: no such file: Dockerfile"},
 		"build/broken": {1, slipway.StepErrored, "build image: nil map"},
 		"build/panics": {1, slipway.StepErrored, "internal error: the step's runner crashed; the server's log says where"},
@@ -122,12 +123,26 @@ func TestRetriesEnd(t *testing.T) {
 		r := w.newRun(step, p("test/a", key))
 		w.until(key+" over", func() bool { return w.step(r.ID, key).State.Final() })
 		st := w.step(r.ID, key)
-		if st.State != want.state || st.Reason != want.reason || (st.Attempt != want.attempts && key != "build/away") {
+		if st.State != want.state || st.Reason != want.reason || st.Attempt != want.attempts {
 			t.Errorf("%s: %s after %d attempts: %s", key, st.State, st.Attempt, st.Reason)
 		}
 		if st := w.step(r.ID, "test/a"); st.State != slipway.StepSkipped {
 			t.Errorf("%s: what needs it is %s", key, st.State)
 		}
+	}
+}
+
+func TestWithoutRetriesTheFirstErrorIsTheLast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.opts.Log = nil
+	w.start()
+	w.stand.on("publish/a", func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
+		return slipway.Result{}, slipway.Errorf(slipway.Unavailable, "registry r.example does not answer")
+	})
+	r := w.newRun(p("publish/a"))
+	if d := w.untilRun(r.ID, slipway.RunErrored); d.Steps[0].Attempt != 1 {
+		t.Errorf("%d attempts", d.Steps[0].Attempt)
 	}
 }
 

@@ -18,21 +18,14 @@ type decision struct {
 }
 
 // retry decides what follows an attempt that ended in an error. Only what says that trying again may
-// help is tried again (D7): as often as the plan says, and, when something around Slipway does not
-// answer, for as long as the engine's patience lasts.
+// help is tried again (D7), and as often as the plan says.
 func (e *Engine) retry(step slipway.Step, err error) decision {
-	if !slipway.Temporary(err) {
-		return decision{}
-	}
-	now := e.opts.Now()
-	patient := slipway.ErrorCode(err) == slipway.Unavailable &&
-		(step.ErrorsSince.IsZero() || now.Sub(step.ErrorsSince) < e.opts.Patience)
-	if !patient && step.Errors >= step.Spec.Retries {
+	if !slipway.Temporary(err) || step.Errors >= step.Spec.Retries {
 		return decision{}
 	}
 	pause := backoff(e.opts.Backoff, step.Errors)
 	return decision{
-		again: true, at: now.Add(pause),
+		again: true, at: e.opts.Now().Add(pause),
 		reason: fmt.Sprintf("%s; next try in %s (attempt %d)", err, pause.Round(time.Millisecond), step.Attempt+1),
 	}
 }

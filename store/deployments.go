@@ -63,7 +63,7 @@ func (t *tx) saveDeployment(r slipway.Run, kind slipway.StepKind, d slipway.Depl
 	if known {
 		d.ID, d.RunID, d.Step, d.CreatedAt = old.ID, old.RunID, old.Step, old.CreatedAt
 		moves, err = t.updateDeployment(d, old.State != d.State)
-	} else {
+	} else if err = t.ownNamespace(d.Target); err == nil {
 		d.CreatedAt = t.now
 		err = t.insertDeployment(&d)
 	}
@@ -78,6 +78,36 @@ func (t *tx) saveDeployment(r slipway.Run, kind slipway.StepKind, d slipway.Depl
 		return d, err
 	}
 	return d, t.deployed(r, kind, d)
+}
+
+// NamespaceOwner is the project that deployed to a namespace of a cluster: the one that asks, when it
+// did; else the first one that did; "" for none.
+func (s *Store) NamespaceOwner(ctx context.Context, project, cluster, namespace string) (string, error) {
+	return namespaceOwner(ctx, s.reader, project, cluster, namespace)
+}
+
+func namespaceOwner(ctx context.Context, q querier, project, cluster, namespace string) (string, error) {
+	if namespace == "" {
+		return "", nil
+	}
+	// As the target is encoded; neither name has a character that SQL or JSON would read otherwise.
+	like := fmt.Sprintf(`%%"cluster":"%s","namespace":"%s",%%`, cluster, namespace)
+	owner, ok, err := one(ctx, q, scanString, `SELECT project FROM deployments WHERE project = $1 AND target LIKE $2 LIMIT 1`, project, like)
+	if err != nil || ok {
+		return owner, err
+	}
+	owner, _, err = one(ctx, q, scanString, `SELECT project FROM deployments WHERE target LIKE $1 ORDER BY id LIMIT 1`, like)
+	return owner, err
+}
+
+// ownNamespace refuses a target in a namespace that another project deploys to: two default names may be
+// one (shop + web-production, shop-web + production).
+func (t *tx) ownNamespace(g slipway.Target) error {
+	owner, err := namespaceOwner(t.ctx, t, g.Project, g.Cluster, g.Namespace)
+	if err == nil && owner != "" && owner != g.Project {
+		err = slipway.ForeignNamespace(g.Environment, g.Namespace, g.Cluster, owner)
+	}
+	return err
 }
 
 func (t *tx) findDeployment(d slipway.Deployment) (slipway.Deployment, bool, error) {

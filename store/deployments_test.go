@@ -182,3 +182,49 @@ func TestAVersionBelongsToTheCommitThatHadItFirst(t *testing.T) {
 	_, err = w.Release(w.ctx, "shop", "a", "2.0.0")
 	w.code(err, slipway.NotFound)
 }
+
+func TestANamespaceBelongsToWhoDeployedThereFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateProject(w.ctx, slipway.Project{Name: "shop-web"}, "ada"))
+	deploy := func(project, environment, namespace string) error {
+		r, err := w.CreateRun(w.ctx, slipway.Run{Project: project, Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: commitA}, steps(p("deploy/a@"+environment)))
+		w.ok(err)
+		_, err = w.SaveDeployment(w.ctx, slipway.Deployment{RunID: r.ID, Step: "deploy/a@" + environment, State: slipway.Deploying, Version: "v1",
+			Target: slipway.Target{Project: project, Environment: environment, Service: "a", Cluster: "default", Namespace: namespace, Release: "a"}})
+		return err
+	}
+	w.ok(deploy("shop", "web-production", "shop-web-production"))
+	err := deploy("shop-web", "production", "shop-web-production")
+	w.code(err, slipway.Conflict)
+	for _, word := range []string{"environment production", "namespace shop-web-production of cluster default", "project shop deploys", "environments[].namespace"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q is not in %q", word, err)
+		}
+	}
+	w.ok(deploy("shop-web", "production", "shopweb-production"))
+	w.ok(deploy("shop", "web-production", "shop-web-production"))
+	for _, c := range []struct{ project, cluster, namespace, want string }{
+		{"shop", "default", "shop-web-production", "shop"}, {"shop-web", "default", "shop-web-production", "shop"}, {"shop-web", "default", "shopweb-production", "shop-web"},
+		{"shop", "other", "shop-web-production", ""}, {"shop", "default", "shop-web", ""}, {"shop", "default", "", ""},
+	} {
+		if got, err := w.NamespaceOwner(w.ctx, c.project, c.cluster, c.namespace); err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v", c, got, err)
+		}
+	}
+}
+
+// The robots of such environments are two.
+func TestRobotsOfLikeNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateProject(w.ctx, slipway.Project{Name: "shop-web"}, "ada"))
+	w.do(w.CreateUser(w.ctx, "robot-shop-web-production", false, "ada"))
+	a, _, err := w.Robot(w.ctx, "shop", "web-production")
+	w.ok(err)
+	b, _, err := w.Robot(w.ctx, "shop-web", "production")
+	w.ok(err)
+	if a.Name == b.Name || a.Robot.Project != "shop" || b.Robot.Project != "shop-web" {
+		t.Errorf("%+v, %+v", a, b)
+	}
+}

@@ -44,7 +44,7 @@ func TestNoInterleavingBreaksTheStore(t *testing.T) {
 			"trouble":  func(*rapid.T) { l.trouble() },
 			"vote":     func(*rapid.T) { l.vote() },
 			"cancel":   func(*rapid.T) { l.may(w.CancelRun(w.ctx, l.anyRun(), "bob", "")) },
-			"retry":    func(*rapid.T) { l.may(w.RetryRun(w.ctx, l.anyRun(), "bob")) },
+			"retry":    func(*rapid.T) { l.may(w.RetryRun(w.ctx, l.anyRun(), "bob", "build/s0@dev", "publish/s1@dev")) },
 			"retrying": func(*rapid.T) { l.may(w.RetryRun(w.ctx, l.anyRun(), "bob")) },
 			"recover": func(*rapid.T) {
 				_, err := w.RecoverSteps(w.ctx, "here")
@@ -154,6 +154,12 @@ func (l *life) finish() {
 		more := p(fmt.Sprintf("verify/x%d", l.extra))
 		more.Lock = st.Spec.Lock
 		res.Next = &slipway.Plan{Steps: []slipway.PlanStep{more}}
+		if l.pick("back", 2) == 0 { // the way back of this step's service, before it
+			back := p(fmt.Sprintf("rollback/x%d", l.extra))
+			back.Service, back.Environment = st.Spec.Service, st.Spec.Environment
+			more.Service, more.Environment, more.Needs = back.Service, back.Environment, []string{back.Key}
+			res.Next.Steps = []slipway.PlanStep{back, more}
+		}
 	}
 	l.may(l.FinishStep(l.ctx, st.ID, st.Attempt, res, nil))
 }

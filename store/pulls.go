@@ -168,7 +168,7 @@ func (s *Store) ReviewPull(ctx context.Context, project string, number int64, he
 		case p.State != slipway.PullOpen:
 			return slipway.Errorf(slipway.Conflict, "pull request #%d of %s is %s", number, project, p.State)
 		case p.Head != head:
-			return slipway.Errorf(slipway.Conflict, "pull request #%d of %s has moved to %s meanwhile; look at it again", number, project, slipway.ShortHash(p.Head))
+			return slipway.Errorf(slipway.Conflict, "pull request #%d of %s is at %s, not any more at %s: look at it again (slipway pulls show %d)", number, project, slipway.ShortHash(p.Head), slipway.ShortHash(head), number)
 		case slices.Contains(p.Reviewers, reviewer):
 			return slipway.Errorf(slipway.Conflict, "%s has approved pull request #%d already", reviewer, number)
 		}

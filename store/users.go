@@ -32,11 +32,42 @@ func (s *Store) CreateUser(ctx context.Context, name string, admin bool, actor s
 		if err := t.createUser(&u); err != nil {
 			return err
 		}
-		return t.event(fmt.Sprintf("user/%d/created", u.ID), slipway.Event{
-			Kind: "user.created", Actor: actor, Message: "user " + name + " created",
-		})
+		return t.audit(slipway.Event{Kind: "user.created", Actor: actor, Message: "user " + name + " created"})
 	})
 	return u, err
+}
+
+// RemoveUser forgets a person with every role, token, link and session. What they did stays in the
+// events under their name. The last admin of the server and robots are not removed: a Conflict.
+func (s *Store) RemoveUser(ctx context.Context, name, actor string) error {
+	return s.write(ctx, func(t *tx) error {
+		u, ok, err := s.userWhere(ctx, t, `u.name = $1`, name)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return slipway.Errorf(slipway.NotFound, "user %q does not exist", name)
+		case u.Robot != nil:
+			return slipway.Errorf(slipway.Conflict, "%s is a robot: clusters pull with it, and Slipway alone keeps it", name)
+		}
+		if err := t.keepAdmin(name); err != nil {
+			return err
+		}
+		if _, err := t.exec(`DELETE FROM users WHERE id = $1`, u.ID); err != nil { // and by reference all that is theirs
+			return fmt.Errorf("remove user %s: %w", name, err)
+		}
+		return t.audit(slipway.Event{Kind: "user.removed", Actor: actor, Message: "user " + name + " removed"})
+	})
+}
+
+// keepAdmin refuses to do without a user who is the last admin of the server.
+func (t *tx) keepAdmin(name string) error {
+	last, _, err := one(t.ctx, t, scanInt, `SELECT count(*) FROM users WHERE name = $1 AND admin = 1
+		AND NOT EXISTS (SELECT 1 FROM users WHERE name <> $2 AND admin = 1)`, name, name)
+	if err == nil && last > 0 {
+		err = slipway.Errorf(slipway.Conflict, "%s is the last admin of the server: make another one first with `slipway users add NAME --admin`", name)
+	}
+	return err
 }
 
 func (t *tx) createUser(u *slipway.User) error {
@@ -128,9 +159,14 @@ func (s *Store) SetRole(ctx context.Context, user, project string, role slipway.
 	})
 }
 
-// SetAdmin makes a user admin of the server, or takes that away.
+// SetAdmin makes a user admin of the server, or takes that away; not from the last one.
 func (s *Store) SetAdmin(ctx context.Context, user string, admin bool, actor string) error {
 	return s.write(ctx, func(t *tx) error {
+		if !admin {
+			if err := t.keepAdmin(user); err != nil {
+				return err
+			}
+		}
 		n, err := t.exec(`UPDATE users SET admin = $1 WHERE name = $2`, bit(admin), user)
 		if err != nil {
 			return fmt.Errorf("set admin %s: %w", user, err)
@@ -152,7 +188,7 @@ func (t *tx) userID(name string) (int64, error) {
 
 // CreateToken makes a credential of a user. The secret is returned this once; only its hash is kept.
 // A zero expires never expires.
-func (s *Store) CreateToken(ctx context.Context, user, name string, expires time.Time) (string, slipway.Token, error) {
+func (s *Store) CreateToken(ctx context.Context, user, name string, expires time.Time, actor string) (string, slipway.Token, error) {
 	secret := "slp_" + newSecret()
 	token := slipway.Token{User: user, Name: name, Expires: expires}
 	err := s.write(ctx, func(t *tx) error {
@@ -163,9 +199,7 @@ func (s *Store) CreateToken(ctx context.Context, user, name string, expires time
 		if err := t.createToken(id, secret, &token); err != nil {
 			return err
 		}
-		return t.event(fmt.Sprintf("token/%d/created", token.ID), slipway.Event{
-			Kind: "token.created", Actor: user, Message: fmt.Sprintf("token %q created", name),
-		})
+		return t.audit(slipway.Event{Kind: "token.created", Actor: actor, Message: fmt.Sprintf("token %q of %s created", name, user)})
 	})
 	if err != nil {
 		return "", token, err
@@ -191,17 +225,17 @@ func (s *Store) Tokens(ctx context.Context, user string) ([]slipway.Token, error
 		FROM tokens k JOIN users u ON u.id = k.user_id WHERE u.name = $1 ORDER BY k.id`, user)
 }
 
-// DeleteToken takes a token of a user away.
-func (s *Store) DeleteToken(ctx context.Context, user string, id int64) error {
+// RevokeToken takes a token of a user away; from then on it opens nothing.
+func (s *Store) RevokeToken(ctx context.Context, user string, id int64, actor string) error {
 	return s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`DELETE FROM tokens WHERE id = $1 AND user_id = (SELECT id FROM users WHERE name = $2)`, id, user)
+		name, ok, err := one(ctx, t, scanString, `DELETE FROM tokens WHERE id = $1 AND user_id = (SELECT id FROM users WHERE name = $2) RETURNING name`, id, user)
 		if err != nil {
-			return fmt.Errorf("delete token: %w", err)
+			return fmt.Errorf("revoke token: %w", err)
 		}
-		if n == 0 {
+		if !ok {
 			return slipway.Errorf(slipway.NotFound, "token %d of %s does not exist", id, user)
 		}
-		return t.event(fmt.Sprintf("token/%d/deleted", id), slipway.Event{Kind: "token.deleted", Actor: user, Message: fmt.Sprintf("token %d deleted", id)})
+		return t.audit(slipway.Event{Kind: "token.revoked", Actor: actor, Message: fmt.Sprintf("token %q (%d) of %s revoked", name, id, user)})
 	})
 }
 
@@ -263,7 +297,7 @@ func (s *Store) UseLink(ctx context.Context, code string) (slipway.User, error) 
 			return err
 		}
 		if !ok {
-			return slipway.Errorf(slipway.Unauthorized, "the sign-in link was used already or has expired; make a new one with `slipway login-link`")
+			return slipway.Errorf(slipway.Unauthorized, "the sign-in link was used already or has expired; make a new one with `slipway users link NAME`")
 		}
 		if u, _, err = s.userWhere(ctx, t, `u.id = $1`, id); err != nil {
 			return err
@@ -319,7 +353,7 @@ func (s *Store) Robot(ctx context.Context, project, environment string) (slipway
 	if err := slipway.CheckName("environment", environment); err != nil {
 		return slipway.User{}, "", err
 	}
-	name := "robot-" + project + "-" + environment
+	name := "robot-" + project + "." + environment // a dot is in no other name, so that no two are one
 	u, ok, err := s.userWhere(ctx, s.reader, `r.project = $1 AND r.environment = $2`, project, environment)
 	if err != nil {
 		return u, "", err
@@ -366,8 +400,6 @@ func (s *Store) createRobot(ctx context.Context, name, project, environment stri
 		if _, err := t.exec(`INSERT INTO robots (user_id, project, environment, sealed) VALUES ($1, $2, $3, $4)`, u.ID, project, environment, sealed); err != nil {
 			return fmt.Errorf("create robot of %s: %w", environment, err)
 		}
-		return t.event(fmt.Sprintf("user/%d/created", u.ID), slipway.Event{
-			Kind: "user.created", Project: project, Message: "robot that pulls for " + environment + " created",
-		})
+		return t.audit(slipway.Event{Kind: "user.created", Project: project, Message: "robot that pulls for " + environment + " created"})
 	})
 }

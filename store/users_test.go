@@ -49,7 +49,7 @@ func TestTokens(t *testing.T) {
 	w := newWorld(t)
 	w.do(w.CreateUser(w.ctx, "bob", false, "ada"))
 	w.ok(w.SetRole(w.ctx, "bob", "shop", slipway.Developer, "ada"))
-	secret, token, err := w.CreateToken(w.ctx, "bob", "laptop", time.Time{})
+	secret, token, err := w.CreateToken(w.ctx, "bob", "laptop", time.Time{}, "ada")
 	w.ok(err)
 	if !strings.HasPrefix(secret, "slp_") || len(secret) < 50 {
 		t.Errorf("secret of %d characters", len(secret))
@@ -59,7 +59,7 @@ func TestTokens(t *testing.T) {
 	if u.Name != "bob" || u.Role("shop") != slipway.Developer {
 		t.Errorf("user: %+v", u)
 	}
-	short, _, err := w.CreateToken(w.ctx, "bob", "short", w.clock.now().Add(time.Hour))
+	short, _, err := w.CreateToken(w.ctx, "bob", "short", w.clock.now().Add(time.Hour), "bob")
 	w.ok(err)
 	w.do(w.UserByToken(w.ctx, short))
 	w.clock.add(2 * time.Hour)
@@ -72,8 +72,8 @@ func TestTokens(t *testing.T) {
 	if len(ts) != 2 || ts[0].Used.IsZero() || ts[0].Name != "laptop" || ts[1].Expires.IsZero() {
 		t.Errorf("tokens: %+v", ts)
 	}
-	w.code(w.DeleteToken(w.ctx, "ada", token.ID), slipway.NotFound)
-	w.ok(w.DeleteToken(w.ctx, "bob", token.ID))
+	w.code(w.RevokeToken(w.ctx, "ada", token.ID, "ada"), slipway.NotFound)
+	w.ok(w.RevokeToken(w.ctx, "bob", token.ID, "ada"))
 	_, err = w.UserByToken(w.ctx, secret)
 	w.code(err, slipway.Unauthorized)
 	if n := leaks(t, w, secret, short); n != "" {
@@ -210,4 +210,74 @@ func TestRobotsAndClustersAreSealed(t *testing.T) {
 	_, err = w.Kubeconfig(w.ctx, "local")
 	w.code(err, slipway.NotFound)
 	w.code(w.DeleteCluster(w.ctx, "local", "ada"), slipway.NotFound)
+}
+
+// What was removed leaves its number to the next one, and its events to itself.
+func TestTokensAndUsersComeAndGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "ada", true, "slipway"))
+	for range 3 {
+		w.do(w.CreateUser(w.ctx, "bob", false, "ada"))
+		w.ok(w.SetRole(w.ctx, "bob", "shop", slipway.Developer, "ada"))
+		var secrets []string
+		for range 2 {
+			secret, token, err := w.CreateToken(w.ctx, "bob", "laptop", time.Time{}, "ada")
+			w.ok(err)
+			w.ok(w.RevokeToken(w.ctx, "bob", token.ID, "bob"))
+			secret2, _, err := w.CreateToken(w.ctx, "bob", "desk", time.Time{}, "bob")
+			w.ok(err)
+			secrets = append(secrets, secret, secret2)
+		}
+		session, err := w.CreateSession(w.ctx, "bob", time.Hour)
+		w.ok(err)
+		link, err := w.CreateLink(w.ctx, "bob", time.Hour)
+		w.ok(err)
+		w.ok(w.RemoveUser(w.ctx, "bob", "ada"))
+		for _, s := range secrets {
+			_, err := w.UserByToken(w.ctx, s)
+			w.code(err, slipway.Unauthorized)
+		}
+		_, err = w.UserBySession(w.ctx, session)
+		w.code(err, slipway.Unauthorized)
+		_, err = w.UseLink(w.ctx, link)
+		w.code(err, slipway.Unauthorized)
+		w.code(w.RemoveUser(w.ctx, "bob", "ada"), slipway.NotFound)
+	}
+	es, err := w.Events(w.ctx, 0, slipway.EventFilter{Limit: 1000})
+	w.ok(err)
+	said := map[string]string{}
+	for _, e := range es {
+		said[e.Kind] = e.Actor + ": " + e.Message
+	}
+	for kind, want := range map[string]string{"user.removed": "ada: user bob removed", "token.revoked": "bob: token \"laptop\" (", "token.created": "bob: token \"desk\" of bob created"} {
+		if !strings.HasPrefix(said[kind], want) {
+			t.Errorf("%s: %q, want %q", kind, said[kind], want)
+		}
+	}
+	u, err := w.User(w.ctx, "ada")
+	w.ok(err)
+	if !u.Admin {
+		t.Error("ada is not admin any more")
+	}
+	if again, err := w.CreateUser(w.ctx, "bob", false, "ada"); err != nil || len(again.Roles) > 0 {
+		t.Errorf("a removed name may be given again, without roles: %+v %v", again, err)
+	}
+	_, err = w.VerifyEvents(w.ctx)
+	w.ok(err)
+}
+
+func TestTheLastAdminStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "ada", true, "slipway"))
+	w.do(w.CreateUser(w.ctx, "bob", false, "ada"))
+	robot, _, err := w.Robot(w.ctx, "shop", "qa")
+	w.ok(err)
+	w.code(w.RemoveUser(w.ctx, robot.Name, "ada"), slipway.Conflict)
+	w.code(w.RemoveUser(w.ctx, "ada", "ada"), slipway.Conflict)
+	w.code(w.SetAdmin(w.ctx, "ada", false, "ada"), slipway.Conflict)
+	w.ok(w.SetAdmin(w.ctx, "bob", true, "ada"))
+	w.ok(w.RemoveUser(w.ctx, "ada", "ada"))
+	w.code(w.RemoveUser(w.ctx, "bob", "bob"), slipway.Conflict)
 }

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -48,37 +47,30 @@ func (s *server) buttons() {
 		return projectHref(project, "releases", service, version), err
 	})
 	if s.Pulls != nil {
-		s.pull("merge", func(r *http.Request, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
-			return s.Pulls.Merge(r.Context(), by, project, number)
+		s.pull("merge", func(r *http.Request, by slipway.User, project string, n int64) error {
+			_, err := s.Pulls.Merge(r.Context(), by, project, n)
+			return err
 		})
-		s.pull("review", s.review)
+		s.pull("review", func(r *http.Request, by slipway.User, project string, n int64) error {
+			_, err := s.Pulls.ReviewPull(r.Context(), by, project, n, r.FormValue("head"))
+			return err
+		})
+		s.pull("close", func(r *http.Request, by slipway.User, project string, n int64) error {
+			_, err := s.Pulls.ClosePull(r.Context(), by, project, n)
+			return err
+		})
 	}
 }
 
 // pull is a button of a pull request.
-func (s *server) pull(verb string, do func(*http.Request, slipway.User, string, int64) (slipway.PullRequest, error)) {
+func (s *server) pull(verb string, do func(r *http.Request, by slipway.User, project string, number int64) error) {
 	s.post("/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "pull")
 		if err != nil {
 			return "", err
 		}
-		_, err = do(r, by, r.PathValue("project"), n)
-		return projectHref(r.PathValue("project"), "pulls"), err
+		return projectHref(r.PathValue("project"), "pulls"), do(r, by, r.PathValue("project"), n)
 	})
-}
-
-// review approves a pull request.
-func (s *server) review(r *http.Request, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
-	if seen := r.FormValue("held"); seen != "" { // what is let run is what was on the page
-		pulls, err := s.Lists.Pulls(r.Context(), by, project)
-		if err != nil {
-			return slipway.PullRequest{}, err
-		}
-		if !slices.ContainsFunc(pulls, func(p slipway.PullRequest) bool { return p.Number == number && p.Held == seen }) {
-			return slipway.PullRequest{}, slipway.Errorf(slipway.Conflict, "pull request %d has moved on from %s meanwhile: look at it again", number, slipway.ShortHash(seen))
-		}
-	}
-	return s.Pulls.ReviewPull(r.Context(), by, project, number)
 }
 
 // signing is signing in with a token or a one-time link, and out. A link is used up by the button
@@ -90,7 +82,10 @@ func (s *server) signing() {
 	s.mux.HandleFunc("GET /signin", show)
 	s.mux.HandleFunc("GET /signin/{code}", show)
 	s.mux.HandleFunc("POST /signin", func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		if err := s.form(w, r); err != nil {
+			s.fail(w, r, slipway.User{}, err)
+			return
+		}
 		code, to := r.FormValue("code"), local(r.FormValue("to"))
 		session, err := s.Identity.SignIn(r.Context(), strings.TrimSpace(r.FormValue("token")), code)
 		if err != nil {

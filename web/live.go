@@ -52,6 +52,12 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, project := r.Context(), r.FormValue("project")
 	run, _ := strconv.ParseInt(r.FormValue("run"), 10, 64) //nolint:errcheck // 0: every run
+	leave, err := s.Streams.Enter(by)
+	if err != nil {
+		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		return
+	}
+	defer leave()
 	changed, stop := s.Streams.Changed()
 	defer stop()
 	_, next, err := s.Streams.Events(ctx, by, project, newest)
@@ -79,7 +85,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 		if rc.Flush() != nil {
 			return
 		}
-		if more := next > after; more {
+		if next != after { // smaller: there was no such event
 			after = next
 			continue
 		}
@@ -88,6 +94,9 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-changed:
 		case <-tick.C:
+			if by, err = s.Identity.Identify(r); err != nil || by.Name == "" {
+				return // signed out, or removed
+			}
 			if _, err := fmt.Fprint(w, ": still here\n\n"); err != nil {
 				return
 			}
@@ -145,6 +154,12 @@ type logMessage struct {
 // logStream sends the lines after those that the page has, then an event "end". Lines that are there
 // together are sent together.
 func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.User, run int64, rc *http.ResponseController) {
+	leave, err := s.Streams.Enter(by)
+	if err != nil {
+		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		return
+	}
+	defer leave()
 	w.Header().Set("Content-Type", "text/event-stream")
 	ctx, stop := context.WithCancel(r.Context())
 	defer stop()

@@ -233,3 +233,18 @@ func TestLogText(t *testing.T) {
 		t.Errorf("it has %d lines", lines)
 	}
 }
+
+func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.full = true
+	for _, target := range []string{"/live?project=shop", "/runs/14/log?step=test/web"} {
+		w := s.ask("GET", target, "", header("Accept", "text/event-stream"))
+		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), "close some pages") {
+			t.Errorf("%s answers %d: %s", target, w.Code, w.Body)
+		}
+	}
+	if w := s.ask("GET", "/runs/5/log?step=test/orders", ""); w.Code != http.StatusOK {
+		t.Errorf("the log as text answers %d", w.Code)
+	}
+}

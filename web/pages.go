@@ -267,19 +267,29 @@ func runningIn(b slipway.Board) map[string][]string {
 	return in
 }
 
+// tracePage is where an id leads.
+type tracePage struct {
+	Query    string
+	In       string // project that it is looked for in; "" for all
+	Projects []slipway.Project
+	Trace    *slipway.Trace
+	None     string // why there is no trace
+}
+
 func (s *server) trace(r *http.Request, by slipway.User) (string, view, error) {
-	q := strings.TrimSpace(r.FormValue("q"))
-	data := struct {
-		Query string
-		Trace *slipway.Trace
-		None  string
-	}{Query: q}
-	v := view{Title: "Trace", Tab: "trace"}
-	if q != "" {
-		v.Title = "Trace of " + q
-		t, err := s.Reads.Trace(r.Context(), by, q)
+	data := tracePage{Query: strings.TrimSpace(r.FormValue("q")), In: r.FormValue("project")}
+	v := view{Title: "Trace", Tab: "trace", Project: data.In}
+	var err error
+	if data.Projects, err = s.Lists.Projects(r.Context(), by); err != nil {
+		return "", view{}, err
+	}
+	if data.Query != "" {
+		v.Title = "Trace of " + data.Query
+		t, err := s.Reads.Trace(r.Context(), by, data.In, data.Query)
 		switch code := slipway.ErrorCode(err); {
 		case code == slipway.NotFound, code == slipway.Invalid:
+			data.None, v.Project = err.Error(), ""
+		case code == slipway.Conflict: // in several projects: the form asks which
 			data.None = err.Error()
 		case err != nil:
 			return "", view{}, err
@@ -287,14 +297,8 @@ func (s *server) trace(r *http.Request, by slipway.User) (string, view, error) {
 			data.Trace, v.Project = &t, t.Project
 		}
 	}
-	if v.Project == "" {
-		projects, err := s.Lists.Projects(r.Context(), by)
-		if err != nil {
-			return "", view{}, err
-		}
-		if len(projects) == 1 {
-			v.Project = projects[0].Name
-		}
+	if v.Project == "" && len(data.Projects) == 1 {
+		v.Project = data.Projects[0].Name
 	}
 	v.Data = data
 	return "trace", v, nil

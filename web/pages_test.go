@@ -67,7 +67,7 @@ func header(name, value string) func(*http.Request) {
 func pages() map[string][]string {
 	return map[string][]string{
 		"/projects":                               {"shop", "mirrors https://git.example/team/big.git", "Waiting for a person", "release delivery v1.2.0"},
-		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 ✓ verified", "approve or reject", "on its way"},
+		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 ✓ verified", "approve or reject", "on its way", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
 		"/projects/big":                           {"200 services", "service-199", "nothing needs you"},
 		"/projects/big?service=service-00":        {"service-009", "all 200"},
 		"/projects/big?service=none-such":         {"No service's name has “none-such” in it."},
@@ -77,7 +77,7 @@ func pages() map[string][]string {
 		"/projects/shop/runs?state=errored":       {"#13", "no space left on device"},
 		"/projects/new/runs?state=failed":         {"No runs: none is in the state failed."},
 		"/projects/shop/runs?service=orders":      {"Runs of orders", "#5"},
-		"/projects/shop/pulls":                    {"Greet customers better", "#6 ✓ succeeded", "Merge when run #5 has succeeded"},
+		"/projects/shop/pulls":                    {"Greet customers better", "#6 ✓ succeeded", "Merge when run #5 has succeeded", "Approve d0bf3e6", "Close"},
 		"/projects/new/pulls":                     {"git push origin HEAD:refs/for/main"},
 		"/projects/shop/releases":                 {"delivery v1.1.1", "! quarantined", "production"},
 		"/projects/new/releases":                  {"git push origin HEAD:refs/heads/release/SERVICE/v1.0.0"},
@@ -94,11 +94,13 @@ func pages() map[string][]string {
 		"/runs/12":                  {"delivery v1.2.0 waits for a person before production", "by someone other than ada", "tests: 46 passed, 1 skipped", "Reject"},
 		"/runs/14":                  {"going on for 48 s", "ok example.com/shop/web/page24", "● tests of web started"},
 		"/runs/10?step=verify/delivery@production": {"✓ Deployment/delivery done 4 s", "running the chart's tests: delivery-quote"},
-		"/trace":                   {"Paste any id"},
-		"/trace?q=v1.1.0":          {"v1.1.0 was found as image and tag in shop.", "the quote in QA is right"},
-		"/trace?q=%3Cscript%3E%1b": {`"<script>\x1b" is no commit`},
-		"/signin":                  {"Token", "slipway users link NAME"},
-		"/signin/one-time":         {"This link signs you in, once."},
+		"/trace":                     {"Paste any id"},
+		"/trace?q=v1.1.0":            {"v1.1.0 was found as image and tag in shop.", "the quote in QA is right"},
+		"/trace?q=main":              {`"main" is in more than one project: big, shop`, "every project"},
+		"/trace?q=main&project=shop": {"main was found as branch in shop."},
+		"/trace?q=%3Cscript%3E%1b":   {`"<script>\x1b" is no commit`},
+		"/signin":                    {"Token", "slipway users link NAME"},
+		"/signin/one-time":           {"This link signs you in, once."},
 	}
 }
 
@@ -322,7 +324,7 @@ func inside(n *html.Node, tag string) bool {
 // What no page can show is an error page with the status of its code.
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	want := map[slipway.Code]int{slipway.Invalid: 422, slipway.Unauthorized: 401, slipway.Forbidden: 403, slipway.NotFound: 404, slipway.Conflict: 409, slipway.Unavailable: 503, slipway.Internal: 500}
+	want := map[slipway.Code]int{slipway.Invalid: 422, slipway.Unauthorized: 401, slipway.Forbidden: 403, slipway.NotFound: 404, slipway.Conflict: 409, slipway.TooMany: 429, slipway.Unavailable: 503, slipway.Internal: 500}
 	for _, code := range slipway.Codes() {
 		s := newSite(t)
 		s.err = slipway.Errorf(code, "what happened to %s", script)

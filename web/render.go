@@ -113,6 +113,8 @@ func status(c slipway.Code) int {
 		return http.StatusNotFound
 	case slipway.Conflict:
 		return http.StatusConflict
+	case slipway.TooMany:
+		return http.StatusTooManyRequests
 	case slipway.Unavailable:
 		return http.StatusServiceUnavailable
 	}

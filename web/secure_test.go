@@ -23,7 +23,8 @@ func buttons() map[string][2]string {
 		"/projects/shop/rollback?service=delivery&environment=production&to=v1.0.0&reason=slow": {"bob rolls back delivery in production to v1.0.0: slow", "/runs/9"},
 		"/projects/shop/releases/delivery/v1.1.1/lift-quarantine":                               {"bob lifts delivery v1.1.1", "/projects/shop/releases/delivery/v1.1.1"},
 		"/projects/shop/pulls/3/merge":                                                          {"bob merges 3", "/projects/shop/pulls"},
-		"/projects/shop/pulls/3/review":                                                         {"bob approves 3", "/projects/shop/pulls"},
+		"/projects/shop/pulls/3/review?head=c6":                                                 {"bob approves 3 at c6", "/projects/shop/pulls"},
+		"/projects/shop/pulls/3/close":                                                          {"bob closes 3", "/projects/shop/pulls"},
 	}
 }
 
@@ -251,5 +252,15 @@ func TestHead(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK || !s.codes["one-time"] {
 		t.Errorf("HEAD answers %d, and the code is there: %v", resp.StatusCode, s.codes["one-time"])
+	}
+}
+
+// The button approves the commit that the page shows, whatever the pull request is at when it is pressed.
+func TestTheFormOfAReviewCarriesTheHead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	page := s.ask("GET", "/projects/shop/pulls", "").Body.String()
+	if head := `name="head" value="` + hex(40, "c5") + `"`; !strings.Contains(page, head) {
+		t.Errorf("%s is not in\n%s", head, page)
 	}
 }

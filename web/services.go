@@ -106,7 +106,7 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 	if p.Run, err = s.Reads.Run(ctx, by, p.Release.RunID); err != nil {
 		return "", view{}, err
 	}
-	if p.Trace, err = s.Reads.Trace(ctx, by, p.Release.ImageDigest); err != nil {
+	if p.Trace, err = s.Reads.Trace(ctx, by, project, p.Release.ImageDigest); err != nil {
 		return "", view{}, err
 	}
 	for _, a := range p.Run.Artifacts {

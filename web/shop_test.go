@@ -371,6 +371,7 @@ func (w *world) shopBoard() {
 	}
 	b.Rows = append(b.Rows, slipway.BoardRow{Service: "search", LastRun: &w.detail(13).Run, Cells: []slipway.BoardCell{{Environment: "development"}, {Environment: "qa"}, {Environment: "production"}}})
 	b.Rows[1].Cells[0].Current.Reason = "container orders of pod orders-5d8-abc12 waits: CrashLoopBackOff " + script
+	b.Rows[2].Cells[0].Outside = &slipway.ObservedRevision{Number: 7, AppVersion: "0.9.0", Description: "Rollback to 2 " + script, Updated: at(4 * time.Minute)}
 	w.boards["shop"] = b
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,8 @@ type Reads interface {
 	Board(ctx context.Context, by slipway.User, project string) (slipway.Board, error)
 	Runs(ctx context.Context, by slipway.User, f slipway.RunFilter) ([]slipway.Run, error)
 	Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error)
-	Trace(ctx context.Context, by slipway.User, query string) (slipway.Trace, error)
+	// Trace follows an id within a project; with project "" it is a Conflict when several know it.
+	Trace(ctx context.Context, by slipway.User, project, query string) (slipway.Trace, error)
 	Report(ctx context.Context, by slipway.User, run int64, step string) (slipway.TestReport, error)
 }
 
@@ -45,7 +47,9 @@ type Deliveries interface {
 // Pulls are the buttons of pull requests.
 type Pulls interface {
 	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
-	ReviewPull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	// ReviewPull approves the head that was looked at; a Conflict when it moved since.
+	ReviewPull(ctx context.Context, by slipway.User, project string, number int64, head string) (slipway.PullRequest, error)
+	ClosePull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
 }
 
 // Streams gives what goes on while it goes on.
@@ -53,6 +57,8 @@ type Streams interface {
 	Log(ctx context.Context, by slipway.User, run int64, step string, follow bool, line func(slipway.LogLine) error) error
 	Events(ctx context.Context, by slipway.User, project string, after int64) ([]slipway.Event, int64, error)
 	Changed() (<-chan struct{}, func())
+	// Enter counts a stream of the user until leave; one too many at once is TooMany.
+	Enter(by slipway.User) (leave func(), err error)
 }
 
 // Identity signs people in and out.
@@ -182,7 +188,7 @@ func (v view) Head() string {
 }
 
 // rights says which buttons a user is shown in a project.
-type rights struct{ Approve, Cancel, Retry, Rollback, Merge, Review bool }
+type rights struct{ Approve, Cancel, Retry, Rollback, Merge, Review, Close bool }
 
 func (s *server) rights(by slipway.User, project string) rights {
 	may := s.May
@@ -192,6 +198,7 @@ func (s *server) rights(by slipway.User, project string) rights {
 	return rights{
 		Approve: may(by, "approve", project), Cancel: may(by, "cancel-run", project), Retry: may(by, "retry-run", project), Rollback: may(by, "rollback", project),
 		Merge: s.Pulls != nil && may(by, "merge", project), Review: s.Pulls != nil && may(by, "review-pull", project),
+		Close: s.Pulls != nil && may(by, "close-pull", project),
 	}
 }
 
@@ -232,13 +239,12 @@ func (s *server) origin(r *http.Request) string {
 // post does something for a signed-in user and sends them to where it is seen.
 func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) (to string, err error)) {
 	s.mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-		by, ok := s.user(w, r)
-		if !ok {
+		if err := s.form(w, r); err != nil {
+			s.fail(w, r, slipway.User{}, err)
 			return
 		}
-		if err := r.ParseForm(); err != nil {
-			s.fail(w, r, by, slipway.Errorf(slipway.Invalid, "read the form: %w", err))
+		by, ok := s.user(w, r)
+		if !ok {
 			return
 		}
 		to, err := do(r, by)
@@ -249,6 +255,25 @@ func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) 
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	})
 }
+
+// form reads the form that was sent, which must be small and arrive in time.
+func (s *server) form(w http.ResponseWriter, r *http.Request) error {
+	rc := http.NewResponseController(w)
+	late := time.AfterFunc(formTimeout, func() {
+		rc.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // not every writer has one
+	})
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	err := r.ParseForm()
+	if !late.Stop() && err == nil {
+		err = os.ErrDeadlineExceeded
+	}
+	if err != nil {
+		return slipway.Errorf(slipway.Invalid, "read the form: %w", err)
+	}
+	return nil
+}
+
+const formTimeout = 30 * time.Second
 
 // user is who asks; whoever is not signed in is sent to where they can, and from there back to where
 // they were.

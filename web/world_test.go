@@ -32,6 +32,8 @@ type world struct {
 	asked     []string        // what the buttons did
 	err       error           // what every read answers with, when set
 	forbidden bool            // every button
+	full      bool            // no more streams
+	left      chan struct{}   // a stream was left
 	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
 }
 
@@ -39,7 +41,7 @@ const session = "a-session"
 
 func newWorld(now time.Time) *world {
 	w := &world{
-		now: now, boards: map[string]*slipway.Board{}, reports: map[string]slipway.TestReport{}, logs: map[string][]slipway.LogLine{},
+		now: now, left: make(chan struct{}, 1000), boards: map[string]*slipway.Board{}, reports: map[string]slipway.TestReport{}, logs: map[string][]slipway.LogLine{},
 		changed: make(chan struct{}), codes: map[string]bool{"one-time": true},
 	}
 	w.fill()
@@ -131,9 +133,15 @@ func (w *world) detail(id int64) *slipway.RunDetail {
 	return nil
 }
 
-func (w *world) Trace(_ context.Context, _ slipway.User, query string) (slipway.Trace, error) {
+func (w *world) Trace(_ context.Context, _ slipway.User, project, query string) (slipway.Trace, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if query == "main" && project == "" {
+		return slipway.Trace{}, slipway.Errorf(slipway.Conflict, "%q is in more than one project: big, shop; choose one", query)
+	}
+	if query == "main" && project == "shop" {
+		return slipway.Trace{Query: query, Matched: []string{"branch"}, Project: "shop"}, nil
+	}
 	t := slipway.Trace{Query: query, Matched: []string{"image", "tag"}, Project: "shop"}
 	for _, d := range w.runs {
 		if d.Run.Service == "delivery" && (query == d.Run.Version || slices.ContainsFunc(d.Artifacts, func(a slipway.Artifact) bool { return a.Digest == query })) {
@@ -237,8 +245,21 @@ func (w *world) Merge(_ context.Context, by slipway.User, _ string, number int64
 	return slipway.PullRequest{}, w.did(by, "merges %d", number)
 }
 
-func (w *world) ReviewPull(_ context.Context, by slipway.User, _ string, number int64) (slipway.PullRequest, error) {
-	return slipway.PullRequest{}, w.did(by, "approves %d", number)
+func (w *world) ReviewPull(_ context.Context, by slipway.User, _ string, number int64, head string) (slipway.PullRequest, error) {
+	return slipway.PullRequest{}, w.did(by, "approves %d at %s", number, head)
+}
+
+func (w *world) ClosePull(_ context.Context, by slipway.User, _ string, number int64) (slipway.PullRequest, error) {
+	return slipway.PullRequest{}, w.did(by, "closes %d", number)
+}
+
+func (w *world) Enter(slipway.User) (func(), error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.full {
+		return nil, slipway.Errorf(slipway.TooMany, "too many streams: close some pages")
+	}
+	return func() { w.left <- struct{}{} }, nil
 }
 
 func (w *world) Log(ctx context.Context, _ slipway.User, run int64, step string, follow bool, line func(slipway.LogLine) error) error {

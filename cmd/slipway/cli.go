@@ -77,18 +77,10 @@ func (c *cli) save(s saved) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+	if err := writeJSON(file, s); err != nil {
 		return fmt.Errorf("save the sign-in: %w", err)
 	}
-	tmp := file + ".new"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("save the sign-in: %w", err)
-	}
-	return os.Rename(tmp, file)
+	return nil
 }
 
 // client connects to the server chosen by flag, environment or sign-in, in this order. A saved token is

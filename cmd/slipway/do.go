@@ -17,50 +17,42 @@ func (c *cli) approvals() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "approvals", Short: "What waits for a person, with the evidence",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			project, err := c.project(cmd.Context(), api)
-			if err != nil {
-				return err
-			}
-			waiting, err := waitingApprovals(cmd.Context(), api, project)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(waiting); done {
-				return err
-			}
+		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.Approval, error) {
+			waiting, err := waitingApprovals(ctx, q.api, q.project)
+			rememberApprovals(q.api.Address(), waiting...)
+			return waiting, err
+		}, func(q question, waiting []slipway.Approval) {
 			if len(waiting) == 0 {
-				c.out.line("nothing waits for approval in %s", project)
-				return nil
+				c.out.line("nothing waits for approval in %s", q.project)
+				return
 			}
-			head := []string{"RUN", "SERVICE", "VERSION", "ENVIRONMENT", "APPROVED", "REQUESTED BY", "SINCE", "IMAGE", "CHART"}
-			if c.out.narrow() {
-				head = head[:7]
-			}
-			var rows [][]string
-			for _, a := range waiting {
-				row := []string{fmt.Sprintf("#%d", a.RunID), a.Service, printable(a.Version), a.Environment,
-					fmt.Sprintf("%d of %d", len(a.Votes), a.Required), printable(a.Requester), ago(a.CreatedAt), shortDigest(a.ImageDigest), shortDigest(a.ChartDigest)}
-				rows = append(rows, row[:len(head)])
-			}
-			c.out.table(head, rows)
-			for _, a := range waiting {
-				for _, n := range a.Notes {
-					c.out.line("  %s %s: %s", a.Service, printable(a.Version), printable(n))
-				}
-				if diff {
-					c.out.line("\n%s\n%s", c.out.bold(a.Service+" "+a.Version+" to "+a.Environment), printable(a.Diff))
-				}
-			}
-			return nil
-		},
+			c.approvalRows(waiting, diff)
+		}),
 	}
 	cmd.Flags().BoolVar(&diff, "diff", false, "show what would change in the cluster, secrets masked")
 	return cmd
+}
+
+func (c *cli) approvalRows(waiting []slipway.Approval, diff bool) {
+	head := []string{"RUN", "SERVICE", "VERSION", "ENVIRONMENT", "APPROVED", "REQUESTED BY", "SINCE", "IMAGE", "CHART"}
+	if c.out.narrow() {
+		head = head[:7]
+	}
+	var rows [][]string
+	for _, a := range waiting {
+		row := []string{fmt.Sprintf("#%d", a.RunID), a.Service, printable(a.Version), a.Environment,
+			fmt.Sprintf("%d of %d", len(a.Votes), a.Required), printable(a.Requester), ago(a.CreatedAt), shortDigest(a.ImageDigest), shortDigest(a.ChartDigest)}
+		rows = append(rows, row[:len(head)])
+	}
+	c.out.table(head, rows)
+	for _, a := range waiting {
+		for _, n := range a.Notes {
+			c.out.line("  %s %s: %s", a.Service, printable(a.Version), printable(n))
+		}
+		if diff {
+			c.out.line("\n%s\n%s", c.out.bold(a.Service+" "+a.Version+" to "+a.Environment), printable(a.Diff))
+		}
+	}
 }
 
 func waitingApprovals(ctx context.Context, api *client.Client, project string) ([]slipway.Approval, error) {
@@ -86,30 +78,26 @@ func (c *cli) vote(verb string, approve bool) *cobra.Command {
 	var reason, env string
 	cmd := &cobra.Command{
 		Use: verb + " RUN|SERVICE", Short: strings.ToUpper(verb[:1]) + verb[1:] + " a deployment that waits",
-		Long: "Names the run (12) or the service (delivery) whose deployment waits. The approval binds to the image\ndigest, the chart digest, the values and the revision it replaces: see them with `slipway approvals --diff`.",
+		Long: "Names the run (12) or the service (delivery) whose deployment waits. The approval binds to the image\ndigest, the chart digest, the values and the revision it replaces: see them with `slipway approvals --diff`.\nWhen something else waits by now than was shown last on this machine, it is refused.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(reason) == "" {
-				return slipway.Errorf(slipway.Invalid, "say why: --reason \"...\" (it is kept with the decision)")
-			}
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			a, err := c.findApproval(cmd.Context(), api, args[0], env)
-			if err != nil {
-				return err
-			}
-			decided, err := api.Vote(cmd.Context(), a.ID, approve, reason)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(decided); done {
-				return err
-			}
-			c.out.line("%s %s %s to %s (run #%d)%s", c.out.state(string(decided.State)), decided.Service, printable(decided.Version), decided.Environment, decided.RunID, missing(decided))
-			return nil
-		},
+	}
+	ask := answer(c, func(ctx context.Context, q question) (slipway.Approval, error) {
+		a, byRun, err := c.findApproval(ctx, q.api, q.args[0], env)
+		if err == nil {
+			err = sameAsSeen(q.api.Address(), a, byRun)
+		}
+		if err != nil {
+			return a, err
+		}
+		return q.api.Vote(ctx, a.ID, approve, reason)
+	}, func(_ question, a slipway.Approval) {
+		c.out.line("%s %s %s to %s (run #%d)%s", c.out.state(string(a.State)), a.Service, printable(a.Version), a.Environment, a.RunID, missing(a))
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if strings.TrimSpace(reason) == "" {
+			return slipway.Errorf(slipway.Invalid, "say why: --reason \"...\" (it is kept with the decision)")
+		}
+		return ask(cmd, args)
 	}
 	cmd.Flags().StringVarP(&reason, "reason", "m", "", "why; kept with the decision")
 	cmd.Flags().StringVar(&env, "env", "", "environment, when several wait")
@@ -123,132 +111,55 @@ func missing(a slipway.Approval) string {
 	return ""
 }
 
-func (c *cli) findApproval(ctx context.Context, api *client.Client, what, env string) (slipway.Approval, error) {
-	var found []slipway.Approval
+// findApproval finds the approval of a run or of a service, and says which of the two it was named by.
+func (c *cli) findApproval(ctx context.Context, api *client.Client, what, env string) (found slipway.Approval, byRun bool, err error) {
 	if id, err := strconv.ParseInt(strings.TrimPrefix(what, "#"), 10, 64); err == nil {
-		d, err := api.Run(ctx, id)
-		if err != nil {
-			return slipway.Approval{}, err
-		}
-		for _, a := range d.Approvals {
-			if env == "" || a.Environment == env {
-				found = append(found, a)
-			}
-		}
-		// The newest one speaks for the run, also when it is decided: the server then says so.
-		if len(found) > 0 {
-			return found[len(found)-1], nil
-		}
-		return slipway.Approval{}, slipway.Errorf(slipway.NotFound, "run #%d has nothing to approve", id)
+		found, err = approvalOfRun(ctx, api, id, env)
+		return found, true, err
 	}
 	project, err := c.project(ctx, api)
 	if err != nil {
-		return slipway.Approval{}, err
+		return found, false, err
 	}
+	found, err = approvalOfService(ctx, api, project, what, env)
+	return found, false, err
+}
+
+// approvalOfRun is the newest one of the run, also when it is decided: the server then says so.
+func approvalOfRun(ctx context.Context, api *client.Client, id int64, env string) (found slipway.Approval, err error) {
+	d, err := api.Run(ctx, id)
+	if err != nil {
+		return found, err
+	}
+	for _, a := range d.Approvals {
+		if env == "" || a.Environment == env {
+			found = a
+		}
+	}
+	if found.ID == 0 {
+		err = slipway.Errorf(slipway.NotFound, "run #%d has nothing to approve", id)
+	}
+	return found, err
+}
+
+func approvalOfService(ctx context.Context, api *client.Client, project, service, env string) (slipway.Approval, error) {
 	waiting, err := waitingApprovals(ctx, api, project)
 	if err != nil {
 		return slipway.Approval{}, err
 	}
+	var found []slipway.Approval
 	for _, a := range waiting {
-		if a.Service == what && (env == "" || a.Environment == env) {
+		if a.Service == service && (env == "" || a.Environment == env) {
 			found = append(found, a)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return slipway.Approval{}, slipway.Errorf(slipway.NotFound, "nothing of %q waits for approval in %s (slipway approvals shows what does)", what, project)
+		return slipway.Approval{}, slipway.Errorf(slipway.NotFound, "nothing of %q waits for approval in %s (slipway approvals shows what does)", service, project)
 	case 1:
 		return found[0], nil
 	}
-	return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "%s waits for approval in several environments: say which with --env", what)
-}
-
-func (c *cli) merge() *cobra.Command {
-	return &cobra.Command{
-		Use: "merge PULL", Short: "Merge a pull request that may be merged",
-		Args: cobra.ExactArgs(1),
-		RunE: c.onPull(func(ctx context.Context, api *client.Client, project string, n int64) (slipway.PullRequest, error) {
-			return api.Merge(ctx, project, n)
-		}),
-	}
-}
-
-func (c *cli) onPull(do func(ctx context.Context, api *client.Client, project string, n int64) (slipway.PullRequest, error)) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		n, err := strconv.ParseInt(strings.TrimPrefix(args[0], "#"), 10, 64)
-		if err != nil || n <= 0 {
-			return slipway.Errorf(slipway.Invalid, "pull request %q: expected its number", args[0])
-		}
-		api, err := c.client()
-		if err != nil {
-			return err
-		}
-		project, err := c.project(cmd.Context(), api)
-		if err != nil {
-			return err
-		}
-		p, err := do(cmd.Context(), api, project, n)
-		if err != nil {
-			return err
-		}
-		if done, err := c.out.value(p); done {
-			return err
-		}
-		at := ""
-		if p.MergedAs != "" {
-			at = " as " + slipway.ShortHash(p.MergedAs) + " into " + p.Base
-		}
-		c.out.line("pull request %d %s%s: %s", p.Number, c.out.state(string(p.State)), at, printable(p.Title))
-		return nil
-	}
-}
-
-// fromFork says that a pull request is not trusted, and how it comes to run.
-func fromFork(p slipway.PullRequest) string {
-	switch {
-	case p.State == slipway.PullOpen && p.Held != "":
-		return fmt.Sprintf(" (from a fork; to let it run: slipway pulls approve %d)", p.Number)
-	case p.Fork:
-		return " (from a fork)"
-	}
-	return ""
-}
-
-func (c *cli) pulls() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "pulls", Short: "Pull requests",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			project, err := c.project(cmd.Context(), api)
-			if err != nil {
-				return err
-			}
-			pulls, err := api.Pulls(cmd.Context(), project)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(pulls); done {
-				return err
-			}
-			var rows [][]string
-			for _, p := range pulls {
-				rows = append(rows, []string{fmt.Sprint(p.Number), c.out.state(string(p.State)), p.Base, printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), printable(clip(p.Title, 60)) + fromFork(p)})
-			}
-			c.out.table([]string{"PULL", "STATE", "INTO", "BY", "HEAD", "UPDATED", "TITLE"}, rows)
-			return nil
-		},
-	}
-	cmd.AddCommand(&cobra.Command{
-		Use: "approve PULL", Short: "Approve a pull request", Args: cobra.ExactArgs(1),
-		RunE: c.onPull(func(ctx context.Context, api *client.Client, project string, n int64) (slipway.PullRequest, error) {
-			return api.ReviewPull(ctx, project, n)
-		}),
-	})
-	return cmd
+	return slipway.Approval{}, slipway.Errorf(slipway.Invalid, "%s waits for approval in several environments: say which with --env", service)
 }
 
 func (c *cli) rollback() *cobra.Command {
@@ -257,21 +168,16 @@ func (c *cli) rollback() *cobra.Command {
 		Use: "rollback SERVICE --env ENV [--to VERSION]", Short: "Bring a service back to an earlier version, image and configuration together",
 		Long: "Without --to: the last verified version before the current one. It restores the objects of the release\n(image, configuration, secrets, jobs, ingress), not data, migrations, contents of volumes or CRDs.\nThe version it leaves is quarantined until `slipway lift`.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if r.Environment == "" {
-				return slipway.Errorf(slipway.Invalid, "which environment? say --env NAME")
-			}
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			if r.Project, err = c.project(cmd.Context(), api); err != nil {
-				return err
-			}
-			r.Service = args[0]
-			run, err := api.Rollback(cmd.Context(), r)
-			return c.started(run, err)
-		},
+	}
+	ask := inProject(c, func(ctx context.Context, q question) (slipway.Run, error) {
+		r.Project, r.Service = q.project, q.args[0]
+		return q.api.Rollback(ctx, r)
+	}, c.started)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if r.Environment == "" {
+			return slipway.Errorf(slipway.Invalid, "which environment? say --env NAME")
+		}
+		return ask(cmd, args)
 	}
 	cmd.Flags().StringVar(&r.Environment, "env", "", "environment")
 	cmd.Flags().StringVar(&r.To, "to", "", "version to go back to")
@@ -279,32 +185,22 @@ func (c *cli) rollback() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) started(run slipway.Run, err error) error {
-	if err != nil {
-		return err
-	}
-	if done, err := c.out.value(run); done {
-		return err
-	}
+func (c *cli) started(_ question, run slipway.Run) {
 	c.out.line("run #%d %s (follow it: slipway runs show %d --wait)", run.ID, c.out.state(string(run.State)), run.ID)
-	return nil
 }
 
 func (c *cli) retry() *cobra.Command {
 	return &cobra.Command{
 		Use: "retry RUN", Short: "Run again the steps of a run that did not succeed",
+		Long: "What was rolled back is not tried again, but for a way back that did not get to its end; other services and\nenvironments of the run go on. A chart whose package is not kept any more is packaged again.",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
+		RunE: answer(c, func(ctx context.Context, q question) (slipway.Run, error) {
+			id, err := c.runID(ctx, q.api, q.args)
 			if err != nil {
-				return err
+				return slipway.Run{}, err
 			}
-			id, err := c.runID(cmd.Context(), api, args)
-			if err != nil {
-				return err
-			}
-			return c.started(api.RetryRun(cmd.Context(), id))
-		},
+			return q.api.RetryRun(ctx, id)
+		}, c.started),
 	}
 }
 
@@ -313,17 +209,13 @@ func (c *cli) cancel() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "cancel RUN", Short: "Stop a run",
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
+		RunE: answer(c, func(ctx context.Context, q question) (slipway.Run, error) {
+			id, err := c.runID(ctx, q.api, q.args)
 			if err != nil {
-				return err
+				return slipway.Run{}, err
 			}
-			id, err := c.runID(cmd.Context(), api, args)
-			if err != nil {
-				return err
-			}
-			return c.started(api.CancelRun(cmd.Context(), id, reason))
-		},
+			return q.api.CancelRun(ctx, id, reason)
+		}, c.started),
 	}
 	cmd.Flags().StringVarP(&reason, "reason", "m", "", "why; kept with the run")
 	return cmd
@@ -333,24 +225,10 @@ func (c *cli) lift() *cobra.Command {
 	return &cobra.Command{
 		Use: "lift SERVICE VERSION", Short: "Lift the quarantine of a version that was rolled back",
 		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			project, err := c.project(cmd.Context(), api)
-			if err != nil {
-				return err
-			}
-			r, err := api.LiftQuarantine(cmd.Context(), project, args[0], args[1])
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(r); done {
-				return err
-			}
+		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Release, error) {
+			return q.api.LiftQuarantine(ctx, q.project, q.args[0], q.args[1])
+		}, func(_ question, r slipway.Release) {
 			c.out.line("%s %s may be deployed again", r.Service, printable(r.Version))
-			return nil
-		},
+		}),
 	}
 }

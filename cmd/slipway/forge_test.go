@@ -138,11 +138,11 @@ func TestForks(t *testing.T) {
 		have := f.status(worse, "slipway")
 		return strings.HasPrefix(have, "pending: of a fork"), have
 	})
-	if p, err := s.admin.ReviewPull(t.Context(), "shop", 4); err != nil || p.Held != "" {
+	if p, err := s.admin.ReviewPull(t.Context(), "shop", 4, worse); err != nil || p.Held != "" {
 		t.Errorf("approved: %+v, %v", p, err)
 	}
 	s.awaitRun("pull/4/head", worse, ":pull-request:admin")
-	if _, err := s.admin.ReviewPull(t.Context(), "shop", 4); slipway.ErrorCode(err) != slipway.Conflict {
+	if _, err := s.admin.ReviewPull(t.Context(), "shop", 4, worse); slipway.ErrorCode(err) != slipway.Conflict {
 		t.Errorf("approved twice: %v", err)
 	}
 }

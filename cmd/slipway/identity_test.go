@@ -46,7 +46,7 @@ func people(t *testing.T) (s *store.Store, ada, session, robot string) {
 	if err := s.SetRole(ctx, "ada", "shop", slipway.Developer, ""); err != nil {
 		t.Fatal(err)
 	}
-	ada, _, err := s.CreateToken(ctx, "ada", "x", timeZero)
+	ada, _, err := s.CreateToken(ctx, "ada", "x", timeZero, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestIdentify(t *testing.T) {
 		"a bearer token, small":    {header("bearer " + ada), "ada", ""},
 		"a password":               {basic("ada", ada), "ada", ""},
 		"a password, another name": {basic("x", ada), "ada", ""},
-		"a robot's":                {basic("robot", robot), "robot-shop-qa", ""},
+		"a robot's":                {basic("robot", robot), "robot-shop.qa", ""},
 		"a session":                {cookie(session), "ada", ""},
 		"a session that ended":     {cookie("old"), "", ""},
 		"a token as a session":     {cookie(ada), "", ""},
@@ -105,12 +105,12 @@ func TestWhoMayUseTheRegistry(t *testing.T) {
 	t.Parallel()
 	s, ada, session, robot := people(t)
 	must[slipway.User](t)(s.CreateUser(t.Context(), "eve", false, ""))
-	eve, _, err := s.CreateToken(t.Context(), "eve", "x", timeZero)
+	eve, _, err := s.CreateToken(t.Context(), "eve", "x", timeZero, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	must[slipway.User](t)(s.CreateUser(t.Context(), selfName, false, "")) // a person of the process's own name
-	person, _, err := s.CreateToken(t.Context(), selfName, "x", timeZero)
+	person, _, err := s.CreateToken(t.Context(), selfName, "x", timeZero, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestWhoMayUseTheRegistry(t *testing.T) {
 
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
-	want := map[slipway.Code]int{slipway.Invalid: 2, slipway.Unauthorized: 3, slipway.Forbidden: 3, slipway.NotFound: 4, slipway.Conflict: 5, slipway.Unavailable: 6, slipway.Internal: 7}
+	want := map[slipway.Code]int{slipway.Invalid: 2, slipway.Unauthorized: 3, slipway.Forbidden: 3, slipway.NotFound: 4, slipway.Conflict: 5, slipway.TooMany: 6, slipway.Unavailable: 6, slipway.Internal: 7}
 	for _, code := range slipway.Codes() {
 		if got := exitStatus(slipway.Errorf(code, "x")); got != want[code] || got == 0 {
 			t.Errorf("%s exits with %d, want %d", code, got, want[code])

@@ -58,16 +58,14 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 	if err != nil {
 		return survey{}, err
 	}
-	s := survey{Notes: []string{}, Problems: []string{}}
-	var places []surveyed
-	for _, p := range t.places() {
-		if len(p.settings) > 0 && unfitPath.MatchString(p.Dir) {
+	s := survey{Services: []surveyed{}, Notes: []string{}, Problems: []string{}}
+	for _, p := range named(t.places(), project) {
+		if unfitPath.MatchString(p.Dir) && len(p.settings) > 0 { // a path
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is left out: slipway.yaml cannot name such a folder", p.Dir))
 			continue
 		}
-		places = append(places, p)
+		s.Services = append(s.Services, p)
 	}
-	s.Services = named(places, project)
 	for i := range s.Services {
 		t.describe(&s.Services[i])
 	}

@@ -90,10 +90,10 @@ func (t *surveyTree) read(name string) string {
 	return string(data)
 }
 
-// isFolder reports whether the repository has a folder that was searched.
+// isFolder reports whether the repository has a folder that was searched and that slipway.yaml can name.
 func (t *surveyTree) isFolder(dir string) bool {
 	_, ok := slices.BinarySearch(t.folders, dir)
-	return ok
+	return ok && !unfitPath.MatchString(dir)
 }
 
 var (
@@ -105,7 +105,7 @@ var (
 func (t *surveyTree) findCharts() {
 	for _, dir := range t.outermost("Chart.yaml", true) {
 		text := t.read(path.Join(dir, "Chart.yaml"))
-		if libraryChart.MatchString(text) {
+		if libraryChart.MatchString(text) || unfitPath.MatchString(dir) {
 			continue
 		}
 		c := surveyChart{dir: dir, name: path.Base(dir)}

@@ -89,6 +89,12 @@ const (
 	keepDeliveries = 60 * 24 * time.Hour
 )
 
+// kept reports whether a file of a workspace is still there.
+func kept(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // cleanRuns removes the workspaces of runs that nobody will go on with: at once when they succeed,
 // the others after a while.
 func (s *server) cleanRuns(ctx context.Context) {

@@ -48,7 +48,7 @@ var errQuiet = errors.New("")
 
 // exitStatus maps error codes to exit statuses: 1 what was asked about failed, 2 wrong use, 3 not
 // signed in or not allowed, 4 not found, 5 conflict, 6 the server or something around it does not
-// answer, 7 internal.
+// answer, or not to that many at once, 7 internal.
 func exitStatus(err error) int {
 	if err == nil {
 		return 0
@@ -73,7 +73,7 @@ func exitStatus(err error) int {
 		return 4
 	case slipway.Conflict:
 		return 5
-	case slipway.Unavailable:
+	case slipway.TooMany, slipway.Unavailable:
 		return 6
 	}
 	return 7
@@ -128,7 +128,7 @@ func newRoot() *cobra.Command {
 		"see":   {c.status(), c.runs(), c.logs(), c.trace(), c.approvals(), c.releases(), c.pulls(), c.events()},
 		"do":    {c.approve(), c.reject(), c.merge(), c.rollback(), c.retry(), c.cancel(), c.lift()},
 		"repo":  {c.initRepository(), c.newGroup(), c.run(), c.plan(), c.validate(), c.schema()},
-		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.clusters(), c.doctor(), c.version()},
+		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.tokens(), c.clusters(), c.doctor(), c.version()},
 	} {
 		for _, cmd := range commands {
 			cmd.GroupID = group

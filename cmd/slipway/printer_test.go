@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"charm.land/lipgloss/v2"
+
+	"github.com/slipway-cd/slipway"
 )
 
 var timeZero time.Time
@@ -115,5 +117,23 @@ func TestDurations(t *testing.T) {
 	}
 	if got := clip("日本語日本語\nmore", 4); got != "日本語…" {
 		t.Errorf("clipped to %q", got)
+	}
+}
+
+// What somebody changed without Slipway stands beside what Slipway deployed.
+func TestCellOfTheBoard(t *testing.T) {
+	t.Parallel()
+	c := &cli{out: newPrinter(&bytes.Buffer{}, false)}
+	cell := slipway.BoardCell{Environment: "qa", Current: &slipway.Deployment{Version: "v1.0.0", State: slipway.Verified}}
+	for want, o := range map[string]*slipway.ObservedRevision{
+		"v1.0.0 verified": nil,
+		"v1.0.0 verified\nwarning changed outside: revision 7, app version 0.9.0\\x1b": {Number: 7, AppVersion: "0.9.0\x1b"},
+		"v1.0.0 verified\nwarning changed outside: revision 7":                         {Number: 7},
+		"v1.0.0 verified\nwarning changed outside: not deployed any more":              {},
+	} {
+		cell.Outside = o
+		if got := c.cell(cell); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -67,6 +67,25 @@ func (r repos) recover(projects []slipway.Project) error {
 	return os.RemoveAll(filepath.Join(r.dir, ".new"))
 }
 
+// unlock removes the locks that the git of a server left which lost its power, in repositories made and
+// being made, and says which.
+func (r repos) unlock(before time.Time) (removed []string, err error) {
+	for _, dir := range []string{r.dir, filepath.Join(r.dir, ".new")} {
+		found, gerr := filepath.Glob(filepath.Join(dir, "*.git"))
+		err = errors.Join(err, gerr)
+		for _, path := range found {
+			names, lerr := git.Repo{Dir: path}.RemoveLocks(before)
+			for _, name := range names {
+				removed = append(removed, filepath.Join(path, name))
+			}
+			if lerr != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w", path, lerr))
+			}
+		}
+	}
+	return removed, err
+}
+
 // Tree is the files of a commit.
 func (r repo) Tree(ctx context.Context, commit string) (act.Tree, error) {
 	t, err := r.Repo.Tree(ctx, commit)

@@ -14,7 +14,6 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/driver/buildkit"
-	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/approve"
@@ -36,7 +35,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
 		slipway.KindBuild:    build.Runner{Builder: builder{s}},
 		slipway.KindTest:     test.Runner{Container: s.buildkit},
-		slipway.KindChart:    chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
+		slipway.KindChart:    chart.New(s.charts, &lateSchema{}),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")},
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
@@ -98,7 +97,8 @@ func (s *server) withWayBack(r stage.Runner) stage.Runner {
 
 // guarded looks, once the target's lock is held, whether the world has moved on since the step was
 // planned: an older version is never deployed over a newer one (D1), a quarantined one not at all (D10),
-// and a rollback does not take back what has been replaced already.
+// and a rollback does not take back what has been replaced already. Nothing touches a namespace that
+// another project deploys to.
 func (s *server) guarded(r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		why, err := s.overtaken(ctx, env, step)
@@ -113,6 +113,14 @@ func (s *server) guarded(r stage.Runner) stage.Runner {
 }
 
 func (s *server) overtaken(ctx context.Context, env stage.Env, step slipway.PlanStep) (string, error) {
+	target := targetOf(step)
+	owner, err := s.store.NamespaceOwner(ctx, target.Project, target.Cluster, target.Namespace)
+	if err != nil {
+		return "", err
+	}
+	if owner != "" && owner != target.Project {
+		return slipway.ForeignNamespace(step.Environment, target.Namespace, target.Cluster, owner).Error(), nil
+	}
 	current, err := s.store.CurrentDeployment(ctx, env.Run.Project, step.Environment, step.Service)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		current = slipway.Deployment{}
@@ -137,6 +145,14 @@ func (s *server) overtaken(ctx context.Context, env stage.Env, step slipway.Plan
 		return fmt.Sprintf("not deployed: the newer %s is in %s since run #%d; only a rollback goes back", current.Version, step.Environment, current.RunID), nil
 	}
 	return "", nil
+}
+
+// targetOf is where a deployment or a rollback goes.
+func targetOf(step slipway.PlanStep) slipway.Target {
+	if step.Rollback != nil {
+		return step.Rollback.Target
+	}
+	return step.Deploy.Target
 }
 
 // newer reports whether what is deployed is newer than a version: by SemVer, or for commits of a

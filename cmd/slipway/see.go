@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -17,25 +18,9 @@ func (c *cli) status() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Services by environments: what runs where, healthy or not, waiting for whom",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			project, err := c.project(cmd.Context(), api)
-			if err != nil {
-				return err
-			}
-			board, err := api.Board(cmd.Context(), project)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(board); done {
-				return err
-			}
-			c.board(board)
-			return nil
-		},
+		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Board, error) {
+			return q.api.Board(ctx, q.project)
+		}, func(_ question, b slipway.Board) { c.board(b) }),
 	}
 }
 
@@ -74,6 +59,9 @@ func (c *cli) cell(cell slipway.BoardCell) string {
 	if d := cell.Current; d != nil {
 		parts = append(parts, printable(d.Version)+" "+c.out.state(string(d.State)))
 	}
+	if o := cell.Outside; o != nil {
+		parts = append(parts, c.out.state("warning")+" "+changedOutside(*o))
+	}
 	if d := cell.Pending; d != nil {
 		parts = append(parts, printable(d.Version)+" "+c.out.state(string(d.State)))
 	}
@@ -86,31 +74,28 @@ func (c *cli) cell(cell slipway.BoardCell) string {
 	return strings.Join(parts, "\n")
 }
 
+// changedOutside says what runs that Slipway did not deploy.
+func changedOutside(o slipway.ObservedRevision) string {
+	if o.Number == 0 {
+		return "changed outside: not deployed any more"
+	}
+	text := fmt.Sprintf("changed outside: revision %d", o.Number)
+	if o.AppVersion != "" {
+		text += ", app version " + printable(o.AppVersion)
+	}
+	return text
+}
+
 func (c *cli) runs() *cobra.Command {
 	var f slipway.RunFilter
 	var state string
 	list := &cobra.Command{
 		Use: "runs", Short: "Runs, newest first",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			if f.Project, err = c.project(cmd.Context(), api); err != nil {
-				return err
-			}
-			f.State = slipway.RunState(state)
-			runs, err := api.Runs(cmd.Context(), f)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(runs); done {
-				return err
-			}
-			c.runRows(runs)
-			return nil
-		},
+		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.Run, error) {
+			f.Project, f.State = q.project, slipway.RunState(state)
+			return q.api.Runs(ctx, f)
+		}, func(_ question, runs []slipway.Run) { c.runRows(runs) }),
 	}
 	list.Flags().StringVar(&f.Service, "service", "", "only runs of this service's releases and rollbacks")
 	list.Flags().StringVar(&f.Ref, "ref", "", "only runs of this ref")
@@ -164,28 +149,29 @@ func (c *cli) runsShow() *cobra.Command {
 		Use: "show [RUN]", Short: "A run: its decisions, steps, artifacts and what it waits for",
 		Long: "Shows a run (the newest without an argument). With --wait it follows the run until it ends or waits\nfor a person; the exit status is then 0 for succeeded or waiting, 1 otherwise.",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			id, err := c.runID(cmd.Context(), api, args)
-			if err != nil {
-				return err
-			}
-			if wait {
-				return c.waitRun(cmd.Context(), api, id)
-			}
-			d, err := api.Run(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(d); done {
-				return err
-			}
-			c.runDetail(d)
-			return nil
-		},
+	}
+	once := answer(c, func(ctx context.Context, q question) (d slipway.RunDetail, err error) {
+		id, err := c.runID(ctx, q.api, q.args)
+		if err != nil {
+			return d, err
+		}
+		d, err = q.api.Run(ctx, id)
+		rememberApprovals(q.api.Address(), d.Approvals...)
+		return d, err
+	}, func(_ question, d slipway.RunDetail) { c.runDetail(d) })
+	show.RunE = func(cmd *cobra.Command, args []string) error {
+		if !wait {
+			return once(cmd, args)
+		}
+		api, err := c.client()
+		if err != nil {
+			return err
+		}
+		id, err := c.runID(cmd.Context(), api, args)
+		if err != nil {
+			return err
+		}
+		return c.waitRun(cmd.Context(), api, id)
 	}
 	show.Flags().BoolVarP(&wait, "wait", "w", false, "follow until the run ends or waits for a person")
 	return show
@@ -340,22 +326,21 @@ func (c *cli) trace() *cobra.Command {
 	return &cobra.Command{
 		Use: "trace ANY", Short: "The whole chain of a commit, branch, tag, digest, version, release or run",
 		Example: "  slipway trace 1a2b3c4\n  slipway trace v1.0.2\n  slipway trace sha256:9f86d08\n  slipway trace release/delivery/v1.0.2",
+		Long:    "Looks in the project given with --project, else in every one that you may see. When several know it, in the\none that the git remote here names; without one they are named, to choose from.",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
+		RunE: answer(c, func(ctx context.Context, q question) (slipway.Trace, error) {
+			if p := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT")); p != "" {
+				return q.api.TraceIn(ctx, p, q.args[0])
 			}
-			t, err := api.Trace(cmd.Context(), args[0])
-			if err != nil {
-				return err
+			t, err := q.api.Trace(ctx, q.args[0])
+			if slipway.ErrorCode(err) == slipway.Conflict {
+				if here := remoteOf(ctx, q.api.Address()); here != "" {
+					return q.api.TraceIn(ctx, here, q.args[0])
+				}
+				err = slipway.Errorf(slipway.Conflict, "%w with --project NAME", err)
 			}
-			if done, err := c.out.value(t); done {
-				return err
-			}
-			c.printTrace(t)
-			return nil
-		},
+			return t, err
+		}, func(_ question, t slipway.Trace) { c.printTrace(t) }),
 	}
 }
 
@@ -422,35 +407,23 @@ func (c *cli) releases() *cobra.Command {
 	return &cobra.Command{
 		Use: "releases [SERVICE]", Short: "Releases: versions with their digests",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			project, err := c.project(cmd.Context(), api)
-			if err != nil {
-				return err
-			}
-			releases, err := api.Releases(cmd.Context(), project, strings.Join(args, ""))
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(releases); done {
-				return err
-			}
-			head := []string{"SERVICE", "VERSION", "COMMIT", "RUN", "CREATED", "QUARANTINED", "IMAGE", "CHART"}
-			if c.out.narrow() {
-				head = head[:6]
-			}
-			var rows [][]string
-			for _, r := range releases {
-				row := []string{r.Service, printable(r.Version), slipway.ShortHash(r.Commit), fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
-				rows = append(rows, row[:len(head)])
-			}
-			c.out.table(head, rows)
-			return nil
-		},
+		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.Release, error) {
+			return q.api.Releases(ctx, q.project, strings.Join(q.args, ""))
+		}, func(_ question, releases []slipway.Release) { c.releaseRows(releases) }),
 	}
+}
+
+func (c *cli) releaseRows(releases []slipway.Release) {
+	head := []string{"SERVICE", "VERSION", "COMMIT", "RUN", "CREATED", "QUARANTINED", "IMAGE", "CHART"}
+	if c.out.narrow() {
+		head = head[:6]
+	}
+	var rows [][]string
+	for _, r := range releases {
+		row := []string{r.Service, printable(r.Version), slipway.ShortHash(r.Commit), fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
+		rows = append(rows, row[:len(head)])
+	}
+	c.out.table(head, rows)
 }
 
 func (c *cli) events() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/slipway-cd/slipway"
@@ -17,24 +18,73 @@ import (
 type sees struct {
 	*act.Actions
 	store *store.Store
+
+	mu   sync.Mutex
+	open map[string]int // streams, by user
 }
 
-// Trace follows an id within the projects that the user may see.
-func (s *sees) Trace(ctx context.Context, by slipway.User, query string) (slipway.Trace, error) {
+// maxStreams is how many streams one user may have open at once: a few pages and terminals.
+const maxStreams = 32
+
+// Enter counts a stream of the user until leave.
+func (s *sees) Enter(by slipway.User) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[by.Name] >= maxStreams {
+		return nil, slipway.Errorf(slipway.TooMany, "%s has %d streams of events and logs open, which is the most at once: close some pages or commands", by.Name, maxStreams)
+	}
+	if s.open == nil {
+		s.open = map[string]int{}
+	}
+	s.open[by.Name]++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.open[by.Name]--; s.open[by.Name] == 0 {
+			delete(s.open, by.Name)
+		}
+	}), nil
+}
+
+// Trace follows an id within a project, or with project "" within those that the user may see: when
+// several know it, it is a Conflict that names them.
+func (s *sees) Trace(ctx context.Context, by slipway.User, project, query string) (slipway.Trace, error) {
+	if project != "" {
+		if err := auth.Check(by, auth.View, project); err != nil {
+			return slipway.Trace{}, err
+		}
+		return s.traceIn(ctx, project, query)
+	}
 	projects, err := s.Projects(ctx, by)
 	if err != nil {
 		return slipway.Trace{}, err
 	}
-	var none error = slipway.Errorf(slipway.NotFound, "%q is no commit, branch, tag, digest, version, run, revision or image that Slipway knows", query)
+	found := slipway.Trace{Query: query}
+	var in []string
 	for _, p := range projects {
-		t, err := s.store.Trace(ctx, p.Name, query)
-		if slipway.ErrorCode(err) == slipway.NotFound {
+		t, err := s.traceIn(ctx, p.Name, query)
+		switch slipway.ErrorCode(err) {
+		case slipway.NotFound:
 			continue
+		case "":
+			found, in = t, append(in, p.Name)
+		default:
+			return slipway.Trace{}, err
 		}
-		t.Project = p.Name
-		return t, err
 	}
-	return slipway.Trace{Query: query}, none
+	switch len(in) {
+	case 0:
+		return found, slipway.Errorf(slipway.NotFound, "%q is no commit, branch, tag, digest, version, run, revision or image that Slipway knows", query)
+	case 1:
+		return found, nil
+	}
+	return slipway.Trace{Query: query}, slipway.Errorf(slipway.Conflict, "%q is in more than one project: %s; choose one", query, strings.Join(in, ", "))
+}
+
+func (s *sees) traceIn(ctx context.Context, project, query string) (slipway.Trace, error) {
+	t, err := s.store.Trace(ctx, project, query)
+	t.Project = project
+	return t, err
 }
 
 // Run is a run with all that belongs to it, and where it is on the project's forge.

@@ -21,6 +21,7 @@ import (
 	"github.com/slipway-cd/slipway/auth"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/helm"
+	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kube"
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/engine"
@@ -42,6 +43,7 @@ const (
 type server struct {
 	opts    serveOptions
 	address string // loopback host:port at which it reaches itself
+	begun   time.Time
 	log     *slog.Logger
 
 	store      *store.Store
@@ -54,9 +56,11 @@ type server struct {
 	oci        *oci.Client
 	buildkit   *buildkit.Engine
 	kube       *kube.Client
+	charts     *helmchart.Helm
 	helm       *helm.Client
 
 	planner  *act.Planner
+	observer *act.Observer
 	actions  *act.Actions
 	people   *act.People
 	clusters *act.Clusters
@@ -93,7 +97,7 @@ func lockData(dir string) (unlock func(), err error) {
 
 // openServer opens every part. What it opened is closed again when one of them does not open.
 func openServer(ctx context.Context, o serveOptions, address string, log *slog.Logger) (s *server, err error) {
-	s = &server{opts: o, address: address, log: log, repos: repos{filepath.Join(o.data, "repos")}}
+	s = &server{opts: o, address: address, begun: time.Now(), log: log, repos: repos{filepath.Join(o.data, "repos")}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -117,8 +121,12 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
 	}
-	s.kube, s.helm = kube.New(s.store), helm.New(s.store)
+	s.charts = helmchart.New(helmchart.Options{Process: renderProcess()})
+	s.closers = append(s.closers, func() error { s.charts.Close(); return nil })
+	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
 	s.workspaces = source.NewWorkspaces(s.workDir(), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
+	s.observer = act.NewObserver(background, s.helm, time.Now)
+	s.closers = append(s.closers, func() error { s.observer.Close(); return nil })
 	s.openActions()
 	if err := s.openEngine(); err != nil {
 		return s, err
@@ -134,11 +142,11 @@ func (s *server) workDir() string { return filepath.Join(s.opts.data, "work") }
 
 func (s *server) openActions() {
 	candidates, production := s.registries()
-	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store,
+	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store, Namespaces: s.store,
 		Candidates: candidates, Production: production, URL: s.opts.url}
-	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, Projects: s.store, Held: s.store,
-		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, URL: s.opts.url, Log: s.log})
-	s.people = &act.People{Store: s.store, Credentials: s.store, URL: s.opts.url}
+	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Held: s.store,
+		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
+	s.people = &act.People{Store: s.store, Credentials: s.store, Keys: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
 	s.openForges()
 }
@@ -178,6 +186,13 @@ func (s *server) openEngine() (err error) {
 // recover compares what was recorded with what is, after a crash. Nothing else uses the repositories
 // and the queue yet.
 func (s *server) recover(ctx context.Context) error {
+	removed, err := s.repos.unlock(s.begun)
+	for _, name := range removed {
+		s.log.Warn("removed a lock that a dead git left", "file", name)
+	}
+	if err != nil {
+		return err
+	}
 	if err := s.git.Recover(ctx); err != nil {
 		return err
 	}
@@ -250,8 +265,8 @@ func (s *server) routes() (http.Handler, error) {
 		return nil, fmt.Errorf("open the UI: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Forges: s.forges,
-		Settings: settings{s.actions, s.clusters}, People: s.people, Identity: s.identity.with(s.people), Log: s.log}))
+	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
+		Settings: settings{s.actions, s.clusters}, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people), Log: s.log}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
 	mux.Handle("POST /hooks/{project}", api.Hooks(s.forges, time.Now, s.log))

@@ -144,7 +144,7 @@ func TestRobotsPullOnly(t *testing.T) {
 		}
 	}
 	robot := must[*client.Client](t)(client.New(s.url, secret))
-	if _, err := robot.CreateToken(t.Context(), "robot-shop-qa", "more"); slipway.ErrorCode(err) != slipway.Forbidden {
+	if _, err := robot.CreateToken(t.Context(), "robot-shop.qa", "more"); slipway.ErrorCode(err) != slipway.Forbidden {
 		t.Errorf("a token of its own: %v", err)
 	}
 }
@@ -534,5 +534,34 @@ func TestEventsOfAServer(t *testing.T) {
 	}
 	if last < 30 {
 		t.Errorf("the stream ended after event %d: %v", last, lines.Err())
+	}
+}
+
+// A server that lost its power leaves locks of git behind; the next one pushes all the same.
+func TestLocksOfADeadGit(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	first := newSite(t, true, serveOptions{data: data})
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(data, "repos", "shop.git", "refs", "heads", "feature.lock")
+	if err := os.WriteFile(lock, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hour := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(lock, hour, hour); err != nil {
+		t.Fatal(err)
+	}
+	second, err := serveIn(t.Context(), serveOptions{data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.stop() //nolint:errcheck // what matters was seen
+	if _, err := os.Stat(lock); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the lock is there still: %v", err)
+	}
+	if log := second.out.String(); !strings.Contains(log, "removed a lock that a dead git left") {
+		t.Errorf("the log says nothing of it:\n%s", log)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/tonistiigi/fsutil"
 
 	"github.com/slipway-cd/slipway/stage/test"
 )
@@ -28,7 +30,7 @@ func BenchmarkCachedBuild(b *testing.B) {
 		}
 		j := job{project: "shop", service: "cart", dir: req.Dir, dockerfile: "Dockerfile", args: req.Args, epoch: req.Epoch}
 		for b.Loop() {
-			opt, _, err := w.solveOpt(j, newLog(b))
+			opt, _, err := w.solveOpt(ln, j, newLog(b))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -52,4 +54,39 @@ func BenchmarkCachedTest(b *testing.B) {
 	for b.Loop() {
 		w.runTests(b, req)
 	}
+}
+
+// BenchmarkCachedCheck is a build in which everything is cached and nothing is pushed, as a step of a run does it; "raw" is the same
+// solve by BuildKit's client alone.
+func BenchmarkCachedCheck(b *testing.B) {
+	w := newWorld(b)
+	req := w.request(plainTree(b))
+	req.Image = nil
+	w.mustBuild(b, req)
+	b.Run("slipway", func(b *testing.B) {
+		for b.Loop() {
+			w.mustBuild(b, req)
+		}
+	})
+	b.Run("raw", func(b *testing.B) {
+		ln, err := w.connection(w.ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		tree, err := fsutil.NewFS(req.Dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		attrs := job{project: "shop", dockerfile: "Dockerfile", args: req.Args, epoch: req.Epoch}.frontend()
+		attrs["context:busybox:1.36"] = "docker-image://" + w.reg.host + "/mirror/docker.io/library/busybox:1.36"
+		for b.Loop() {
+			opt := client.SolveOpt{
+				Frontend: "dockerfile.v0", FrontendAttrs: attrs, LocalMounts: map[string]fsutil.FS{"context": tree, "dockerfile": tree},
+				Session: []session.Attachable{&credentials{get: w.reg.credentials}}, SharedKey: "raw",
+			}
+			if _, err := ln.client.Solve(w.ctx, nil, opt, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

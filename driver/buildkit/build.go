@@ -27,13 +27,17 @@ func (e *Engine) Build(ctx context.Context, req build.Request, log stage.Log) (b
 }
 
 func (e *Engine) build(ctx context.Context, ln *link, j job, req build.Request, log stage.Log) (build.Result, error) {
-	opt, creds, err := e.solveOpt(j, log)
+	opt, pol, err := e.solveOpt(ln, j, log)
 	if err != nil {
 		return build.Result{}, err
 	}
 	opt.FrontendAttrs = withAttrs(opt.FrontendAttrs, req.Labels, "label:")
+	opt.Internal = req.Image == nil // the record of the build, which takes as long as a cached build, is for its provenance
 	if req.Image != nil {
 		opt.Exports = []client.ExportEntry{imageExport(*req.Image, req.Epoch)}
+		if err := ln.allow(ctx, req.Image.Registry); err != nil {
+			return build.Result{}, err
+		}
 	}
 	var resp *client.SolveResponse
 	prog, err := e.watch(log, func(ch chan *client.SolveStatus) error {
@@ -41,7 +45,7 @@ func (e *Engine) build(ctx context.Context, ln *link, j job, req build.Request, 
 		return err
 	})
 	if err != nil {
-		failure, err := e.verdict(ctx, ln, err, j, prog, creds)
+		failure, err := e.verdict(ctx, ln, err, j, prog, pol)
 		return build.Result{Failure: failure}, err
 	}
 	if req.Image == nil {
@@ -51,7 +55,7 @@ func (e *Engine) build(ctx context.Context, ln *link, j job, req build.Request, 
 	if digest == "" {
 		return build.Result{}, slipway.Errorf(slipway.Unavailable, "BuildKit (%s) pushed no image: it lacks the image exporter; use another or Slipway's own", ln.describe())
 	}
-	return e.attest(ctx, ln, attestation{ref: opt.Ref, image: *req.Image, digest: digest}, creds, log)
+	return e.attest(ctx, ln, attestation{ref: opt.Ref, image: *req.Image, digest: digest}, pol.creds, log)
 }
 
 // imageExport pushes a plain OCI manifest by digest, reproducibly.

@@ -252,6 +252,7 @@ func TestBuildFailures(t *testing.T) {
 		{"unknown target", from + "RUN true\n", "nope", `build failed at svc/Dockerfile: target stage "nope" could not be found`},
 		{"unknown user", from + "USER nosuch\nRUN true\n", "", "build failed at svc/Dockerfile:3: RUN true: unable to find user nosuch: no matching entries in passwd file"},
 		{"unknown base", "FROM " + w.reg.host + "/nope:1\n", "", "build failed at svc/Dockerfile:1: base image " + w.reg.host + "/nope:1 is not in its registry, or may not be read"},
+		{"unknown host", "FROM no-such-host.invalid/a:1\n", "", "build failed at svc/Dockerfile:1: source no-such-host.invalid/a:1: no host no-such-host.invalid is known"},
 		{"privileged", from + "RUN --security=insecure true\n", "", "build failed at svc/Dockerfile: security.insecure is not allowed"},
 		{"host network", from + "RUN --network=host true\n", "", "build failed at svc/Dockerfile: network.host is not allowed"},
 		{"metadata service", from + "ADD http://169.254.169.254/latest /x\n", "", "build failed at svc/Dockerfile: source http://169.254.169.254/latest is at 169.254.169.254, an address of the machine that builds or of its private networks: builds may not reach it"},
@@ -278,7 +279,8 @@ func TestBuildWithoutRegistry(t *testing.T) {
 	for what, change := range map[string]func(*build.Request){
 		"push": func(r *build.Request) { r.Image.Registry.Address = "http://127.0.0.1:1" },
 		"base": func(r *build.Request) {
-			r.Dir = tree(t, map[string]string{"Dockerfile": "FROM no-such-host.invalid/a:1\n"})
+			w.opts.Mirrors = append(w.opts.Mirrors, Mirror{Registry: "gone.example", Address: "http://127.0.0.1:1"})
+			r.Dir = tree(t, map[string]string{"Dockerfile": "FROM gone.example/a:1\n"})
 		},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -5,7 +5,8 @@
 //
 // Untrusted code (D20): what a Dockerfile runs is on a bridge from which no address of this machine
 // can be reached; its cache mounts belong to a project and a degree of trust; a source that would
-// make the daemon itself fetch from this machine is refused. Layers are shared between all builds of
+// make the daemon itself fetch from this machine is refused, and what a source leads to is refused by a fence
+// of firewall rules around Slipway's own daemon. Layers are shared between all builds of
 // one daemon, which is safe because a layer's key holds the whole of what made it: the instruction,
 // the content of every input, and the name of every cache mount with its project and trust. A pull
 // request can therefore only leave a layer under a key that names its own content.
@@ -38,7 +39,8 @@ type Options struct {
 	TLS TLS
 	// Own makes Slipway's own daemon the only choice when Address is empty.
 	Own bool
-	// AllowShared accepts a BuildKit whose builds can reach this machine's addresses.
+	// AllowShared accepts a BuildKit whose builds can reach this machine's addresses, and lets builds of branches
+	// fetch with one that has no fence.
 	AllowShared bool
 	// Tools is where installed programs are kept, by version; default <user cache>/slipway/tools.
 	Tools string
@@ -50,8 +52,9 @@ type Options struct {
 	Mirrors []Mirror
 	// Nameservers for builds; default: the machine's.
 	Nameservers []string
-	// Deny lists networks (CIDR) that builds must not reach besides the machine itself and what is
-	// forwarded into containers on it: a cluster's pods and nodes.
+	// Deny lists networks (CIDR) that builds, and BuildKit on their behalf, must not reach besides the machine
+	// itself and what is forwarded into containers on it: a cluster's pods and nodes. Mirrors and
+	// registries that are given are reached wherever they are.
 	Deny []string
 	// MaxSpace bounds the own daemon's cache in bytes; default 20 GB. It is collected, least used first.
 	MaxSpace int64

@@ -17,8 +17,10 @@ import (
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/grpcerrors"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	fstypes "github.com/tonistiigi/fsutil/types"
+	"google.golang.org/grpc/codes"
 
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/test"
@@ -36,12 +38,12 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Stage,
 		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets,
 	}
-	opt, creds, err := e.solveOpt(j, log)
+	opt, pol, err := e.solveOpt(ln, j, log)
 	if err != nil {
 		return test.Result{}, err
 	}
 	run := &testRun{req: req, log: log, frontend: opt.FrontendAttrs, now: e.opts.Now}
-	opt.FrontendAttrs = nil
+	opt.FrontendAttrs, opt.Internal = nil, true // nobody asks for a record
 	prog, err := e.watch(log, func(ch chan *client.SolveStatus) error {
 		_, err := ln.client.Build(ctx, opt, "slipway", run.build, ch)
 		return err
@@ -50,7 +52,7 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	case ctx.Err() != nil:
 		return test.Result{}, context.Cause(ctx)
 	case run.buildErr != nil:
-		failure, err := e.verdict(ctx, ln, run.buildErr, j, prog, creds)
+		failure, err := e.verdict(ctx, ln, run.buildErr, j, prog, pol)
 		if failure == nil {
 			return test.Result{}, err
 		}
@@ -98,6 +100,9 @@ func (r *testRun) build(ctx context.Context, g gateway.Client) (*gateway.Result,
 	return gateway.NewResult(), r.run(ctx, g, ref, img.Config)
 }
 
+// maxOutput is how many bytes of log the output of tests may take.
+const maxOutput = 48_000_000
+
 // resultsMount is the index of the results folder among the container's mounts.
 const resultsMount = 1
 
@@ -130,14 +135,14 @@ func (r *testRun) run(ctx context.Context, g gateway.Client, ref gateway.Referen
 		defer cancel()
 		_ = ctr.Release(ctx) // an error tells of the process, which has been told
 	}()
-	group := "[" + r.req.Stage + "] tests"
+	group, output := "["+r.req.Stage+"] tests", &room{limit: maxOutput}
 	start := r.now()
 	code, err := r.start(ctx, ctr, gateway.StartRequest{
 		Args: args, Cwd: workdir, User: cfg.User,
 		Env:       append(append([]string{}, cfg.Env...), test.ResultsEnv+"="+path.Clean(dir)),
 		SecretEnv: secretEnv(r.req.Secrets),
-		Stdout:    &lineWriter{log: r.log, group: group, stream: "stdout"},
-		Stderr:    &lineWriter{log: r.log, group: group, stream: "stderr"},
+		Stdout:    &lineWriter{log: r.log, group: group, stream: "stdout", room: output},
+		Stderr:    &lineWriter{log: r.log, group: group, stream: "stderr", room: output},
 	}, group)
 	if err != nil {
 		return err
@@ -222,6 +227,7 @@ type collector struct {
 	root     *os.Root
 	limits   test.Limits
 	files    int
+	folders  int
 	bytes    int64
 	full     bool
 	problems []string
@@ -237,6 +243,10 @@ func (c *collector) dir(ctx context.Context, dir string) error {
 	entries, err := c.ctr.ReadDir(ctx, gateway.ReadDirContainerRequest{
 		MountIndex: resultsMount, ReadDirRequest: gateway.ReadDirRequest{Path: path.Join(folder, dir)},
 	})
+	if grpcerrors.Code(err) == codes.ResourceExhausted { // the list is larger than a message may be
+		c.problem("%s: holds more files than can be listed, left out", path.Base(path.Join(folder, dir)))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -262,6 +272,11 @@ func (c *collector) entry(ctx context.Context, name string, st *fstypes.Stat) er
 	case mode.IsDir():
 		if depth(name) > maxDepth {
 			c.problem("%s: folders are nested deeper than %d", name, maxDepth)
+			return nil
+		}
+		if c.folders++; c.folders > c.limits.Files {
+			c.full = true
+			c.problem("more than %d folders: the rest is left out", c.limits.Files)
 			return nil
 		}
 		if err := c.root.MkdirAll(filepath.FromSlash(name), 0o755); err != nil {

@@ -144,6 +144,24 @@ exit 1`})
 	})
 }
 
+// Tests that print without end do not fill a disk, and run to their end.
+func TestRunTestsIsCut(t *testing.T) {
+	w := newWorld(t)
+	req := w.testRequest(t, runner, map[string]string{"run.sh": "head -c 60000000 /dev/zero | tr '\\0' x | fold -w 5000; echo the end; echo ok > TestResults/a.xml"})
+	res, log := w.runTests(t, req)
+	if res.ExitCode != 0 || results(t, req.Output) != "a.xml=ok" || log.has("the end") {
+		t.Errorf("%+v %s", res, results(t, req.Output))
+	}
+	bytes := 0
+	n := log.count(func(l slipway.LogLine) bool {
+		bytes += len(l.Text)
+		return strings.HasPrefix(l.Text, "the output is cut here")
+	})
+	if n != 1 || bytes > maxOutput {
+		t.Errorf("cut %d times after %d bytes", n, bytes)
+	}
+}
+
 func TestRunTestsIsCancelled(t *testing.T) {
 	w := newWorld(t)
 	req := w.testRequest(t, runner, map[string]string{"run.sh": "echo sleeping; sleep 4343"})

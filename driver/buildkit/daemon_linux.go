@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,6 +33,8 @@ type daemon struct {
 	config   string // hash
 	firewall *firewall
 	iso      isolation // of the supervisor, once it runs
+	fenced   bool      // what the daemon fetches itself is fenced
+	gate     gate
 	lock     *os.File
 
 	stop context.CancelFunc
@@ -56,16 +57,20 @@ const (
 
 // connectOwn installs what is missing, starts or adopts the own daemon, and connects to it.
 func connectOwn(ctx context.Context, opts Options) (*link, error) {
-	for _, f := range machine(opts) {
+	fenced := true
+	for _, f := range machine(ctx, opts) {
 		if !f.OK && f.Needed {
 			return nil, slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit: %s: %s; %s", f.Name, f.Detail, f.Do)
+		}
+		if f.Name == fenceFinding {
+			fenced = f.OK
 		}
 	}
 	binary, err := install(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDaemon(ctx, opts, binary)
+	d, err := newDaemon(ctx, opts, binary, fenced)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func connectOwn(ctx context.Context, opts Options) (*link, error) {
 	return ln, nil
 }
 
-func newDaemon(ctx context.Context, opts Options, binary string) (*daemon, error) {
+func newDaemon(ctx context.Context, opts Options, binary string, fenced bool) (*daemon, error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of BuildKit: %w", err)
 	}
@@ -86,7 +91,7 @@ func newDaemon(ctx context.Context, opts Options, binary string) (*daemon, error
 	if err != nil {
 		return nil, fmt.Errorf("folder of BuildKit: %w", err)
 	}
-	d := &daemon{opts: opts, layout: newLayout(dir), up: make(chan struct{})}
+	d := &daemon{opts: opts, layout: newLayout(dir), fenced: fenced, up: make(chan struct{})}
 	d.layout.binary, d.layout.cni = binary, cniDir()
 	if d.layout.runc, err = lookProgram("runc"); err != nil {
 		return nil, err
@@ -113,7 +118,8 @@ func (d *daemon) prepare(ctx context.Context) error {
 	if d.firewall, err = newFirewall(ctx); err != nil {
 		return slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit: %w", err)
 	}
-	d.iso.resolvers, d.iso.links = localResolvers(d.opts), otherBridges()
+	d.iso.links = otherBridges()
+	d.iso.resolvers, d.iso.upstream = buildResolvers(d.opts)
 	if d.iso.deny, err = prefixes(d.opts.Deny); err != nil {
 		return slipway.Errorf(slipway.Invalid, "networks that builds must not reach: %w", err)
 	}
@@ -122,18 +128,30 @@ func (d *daemon) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.config = hashOf(d.layout.binary, config, string(cni))
+	d.config = hashOf(d.layout.binary, config, string(cni), fmt.Sprint(d.groups()))
 	if err := writeFile(d.layout.config(), []byte(config)); err != nil {
 		return err
 	}
 	return writeFile(d.layout.cniFile(), cni)
 }
 
+// groups are the daemon's supplementary groups.
+func (d *daemon) groups() []uint32 {
+	if !d.fenced {
+		return nil
+	}
+	return []uint32{d.network.Group}
+}
+
 // loadNetwork keeps the network of earlier starts, as a running daemon uses it.
 func (d *daemon) loadNetwork() (network, error) {
 	var n network
 	if raw, err := os.ReadFile(d.layout.network()); err == nil && json.Unmarshal(raw, &n) == nil && n.Bridge == tag(d.layout.dir) && n.Subnet.IsValid() {
-		return n, nil
+		if n.Group != 0 {
+			return n, nil
+		}
+		n.Group = fenceGroup(d.layout.dir) // of a Slipway without fences
+		return n, d.saveNetwork(n)
 	}
 	used, err := usedNetworks()
 	if err != nil {
@@ -142,16 +160,23 @@ func (d *daemon) loadNetwork() (network, error) {
 	if n, err = chooseNetwork(d.layout.dir, used); err != nil {
 		return n, err
 	}
+	return n, d.saveNetwork(n)
+}
+
+func (d *daemon) saveNetwork(n network) error {
 	raw, err := json.Marshal(n)
 	if err != nil {
-		return n, err
+		return err
 	}
-	return n, writeFile(d.layout.network(), raw)
+	return writeFile(d.layout.network(), raw)
 }
 
 // open adopts or starts the daemon and begins to watch over it.
 func (d *daemon) open(ctx context.Context) (*link, error) {
 	if err := d.firewall.apply(ctx, d.network, firewallRules(d.network, d.iso)); err != nil {
+		return nil, err
+	}
+	if err := d.raiseFence(ctx); err != nil {
 		return nil, err
 	}
 	// A daemon that starts is connected to as soon as it listens, also when it starts again.
@@ -178,7 +203,7 @@ func (d *daemon) open(ctx context.Context) (*link, error) {
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop, d.done = stop, make(chan struct{})
 	go d.supervise(watch, c)
-	ln := &link{client: c, name: "Slipway's own BuildKit", version: Version, daemon: d}
+	ln := &link{client: c, name: "Slipway's own BuildKit", version: Version, daemon: d, fenced: d.fenced}
 	if err := d.prove(ctx, ln); err != nil {
 		return nil, errors.Join(err, ln.close(context.WithoutCancel(ctx)))
 	}
@@ -280,7 +305,7 @@ func (d *daemon) start(ctx context.Context, c *client.Client) error {
 	if err := os.MkdirAll(d.layout.tmp(), 0o700); err != nil {
 		return err
 	}
-	p, err := spawn(d.layout, d.config, d.opts.Getenv)
+	p, err := spawn(d.layout, d.config, d.groups(), d.opts.Getenv)
 	if err != nil {
 		return err
 	}
@@ -358,6 +383,7 @@ func (d *daemon) supervise(ctx context.Context, c *client.Client) {
 // that came since.
 func (d *daemon) guard(ctx context.Context) {
 	d.seal()
+	d.guardFence(ctx)
 	links := otherBridges()
 	if (slices.Equal(links, d.iso.links) && d.firewall.intact(ctx, d.network)) || ctx.Err() != nil {
 		return
@@ -414,6 +440,7 @@ func (d *daemon) sweep(ctx context.Context) error {
 		clean(ctx, d.layout, d.network),
 		removeBridge(d.network.Bridge),
 		d.firewall.remove(ctx, d.network, firewallRules(d.network, d.iso)),
+		d.firewall.lower(ctx, d.network),
 		removeIfThere(d.layout.network()),
 	)
 }
@@ -431,17 +458,18 @@ func end(ctx context.Context, p process) error {
 	return nil
 }
 
-// runningDaemon is the socket of the daemon of a folder, "" when none runs.
-func runningDaemon(dir string) string {
+// runningDaemon is the socket of the daemon of a folder, "" when none runs, and whether it has a fence's group.
+func runningDaemon(dir string) (socket string, fenced bool) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	l := newLayout(dir)
-	if p, ok := readProcess(l.record()); !ok || !p.alive() {
-		return ""
+	p, ok := readProcess(l.record())
+	if !ok || !p.alive() {
+		return "", false
 	}
-	return l.socket()
+	return l.socket(), slices.Contains(groupsOf(p.PID), fmt.Sprint(fenceGroup(dir)))
 }
 
 // lockFile keeps a second Slipway away from a folder.
@@ -459,27 +487,24 @@ func lockFile(name string) (*os.File, error) {
 
 func (d *daemon) unlock() { d.lock.Close() }
 
-// localResolvers are the resolvers of builds that are addresses of this machine.
-func localResolvers(opts Options) []netip.Addr {
+// buildResolvers are the resolvers of builds: those that are addresses of this machine, and others. Builds do not reach
+// one on loopback.
+func buildResolvers(opts Options) (local, upstream []netip.Addr) {
 	servers := opts.Nameservers
 	if len(servers) == 0 {
-		servers = nameservers("/etc/resolv.conf")
+		servers = append(nameservers("/etc/resolv.conf"), nameservers("/run/systemd/resolve/resolv.conf")...)
 	}
-	local := map[netip.Addr]bool{}
-	if addrs, err := net.InterfaceAddrs(); err == nil {
-		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil {
-				local[p.Addr()] = true
-			}
-		}
-	}
-	var out []netip.Addr
 	for _, s := range servers {
-		if a, err := netip.ParseAddr(s); err == nil && local[a] && !a.IsLoopback() {
-			out = append(out, a)
+		a, err := netip.ParseAddr(s)
+		switch {
+		case err != nil, a.IsLoopback(), slices.Contains(local, a), slices.Contains(upstream, a):
+		case ownAddress(a):
+			local = append(local, a)
+		default:
+			upstream = append(upstream, a)
 		}
 	}
-	return out
+	return local, upstream
 }
 
 func nameservers(file string) []string {

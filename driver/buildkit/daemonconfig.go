@@ -57,6 +57,7 @@ const bridgePrefix = "slipbk"
 type network struct {
 	Bridge string       `json:"bridge"` // at most 15 characters
 	Subnet netip.Prefix `json:"subnet"`
+	Group  uint32       `json:"group"` // of the daemon, see fence
 }
 
 // gateway is the machine's own address on the bridge.
@@ -79,7 +80,7 @@ func chooseNetwork(dir string, used []netip.Prefix) (network, error) {
 			}
 		}
 		if free {
-			return network{Bridge: tag(dir), Subnet: subnet}, nil
+			return network{Bridge: tag(dir), Subnet: subnet, Group: fenceGroup(dir)}, nil
 		}
 	}
 	return network{}, fmt.Errorf("no free network in 10.99.0.0/16 for builds")

@@ -55,6 +55,10 @@ func newRegistry(t testing.TB) *testRegistry {
 			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED"}]}`, http.StatusUnauthorized)
 			return
 		}
+		// It refuses a range without an end, with which a pull that was cancelled goes on; all of a blob will do.
+		if strings.HasSuffix(r.Header.Get("Range"), "-") {
+			r.Header.Del("Range")
+		}
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(srv.Close)

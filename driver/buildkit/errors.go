@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -69,39 +70,51 @@ func solveError(ctx context.Context, err error, j job, prog *progress) (*build.F
 // metadata begins the name of the vertex that asks a registry for a base image.
 const metadata = "[internal] load metadata for "
 
-// verdict is solveError with a question of its own: a base image that does not exist looks to BuildKit
-// like a registry that does not answer, so the registry is asked.
-func (e *Engine) verdict(ctx context.Context, ln *link, err error, j job, prog *progress, creds *credentials) (*build.Failure, error) {
+// verdict is solveError with questions of its own, as what is missing or refused looks to BuildKit like a network that
+// does not answer: a registry is asked whether it has the base image, and what was to be fetched whether it
+// leads to where builds may not reach.
+func (e *Engine) verdict(ctx context.Context, ln *link, err error, j job, prog *progress, pol *policy) (*build.Failure, error) {
 	failure, sorted := solveError(ctx, err, j, prog)
 	if failure != nil && ln.daemon != nil && ln.daemon.full() {
 		return nil, slipway.Errorf(slipway.Unavailable, "the disk of BuildKit's folder %s is full: %w", e.opts.Dir, err)
 	}
-	ref, ok := strings.CutPrefix(prog.failedVertex(), metadata)
-	if failure != nil || !ok || !slipway.Temporary(sorted) {
+	vertex, message := prog.failedVertex(), ""
+	ref, base := strings.CutPrefix(vertex, metadata)
+	switch {
+	case ctx.Err() != nil:
+	case adds(vertex):
+		message = pol.leads(ctx)
+	case base && failure == nil && slipway.Temporary(sorted):
+		message = pol.missing(ctx, ref)
+	}
+	if message == "" {
 		return failure, sorted
 	}
-	if !missing(ctx, ref, creds) {
-		return nil, sorted
-	}
-	failure = &build.Failure{File: j.dockerfile, Message: "base image " + ref + " is not in its registry, or may not be read"}
+	failure = &build.Failure{File: j.dockerfile, Message: message}
 	locate(failure, errdefs.Sources(err))
 	return failure, nil
 }
 
-// missing reports whether the registry says that it has no such image.
-func missing(ctx context.Context, image string, creds *credentials) bool {
+// missing says what is wrong with a base image if its registry says that it has no such image, or leads to where builds
+// may not reach.
+func (p *policy) missing(ctx context.Context, image string) string {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	ref, err := name.ParseReference(image)
 	if err != nil {
-		return false
+		return ""
 	}
-	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithAuth(creds.registryAuth(ctx, ref.Context().RegistryStr())))
+	auth := p.creds.registryAuth(ctx, ref.Context().RegistryStr())
+	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(p.client()))
+	var fenced *fencedError
+	if asError(err, &fenced) {
+		return "base image " + image + ": its registry leads to " + fenced.addr.String() + ", " + notReached
+	}
 	switch statusOf(err) {
 	case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden:
-		return true
+		return "base image " + image + " is not in its registry, or may not be read"
 	}
-	return false
+	return ""
 }
 
 // locate fills in the place in the Dockerfile and reports whether there is one.
@@ -133,13 +146,15 @@ func stepOf(vertex string) string {
 // fetches reports whether a vertex talks to somewhere else rather than runs something here: what goes
 // wrong there may go well the next time.
 func fetches(vertex string) bool {
-	step := stepOf(vertex)
-	for _, p := range []string{"FROM ", "ADD http://", "ADD https://", "ADD git"} {
-		if strings.HasPrefix(step, p) {
-			return true
-		}
-	}
-	return strings.HasPrefix(vertex, metadata) || strings.HasPrefix(vertex, "exporting ")
+	return strings.HasPrefix(stepOf(vertex), "FROM ") || adds(vertex) || strings.HasPrefix(vertex, metadata) || strings.HasPrefix(vertex, "exporting ")
+}
+
+// adds reports whether a vertex fetches a URL or a git repository.
+func adds(vertex string) bool {
+	rest, ok := strings.CutPrefix(stepOf(vertex), "ADD ")
+	return ok && slices.ContainsFunc(strings.Fields(rest), func(s string) bool {
+		return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "git")
+	})
 }
 
 // surroundings sorts an error that is nobody's Dockerfile.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -30,6 +31,7 @@ var containerLinks = []string{
 type isolation struct {
 	deny      []netip.Prefix // networks that builds do not reach
 	resolvers []netip.Addr   // addresses of this machine where they may ask for names
+	upstream  []netip.Addr   // resolvers elsewhere, which may be where builds reach nothing else
 	links     []string       // bridges of this machine that are not its way to the world
 }
 
@@ -42,7 +44,7 @@ func chains(n network) (in, forward string) {
 
 // firewallRules is the whole firewall of a network, in the order in which it is added (D20): builds reach
 // no address of this machine but a resolver on it, nothing that this machine forwards into
-// containers, no link-local address, no denied network; they reach everything else, and nothing but
+// containers, no link-local address, no metadata service of a cloud, no denied network; they reach everything else, and nothing but
 // answers reaches them.
 func firewallRules(n network, iso isolation) []rule {
 	in, fwd := chains(n)
@@ -61,8 +63,14 @@ func firewallRules(n network, iso isolation) []rule {
 	}
 	add(in, refuse...)
 	add(fwd, append([]string{"-m", "conntrack", "--ctstate", "DNAT"}, refuse...)...)
-	add(fwd, append([]string{"-d", "169.254.0.0/16"}, refuse...)...)
-	for _, d := range iso.deny {
+	for _, r := range iso.upstream {
+		if r.Is4() {
+			for _, proto := range []string{"udp", "tcp"} {
+				add(fwd, "-d", r.String()+"/32", "-p", proto, "--dport", "53", "-j", "ACCEPT")
+			}
+		}
+	}
+	for _, d := range append(slices.Clone(neverReached), iso.deny...) {
 		if d.Addr().Is4() {
 			add(fwd, append([]string{"-d", d.Masked().String()}, refuse...)...)
 		}
@@ -174,11 +182,19 @@ func (f *firewall) fill(ctx context.Context, n network, rules []rule) error {
 		fmt.Fprintf(&b, "-I %s 1 %s\n", r.chain, spec)
 	}
 	b.WriteString("COMMIT\n")
-	restore := f.programs["iptables"] + "-restore"
-	cmd := exec.CommandContext(ctx, restore, "-w", "10", "--noflush")
-	cmd.Stdin = strings.NewReader(b.String())
+	if err := f.restore(ctx, "iptables", b.String()); err != nil {
+		return fmt.Errorf("firewall of builds: %w", err)
+	}
+	return nil
+}
+
+// restore does all that the text says, or nothing of it.
+func (f *firewall) restore(ctx context.Context, family, text string) error {
+	program := f.programs[family] + "-restore"
+	cmd := exec.CommandContext(ctx, program, "-w", "10", "--noflush")
+	cmd.Stdin = strings.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("firewall of builds: %s: %w: %s", restore, err, bytes.TrimSpace(out))
+		return fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(out))
 	}
 	return nil
 }

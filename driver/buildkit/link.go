@@ -21,6 +21,7 @@ type link struct {
 	name    string // for people
 	version string
 	daemon  *daemon // the own one; nil for a foreign BuildKit
+	fenced  bool    // what the daemon itself fetches is kept away from this machine
 }
 
 func (l *link) describe() string {
@@ -28,6 +29,18 @@ func (l *link) describe() string {
 		return l.name
 	}
 	return l.name + ", " + l.version
+}
+
+// allow has the own daemon reach a registry, wherever it is.
+func (l *link) allow(ctx context.Context, r slipway.Registry) error {
+	if l.daemon == nil {
+		return nil
+	}
+	insecure, host := registryHost(r)
+	if insecure {
+		return l.daemon.allow(ctx, "http://"+host)
+	}
+	return l.daemon.allow(ctx, "https://"+host)
 }
 
 // close ends the connection and the own daemon.

@@ -1,13 +1,16 @@
 package buildkit
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
 // machine looks at what the own daemon needs of this machine.
-func machine(opts Options) []Finding {
+func machine(ctx context.Context, opts Options) []Finding {
 	found := []Finding{
 		{Name: "root", OK: os.Geteuid() == 0, Needed: true, Detail: "Slipway's own BuildKit runs as root",
 			Do: "run as root, give the address of a BuildKit, or start Docker"},
@@ -19,6 +22,7 @@ func machine(opts Options) []Finding {
 		buildable(opts),
 		resolver(opts),
 		neighbours(),
+		fenceable(ctx, opts),
 	}
 	return found
 }
@@ -101,4 +105,59 @@ func neighbours() Finding {
 		Name: "isolation between builds", OK: err == nil, Detail: "the kernel module br_netfilter keeps builds that run at the same time apart",
 		Do: "modprobe br_netfilter",
 	}
+}
+
+// fenceFinding is the name of what decides whether the own daemon is fenced.
+const fenceFinding = "fence of BuildKit"
+
+// fenceable says whether what the own daemon fetches itself can be kept away from this machine.
+func fenceable(ctx context.Context, opts Options) Finding {
+	f := Finding{
+		Name: fenceFinding, Needed: !opts.AllowShared, Detail: "what BuildKit fetches for a Dockerfile is kept away from this machine",
+		Do: "use Linux 5.3, iptables 1.8.4 or newer with the module xt_owner (modprobe xt_owner), or give the address of a BuildKit",
+	}
+	if os.Geteuid() != 0 {
+		f.Detail = "not known: only root can find out"
+		return f
+	}
+	dir := opts.Dir
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	fw, err := newFirewall(ctx)
+	if err == nil && fw.programs["ip6tables"] == "" && hasIPv6() {
+		err = errors.New("this machine has IPv6 and no ip6tables that works")
+	}
+	if err == nil && !mapped(fenceGroup(dir)) {
+		err = errors.New("the group of BuildKit is not mapped into this container")
+	}
+	if err == nil {
+		err = fw.fenceable(ctx, dir)
+	}
+	if err != nil {
+		f.Detail = "a redirect of what a Dockerfile fetches could lead to this machine: " + firstLine(err.Error())
+		return f
+	}
+	f.OK = true
+	return f
+}
+
+func hasIPv6() bool {
+	raw, err := os.ReadFile("/proc/net/if_inet6")
+	return err == nil && len(raw) > 0
+}
+
+// mapped reports whether this process may use a group: in a user namespace it may not be there.
+func mapped(group uint32) bool {
+	raw, err := os.ReadFile("/proc/self/gid_map")
+	if err != nil {
+		return true // a kernel without user namespaces
+	}
+	for line := range strings.Lines(string(raw)) {
+		var inside, outside, count uint64
+		if n, err := fmt.Sscan(line, &inside, &outside, &count); err == nil && n == 3 && inside <= uint64(group) && uint64(group) < inside+count {
+			return true
+		}
+	}
+	return false
 }

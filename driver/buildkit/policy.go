@@ -3,7 +3,6 @@ package buildkit
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -20,6 +18,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/moby/buildkit/sourcepolicy/policysession"
+	"github.com/moby/buildkit/util/gitutil"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -30,15 +29,18 @@ import (
 // are pinned and taken from mirrors, and nothing is fetched from this machine or its private links,
 // because the daemon fetches from the machine's own network (D20). One is made per build.
 type policy struct {
-	pins    map[string]string // normalised reference without digest -> digest
-	mirrors []Mirror
-	auth    func(ctx context.Context, host string) authn.Authenticator
-	denied  func(netip.Addr) bool
-	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
-	log     stage.Log
+	pins     map[string]string // normalised reference without digest -> digest
+	mirrors  []Mirror
+	creds    *credentials
+	confined bool // code that nobody reviewed, and what is fetched for it is not fenced
+	denied   func(netip.Addr) bool
+	env      func(string) string // for proxies; may be nil
+	lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
+	log      stage.Log
 
-	mu     sync.Mutex
-	mirror map[string]string // reference -> reference at a mirror, "" for none
+	mu      sync.Mutex
+	mirror  map[string]string // reference -> reference at a mirror, "" for none
+	fetched []fetched         // what was let through
 
 	project string
 	finds   *finds // those of earlier builds; may be nil
@@ -108,18 +110,22 @@ func (p *policy) check(ctx context.Context, req *policysession.CheckPolicyReques
 	src := req.GetSource().GetSource()
 	scheme, rest, _ := strings.Cut(src.GetIdentifier(), "://")
 	switch scheme {
+	case "local":
+		return allow(), nil, nil
 	case "docker-image":
 		return p.image(ctx, src, rest)
 	case "http", "https":
 		u, err := url.Parse(src.GetIdentifier())
 		if err != nil {
-			return deny("source %q is not a URL", src.GetIdentifier()), nil, nil
+			return deny("source %q is not a URL", redacted(src.GetIdentifier())), nil, nil
 		}
-		return p.remoteHost(ctx, u.Hostname(), src.GetIdentifier()), nil, nil
+		d, err := p.fetch(ctx, u, redacted(src.GetIdentifier()))
+		return d, nil, err
 	case "git":
-		return p.git(ctx, src), nil, nil
+		d, err := p.git(ctx, src)
+		return d, nil, err
 	}
-	return allow(), nil, nil
+	return deny("source %q is of a kind that builds may not have", redacted(src.GetIdentifier())), nil, nil
 }
 
 func (p *policy) image(ctx context.Context, src *pb.SourceOp, id string) (*policysession.DecisionResponse, *gwpb.ResolveSourceMetaRequest, error) {
@@ -140,9 +146,9 @@ func (p *policy) image(ctx context.Context, src *pb.SourceOp, id string) (*polic
 		if only := p.only(reference.Domain(named)); only != "" {
 			return deny("image %s is not in the registry %s", want, only), nil, nil
 		}
-		host, _, _ := strings.Cut(reference.Domain(named), ":")
-		if d := p.remoteHost(ctx, host, want.String()); d.Action != spb.PolicyAction_ALLOW {
-			return d, nil, nil
+		d, err := p.remoteHost(ctx, &url.URL{Scheme: "https", Host: registryName(reference.Domain(named))}, want.String())
+		if err != nil || d.Action != spb.PolicyAction_ALLOW {
+			return d, nil, err
 		}
 	}
 	if target == named.String() {
@@ -244,7 +250,7 @@ func (p *policy) has(ctx context.Context, m Mirror, at string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithAuth(p.auth(ctx, host)))
+	_, err = remote.Head(ref, remote.WithContext(ctx), remote.WithAuth(p.creds.registryAuth(ctx, host)))
 	if code := statusOf(err); code == http.StatusNotFound || code == http.StatusForbidden || code == http.StatusUnauthorized {
 		return false, nil
 	}
@@ -257,6 +263,14 @@ func statusOf(err error) int {
 		return te.StatusCode
 	}
 	return 0
+}
+
+// registryName is the host that the daemon asks for images of a domain.
+func registryName(domain string) string {
+	if domain == "docker.io" {
+		return "registry-1.docker.io"
+	}
+	return domain
 }
 
 func (p *policy) isMirror(domain string) bool {
@@ -278,39 +292,44 @@ func (p *policy) only(domain string) string {
 	return ""
 }
 
-func (p *policy) git(ctx context.Context, src *pb.SourceOp) *policysession.DecisionResponse {
+func (p *policy) git(ctx context.Context, src *pb.SourceOp) (*policysession.DecisionResponse, error) {
 	full := src.GetAttrs()[pb.AttrFullRemoteURL]
 	if full == "" {
 		full = src.GetIdentifier()
 	}
-	host := ""
-	if u, err := url.Parse(full); err == nil {
-		host = u.Hostname()
+	u, err := gitutil.ParseURL(full)
+	if err != nil || u.Host == "" {
+		return deny("git source %q names no host", redacted(full)), nil
 	}
-	if host == "" { // user@host:path
-		_, host, _ = strings.Cut(full, "@")
-		host, _, _ = strings.Cut(host, ":")
-	}
-	if host == "" {
-		return deny("git source %q names no host", full)
-	}
-	return p.remoteHost(ctx, host, full)
+	ask := &url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}
+	ask = ask.JoinPath(u.Path, "info/refs")
+	ask.RawQuery = "service=git-upload-pack"
+	return p.fetch(ctx, ask, redacted(full))
 }
 
-// remoteHost denies what lives at an address of this machine. A name that does not resolve is allowed:
-// the fetch says why it fails.
-func (p *policy) remoteHost(ctx context.Context, host, what string) *policysession.DecisionResponse {
-	addrs, err := p.lookup(ctx, host)
-	if err != nil {
-		return allow()
-	}
-	for _, a := range addrs {
-		if p.denied(a.Unmap()) {
-			return deny("source %s is at %s, an address of the machine that builds or of its private networks: builds may not reach it", what, a)
-		}
-	}
-	return allow()
+// fetched is a source that the daemon fetches, and what to ask for to see where it leads.
+type fetched struct {
+	what string
+	ask  *url.URL
 }
+
+// fetch decides about what a build adds from elsewhere.
+func (p *policy) fetch(ctx context.Context, u *url.URL, what string) (*policysession.DecisionResponse, error) {
+	if p.confined {
+		return deny("%s: builds of branches may not ADD from a URL or a git repository with this BuildKit, whose own requests Slipway cannot keep from the network around it: "+
+			"fetch it in a RUN step, or let Slipway use its own BuildKit", what), nil
+	}
+	d, err := p.remoteHost(ctx, u, what)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil && d.Action == spb.PolicyAction_ALLOW && len(p.fetched) < maxFetched {
+		p.fetched = append(p.fetched, fetched{what, u})
+	}
+	return d, err
+}
+
+// maxFetched bounds how many sources are asked again after a failure.
+const maxFetched = 8
 
 func allow() *policysession.DecisionResponse {
 	return &policysession.DecisionResponse{Action: spb.PolicyAction_ALLOW}
@@ -320,40 +339,6 @@ func deny(format string, args ...any) *policysession.DecisionResponse {
 	return &policysession.DecisionResponse{
 		Action:       spb.PolicyAction_DENY,
 		DenyMessages: []*policysession.DenyMessage{{Message: fmt.Sprintf(format, args...)}},
-	}
-}
-
-func lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return []netip.Addr{a}, nil
-	}
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-}
-
-// deniedAddress says which addresses a build's sources may not have: those of this machine, loopback,
-// link-local (metadata services of clouds among them) and the networks that are denied to builds.
-func deniedAddress(nets []netip.Prefix) func(netip.Addr) bool {
-	return func(a netip.Addr) bool {
-		if a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() {
-			return true
-		}
-		for _, n := range nets {
-			if n.Contains(a) {
-				return true
-			}
-		}
-		local, err := net.InterfaceAddrs()
-		if err != nil {
-			return true
-		}
-		for _, l := range local {
-			if ipnet, ok := l.(*net.IPNet); ok {
-				if la, ok := netip.AddrFromSlice(ipnet.IP); ok && la.Unmap() == a {
-					return true
-				}
-			}
-		}
-		return false
 	}
 }
 

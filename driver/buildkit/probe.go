@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -57,10 +59,14 @@ func Probe(ctx context.Context, opts Options) []Finding {
 			})
 		}
 	}
-	found = append(found, machine(opts)...)
-	if socket := runningDaemon(opts.Dir); socket != "" {
+	found = append(found, machine(ctx, opts)...)
+	if socket, fenced := runningDaemon(opts.Dir); socket != "" {
 		found = append(found, probeAt(ctx, opts, "Slipway's own BuildKit", func(ctx context.Context) (*link, error) {
-			return dial(ctx, "Slipway's own BuildKit", "unix://"+socket, TLS{})
+			ln, err := dial(ctx, "Slipway's own BuildKit", "unix://"+socket, TLS{})
+			if err == nil {
+				ln.fenced = fenced
+			}
+			return ln, err
 		})...)
 	}
 	return found
@@ -82,13 +88,13 @@ func (e *Engine) Probe(ctx context.Context) []Finding {
 	if err != nil {
 		f := Finding{Name: "BuildKit", Needed: true, Detail: err.Error(), Do: "see the other findings"}
 		if e.opts.Address == "" {
-			return append(machine(e.opts), f)
+			return append(machine(ctx, e.opts), f)
 		}
 		return []Finding{f}
 	}
 	found := []Finding{{Name: "BuildKit", OK: true, Needed: true, Detail: ln.describe()}}
 	if ln.daemon != nil {
-		found = append(machine(e.opts), found...)
+		found = append(machine(ctx, e.opts), found...)
 	}
 	return append(found, probe(ctx, ln, e.opts)...)
 }
@@ -108,24 +114,72 @@ func probe(ctx context.Context, ln *link, opts Options) []Finding {
 	} else {
 		exporter.OK = true
 	}
+	begin := []Finding{exporter, probeFetch(ctx, ln, opts)}
 	p := &containerProbe{shared: opts.AllowShared, own: ln.daemon != nil}
 	busybox, err := staticBusybox()
 	if err != nil {
-		return append([]Finding{exporter}, p.unknown(err)...)
+		return append(begin, p.unknown(err)...)
 	}
 	fs, err := fsutil.NewFS(filepath.Dir(busybox))
 	if err == nil {
 		fs, err = fsutil.NewFilterFS(fs, &fsutil.FilterOpt{IncludePatterns: []string{filepath.Base(busybox)}})
 	}
 	if err != nil {
-		return append([]Finding{exporter}, p.unknown(err)...)
+		return append(begin, p.unknown(err)...)
 	}
 	p.file = filepath.Base(busybox)
 	opt := client.SolveOpt{LocalMounts: map[string]fsutil.FS{"probe": fs}, SharedKey: "slipway-probe"}
 	if _, err := ln.client.Build(ctx, opt, "slipway", p.run, nil); err != nil && len(p.found) == 0 {
-		return append([]Finding{exporter}, p.failed(err)...)
+		return append(begin, p.failed(err)...)
 	}
-	return append([]Finding{exporter}, p.found...)
+	return append(begin, p.found...)
+}
+
+// probeFetch has the BuildKit fetch something from this machine's loopback address, where only its fence keeps it
+// away: that of another BuildKit is not Slipway's to make.
+func probeFetch(ctx context.Context, ln *link, opts Options) Finding {
+	f := Finding{Name: "what BuildKit fetches", Needed: ln.fenced && !opts.AllowShared}
+	reached, err := fetchesLoopback(ctx, ln)
+	switch {
+	case err != nil:
+		f.Detail, f.Do = "not known: "+firstLine(err.Error()), useAnother
+	case reached && ln.fenced:
+		f.Detail, f.Do = "a source of a Dockerfile can be fetched from this machine's loopback address", "see whether another program changes the firewall's rules"
+	case ln.fenced:
+		f.OK, f.Detail = true, "sources of Dockerfiles are not fetched from this machine, wherever a redirect leads"
+	case opts.AllowShared:
+		f.OK, f.Detail = true, "redirects of a Dockerfile's sources may lead to this machine, as builds may reach it"
+	default:
+		f.Detail = "a redirect may lead anywhere in the network of this BuildKit: builds of branches may not ADD from URLs or git repositories"
+		f.Do = "nothing, or let Slipway start its own BuildKit"
+	}
+	return f
+}
+
+// fetchesLoopback reports whether a request of the BuildKit arrives.
+func fetchesLoopback(ctx context.Context, ln *link) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return false, err
+	}
+	var reached atomic.Bool
+	srv := &http.Server{ReadHeaderTimeout: dialTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reached.Store(true)
+		http.Error(w, "only a probe", http.StatusNotFound)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	def, err := llb.HTTP("http://" + l.Addr().String() + "/probe").Marshal(ctx)
+	if err == nil {
+		if _, solveErr := ln.client.Solve(ctx, def, client.SolveOpt{Internal: true}, nil); solveErr == nil {
+			err = errors.New("it fetched what is not there")
+		}
+	}
+	_ = srv.Close() // nothing is left to serve
+	<-served
+	return reached.Load(), err
 }
 
 // probeExporter exports an image of one file without pushing it.

@@ -88,7 +88,7 @@ func readProcess(file string) (process, bool) {
 }
 
 // spawn starts the daemon in a session of its own, so that it outlives this process, and records it.
-func spawn(l layout, config string, getenv func(string) string) (process, error) {
+func spawn(l layout, config string, groups []uint32, getenv func(string) string) (process, error) {
 	if info, err := os.Stat(l.log()); err == nil && info.Size() > 10<<20 {
 		if err := os.Rename(l.log(), l.log()+".1"); err != nil {
 			return process{}, err
@@ -104,6 +104,9 @@ func spawn(l layout, config string, getenv func(string) string) (process, error)
 	cmd.Env = daemonEnv(l, getenv)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if len(groups) > 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Groups: groups} // root, and its group, as before
+	}
 	if err := cmd.Start(); err != nil {
 		return process{}, fmt.Errorf("start buildkitd: %w", err)
 	}
@@ -167,4 +170,18 @@ func logTail(file string, limit int64) string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(buf[:n])), "\n")
 	return lines[len(lines)-1]
+}
+
+// groupsOf are the supplementary groups of a running process.
+func groupsOf(pid int) []string {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "Groups:"); ok {
+			return strings.Fields(rest)
+		}
+	}
+	return nil
 }

@@ -247,22 +247,26 @@ func text(line []byte) string {
 	return strings.ToValidUTF8(string(line), "�")
 }
 
-// lineWriter writes a stream of a container as lines of a group.
+// lineWriter writes a stream of a container as lines of a group, as long as there is room.
 type lineWriter struct {
 	log    stage.Log
 	group  string
 	stream string
+	room   *room // that of all streams of the container
 
 	mu  sync.Mutex
 	buf lineBuffer
 }
 
-// Write never fails.
+// Write never fails; what there is no room for is dropped.
 func (w *lineWriter) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.room.full() {
+		return len(b), nil
+	}
 	for _, text := range w.buf.add(b) {
-		w.log.Line(slipway.LogLine{Group: w.group, Stream: w.stream, Text: text})
+		w.line(text)
 	}
 	return len(b), nil
 }
@@ -272,9 +276,47 @@ func (w *lineWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if text, ok := w.buf.rest(); ok {
-		w.log.Line(slipway.LogLine{Group: w.group, Stream: w.stream, Text: text})
+		w.line(text)
 	}
 	return nil
+}
+
+func (w *lineWriter) line(text string) {
+	fits, cut := w.room.take(len(text))
+	if fits {
+		w.log.Line(slipway.LogLine{Group: w.group, Stream: w.stream, Text: text})
+	}
+	if cut {
+		w.log.Line(slipway.LogLine{Group: w.group, Text: "the output is cut here: it is longer than " + size(w.room.limit) + " of log"})
+	}
+}
+
+// room is how much of a container's output is kept.
+type room struct {
+	limit int64 // bytes of log
+
+	mu   sync.Mutex
+	used int64
+}
+
+// lineCost is about what a line takes in a log besides its text.
+const lineCost = 100
+
+// take makes room for a line, and reports whether it fits and whether it is the first that does not.
+func (r *room) take(n int) (fits, cut bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.used > r.limit {
+		return false, false
+	}
+	r.used += int64(n) + lineCost
+	return r.used <= r.limit, r.used > r.limit
+}
+
+func (r *room) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.used > r.limit
 }
 
 func elapsed(from, to *time.Time) string {

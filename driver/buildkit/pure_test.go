@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -126,6 +127,28 @@ func TestLineBuffer(t *testing.T) {
 	}
 }
 
+func TestLineWriterIsCut(t *testing.T) {
+	t.Parallel()
+	log, space := &lines{}, &room{limit: 2*lineCost + 10}
+	out := &lineWriter{log: log, stream: "stdout", room: space}
+	errs := &lineWriter{log: log, stream: "stderr", room: space}
+	for _, w := range []*lineWriter{out, errs, out, errs, out} {
+		if n, err := w.Write([]byte("12345\n")); n != 6 || err != nil {
+			t.Errorf("%d %v", n, err)
+		}
+	}
+	big := bytes.Repeat([]byte("x"), 3*maxLine)
+	if n, err := out.Write(big); n != len(big) || err != nil {
+		t.Errorf("%d %v", n, err)
+	}
+	out.Close()
+	errs.Close()
+	want := "||stdout|12345\n||stderr|12345\n|||the output is cut here: it is longer than 210 B of log\n"
+	if log.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", log, want)
+	}
+}
+
 func TestRenderConfig(t *testing.T) {
 	t.Parallel()
 	l := newLayout("/data/buildkit")
@@ -212,6 +235,7 @@ func TestFirewallRules(t *testing.T) {
 	n := network{Bridge: "slipbk00112233", Subnet: netip.MustParsePrefix("10.99.7.0/24")}
 	rules := firewallRules(n, isolation{
 		deny: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, resolvers: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, links: []string{"vmbr7"},
+		upstream: []netip.Addr{netip.MustParseAddr("169.254.169.254")},
 	})
 	var got []string
 	for _, r := range rules {
@@ -229,8 +253,11 @@ func TestFirewallRules(t *testing.T) {
 	if index("iptables filter SLIPBK00112233-IN -d 192.0.2.2/32 -p udp --dport 53 -j ACCEPT") > index("iptables filter SLIPBK00112233-IN"+refuse) {
 		t.Error("the resolver is refused first")
 	}
+	if index("iptables filter SLIPBK00112233-FWD -d 169.254.169.254/32 -p udp --dport 53 -j ACCEPT") > index("iptables filter SLIPBK00112233-FWD -d 169.254.0.0/16"+refuse) {
+		t.Error("the resolver of a cloud is refused first")
+	}
 	accept := index("iptables filter SLIPBK00112233-FWD -j ACCEPT")
-	for _, before := range []string{"-m conntrack --ctstate DNAT", "-d 169.254.0.0/16", "-d 10.42.0.0/16", "-o cni+", "-o docker+", "-o slipbk+", "-o slw-+", "-o vmbr7"} {
+	for _, before := range []string{"-m conntrack --ctstate DNAT", "-d 169.254.0.0/16", "-d 100.100.100.200/32", "-d 10.42.0.0/16", "-o cni+", "-o docker+", "-o slipbk+", "-o slw-+", "-o vmbr7"} {
 		if index("iptables filter SLIPBK00112233-FWD "+before+refuse) > accept {
 			t.Errorf("%s is accepted first", before)
 		}
@@ -271,16 +298,20 @@ func testPolicy(t *testing.T, pins map[string]string, mirrors ...Mirror) *policy
 	}
 	anonymous := credentials{get: func(context.Context, string, string) (string, string) { return "", "" }}
 	return &policy{
-		auth: anonymous.registryAuth, pins: normal, mirrors: mirrors, denied: deniedAddress([]netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}), log: &lines{}, mirror: map[string]string{},
+		creds: &anonymous, pins: normal, mirrors: mirrors, denied: deniedAddress([]netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}), log: &lines{}, mirror: map[string]string{},
 		lookup: func(_ context.Context, host string) ([]netip.Addr, error) {
-			if a, err := netip.ParseAddr(host); err == nil {
+			if a, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
 				return []netip.Addr{a}, nil
 			}
-			known := map[string]string{"docker.io": "203.0.113.1", "evil.example": "127.0.0.1", "pods.example": "10.42.1.1", "github.com": "203.0.113.2"}
+			host = strings.ToLower(strings.TrimSuffix(host, "."))
+			known := map[string]string{"localhost": "127.0.0.1", "docker.io": "203.0.113.1", "gcr.io": "203.0.113.3", "registry-1.docker.io": "203.0.113.5", "evil.example": "127.0.0.1", "pods.example": "10.42.1.1", "github.com": "203.0.113.2"}
 			if a, ok := known[host]; ok {
 				return []netip.Addr{netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr(a)}, nil
 			}
-			return nil, errors.New("no such host")
+			if host == "slow.example" {
+				return nil, &net.DNSError{Err: "timed out", Name: host, IsTimeout: true}
+			}
+			return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 		},
 	}
 }
@@ -305,7 +336,7 @@ func TestPolicy(t *testing.T) {
 		{"docker-image://gcr.io/x/y:latest", "docker-image://gcr.io/x/y:latest@" + pin},
 		{"docker-image://docker.io/library/golang:1.25", ""},
 		{"local://context", ""},
-		{"https://unknown.example/file", ""},
+		{"https://docker.io/file", ""},
 	} {
 		d := ask(t, p, c.id, nil)
 		switch {

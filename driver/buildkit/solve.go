@@ -87,7 +87,7 @@ func reservedArg(name string) bool {
 }
 
 // solveOpt is the request for the daemon.
-func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, error) {
+func (e *Engine) solveOpt(ln *link, j job, log stage.Log) (client.SolveOpt, *policy, error) {
 	tree, err := buildContext(j.dir)
 	if err != nil {
 		return client.SolveOpt{}, nil, err
@@ -101,8 +101,7 @@ func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, 
 	for name, value := range j.secrets {
 		secrets[name] = []byte(value)
 	}
-	creds := &credentials{project: j.holder(), get: e.opts.Credentials}
-	pol, err := e.policy(j, creds, log)
+	pol, err := e.policy(ln, j, log)
 	if err != nil {
 		return client.SolveOpt{}, nil, slipway.Errorf(slipway.Invalid, "%w", err)
 	}
@@ -112,12 +111,12 @@ func (e *Engine) solveOpt(j job, log stage.Log) (client.SolveOpt, *credentials, 
 		FrontendAttrs:        j.frontend(),
 		LocalMounts:          map[string]fsutil.FS{"context": tree, "dockerfile": dockerfile},
 		SharedKey:            j.scope() + "/" + j.service + ":" + j.dockerfile,
-		Session:              []session.Attachable{creds, secretsprovider.FromMap(secrets)},
+		Session:              []session.Attachable{pol.creds, secretsprovider.FromMap(secrets)},
 		SourcePolicyProvider: policysession.NewPolicyProvider(pol.check),
-	}, creds, nil
+	}, pol, nil
 }
 
-func (e *Engine) policy(j job, creds *credentials, log stage.Log) (*policy, error) {
+func (e *Engine) policy(ln *link, j job, log stage.Log) (*policy, error) {
 	pins, err := normalisePins(j.pins)
 	if err != nil {
 		return nil, err
@@ -127,9 +126,10 @@ func (e *Engine) policy(j job, creds *credentials, log stage.Log) (*policy, erro
 		return nil, err
 	}
 	return &policy{
-		pins: pins, mirrors: e.opts.Mirrors, auth: creds.registryAuth,
-		denied: deniedAddress(nets), lookup: lookupHost, log: log,
-		mirror: map[string]string{}, project: j.project, finds: &e.finds,
+		pins: pins, mirrors: e.opts.Mirrors, creds: &credentials{project: j.holder(), get: e.opts.Credentials},
+		confined: !ln.fenced && !e.opts.AllowShared && j.trust != slipway.TrustReviewed,
+		denied:   deniedAddress(nets), lookup: lookupHost, log: log,
+		env: e.opts.Getenv, mirror: map[string]string{}, project: j.project, finds: &e.finds,
 	}, nil
 }
 

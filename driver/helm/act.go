@@ -15,6 +15,7 @@ import (
 	relv1 "helm.sh/helm/v4/pkg/release/v1"
 
 	"github.com/slipway-cd/slipway"
+	stagechart "github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 )
 
@@ -42,6 +43,9 @@ func (c *Client) Apply(ctx context.Context, req deploy.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := c.try(op, req, ch, vals, list); err != nil {
+		return err
+	}
 	pins := &pinner{req: req}
 	if len(list) == 0 || list[0].Info.Status == common.StatusUninstalled {
 		err = op.install(req, ch, vals, pins, len(list) > 0)
@@ -54,6 +58,21 @@ func (c *Client) Apply(ctx context.Context, req deploy.Request) error {
 	}
 	if pins.pinned == 0 {
 		req.Log(slipway.LogLine{Text: fmt.Sprintf("no container of chart %s runs the service's image %s: nothing was pinned", ch.Name(), req.Pin.Repository)})
+	}
+	return nil
+}
+
+// try rehearses what Helm is going to render.
+func (c *Client) try(op *operation, req deploy.Request, ch *chart.Chart, vals map[string]any, list []*relv1.Release) error {
+	r := stagechart.Render{Release: req.Target.Release, Namespace: req.Target.Namespace, Values: vals}
+	if len(list) > 0 && list[0].Info.Status != common.StatusUninstalled {
+		r.Upgraded = list[0].Version
+	}
+	if caps := op.cfg.Capabilities; caps != nil {
+		r.KubeVersion, r.APIVersions = caps.KubeVersion.Version, caps.APIVersions
+	}
+	if err := c.rehearse(op.ctx, req.Package, r); err != nil {
+		return fmt.Errorf("render chart %s: %w", ch.Name(), err)
 	}
 	return nil
 }

@@ -89,12 +89,12 @@ func TestRequestsEndWithTheOperation(t *testing.T) {
 
 func TestUnknownCluster(t *testing.T) {
 	t.Parallel()
-	c := New(clusters{})
+	c := New(clusters{}, nil)
 	_, err := c.History(t.Context(), slipway.Target{Cluster: "moon", Release: "x", Namespace: "y"})
 	if slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "slipway cluster add moon") {
 		t.Errorf("got %v", err)
 	}
-	c = New(clusters{"moon": "not: [a kubeconfig"})
+	c = New(clusters{"moon": "not: [a kubeconfig"}, nil)
 	if _, err = c.History(t.Context(), slipway.Target{Cluster: "moon"}); slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "not usable") {
 		t.Errorf("got %v", err)
 	}
@@ -108,7 +108,7 @@ func TestClusterIsDown(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	c := New(clusters{"local": `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://` + addr + `"}}], contexts: [{name: c, context: {cluster: c}}]}`})
+	c := New(clusters{"local": `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://` + addr + `"}}], contexts: [{name: c, context: {cluster: c}}]}`}, nil)
 	if _, err = c.History(t.Context(), qa()); slipway.ErrorCode(err) != slipway.Unavailable || !slipway.Temporary(err) {
 		t.Errorf("got %v", err)
 	}

@@ -37,6 +37,7 @@ type Clusters interface {
 // release must not overlap, which the lock of the target sees to.
 type Client struct {
 	clusters Clusters
+	rehearse Rehearse
 	mu       sync.Mutex
 	conns    map[string]*conn
 	now      func() time.Time
@@ -51,17 +52,25 @@ var (
 	_ approve.Renderer = (*Client)(nil)
 )
 
+// Rehearse renders a chart package where it can be interrupted. Its error says that the chart takes too
+// long or too much for the SDK, which cannot be interrupted, to render it.
+type Rehearse func(ctx context.Context, tgz []byte, r chart.Render) error
+
 var quiet sync.Once
 
-// New returns a client. It opens no connection before the first operation.
-func New(clusters Clusters) *Client {
+// New returns a client, which renders nothing that was not rehearsed; nil trusts all charts. It opens no connection before the
+// first operation.
+func New(clusters Clusters, rehearse Rehearse) *Client {
 	quiet.Do(func() {
 		// The SDK takes both from package variables: the field manager would be the binary's name,
 		// and klog would write to stderr.
 		kube.ManagedFieldsManager = "helm"
 		klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	})
-	c := &Client{clusters: clusters, conns: map[string]*conn{}, now: time.Now}
+	if rehearse == nil {
+		rehearse = func(context.Context, []byte, chart.Render) error { return nil }
+	}
+	c := &Client{clusters: clusters, rehearse: rehearse, conns: map[string]*conn{}, now: time.Now}
 	c.connect = c.dial
 	return c
 }

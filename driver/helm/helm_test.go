@@ -27,6 +27,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/approve"
+	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 )
 
@@ -182,7 +183,7 @@ func (f *faultyKube) Update(a, b kube.ResourceList, o ...kube.ClientUpdateOption
 
 // client returns a client whose cluster is the world.
 func (w *world) client() *Client {
-	c := New(nil)
+	c := New(nil, nil)
 	c.connect = func(ctx context.Context, t slipway.Target, _ func(slipway.LogLine)) (*operation, error) {
 		op := newOperation(ctx, faulty{w.mem, w}, &faultyKube{kubefake.PrintingKubeClient{Out: io.Discard}, w})
 		op.cfg.Capabilities = common.DefaultCapabilities.Copy()
@@ -256,6 +257,36 @@ func TestInstallUpgradeRollbackUninstall(t *testing.T) {
 	}
 }
 
+// What cannot be rehearsed is not rendered: not to deploy it, and not to show it.
+func TestRehearsed(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	c := w.client()
+	var asked []chart.Render
+	c.rehearse = func(_ context.Context, tgz []byte, r chart.Render) error {
+		asked = append(asked, r)
+		if len(asked) != 2 {
+			return nil
+		}
+		return slipway.Errorf(slipway.Invalid, "rendering takes longer than 30s")
+	}
+	for i, ok := range []bool{true, false, true} {
+		req := deploy.NewRequest(desired(int64(i), digestA), pack(t, chartFiles()))
+		if err := c.Apply(t.Context(), req); (err == nil) != ok || !ok && (slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "longer than 30s")) {
+			t.Errorf("apply %d: %v", i, err)
+		}
+	}
+	history, err := c.History(t.Context(), qa())
+	if err != nil || len(history) != 2 {
+		t.Errorf("%d revisions, %v", len(history), err)
+	}
+	for i, want := range []int{0, 1, 1} {
+		if r := asked[i]; r.Upgraded != want || r.Release != "delivery" || r.Namespace != "drone-qa" || r.Values["image"] == nil || r.KubeVersion == "" {
+			t.Errorf("rehearsal %d of %+v", i, r)
+		}
+	}
+}
+
 // TestMarksAreNotInherited: Helm hands the labels of a revision on to the next one; a revision that
 // another client made on top of ours is still not ours.
 func TestMarksAreNotInherited(t *testing.T) {
@@ -298,7 +329,7 @@ func TestHistoryIsLimited(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	t.Parallel()
-	c := New(nil)
+	c := New(nil, nil)
 	inspect := func(change func(files map[string]string, d *deploy.Desired)) (deploy.Inspection, error) {
 		files, d := chartFiles(), desired(1, digestA)
 		change(files, &d)

@@ -177,6 +177,13 @@ func (c *Client) Preview(ctx context.Context, p approve.Request) (approve.Previe
 			out.Notes = append(out.Notes, fmt.Sprintf("revision %d was made outside Slipway (%s)", rel.Version, rel.Info.Description))
 		}
 	}
+	ch, vals, err := load(req)
+	if err != nil {
+		return approve.Preview{}, err
+	}
+	if err := c.try(op, req, ch, vals, list); err != nil {
+		return approve.Preview{}, err
+	}
 	pins := &pinner{req: req}
 	first, err := op.render(req, pins, list)
 	if err != nil {

@@ -17,9 +17,22 @@ type request struct {
 	Dir     string         `json:"dir"` // the same files on disk, for the linter
 	Renders []chart.Render `json:"renders"`
 	Now     time.Time      `json:"now"`
+	// Rehearsal renders once, and neither lints nor tells what came out.
+	Rehearsal bool `json:"rehearsal,omitempty"`
 }
 
-var errTooLong = errors.New("rendering takes too long")
+var (
+	errTooLong  = errors.New("rendering takes too long")
+	errTooLarge = errors.New("rendering takes too much memory")
+)
+
+// bound says which bound was passed.
+func (h *Helm) bound(err error) string {
+	if errors.Is(err, errTooLarge) {
+		return "rendering takes more memory than a chart may: look for a loop that does not end"
+	}
+	return fmt.Sprintf("rendering takes longer than %s: look for a loop that does not end", h.opts.Timeout)
+}
 
 // Check implements chart.Helm. What the linter says comes with the first render.
 func (h *Helm) Check(ctx context.Context, c chart.Chart, renders []chart.Render) ([]chart.Rendered, error) {
@@ -34,21 +47,24 @@ func (h *Helm) Check(ctx context.Context, c chart.Chart, renders []chart.Render)
 	if err := writeFiles(dir, c.Files); err != nil {
 		return nil, fmt.Errorf("write the chart for the linter: %w", err)
 	}
-	req := request{Chart: c, Dir: dir, Renders: renders, Now: h.opts.Now()}
-	ctx, cancel := context.WithTimeoutCause(ctx, h.opts.Timeout, errTooLong)
-	defer cancel()
-	var out []chart.Rendered
-	if len(h.opts.Process) > 0 {
-		out, err = h.inProcess(ctx, req)
-	} else {
-		out, err = inGoroutine(ctx, req)
-	}
-	if errors.Is(err, errTooLong) {
+	out, err := h.render(ctx, request{Chart: c, Dir: dir, Renders: renders, Now: h.opts.Now()})
+	if errors.Is(err, errTooLong) || errors.Is(err, errTooLarge) {
 		out = make([]chart.Rendered, len(renders))
-		out[0].Problems = []chart.Problem{failure("templates", 0, fmt.Sprintf("rendering takes longer than %s: look for a loop that does not end", h.opts.Timeout))}
+		out[0].Problems = []chart.Problem{failure("templates", 0, h.bound(err))}
 		return out, nil
 	}
 	return out, err
+}
+
+// render answers a request within the bounds; its error is errTooLong or errTooLarge when they do not
+// suffice.
+func (h *Helm) render(ctx context.Context, req request) ([]chart.Rendered, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, h.opts.Timeout, errTooLong)
+	defer cancel()
+	if len(h.opts.Process) > 0 {
+		return h.inProcess(ctx, req)
+	}
+	return inGoroutine(ctx, req)
 }
 
 // inGoroutine leaves the goroutine behind when ctx ends first.
@@ -80,6 +96,10 @@ func check(ctx context.Context, req request) (out []chart.Rendered, err error) {
 	for i, r := range req.Renders {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
+		}
+		if req.Rehearsal {
+			renderFiles(ctx, req.Chart, r, req.Now)
+			continue
 		}
 		got, ok := renderTwice(ctx, req.Chart, r, req.Now)
 		if i == 0 {

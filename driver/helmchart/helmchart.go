@@ -12,7 +12,8 @@ import (
 
 // Helm is Helm's chart half. It is safe for concurrent use.
 type Helm struct {
-	opts Options
+	opts  Options
+	spare spare
 }
 
 // Options bound what a chart may cost. The zero value means the defaults.
@@ -21,7 +22,8 @@ type Options struct {
 	MaxBytes int64         // of a chart folder, and of its packed dependencies when unpacked; default 20 MiB
 	Timeout  time.Duration // for linting and rendering a chart for all environments; default 30s
 	// Process is a command that calls Serve. Templates then run in a process of their own, which is
-	// killed when it takes too long and bounded in memory. Without it they run in this process:
+	// killed when it takes too long and bounded in memory; it answers further checks, and ends after a
+	// minute without one. Without it they run in this process:
 	// Helm's engine cannot be interrupted, so that a template that never ends keeps a goroutine and
 	// its memory until the process exits.
 	Process []string
@@ -43,4 +45,11 @@ func New(opts Options) *Helm {
 		opts.Now = time.Now
 	}
 	return &Helm{opts: opts}
+}
+
+// Close ends the idle process, if there is one.
+func (h *Helm) Close() {
+	if w := h.spare.take(); w != nil {
+		w.end()
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 
+	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage/chart"
 )
 
@@ -348,6 +350,41 @@ func TestProcessSaysTheSame(t *testing.T) {
 	}
 }
 
+func TestProcessIsKept(t *testing.T) {
+	t.Parallel()
+	h := New(Options{Process: process(t)})
+	t.Cleanup(h.Close)
+	good := files(map[string]string{"templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"})
+	check := func(c chart.Chart, want int) int {
+		t.Helper()
+		got, err := h.Check(t.Context(), c, []chart.Render{render(nil)})
+		if err != nil || len(got[0].Objects) != want {
+			t.Fatalf("%+v %v", got, err)
+		}
+		if h.spare.idle == nil {
+			return 0
+		}
+		return h.spare.idle.cmd.Process.Pid
+	}
+	first := check(good, 1)
+	if second := check(good, 1); first == 0 || second != first {
+		t.Errorf("process %d answered first, then %d", first, second)
+	}
+	if left := check(files(map[string]string{"templates/a.yaml": `{{ range 1000000000000 }}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{{ end }}`}), 0); left != 0 {
+		t.Error("a process that ran out of memory was kept")
+	}
+	third := check(good, 1)
+	must(t, syscall.Kill(third, syscall.SIGKILL))
+	if fourth := check(good, 1); fourth == 0 || fourth == third {
+		t.Errorf("process %d was killed; %d answered", third, fourth)
+	}
+	w := h.spare.idle
+	h.Close()
+	if w.cmd.ProcessState == nil {
+		t.Error("Close leaves the process behind")
+	}
+}
+
 func TestCancelEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -371,17 +408,34 @@ func TestBrokenProcessIsAnError(t *testing.T) {
 	}
 }
 
-func TestRenderPackage(t *testing.T) {
+func TestRehearse(t *testing.T) {
 	t.Parallel()
 	h := New(Options{})
 	tgz, err := h.Package(standardChart(t, h, 8080), created)
 	must(t, err)
-	got, err := h.RenderPackage(t.Context(), tgz, render(nil))
-	if err != nil || len(got.Problems) > 0 || len(got.Objects) != 3 {
-		t.Errorf("%+v %v", got, err)
+	must(t, h.Rehearse(t.Context(), tgz, render(nil)))
+	for what, c := range map[string]struct{ template, want string }{
+		"what the deployment tells better": {`{{ fail "no" }}`, ""},
+		"install":                          {`{{ if .Release.IsInstall }}{{ range 1000000000000 }}{{ end }}{{ end }}`, ""},
+		"upgrade":                          {`{{ if and .Release.IsUpgrade (eq .Release.Revision 8) }}{{ range 1000000000000 }}{{ end }}{{ end }}`, "takes longer than 1s"},
+		"memory":                           {`{{ range 1000000000000 }}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{{ end }}`, "takes more memory"},
+	} {
+		h := New(Options{Process: process(t), Timeout: time.Second})
+		if what == "memory" {
+			h = New(Options{Process: process(t)})
+		}
+		t.Cleanup(h.Close)
+		tgz, err := h.Package(files(map[string]string{"templates/a.yaml": c.template}), created)
+		must(t, err)
+		r := render(nil)
+		r.Upgraded = 7
+		err = h.Rehearse(t.Context(), tgz, r)
+		if c.want == "" && err != nil || c.want != "" && (slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", what, err, c.want)
+		}
 	}
-	if _, err := h.RenderPackage(t.Context(), []byte("not a package"), render(nil)); err == nil {
-		t.Error("no error")
+	if err := h.Rehearse(t.Context(), []byte("not a package"), render(nil)); slipway.ErrorCode(err) != slipway.Invalid {
+		t.Errorf("not a package: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"helm.sh/helm/v4/pkg/chart/loader/archive"
 
+	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage/chart"
 )
 
@@ -57,11 +59,13 @@ func (h *Helm) Package(c chart.Chart, created time.Time) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// RenderPackage renders a packaged chart, for who wants to show what it would deploy.
-func (h *Helm) RenderPackage(ctx context.Context, tgz []byte, r chart.Render) (chart.Rendered, error) {
+// Rehearse renders a packaged chart within the bounds of Check, before a deployment renders it where it
+// cannot be interrupted. Its only finding, an Invalid error, is that the chart takes too long or too much
+// memory: whatever else is wrong, the deployment finds with what the cluster knows.
+func (h *Helm) Rehearse(ctx context.Context, tgz []byte, r chart.Render) error {
 	files, err := archive.LoadArchiveFiles(bytes.NewReader(tgz))
 	if err != nil {
-		return chart.Rendered{}, fmt.Errorf("unpack chart: %w", err)
+		return slipway.Errorf(slipway.Invalid, "unpack chart: %w", err)
 	}
 	var c chart.Chart
 	for _, f := range files {
@@ -69,12 +73,12 @@ func (h *Helm) RenderPackage(ctx context.Context, tgz []byte, r chart.Render) (c
 	}
 	loaded, err := load(c)
 	if err != nil {
-		return chart.Rendered{}, fmt.Errorf("load chart: %w", err)
+		return slipway.Errorf(slipway.Invalid, "load chart: %w", err)
 	}
 	c.Name = loaded.Name()
-	out, err := h.Check(ctx, c, []chart.Render{r})
-	if err != nil {
-		return chart.Rendered{}, err
+	_, err = h.render(ctx, request{Chart: c, Renders: []chart.Render{r}, Now: h.opts.Now(), Rehearsal: true})
+	if errors.Is(err, errTooLong) || errors.Is(err, errTooLarge) {
+		err = slipway.Errorf(slipway.Invalid, "chart %s: %s", c.Name, h.bound(err))
 	}
-	return out[0], nil
+	return err
 }

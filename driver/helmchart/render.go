@@ -127,7 +127,7 @@ func prepare(loaded *helm.Chart, c chart.Chart, r chart.Render) (common.Values, 
 	if err := chartutil.ProcessDependencies(loaded, vals); err != nil {
 		return nil, append(problems, failure("Chart.yaml", 0, oneLine(err.Error())))
 	}
-	release := common.ReleaseOptions{Name: r.Release, Namespace: r.Namespace, Revision: 1, IsInstall: true}
+	release := common.ReleaseOptions{Name: r.Release, Namespace: r.Namespace, Revision: r.Upgraded + 1, IsInstall: r.Upgraded == 0, IsUpgrade: r.Upgraded > 0}
 	top, err := util.ToRenderValuesWithSchemaValidation(loaded, vals, release, caps, true)
 	if err != nil {
 		return nil, append(problems, failure("values.yaml", 0, oneLine(err.Error())))

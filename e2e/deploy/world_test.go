@@ -96,7 +96,7 @@ func openWorld(t testing.TB) *world {
 	config.QPS = -1
 	w := &world{kubeconfig: kubeconfig, charts: map[string][]byte{}}
 	w.api, w.dynamic = kubernetes.NewForConfigOrDie(config), dynamic.NewForConfigOrDie(config)
-	w.helm, w.kube = helm.New(w), kube.New(w)
+	w.helm, w.kube = helm.New(w, nil), kube.New(w)
 	return w
 }
 

@@ -68,6 +68,8 @@ type Render struct {
 	Values      map[string]any `json:"values"`      // win over the files
 	KubeVersion string         `json:"kubeVersion"`
 	APIVersions []string       `json:"apiVersions"`
+	// Upgraded is the revision that an upgrade replaces; 0: the release is installed.
+	Upgraded int `json:"upgraded,omitempty"`
 }
 
 // Rendered is what came of a render.

@@ -12,14 +12,14 @@ const (
 	publishTimeout = slipway.Duration(15 * time.Minute)
 )
 
-// steps are those of one service up to its artifacts: test needs build, the chart needs nothing,
-// publish needs all three.
+// steps are those of one service up to its artifacts: build, test and chart side by side (BuildKit does
+// once what build and test have in common), and publish when all three have succeeded.
 func steps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
 	build := buildStep(in, svc, n)
 	out := []slipway.PlanStep{build}
 	needs := []string{build.Key}
 	if svc.Test != nil {
-		test := testStep(in, svc, n, build.Key)
+		test := testStep(in, svc, n)
 		out, needs = append(out, test), append(needs, test.Key)
 	}
 	if n.publish || n.charted {
@@ -67,8 +67,8 @@ func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	return s
 }
 
-func testStep(in Input, svc slipway.Service, n naming, needs ...string) slipway.PlanStep {
-	s := newStep(in, slipway.KindTest, svc, slipway.Duration(svc.Test.Timeout), needs...)
+func testStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
+	s := newStep(in, slipway.KindTest, svc, slipway.Duration(svc.Test.Timeout))
 	dir, dockerfile := svc.BuildContext()
 	s.Test = &slipway.TestSpec{
 		Source:     slipway.Source{Commit: in.Run.Commit, Dir: dir},

@@ -29,7 +29,6 @@ func chain(in Input, c Candidate, envs []slipway.Environment) (steps []slipway.P
 		deploy := deploySpec(in, c, env, target)
 		if env.Approvals.Required > 0 {
 			s := newStep(in, slipway.KindApprove, target, 0, needs)
-			s.Retries = 0
 			s.Approve = &slipway.ApproveSpec{Deploy: deploy, Approvals: env.Approvals}
 			steps, needs = append(steps, s), []string{s.Key}
 		}
