@@ -136,6 +136,17 @@ type Result struct {
 	Quarantine  string       `json:"quarantine,omitempty"`  // service/version to quarantine; Reason says why
 	Next        *Plan        `json:"next,omitempty"`        // steps added to the run
 	After       int64        `json:"after,omitempty"`       // with Outcome Postponed: the run
+	// Inputs is a hash of all that the result depends on: a later step with the same may reuse it. Empty:
+	// none may.
+	Inputs     string `json:"inputs,omitempty"`
+	ReusedFrom int64  `json:"reusedFrom,omitempty"` // the run that the result is from; 0: this one
+}
+
+// Earlier is a step that has succeeded, with what it made.
+type Earlier struct {
+	Step      Step        `json:"step"`
+	Artifacts []Artifact  `json:"artifacts,omitempty"`
+	Report    *TestReport `json:"report,omitempty"`
 }
 
 // RollbackRequest asks for an earlier version of a service in an environment.

@@ -99,6 +99,7 @@ type Step struct {
 	Errors  int       `json:"errors,omitempty"` // attempts that ended in an error since a person last made it ready
 	// ErrorsSince is when the first of those errors came.
 	ErrorsSince time.Time `json:"errorsSince,omitzero"`
+	ReusedFrom  int64     `json:"reusedFrom,omitempty"` // run whose result this is
 	ReadyAt     time.Time `json:"readyAt,omitzero"`
 	StartedAt   time.Time `json:"startedAt,omitzero"`
 	FinishedAt  time.Time `json:"finishedAt,omitzero"`

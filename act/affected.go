@@ -10,10 +10,11 @@ import (
 	"github.com/slipway-cd/slipway/stage/source"
 )
 
-// affected finds which services a run's commit affects, and the revisions of those.
+// affected finds which services a run's commit affects, and the revisions of those. It leaves alone what
+// others fill in of the input meanwhile.
 func (p *Planner) affected(ctx context.Context, repo PlanRepo, in *plan.Input) error {
 	run := in.Run
-	q, err := p.question(ctx, repo, *in)
+	q, err := p.question(ctx, repo, in)
 	if err != nil {
 		return err
 	}
@@ -33,7 +34,7 @@ func (p *Planner) affected(ctx context.Context, repo PlanRepo, in *plan.Input) e
 }
 
 // question is what the run's event asks: what changed since what was built before.
-func (p *Planner) question(ctx context.Context, repo PlanRepo, in plan.Input) (plan.Question, error) {
+func (p *Planner) question(ctx context.Context, repo PlanRepo, in *plan.Input) (plan.Question, error) {
 	run := in.Run
 	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config}
 	if run.Event == slipway.ReleasePush {
@@ -70,7 +71,7 @@ func (p *Planner) question(ctx context.Context, repo PlanRepo, in plan.Input) (p
 
 // configAt is what an earlier commit said, nil when that was not valid. Environments matter where the
 // default branch moved, as nothing else changes what is deployed.
-func (p *Planner) configAt(ctx context.Context, repo PlanRepo, in plan.Input, commit string) (*slipway.Config, error) {
+func (p *Planner) configAt(ctx context.Context, repo PlanRepo, in *plan.Input, commit string) (*slipway.Config, error) {
 	own, problems, err := p.services(ctx, in.Project.Name, commit, repo.Tree)
 	if err != nil || len(problems) > 0 {
 		return nil, err
@@ -100,7 +101,7 @@ func (p *Planner) built(ctx context.Context, repo PlanRepo, q plan.Question, in 
 			return err
 		}
 		for _, image := range images {
-			same, err := p.sameCode(ctx, repo, q, *in, name, image)
+			same, err := p.sameCode(ctx, repo, q, in, name, image)
 			if err != nil {
 				return err
 			}
@@ -115,8 +116,7 @@ func (p *Planner) built(ctx context.Context, repo PlanRepo, q plan.Question, in 
 }
 
 // sameCode reports whether an image is of the code that the run's commit has of a service.
-func (p *Planner) sameCode(ctx context.Context, repo PlanRepo, q plan.Question, in plan.Input, service string, image slipway.Artifact) (bool, error) {
-	in.Config.Candidates.Address = ""
+func (p *Planner) sameCode(ctx context.Context, repo PlanRepo, q plan.Question, in *plan.Input, service string, image slipway.Artifact) (bool, error) {
 	where := slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Image(in.Project.Name, service)}
 	if image.Repository != where.Ref() {
 		return false, nil

@@ -77,7 +77,7 @@ func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway
 	if !may {
 		return "", slipway.Errorf(slipway.Forbidden, "%s has no right to write to %s", a.Name, c.Repository)
 	}
-	u, err := f.Commands.UserByAccount(ctx, c.API, a.Name)
+	u, err := f.Commands.UserByAccount(ctx, c.API, a)
 	if err != nil {
 		return "", err
 	}

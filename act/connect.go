@@ -58,7 +58,7 @@ type ForgePulls interface {
 type Commands interface {
 	Command(ctx context.Context, project, comment string) (slipway.ForgeCommand, bool, error)
 	SaveCommand(ctx context.Context, c slipway.ForgeCommand) error
-	UserByAccount(ctx context.Context, api, account string) (slipway.User, error)
+	UserByAccount(ctx context.Context, api string, a slipway.Account) (slipway.User, error)
 	LinkAccount(ctx context.Context, api, account, user, actor string) error
 }
 

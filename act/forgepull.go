@@ -101,6 +101,25 @@ func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.Forge
 	return err
 }
 
+// ensureRun makes a run for the head of an open pull request that has none: polling took it for one that
+// was there before the project was connected, and the forge says that it is new.
+func (f *Forges) ensureRun(ctx context.Context, project string, number int64, actor string) error {
+	defer f.x.lock(project)()
+	p, err := f.x.o.Pulls.Pull(ctx, project, number)
+	if slipway.ErrorCode(err) == slipway.NotFound || (err == nil && (p.State != slipway.PullOpen || p.Held != "")) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Project: project, Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	if err != nil || len(runs) > 0 {
+		return err
+	}
+	_, err = f.x.o.Runs.CreateRun(ctx, pullRun(p, actor), FirstPlan())
+	return err
+}
+
 // head is the commit of a pull request as git has it. Where the forge only offers a merge of it, that
 // holds the head.
 func (f *Forges) head(ctx context.Context, c slipway.Connection, p slipway.ForgePull) (string, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +101,13 @@ func (b batch) ids() []int64 {
 	return ids
 }
 
+// moved reports whether something is told of that makes a run.
+func (b batch) moved() bool {
+	return slices.ContainsFunc(b.all, func(r slipway.Received) bool {
+		return r.Delivery.Event == slipway.PullEventOpened || r.Delivery.Event == slipway.PullEventUpdated
+	})
+}
+
 // batches puts together what is done together, in the order in which it came; comments, which may need
 // what came before, come last.
 func batches(due []slipway.Received) []batch {
@@ -166,7 +174,11 @@ func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string,
 		if err != nil {
 			return "", err
 		}
-		return "taken over", f.sync(ctx, c, p, f.actor(ctx, c, newest.Delivery.Actor))
+		actor := f.actor(ctx, c, newest.Delivery.Actor)
+		if err := f.sync(ctx, c, p, actor); err != nil || !b.moved() {
+			return "taken over", err
+		}
+		return "taken over", f.ensureRun(ctx, c.Project, b.pull, actor)
 	case slipway.DeliveryComment:
 		return f.comment(ctx, c, newest)
 	}
@@ -241,7 +253,7 @@ func (f *Forges) actor(ctx context.Context, c slipway.Connection, a slipway.Acco
 	if a.Name == "" {
 		return mirrorActor
 	}
-	u, err := f.Commands.UserByAccount(ctx, c.API, a.Name)
+	u, err := f.Commands.UserByAccount(ctx, c.API, a)
 	if err == nil && u.Name != "" {
 		return u.Name
 	}

@@ -28,7 +28,7 @@ type HookAnswer struct {
 
 const (
 	// maxHook bounds a webhook's body. What is larger is refused; polling finds what it told of.
-	maxHook      = 8 << 20
+	maxHook      = 4 << 20
 	hookPatience = 10 * time.Second // for a body to arrive
 	hooksAtOnce  = 64
 )

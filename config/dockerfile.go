@@ -24,6 +24,8 @@ type Dockerfile struct {
 	// Images are the images that it names: of FROM, COPY --from and --mount from=. Variables in them are
 	// as they are written.
 	Images []string
+	// Fetches: it adds what it fetches from a URL or a git repository.
+	Fetches bool
 }
 
 // DockerfileSource is one source of a COPY, an ADD or a mount, as it is written.
@@ -122,9 +124,11 @@ func (d *Dockerfile) sources(instruction any, line int, seen names) {
 		d.args(c)
 	case *instructions.AddCommand:
 		for _, p := range c.SourcePaths {
-			if !remote(p) {
-				d.Sources = append(d.Sources, DockerfileSource{p, line})
+			if remote(p) {
+				d.Fetches = true
+				continue
 			}
+			d.Sources = append(d.Sources, DockerfileSource{p, line})
 		}
 	case *instructions.RunCommand:
 		asWritten := func(word string) (string, error) { return word, nil }

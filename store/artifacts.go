@@ -38,6 +38,10 @@ func (t *tx) record(r *runRow, st *stepRow, res slipway.Result) error {
 			return err
 		}
 	}
+	st.ReusedFrom = res.ReusedFrom
+	if _, err := t.exec(`UPDATE steps SET inputs = $1, reused_from = $2 WHERE id = $3`, res.Inputs, res.ReusedFrom, st.ID); err != nil {
+		return fmt.Errorf("record the inputs of step %s: %w", st.Spec.Key, err)
+	}
 	for _, a := range res.Artifacts {
 		if err := t.saveArtifact(r, st, a); err != nil {
 			return err

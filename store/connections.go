@@ -242,11 +242,24 @@ func (s *Store) LinkAccount(ctx context.Context, api, account, user, actor strin
 	})
 }
 
-// UserByAccount returns the user whose account of a forge that is, the zero user for nobody's.
-func (s *Store) UserByAccount(ctx context.Context, api, account string) (slipway.User, error) {
-	name, ok, err := one(ctx, s.reader, scanString, `SELECT u.name FROM accounts a JOIN users u ON u.id = a.user_id WHERE a.api = $1 AND a.account = $2`, api, strings.ToLower(account))
-	if err != nil || !ok {
+// UserByAccount returns the user whose account of a forge that is, the zero user for nobody's. The forge's
+// id of the account is kept when it is first seen; from then on the name with another id is nobody's.
+func (s *Store) UserByAccount(ctx context.Context, api string, a slipway.Account) (slipway.User, error) {
+	var name, id string
+	account := strings.ToLower(a.Name)
+	_, ok, err := one(ctx, s.reader, func(r scanner) (struct{}, error) { return struct{}{}, r.Scan(&name, &id) },
+		`SELECT u.name, a.account_id FROM accounts a JOIN users u ON u.id = a.user_id WHERE a.api = $1 AND a.account = $2`, api, account)
+	if err != nil || !ok || (id != "" && a.ID != "" && id != a.ID) {
 		return slipway.User{}, err
+	}
+	if id == "" && a.ID != "" {
+		err := s.write(ctx, func(t *tx) error {
+			_, err := t.exec(`UPDATE accounts SET account_id = $1 WHERE api = $2 AND account = $3 AND account_id = ''`, a.ID, api, account)
+			return err
+		})
+		if err != nil {
+			return slipway.User{}, fmt.Errorf("keep the id of account %s: %w", account, err)
+		}
 	}
 	return s.User(ctx, name)
 }

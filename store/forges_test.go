@@ -185,3 +185,32 @@ func TestNameActor(t *testing.T) {
 		t.Errorf("run %+v, %v", d.Run, err)
 	}
 }
+
+// An account is a user by its name, and by the forge's id from when it was first seen.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "ada", false, ""))
+	const api = "https://api.github.com"
+	w.do(nil, w.LinkAccount(w.ctx, api, "Ada-L", "ada", "admin"))
+	who := func(api, name, id string) string {
+		w.t.Helper()
+		u, err := w.UserByAccount(w.ctx, api, slipway.Account{Name: name, ID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Name
+	}
+	for _, c := range [][4]string{{api, "ada-l", "", "ada"}, {api, "ADA-l", "7", "ada"}, {api, "ada-l", "7", "ada"}, {api, "ada-l", "8", ""}, {api, "ada", "7", ""}, {"https://gitlab.com/api/v4", "ada-l", "7", ""}} {
+		if got := who(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("%s %s %s is %q, want %q", c[0], c[1], c[2], got, c[3])
+		}
+	}
+	w.do(nil, w.LinkAccount(w.ctx, api, "ada-l", "", "admin"))
+	if got := who(api, "ada-l", "7"); got != "" {
+		t.Errorf("unlinked, it is %q", got)
+	}
+	if err := w.LinkAccount(w.ctx, api, "x", "nobody", "admin"); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("linked with nobody: %v", err)
+	}
+}

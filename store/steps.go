@@ -8,7 +8,7 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const stepColumns = `id, run_id, project, spec, lock, state, reason, fulfilled, lock_wait, behind, attempt, errors, errors_since, job, moves, node, ready_at, started_at, finished_at`
+const stepColumns = `id, run_id, project, spec, lock, state, reason, fulfilled, lock_wait, behind, attempt, errors, errors_since, job, moves, node, reused_from, ready_at, started_at, finished_at`
 
 // stepRow is a step with what only the store knows of it.
 type stepRow struct {
@@ -27,7 +27,7 @@ func scanStepRow(r scanner) (*stepRow, error) {
 	v := &stepRow{}
 	var spec string
 	err := r.Scan(&v.ID, &v.RunID, &v.project, &spec, &v.lock, &v.State, &v.Reason, &v.fulfilled, &v.lockWait, &v.behind, &v.Attempt,
-		&v.Errors, stamp{&v.ErrorsSince}, &v.job, &v.moves, &v.node, stamp{&v.ReadyAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt})
+		&v.Errors, stamp{&v.ErrorsSince}, &v.job, &v.moves, &v.node, &v.ReusedFrom, stamp{&v.ReadyAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt})
 	if err != nil {
 		return nil, err
 	}

@@ -145,6 +145,29 @@ func TestForks(t *testing.T) {
 	if _, err := s.admin.ReviewPull(t.Context(), "shop", 4, worse); slipway.ErrorCode(err) != slipway.Conflict {
 		t.Errorf("approved twice: %v", err)
 	}
+	// An account that is a user's takes the user's role as well, and is called by their name.
+	worst := f.commit("README", "worst")
+	f.pull(4, worst, "main", fork(worst))
+	f.deliver(hook, "pull_request", "f-3", f.payload(map[string]any{"action": "synchronize", "pull_request": f.pulls[4]}))
+	await(t, "held once more", func() (bool, string) {
+		have := f.status(worst, "slipway")
+		return strings.HasPrefix(have, "pending: of a fork"), have
+	})
+	must[slipway.User](t)(s.admin.CreateUser(t.Context(), "ada-here", false))
+	for i, role := range []slipway.Role{slipway.Viewer, slipway.Developer} {
+		must[slipway.User](t)(s.admin.SetRole(t.Context(), "ada-here", "shop", role))
+		if err := s.admin.LinkAccount(t.Context(), "shop", "Ada", "ada-here"); err != nil {
+			t.Fatal(err)
+		}
+		comment(int64(10+i), "ada", "/slipway approve")
+		await(t, "comment worked off", func() (bool, string) {
+			d := must[slipway.ProjectDetail](t)(s.admin.Project(t.Context(), "shop"))
+			return d.Health.Waiting == 0, fmt.Sprintf("%+v", d.Health)
+		})
+		if runs := strings.Contains(s.runs(), "pull/4/head@"+worst[:7]+":pull-request:ada-here"); runs != (role == slipway.Developer) {
+			t.Errorf("as %s: %s", role, s.runs())
+		}
+	}
 }
 
 // What is not signed, was changed, breaks off, is too large or about another repository is refused before

@@ -96,31 +96,46 @@ func named(all []surveyed, project string) []surveyed {
 	slices.SortStableFunc(all, func(a, b surveyed) int {
 		return cmp.Or(cmp.Compare(strings.Count(a.Dir, "/"), strings.Count(b.Dir, "/")), strings.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
-	taken := map[string]string{}
+	taken := map[string]int{}
 	for i := range all {
 		s := &all[i]
 		if s.Dir == "." && s.Name == "" {
 			s.Name = project
 		}
-		wanted := s.Name
-		if other, ok := taken[wanted]; ok || !slipway.ValidName(wanted) {
-			base := strings.Trim(notName.ReplaceAllString(strings.ToLower(path.Base(path.Dir(s.code))+"-"+path.Base(s.code)), "-"), "-")
-			s.Name = strings.Trim(first(base, "service")[:min(len(first(base, "service")), 36)], "-")
-			for n := 2; taken[s.Name] != "" || !slipway.ValidName(s.Name); n++ {
-				s.Name = fmt.Sprintf("%s-%d", strings.Trim(first(base, "service")[:min(len(first(base, "service")), 30)], "-"), n)
-			}
-			why := fmt.Sprintf("there is a service %s in %s already", wanted, other)
-			if !ok {
-				why = "the folder's name does not do as the name of a service"
-			}
-			if !slices.ContainsFunc(s.settings, func(x setting) bool { return x.key == "path" }) {
-				s.settings = append([]setting{{key: "path", value: s.Dir, why: why}}, s.settings...)
-			}
+		other, clash := taken[s.Name]
+		switch {
+		case clash:
+			s.place("there is a service %s in %s already", s.Name, all[other].Dir)
+			all[other].place("there is one of that name in %s, too", s.Dir)
+			s.Name = otherName(s.code, taken)
+		case !slipway.ValidName(s.Name):
+			s.place("the folder's name does not do as the name of a service")
+			s.Name = otherName(s.code, taken)
 		}
-		taken[s.Name] = s.Dir
+		taken[s.Name] = i
 	}
 	slices.SortFunc(all, func(a, b surveyed) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// place writes the path of a service down, unless it is.
+func (s *surveyed) place(why string, args ...any) {
+	if !slices.ContainsFunc(s.settings, func(x setting) bool { return x.key == "path" }) {
+		s.settings = append([]setting{{key: "path", value: s.Dir, why: fmt.Sprintf(why, args...)}}, s.settings...)
+	}
+}
+
+// otherName is a name for the code in a folder that is not taken: with that of the folder above, else with
+// a number.
+func otherName(code string, taken map[string]int) string {
+	base := first(folderName(path.Base(path.Dir(code))+"-"+path.Base(code)), "service")
+	name := base
+	for n := 2; ; n++ {
+		if _, ok := taken[name]; !ok && slipway.ValidName(name) {
+			return name
+		}
+		name = fmt.Sprintf("%s-%d", strings.TrimRight(base[:min(len(base), 36)], "-"), n)
+	}
 }
 
 // forPeople are Dockerfiles that are not for what is deployed.
@@ -328,7 +343,11 @@ func (s *survey) depend(t *surveyTree, found slipway.Config) {
 				s.Notes = append(s.Notes, fmt.Sprintf("%s and %s depend on each other: only one of them can be written down", svc.Name, d.Service))
 				continue
 			default:
-				written = append(written, first(d.Service, d.Path))
+				item := first(d.Service, d.Path)
+				if _, ok := found.Service(d.Path); ok && d.Service == "" {
+					item = "./" + d.Path // the folder, not the service of that name
+				}
+				written = append(written, item)
 			}
 			if !under(d.Path, context) {
 				unseen = append(unseen, d.Path)

@@ -31,7 +31,7 @@ func writeSettings(services []surveyed) string {
 			for _, item := range set.list {
 				b.WriteString("      - " + yamlText(item))
 				for _, d := range s.DependsOn {
-					if d.Path == item || (d.Service != "" && d.Service == item) {
+					if d.Path == strings.TrimPrefix(item, "./") || (d.Service != "" && d.Service == item) {
 						b.WriteString(" # " + comment(d.Why))
 						break
 					}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
@@ -21,6 +22,7 @@ import (
 	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 	"github.com/slipway-cd/slipway/stage/publish"
+	"github.com/slipway-cd/slipway/stage/reuse"
 	"github.com/slipway-cd/slipway/stage/rollback"
 	"github.com/slipway-cd/slipway/stage/test"
 	"github.com/slipway-cd/slipway/stage/verify"
@@ -33,8 +35,8 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
-		slipway.KindBuild:    build.Runner{Builder: builder{s}},
-		slipway.KindTest:     test.Runner{Container: s.buildkit},
+		slipway.KindBuild:    s.reusing(build.Runner{Builder: builder{s}}),
+		slipway.KindTest:     s.reusing(test.Runner{Container: s.buildkit}),
 		slipway.KindChart:    chart.New(s.charts, &lateSchema{}),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")},
@@ -42,6 +44,21 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindDeploy:   s.guarded(s.withWayBack(deployer)),
 		slipway.KindVerify:   s.withWayBack(verifier),
 		slipway.KindRollback: s.guarded(&deploy.Rollback{Runner: deployer, Restore: s.helm}),
+	}
+}
+
+// reusing takes the results of earlier runs on the same inputs.
+func (s *server) reusing(r stage.Runner) stage.Runner {
+	return reuse.Runner{
+		Inner: r, Past: s.store, Bases: s.buildkit, Images: s.oci, Version: buildkit.Version,
+		Repo: func(project string) reuse.Repo { return s.repos.open(project) },
+		BaseImages: func(dockerfile []byte, args map[string]string) ([]string, bool) {
+			d, problems := config.ParseDockerfile("Dockerfile", dockerfile)
+			if len(problems) > 0 {
+				return nil, false
+			}
+			return d.BaseImages(args)
+		},
 	}
 }
 

@@ -52,11 +52,11 @@ func parseEntries(lines []string) ([]entry, error) {
 	list := make([]entry, 0, len(lines))
 	for _, line := range lines {
 		meta, name, ok := strings.Cut(line, "\t")
-		fields := strings.Fields(meta)
-		if !ok || len(fields) != 3 {
+		mode, rest, ok2 := strings.Cut(meta, " ")
+		_, hash, ok3 := strings.Cut(rest, " ")
+		if !ok || !ok2 || !ok3 || hash == "" || strings.Contains(hash, " ") {
 			return nil, fmt.Errorf("unexpected line %q of git ls-tree", line)
 		}
-		mode := fields[0]
 		switch {
 		case mode == modeLink, mode == modeSubmodule, mode == modeDir:
 		case strings.HasPrefix(mode, "100") && len(mode) == 6:
@@ -68,7 +68,7 @@ func parseEntries(lines []string) ([]entry, error) {
 		default:
 			return nil, slipway.Errorf(slipway.Invalid, "%q has the unknown mode %s", name, mode)
 		}
-		list = append(list, entry{mode: mode, hash: fields[2], path: name})
+		list = append(list, entry{mode: mode, hash: hash, path: name})
 	}
 	return list, nil
 }

@@ -442,3 +442,29 @@ func TestMaintain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTreeHash(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	hash := func(commit, dir string) string {
+		t.Helper()
+		h, err := w.repo.TreeHash(t.Context(), commit, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	a := w.commit("one", map[string]string{"cart/x": "1", "mail/x": "1"})
+	b := w.commit("two", map[string]string{"mail/x": "2"})
+	if hash(a, "cart") != hash(b, "cart") || hash(a, "mail") == hash(b, "mail") || hash(a, ".") == hash(b, "") {
+		t.Error("equal folders have other hashes, or others the same")
+	}
+	for _, dir := range []string{"gone", "cart/y"} {
+		if h, err := w.repo.TreeHash(t.Context(), a, dir); slipway.ErrorCode(err) != slipway.NotFound {
+			t.Errorf("%s: %s, %v", dir, h, err)
+		}
+	}
+	if _, err := w.repo.TreeHash(t.Context(), "--output=x", "cart"); slipway.ErrorCode(err) != slipway.Invalid {
+		t.Errorf("an option: %v", err)
+	}
+}

@@ -84,12 +84,18 @@ func (r Repo) Tree(ctx context.Context, commit string) (*Tree, error) {
 	}
 	t := &Tree{repo: r, ctx: ctx, nodes: make(map[string]*node, len(list)+1)}
 	t.nodes["."] = &node{entry: entry{mode: modeDir, path: "."}}
-	for _, e := range list {
-		parent := t.nodes[path.Dir(e.path)]
+	all := make([]node, len(list))
+	for i, e := range list {
+		dir := "."
+		if at := strings.LastIndexByte(e.path, '/'); at >= 0 {
+			dir = e.path[:at]
+		}
+		parent := t.nodes[dir]
 		if parent == nil || !fs.ValidPath(e.path) || t.nodes[e.path] != nil {
 			continue
 		}
-		n := &node{entry: e}
+		n := &all[i]
+		n.entry = e
 		t.nodes[e.path] = n
 		parent.children = append(parent.children, dirEntry{t, n})
 	}

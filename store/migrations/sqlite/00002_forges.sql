@@ -66,6 +66,7 @@ CREATE INDEX reactions_age ON reactions (updated_at);
 CREATE TABLE accounts (
     api TEXT NOT NULL CHECK (api <> ''),
     account TEXT NOT NULL CHECK (account <> ''), -- name on the forge, in lower case
+    account_id TEXT NOT NULL DEFAULT '', -- the forge's id, once it was seen: a name may become another's
     user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     PRIMARY KEY (api, account)
 );
