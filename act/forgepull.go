@@ -51,6 +51,10 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 	}
 	for number := range gone {
 		p, err := client.Pull(ctx, number)
+		if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
+			f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "project", c.Project, "pull", number, "error", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -26,8 +26,41 @@ type forgeClient interface {
 	GitAuth(ctx context.Context) (user, password string, err error)
 }
 
+// clients are the clients of forges that are in use, so that what one of them learned (the token of a GitHub
+// App, its own account) is not asked for each time. Its zero value is ready.
+type clients struct {
+	mu    sync.Mutex
+	known map[clientKey]forgeClient
+}
+
+type clientKey struct {
+	forge                      slipway.ForgeKind
+	api, repository, id, token string
+}
+
+// maxClients bounds how many are kept.
+const maxClients = 500
+
 // openForge speaks with the forge of a connection.
 func (s *server) openForge(c slipway.Connection, token string) (forgeClient, error) {
+	s.clients.mu.Lock()
+	defer s.clients.mu.Unlock()
+	key := clientKey{c.Forge, c.API, c.Repository, c.RepositoryID, token}
+	if client := s.clients.known[key]; client != nil {
+		return client, nil
+	}
+	client, err := s.newForge(c, token)
+	if err != nil {
+		return nil, err
+	}
+	if s.clients.known == nil || len(s.clients.known) >= maxClients {
+		s.clients.known = map[clientKey]forgeClient{}
+	}
+	s.clients.known[key] = client
+	return client, nil
+}
+
+func (s *server) newForge(c slipway.Connection, token string) (forgeClient, error) {
 	o := rest.Options{Log: s.log}
 	switch c.Forge {
 	case slipway.GitHub:

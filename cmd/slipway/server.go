@@ -66,6 +66,7 @@ type server struct {
 	clusters *act.Clusters
 	identity *identity
 	forges   *act.Forges
+	clients  clients
 	reactor  *react.Reactor
 	mirrors  mirrorLocks
 	wakes    wakes // deliveries came
