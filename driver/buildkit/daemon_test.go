@@ -398,7 +398,14 @@ func TestIsolation(t *testing.T) {
 	check := func(t *testing.T, text string) {
 		t.Helper()
 		lines := 0
+		still := append(hostAddresses(), addr, gateway, link)
 		for line := range strings.Lines(text) {
+			if i := strings.Index(line, "|stdout| "); i >= 0 {
+				if host, _, _ := strings.Cut(line[i+len("|stdout| "):], " "); net.ParseIP(host) != nil && !slices.Contains(still, host) {
+					lines++ // a bridge of somebody else's that is gone: the address leads elsewhere now
+					continue
+				}
+			}
 			if strings.Contains(line, "refused") || strings.Contains(line, "connected") {
 				t.Errorf("reached: %s", line)
 			}
