@@ -57,11 +57,7 @@ func (w *worktree) snapshot(ctx context.Context, scratch string, ask func(...str
 	if err := os.MkdirAll(objects, 0o700); err != nil {
 		return err
 	}
-	have, err := os.ReadFile(ask("rev-parse", "--path-format=absolute", "--git-path", "index"))
-	if err == nil {
-		err = os.WriteFile(index, have, 0o600)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := copyIndex(ask("rev-parse", "--path-format=absolute", "--git-path", "index"), index); err != nil {
 		return err
 	}
 	env := []string{
@@ -95,6 +91,26 @@ func (w *worktree) snapshot(ctx context.Context, scratch string, ask func(...str
 	}
 	files, err := w.repo.ChangedFiles(ctx, w.head, w.commit)
 	w.changed = len(files)
+	return err
+}
+
+// copyIndex copies git's index, if there is one, with its time: git looks again into files that are as old
+// as the index, and takes those that are older for what it knows of them.
+func copyIndex(from, to string) error {
+	info, err := os.Stat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	have, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, have, 0o600)
+	}
+	if err == nil {
+		err = os.Chtimes(to, info.ModTime(), info.ModTime())
+	}
 	return err
 }
 
