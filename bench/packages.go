@@ -31,7 +31,8 @@ func benchmarks() []benchmark {
 		{"step ended to the next one started", "./engine", "^BenchmarkStepToStep$", "10x"},
 		{"transitions, each a transaction on disk", "./store", "^BenchmarkTransitions$", "100x"},
 		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
-		{"which of 500 services a push of 100,000 files changed", "./stage/source", "^BenchmarkChanges$", "10x"},
+		{"which of 1,000 services a push affects, with globs and dependencies 10 deep", "./stage/plan", "^BenchmarkAffected$", "10x"},
+		{"plan of a push of 100 files, 500 services, 20,000 commits, against git diff-tree", "./act", "^BenchmarkPlanOfAPush$", "10x"},
 		{"schema check of 100 resources", "./driver/kubeschema", "^Benchmark100Objects$", "20x"},
 	}
 }
