@@ -197,11 +197,7 @@ func (g *Client) Pull(ctx context.Context, number int64) (slipway.ForgePull, err
 	if err != nil {
 		return slipway.ForgePull{}, err
 	}
-	n, why, err := rest.Pull(p.noun(g.c))
-	if err == nil && why != "" {
-		err = slipway.Errorf(slipway.Invalid, "pull request %d of %s: %s", number, g.c.Repository, why)
-	}
-	return n, err
+	return rest.ReadPull("pull request", g.c.Repository, p.noun(g.c))
 }
 
 // Heads lists the branches and where they are, but for those whose names Slipway does not take.

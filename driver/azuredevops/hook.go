@@ -45,7 +45,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		repo = in.Resource.Pull.Repository
 	}
 	if repo == nil {
-		return ignored(d, "it is about no repository"), nil
+		return rest.Ignored(d, "it is about no repository"), nil
 	}
 	if err := rest.Same(c, repo.ID, repo.fullName(c)); err != nil {
 		return d, err
@@ -58,16 +58,10 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	case "ms.vss-code.git-pullrequest-comment-event":
 		return in.comment(c, d)
 	}
-	return ignored(d, "nothing follows from this event"), nil
+	return rest.Ignored(d, "nothing follows from this event"), nil
 }
 
 const noSubscription = "00000000-0000-0000-0000-000000000000"
-
-func ignored(d slipway.Delivery, why string) slipway.Delivery {
-	d.Kind, d.Reason = slipway.DeliveryIgnored, why
-	d.Refs, d.Pull, d.Comment = nil, nil, nil
-	return d
-}
 
 type payload struct {
 	SubscriptionID string `json:"subscriptionId"`
@@ -110,7 +104,7 @@ func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 		d.Refs = append(d.Refs, m)
 	}
 	if len(d.Refs) == 0 {
-		return ignored(d, reason), nil
+		return rest.Ignored(d, reason), nil
 	}
 	d.Kind = slipway.DeliveryPush
 	return d, nil
@@ -119,7 +113,7 @@ func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 func (in payload) pull(c slipway.Connection, d slipway.Delivery) (slipway.Delivery, error) {
 	p, why, err := rest.Pull(in.Resource.noun(c))
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Pull = slipway.DeliveryPull, &p
 	switch {
@@ -144,10 +138,10 @@ func (in payload) comment(c slipway.Connection, d slipway.Delivery) (slipway.Del
 	}
 	d.Actor = x.Author.account()
 	if x.IsDeleted || x.Edited != "" && x.Edited != x.Published {
-		return ignored(d, "only new comments are read"), nil
+		return rest.Ignored(d, "only new comments are read"), nil
 	}
 	if x.Type != "text" && x.Type != "" {
-		return ignored(d, "the comment is Azure DevOps' own"), nil
+		return rest.Ignored(d, "the comment is Azure DevOps' own"), nil
 	}
 	id := slipway.CleanLine(rest.ID(p.Number)+"@"+x.Published+"/"+rest.ID(x.ID), 100)
 	if m := ofThread.FindStringSubmatch(x.Links.Self.Href); m != nil {

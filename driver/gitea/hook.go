@@ -30,7 +30,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		return d, err
 	}
 	if in.Repository == nil {
-		return ignored(d, "it is about no repository"), nil
+		return rest.Ignored(d, "it is about no repository"), nil
 	}
 	if err := rest.Same(c, rest.ID(in.Repository.ID), in.Repository.FullName); err != nil {
 		return d, err
@@ -46,7 +46,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	case "issue_comment":
 		return in.comment(d)
 	}
-	return ignored(d, "nothing follows from this event"), nil
+	return rest.Ignored(d, "nothing follows from this event"), nil
 }
 
 // header takes Forgejo's own name for what Gitea sends, should the other be missing.
@@ -55,12 +55,6 @@ func header(h http.Header, name string) string {
 		return v
 	}
 	return h.Get("X-Forgejo-" + name)
-}
-
-func ignored(d slipway.Delivery, why string) slipway.Delivery {
-	d.Kind, d.Reason = slipway.DeliveryIgnored, why
-	d.Refs, d.Pull, d.Comment = nil, nil, nil
-	return d
 }
 
 type payload struct {
@@ -87,7 +81,7 @@ type payload struct {
 func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 	m, why, err := rest.Move(in.Ref, in.Before, in.After)
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{m}
 	return d, nil
@@ -98,10 +92,10 @@ func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 func (in payload) deleted(d slipway.Delivery) (slipway.Delivery, error) {
 	ref := "refs/heads/" + in.Ref
 	if in.RefType != "branch" {
-		return ignored(d, "a push tells of removed tags"), nil
+		return rest.Ignored(d, "a push tells of removed tags"), nil
 	}
 	if err := slipway.CheckRef(ref); err != nil {
-		return ignored(d, slipway.CleanLine(err.Error(), 300)), nil
+		return rest.Ignored(d, slipway.CleanLine(err.Error(), 300)), nil
 	}
 	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{{Ref: ref, New: slipway.ZeroHash}}
 	return d, nil
@@ -113,7 +107,7 @@ func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 	}
 	p, why, err := rest.Pull(in.Pull.noun())
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Pull = slipway.DeliveryPull, &p
 	switch in.Action {
@@ -134,7 +128,7 @@ func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 			d.Event = slipway.PullEventMerged
 		}
 	default:
-		return ignored(d, "nothing follows from this change of a pull request"), nil
+		return rest.Ignored(d, "nothing follows from this change of a pull request"), nil
 	}
 	return d, nil
 }
@@ -154,9 +148,9 @@ func (in payload) comment(d slipway.Delivery) (slipway.Delivery, error) {
 	case in.Issue == nil || in.Comment == nil:
 		return d, slipway.Errorf(slipway.Invalid, "webhook of gitea: an issue_comment event without issue or comment")
 	case !in.IsPull && in.Issue.Pull == nil:
-		return ignored(d, "the comment is on an issue"), nil
+		return rest.Ignored(d, "the comment is on an issue"), nil
 	case in.Action != "created":
-		return ignored(d, "only new comments are read"), nil
+		return rest.Ignored(d, "only new comments are read"), nil
 	case in.Comment.ID < 1 || in.Issue.Number < 1:
 		return d, slipway.Errorf(slipway.Invalid, "webhook of gitea: a comment without a number")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -17,7 +16,6 @@ const (
 	maxDescription = 140
 	maxComment     = 65536
 	perPage        = 100
-	maxPages       = 30
 )
 
 // Scopes of a classic token, and permissions of a fine-grained one or an app.
@@ -114,7 +112,7 @@ func (g *Client) Repository(ctx context.Context) (slipway.ForgeRepository, error
 // Pulls lists the open pull requests, at most 3,000.
 func (g *Client) Pulls(ctx context.Context) ([]slipway.ForgePull, error) {
 	var out []slipway.ForgePull
-	err := pages(func(q url.Values) (bool, error) {
+	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		q.Set("state", "open")
 		var page []pull
 		a, err := g.api.Do(ctx, rest.Request{Path: g.path("pulls"), Query: q, Into: &page, What: g.what("list the pull requests of"), Scope: needPulls})
@@ -145,17 +143,13 @@ func (g *Client) Pull(ctx context.Context, number int64) (slipway.ForgePull, err
 	if err != nil {
 		return slipway.ForgePull{}, err
 	}
-	n, why, err := rest.Pull(p.noun(p.baseID()))
-	if err == nil && why != "" {
-		err = slipway.Errorf(slipway.Invalid, "pull request %d of %s: %s", number, g.c.Repository, why)
-	}
-	return n, err
+	return rest.ReadPull("pull request", g.c.Repository, p.noun(p.baseID()))
 }
 
 // Heads lists the branches and where they are, but for those whose names Slipway does not take.
 func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 	var out []slipway.BranchHead
-	err := pages(func(q url.Values) (bool, error) {
+	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		var page []struct {
 			Name   string `json:"name"`
 			Commit struct {
@@ -172,17 +166,6 @@ func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 		return a.More(), nil
 	})
 	return out, err
-}
-
-// pages calls get with the query of each page until it says that there are no more.
-func pages(get func(url.Values) (bool, error)) error {
-	for page := 1; page <= maxPages; page++ {
-		more, err := get(url.Values{"per_page": {strconv.Itoa(perPage)}, "page": {strconv.Itoa(page)}})
-		if err != nil || !more {
-			return err
-		}
-	}
-	return nil
 }
 
 // SetStatus sets a commit status; the description is cut to 140 characters.
@@ -231,7 +214,7 @@ func (g *Client) find(ctx context.Context, c slipway.PullComment) (string, error
 		return "", err
 	}
 	found := ""
-	err = pages(func(q url.Values) (bool, error) {
+	err = rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		var page []comment
 		a, err := g.api.Do(ctx, rest.Request{Path: g.path("issues", rest.ID(c.Pull), "comments"), Query: q, Into: &page, What: g.what("read the comments on pull request " + rest.ID(c.Pull) + " of"), Scope: needPulls})
 		if err != nil {
@@ -323,7 +306,7 @@ func (g *Client) CreateHooks(ctx context.Context, address, secret string) ([]str
 
 func (g *Client) hook(ctx context.Context, address string) (string, error) {
 	found := ""
-	err := pages(func(q url.Values) (bool, error) {
+	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		var page []struct {
 			ID     int64 `json:"id"`
 			Config struct {

@@ -31,7 +31,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		return d, err
 	}
 	if in.Repository == nil {
-		return ignored(d, "it is about no repository"), nil
+		return rest.Ignored(d, "it is about no repository"), nil
 	}
 	if err := rest.Same(c, rest.ID(in.Repository.ID), in.Repository.FullName); err != nil {
 		return d, err
@@ -48,13 +48,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	case "issue_comment":
 		return in.comment(d)
 	}
-	return ignored(d, "nothing follows from this event"), nil
-}
-
-func ignored(d slipway.Delivery, why string) slipway.Delivery {
-	d.Kind, d.Reason = slipway.DeliveryIgnored, why
-	d.Refs, d.Pull, d.Comment = nil, nil, nil
-	return d
+	return rest.Ignored(d, "nothing follows from this event"), nil
 }
 
 type payload struct {
@@ -81,7 +75,7 @@ type payload struct {
 func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 	m, why, err := rest.Move(in.Ref, in.Before, in.After)
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{m}
 	return d, nil
@@ -93,7 +87,7 @@ func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 	}
 	p, why, err := rest.Pull(in.Pull.noun(in.Repository.ID))
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Pull = slipway.DeliveryPull, &p
 	switch in.Action {
@@ -110,7 +104,7 @@ func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 		d.Event = slipway.PullEventEdited
 	case "labeled":
 		if in.Label == nil {
-			return ignored(d, "the label is gone"), nil
+			return rest.Ignored(d, "the label is gone"), nil
 		}
 		d.Event, d.Label = slipway.PullEventLabelled, slipway.CleanLine(in.Label.Name, 100)
 	case "closed":
@@ -119,7 +113,7 @@ func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 			d.Event = slipway.PullEventMerged
 		}
 	default:
-		return ignored(d, "nothing follows from this change of a pull request"), nil
+		return rest.Ignored(d, "nothing follows from this change of a pull request"), nil
 	}
 	return d, nil
 }
@@ -129,9 +123,9 @@ func (in payload) comment(d slipway.Delivery) (slipway.Delivery, error) {
 	case in.Issue == nil || in.Comment == nil:
 		return d, slipway.Errorf(slipway.Invalid, "webhook of github: an issue_comment event without issue or comment")
 	case in.Issue.Pull == nil:
-		return ignored(d, "the comment is on an issue"), nil
+		return rest.Ignored(d, "the comment is on an issue"), nil
 	case in.Action != "created":
-		return ignored(d, "only new comments are read"), nil
+		return rest.Ignored(d, "only new comments are read"), nil
 	case in.Comment.ID < 1 || in.Issue.Number < 1:
 		return d, slipway.Errorf(slipway.Invalid, "webhook of github: a comment without a number")
 	}

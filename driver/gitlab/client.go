@@ -18,7 +18,6 @@ const (
 	maxDescription = 255
 	maxComment     = 100_000
 	perPage        = 100
-	maxPages       = 30
 	developer      = 30 // access level from which one may push
 )
 
@@ -137,7 +136,7 @@ func (m merge) noun(name string) slipway.ForgePull {
 // Pulls lists the open merge requests, at most 3,000.
 func (g *Client) Pulls(ctx context.Context) ([]slipway.ForgePull, error) {
 	var out []slipway.ForgePull
-	err := pages(func(q url.Values) (bool, error) {
+	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		q.Set("state", "opened")
 		var page []merge
 		a, err := g.api.Do(ctx, rest.Request{Path: g.path("merge_requests"), Query: q, Into: &page, What: g.what("list the merge requests of"), Scope: needRead})
@@ -161,17 +160,13 @@ func (g *Client) Pull(ctx context.Context, number int64) (slipway.ForgePull, err
 	if err != nil {
 		return slipway.ForgePull{}, err
 	}
-	n, why, err := rest.Pull(m.noun(g.c.Repository))
-	if err == nil && why != "" {
-		err = slipway.Errorf(slipway.Invalid, "merge request %d of %s: %s", number, g.c.Repository, why)
-	}
-	return n, err
+	return rest.ReadPull("merge request", g.c.Repository, m.noun(g.c.Repository))
 }
 
 // Heads lists the branches and where they are, but for those whose names Slipway does not take.
 func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 	var out []slipway.BranchHead
-	err := pages(func(q url.Values) (bool, error) {
+	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		var page []struct {
 			Name   string `json:"name"`
 			Commit struct {
@@ -188,17 +183,6 @@ func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 		return a.More(), nil
 	})
 	return out, err
-}
-
-// pages calls get with the query of each page until it says that there are no more.
-func pages(get func(url.Values) (bool, error)) error {
-	for page := 1; page <= maxPages; page++ {
-		more, err := get(url.Values{"per_page": {strconv.Itoa(perPage)}, "page": {strconv.Itoa(page)}})
-		if err != nil || !more {
-			return err
-		}
-	}
-	return nil
 }
 
 func statusState(s slipway.StatusState) string {
@@ -288,7 +272,7 @@ func (g *Client) find(ctx context.Context, c slipway.PullComment) (string, error
 		return "", err
 	}
 	found := ""
-	err = pages(func(q url.Values) (bool, error) {
+	err = rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		q.Set("sort", "asc")
 		q.Set("order_by", "created_at")
 		var page []note
@@ -369,7 +353,7 @@ func (g *Client) CreateHooks(ctx context.Context, address, secret string) ([]str
 
 func (g *Client) hook(ctx context.Context, address string) (string, error) {
 	found := ""
-	err := pages(func(q url.Values) (bool, error) {
+	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
 		var page []struct {
 			ID  int64  `json:"id"`
 			URL string `json:"url"`

@@ -29,7 +29,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		return d, err
 	}
 	if in.Project == nil {
-		return ignored(d, "it is about no project"), nil
+		return rest.Ignored(d, "it is about no project"), nil
 	}
 	if err := rest.Same(c, rest.ID(in.Project.ID), in.Project.Path); err != nil {
 		return d, err
@@ -43,7 +43,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	case "note":
 		return in.comment(d)
 	}
-	return ignored(d, "nothing follows from this event"), nil
+	return rest.Ignored(d, "nothing follows from this event"), nil
 }
 
 // identify: the id is the key that GitLab keeps when it sends again. Older ones send only the id of an
@@ -59,12 +59,6 @@ func identify(h http.Header, body []byte) (id, digest string) {
 		}
 	}
 	return id, slipway.BodyDigest([]byte(id + "\n" + digest))
-}
-
-func ignored(d slipway.Delivery, why string) slipway.Delivery {
-	d.Kind, d.Reason = slipway.DeliveryIgnored, why
-	d.Refs, d.Pull, d.Comment = nil, nil, nil
-	return d
 }
 
 type payload struct {
@@ -159,7 +153,7 @@ func (in payload) author(id int64) slipway.Account {
 func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 	m, why, err := rest.Move(in.Ref, in.Before, in.After)
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{m}
 	return d, nil
@@ -168,7 +162,7 @@ func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
 func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 	p, why, err := rest.Pull(in.noun())
 	if err != nil || why != "" {
-		return ignored(d, why), err
+		return rest.Ignored(d, why), err
 	}
 	d.Kind, d.Pull = slipway.DeliveryPull, &p
 	switch in.Object.Action {
@@ -188,7 +182,7 @@ func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {
 			d.Event, d.Label = slipway.PullEventLabelled, added
 		}
 	default:
-		return ignored(d, "nothing follows from this change of a merge request"), nil
+		return rest.Ignored(d, "nothing follows from this change of a merge request"), nil
 	}
 	return d, nil
 }
@@ -235,9 +229,9 @@ func (in payload) comment(d slipway.Delivery) (slipway.Delivery, error) {
 	o := in.Object
 	switch {
 	case o.Noteable != "MergeRequest":
-		return ignored(d, "the comment is not on a merge request"), nil
+		return rest.Ignored(d, "the comment is not on a merge request"), nil
 	case o.System || (o.Action != "" && o.Action != "create"):
-		return ignored(d, "only new comments are read"), nil
+		return rest.Ignored(d, "only new comments are read"), nil
 	case in.Merge == nil || in.Merge.IID < 1 || o.ID < 1:
 		return d, slipway.Errorf(slipway.Invalid, "webhook of gitlab: a comment without a number or a merge request")
 	}

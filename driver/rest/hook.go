@@ -140,6 +140,13 @@ func zero(hash string) string {
 	return hash
 }
 
+// Ignored is a delivery of which nothing follows.
+func Ignored(d slipway.Delivery, why string) slipway.Delivery {
+	d.Kind, d.Reason = slipway.DeliveryIgnored, why
+	d.Refs, d.Pull, d.Comment = nil, nil, nil
+	return d
+}
+
 // Pull checks and cleans a pull request that a forge told of. The second result says why it is ignored,
 // "" for one that counts; hashes that are none and a number below 1 refuse the delivery.
 func Pull(p slipway.ForgePull) (slipway.ForgePull, string, error) {

@@ -2,6 +2,8 @@ package rest
 
 import (
 	"context"
+	"net/url"
+	"strconv"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -25,6 +27,31 @@ func Place(ctx context.Context, c slipway.PullComment, update func(ctx context.C
 		return id, known
 	}
 	return id, update(ctx, id)
+}
+
+// maxListed bounds how many entries of a list are read.
+const maxListed = 3000
+
+// Pages calls get with the query of each page, whose size has that name, until it says that there are no
+// more.
+func Pages(size string, perPage int, get func(url.Values) (bool, error)) error {
+	for page := 1; page <= maxListed/perPage; page++ {
+		more, err := get(url.Values{size: {strconv.Itoa(perPage)}, "page": {strconv.Itoa(page)}})
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadPull is Pull for one that was asked for: why it would be ignored is an error. kind is the forge's word
+// for it.
+func ReadPull(kind, repository string, p slipway.ForgePull) (slipway.ForgePull, error) {
+	n, why, err := Pull(p)
+	if err == nil && why != "" {
+		err = slipway.Errorf(slipway.Invalid, "%s %d of %s: %s", kind, p.Number, repository, why)
+	}
+	return n, err
 }
 
 // Head adds a branch, if it is one that Slipway takes.
