@@ -122,7 +122,11 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
 	}
-	s.charts = helmchart.New(helmchart.Options{Process: renderProcess()})
+	temp, err := emptied(filepath.Join(o.data, "charts"))
+	if err != nil {
+		return s, err
+	}
+	s.charts = helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
 	s.closers = append(s.closers, func() error { s.charts.Close(); return nil })
 	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
 	s.workspaces = source.NewWorkspaces(s.workDir(), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
@@ -137,6 +141,11 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}
 	s.handler, err = s.routes()
 	return s, err
+}
+
+// emptied makes a folder without what a killed server left in it.
+func emptied(dir string) (string, error) {
+	return dir, errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700))
 }
 
 func (s *server) workDir() string { return filepath.Join(s.opts.data, "work") }

@@ -39,7 +39,7 @@ func (h *Helm) Check(ctx context.Context, c chart.Chart, renders []chart.Render)
 	if len(renders) == 0 {
 		return nil, nil
 	}
-	dir, err := os.MkdirTemp("", "slipway-chart-")
+	dir, err := os.MkdirTemp(h.opts.Temp, "slipway-chart-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the linter: %w", err)
 	}

@@ -27,6 +27,7 @@ type Options struct {
 	// Helm's engine cannot be interrupted, so that a template that never ends keeps a goroutine and
 	// its memory until the process exits.
 	Process []string
+	Temp    string           // folder in which charts are laid out for the linter; default that of the system
 	Now     func() time.Time // default time.Now
 }
 

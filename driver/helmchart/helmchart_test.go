@@ -354,6 +354,8 @@ func TestProcessIsKept(t *testing.T) {
 	t.Parallel()
 	h := New(Options{Process: process(t)})
 	t.Cleanup(h.Close)
+	temp := t.TempDir()
+	h.opts.Temp = temp
 	good := files(map[string]string{"templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"})
 	check := func(c chart.Chart, want int) int {
 		t.Helper()
@@ -377,6 +379,9 @@ func TestProcessIsKept(t *testing.T) {
 	must(t, syscall.Kill(third, syscall.SIGKILL))
 	if fourth := check(good, 1); fourth == 0 || fourth == third {
 		t.Errorf("process %d was killed; %d answered", third, fourth)
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) != 0 {
+		t.Errorf("left of the checks: %v, %v", left, err)
 	}
 	w := h.spare.idle
 	h.Close()
