@@ -10,6 +10,8 @@ const (
 	ArtifactChart      ArtifactKind = "chart"
 	ArtifactProvenance ArtifactKind = "provenance" // referrer of an image
 	ArtifactReport     ArtifactKind = "report"     // test report; its parsed form is in TestReport
+	ArtifactSBOM       ArtifactKind = "sbom"       // SPDX document, in a file
+	ArtifactSignature  ArtifactKind = "signature"  // referrer: a bundle that cosign verifies
 )
 
 // Artifact is something a step made, addressed by digest.
@@ -140,6 +142,11 @@ type Result struct {
 	// none may.
 	Inputs     string `json:"inputs,omitempty"`
 	ReusedFrom int64  `json:"reusedFrom,omitempty"` // the run that the result is from; 0: this one
+	// Gates are what the gates of the step said.
+	Gates []GateResult `json:"gates,omitempty"`
+	Scan  *Scan        `json:"scan,omitempty"`
+	// Manifests are what the chart renders, one for each environment.
+	Manifests []ManifestReport `json:"manifests,omitempty"`
 }
 
 // Earlier is a step that has succeeded, with what it made.

@@ -50,6 +50,12 @@ type PlanStep struct {
 	Approve  *ApproveSpec  `json:"approve,omitempty"`
 	Retag    *RetagSpec    `json:"retag,omitempty"`
 	Rollback *RollbackSpec `json:"rollback,omitempty"`
+	Scan     *ScanSpec     `json:"scan,omitempty"`
+	Attest   *AttestSpec   `json:"attest,omitempty"`
+	Gate     *GateSpec     `json:"gate,omitempty"`
+
+	// Gates are judged when the step has done its work; nil: none are.
+	Gates *Gates `json:"gates,omitempty"`
 }
 
 // StepKey makes the key of a step: kind/service, kind/service@environment, or just the kind.
@@ -112,6 +118,7 @@ type TestSpec struct {
 	Stage      string            `json:"stage"`
 	Results    string            `json:"results"`
 	Trust      Trust             `json:"trust"`
+	Services   []TestService     `json:"services,omitempty"`
 }
 
 // ChartSpec lints, renders, validates and packages a service's chart (S91 to S96, S109, S110).
@@ -225,4 +232,35 @@ type RollbackSpec struct {
 	Registry Registry `json:"registry,omitzero"`
 	// Automatic rollbacks quarantine the version they leave; so do a person's, unless it is not in use.
 	Automatic bool `json:"automatic"`
+}
+
+// ScanSpec looks for what is known to be wrong with the run's image, and for secrets in it and in its
+// source (S50, A3).
+type ScanSpec struct {
+	Image  Repository `json:"image"` // the run's image is there by digest
+	Source Source     `json:"source"`
+	// Reports are files of other scanners (SARIF, CycloneDX) in the tree's folder or the results of the
+	// tests, which are taken as evidence in place of Slipway's own scan.
+	Reports []string `json:"reports,omitempty"`
+}
+
+// AttestSpec signs the run's image and chart, and what is known about them (D9).
+type AttestSpec struct {
+	Image Repository `json:"image"`
+	Chart Repository `json:"chart"`
+	// Builder, Source and Parameters are those of the provenance (SLSA v1).
+	Builder string     `json:"builder"` // URI of this server and what it built with
+	Source  string     `json:"source"`  // URI of the repository
+	Ref     string     `json:"ref"`
+	Commit  string     `json:"commit"`
+	Dir     string     `json:"dir"`
+	Build   *BuildSpec `json:"build,omitempty"` // nil: the image is that of an earlier run
+}
+
+// GateSpec judges everything that is known about a candidate by the thresholds of an environment, before
+// people are asked.
+type GateSpec struct {
+	Environment string `json:"environment"`
+	Production  bool   `json:"production,omitempty"`
+	Version     string `json:"version"`
 }

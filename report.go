@@ -11,7 +11,39 @@ type TestReport struct {
 	Suites   []TestSuite   `json:"suites"`
 	Files    []string      `json:"files"` // result files read, relative to the results folder
 	// Problems are result files that could not be read, with the reason.
-	Problems []string `json:"problems,omitempty"`
+	Problems    []string     `json:"problems,omitempty"`
+	Coverage    *Coverage    `json:"coverage,omitempty"` // nil: no coverage report was found
+	Attachments []Attachment `json:"attachments,omitempty"`
+}
+
+// Coverage is how much of the code the tests ran through.
+type Coverage struct {
+	Covered int            `json:"covered"` // lines, or statements for Go
+	Total   int            `json:"total"`
+	Files   []FileCoverage `json:"files,omitempty"` // least covered first, bounded
+}
+
+// Percent is the covered part; 100 for no lines at all.
+func (c Coverage) Percent() float64 {
+	if c.Total <= 0 {
+		return 100
+	}
+	return 100 * float64(c.Covered) / float64(c.Total)
+}
+
+// FileCoverage is that of one file.
+type FileCoverage struct {
+	Path    string `json:"path"`
+	Covered int    `json:"covered"`
+	Total   int    `json:"total"`
+}
+
+// Attachment is a file that the tests left beside their results (S58), kept with the run.
+type Attachment struct {
+	Name   string `json:"name"` // path in the results folder
+	Size   int64  `json:"size"`
+	Digest string `json:"digest"`
+	Case   string `json:"case,omitempty"` // the test that named it
 }
 
 // TestSuite is a named group of cases.
@@ -28,6 +60,11 @@ type TestCase struct {
 	Duration time.Duration `json:"duration"`
 	Message  string        `json:"message,omitempty"` // of a failure or a skip, bounded
 	Output   string        `json:"output,omitempty"`  // bounded
+	Reruns   int           `json:"reruns,omitempty"`  // times it failed before the state that it has
+	// Flaky: it passed after failing, in this run or on the same inputs in earlier ones.
+	Flaky bool `json:"flaky,omitempty"`
+	// New: it fails, and did not in the report before.
+	New bool `json:"new,omitempty"`
 }
 
 // TestState is the result of a test.

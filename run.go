@@ -85,6 +85,9 @@ const (
 	KindVerify   StepKind = "verify"
 	KindApprove  StepKind = "approve"
 	KindRetag    StepKind = "retag"
+	KindScan     StepKind = "scan"
+	KindAttest   StepKind = "attest"
+	KindGate     StepKind = "gate"
 	KindRollback StepKind = "rollback"
 )
 

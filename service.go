@@ -76,6 +76,20 @@ type ServiceTest struct {
 	Stage   string        `json:"stage"`   // Dockerfile stage whose entrypoint runs the tests
 	Results string        `json:"results"` // folder of result files, relative to WORKDIR unless absolute
 	Timeout time.Duration `json:"timeout"`
+	// Services are containers that run beside the tests (S80).
+	Services []TestService `json:"services,omitempty"`
+}
+
+// TestService is a container that tests need beside them: a database, a mock of another service (S80).
+type TestService struct {
+	Name    string            `json:"name"`  // the host name under which the tests reach it
+	Image   string            `json:"image"` // reference, pinned by Pins where they name it
+	Env     map[string]string `json:"env,omitempty"`
+	Command []string          `json:"command,omitempty"` // in place of the image's
+	Ports   []int             `json:"ports,omitempty"`   // TCP; the tests start when all accept connections
+	// Health is a command run in the container until it succeeds; empty: the ports decide.
+	Health  []string `json:"health,omitempty"`
+	Timeout Duration `json:"timeout,omitempty"` // until it is healthy
 }
 
 // ServiceVerify says when a deployment counts as healthy.
@@ -105,6 +119,8 @@ type Environment struct {
 	Approvals  Approvals `json:"approvals"`
 	Timeout    Duration  `json:"timeout"`    // for the workloads to become ready
 	HistoryMax int       `json:"historyMax"` // Helm revisions kept (S98)
+	// Gates are the project's with what the environment says otherwise.
+	Gates Gates `json:"gates,omitzero"`
 }
 
 // ForeignNamespace is the error of an environment whose namespace another project of the server deploys to.
@@ -182,6 +198,7 @@ type Config struct {
 	Shared       map[string][]string `json:"shared,omitempty"`
 	PullRequests PullRequestPolicy   `json:"pullRequests"`
 	Limits       Limits              `json:"limits"`
+	Gates        Gates               `json:"gates,omitzero"`
 }
 
 // PullRequestPolicy says when a pull request may be merged (S29).

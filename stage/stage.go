@@ -18,8 +18,11 @@ func Order() []slipway.StepKind {
 		slipway.KindPlan,     // which services changed, and what follows for each
 		slipway.KindBuild,    // Dockerfile + tree -> image digest
 		slipway.KindTest,     // the service's own tests, in a container -> report
+		slipway.KindScan,     // image -> SBOM, vulnerabilities, secrets
 		slipway.KindChart,    // chart folder -> linted, rendered, validated package
 		slipway.KindPublish,  // image tag and chart, by digest, to the candidates' namespace
+		slipway.KindAttest,   // signature, provenance and what was found out, beside the image
+		slipway.KindGate,     // all that is known, judged by what the environment demands
 		slipway.KindApprove,  // people agree, with the evidence before them
 		slipway.KindRetag,    // the same digests get their names in the production namespace
 		slipway.KindDeploy,   // helm upgrade --install, by digest

@@ -1,0 +1,86 @@
+package slipway
+
+import "time"
+
+// Severity is how bad a finding is.
+type Severity string
+
+const (
+	SeverityCritical   Severity = "critical"
+	SeverityHigh       Severity = "high"
+	SeverityMedium     Severity = "medium"
+	SeverityLow        Severity = "low"
+	SeverityNegligible Severity = "negligible"
+	SeverityUnknown    Severity = "unknown" // counts as low
+	SeverityNone       Severity = "none"    // of a threshold: nothing reaches it
+)
+
+// rank orders severities; what is not known is low.
+func (s Severity) rank() int {
+	switch s {
+	case SeverityNone:
+		return 6
+	case SeverityCritical:
+		return 5
+	case SeverityHigh:
+		return 4
+	case SeverityMedium:
+		return 3
+	case SeverityNegligible:
+		return 1
+	}
+	return 2
+}
+
+// AtLeast reports whether s is as bad as t or worse.
+func (s Severity) AtLeast(t Severity) bool { return s.rank() >= t.rank() }
+
+// Scan is what a scanner found in one image: its packages and what is wrong with them.
+type Scan struct {
+	Image     string       `json:"image"`  // repository with the stable host name
+	Digest    string       `json:"digest"` // of the image manifest
+	Scanner   string       `json:"scanner"`
+	Database  ScanDatabase `json:"database"`
+	Packages  int          `json:"packages"`
+	Distro    string       `json:"distro,omitempty"` // "debian 12"
+	Findings  []Finding    `json:"findings"`         // worst first
+	Base      string       `json:"base,omitempty"`   // digest of the base image, where known
+	ScannedAt time.Time    `json:"scannedAt"`
+	// SBOM is the digest of the SPDX document, kept with the scan.
+	SBOM string `json:"sbom,omitempty"`
+	// Problems are what could not be looked at, with the reason.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// ScanDatabase is the vulnerability database that a scan used.
+type ScanDatabase struct {
+	Built    time.Time `json:"built,omitzero"`
+	Checksum string    `json:"checksum,omitempty"`
+	Source   string    `json:"source,omitempty"`  // URL or file it came from
+	Missing  string    `json:"missing,omitempty"` // why there is none; then no vulnerability can be found
+}
+
+// FindingKind says what a finding is.
+type FindingKind string
+
+const (
+	FindingVulnerability FindingKind = "vulnerability"
+	FindingSecret        FindingKind = "secret"
+)
+
+// Finding is one vulnerability of a package, or one secret.
+type Finding struct {
+	Kind     FindingKind `json:"kind"`
+	ID       string      `json:"id"` // CVE-2024-1234, GHSA-...; of a secret: the name of the pattern
+	Severity Severity    `json:"severity"`
+	Package  string      `json:"package,omitempty"`
+	Version  string      `json:"version,omitempty"`
+	Type     string      `json:"type,omitempty"` // deb, apk, npm, go-module ...
+	FixedIn  string      `json:"fixedIn,omitempty"`
+	Path     string      `json:"path,omitempty"`  // in the image or the tree
+	Line     int         `json:"line,omitempty"`  // of a secret
+	Layer    string      `json:"layer,omitempty"` // digest
+	InBase   bool        `json:"inBase,omitempty"`
+	Title    string      `json:"title,omitempty"` // one line, bounded; never the secret itself
+	Link     string      `json:"link,omitempty"`  // https only
+}
