@@ -42,6 +42,11 @@ const (
 	GateSignatures      = "signatures"      // signature, builder and attestations before a deployment
 )
 
+// GateNames lists the gates that are built in, in the order in which people see them.
+func GateNames() []string {
+	return []string{GateTests, GateCoverage, GateVulnerabilities, GateDatabase, GateSecrets, GateManifests, GateSignatures}
+}
+
 // GateResult is what one gate said, once: in a step of a run. It is never changed.
 type GateResult struct {
 	ID          int64        `json:"id,omitempty"`
@@ -194,3 +199,14 @@ type SignedSubject struct {
 	// Problems are signatures and attestations that are there and do not verify, with the reason.
 	Problems []string `json:"problems,omitempty"`
 }
+
+// GateFilter selects what gates said: in a run, or with RunID 0 in the newest run of Service that has any.
+type GateFilter struct {
+	Project     string
+	RunID       int64
+	Service     string // empty: all of the run
+	Environment string // with those that belong to none; empty: all
+}
+
+// Holds reports whether the waiver holds at a time.
+func (w Waiver) Holds(now time.Time) bool { return w.Withdrawn.IsZero() && now.Before(w.Expires) }

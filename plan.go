@@ -14,6 +14,8 @@ type Plan struct {
 	// ConfigCommit is the commit of the default branch whose environments, registries and
 	// approvals govern (D14).
 	ConfigCommit string `json:"configCommit,omitempty"`
+	// Gates are what the gates of that commit demand, by environment; "" has the project's.
+	Gates map[string]Gates `json:"gates,omitempty"`
 }
 
 // Decision says what happens to one service and why, in a sentence for people.
@@ -53,9 +55,6 @@ type PlanStep struct {
 	Scan     *ScanSpec     `json:"scan,omitempty"`
 	Attest   *AttestSpec   `json:"attest,omitempty"`
 	Gate     *GateSpec     `json:"gate,omitempty"`
-
-	// Gates are judged when the step has done its work; nil: none are.
-	Gates *Gates `json:"gates,omitempty"`
 }
 
 // StepKey makes the key of a step: kind/service, kind/service@environment, or just the kind.
@@ -139,6 +138,12 @@ type ChartRender struct {
 	Cluster     string   `json:"cluster"`
 	Namespace   string   `json:"namespace"`
 	Values      []string `json:"values,omitempty"`
+	Production  bool     `json:"production,omitempty"`
+	// KubeVersion is the cluster's, such as v1.34.2; empty: what the cluster says, else the newest that
+	// Slipway knows.
+	KubeVersion string `json:"kubeVersion,omitempty"`
+	// Manifests are the policies of the environment; nil: their defaults.
+	Manifests *ManifestGate `json:"manifests,omitempty"`
 }
 
 // PublishSpec gives the built image its tag and pushes the chart package. For a release the tag is
@@ -191,6 +196,8 @@ type DeploySpec struct {
 	Chart   Repository   `json:"chart"`
 	Mode    RollbackMode `json:"rollback"`
 	Reason  string       `json:"reason"` // kubernetes.io/change-cause (S97)
+	// Production deployments come from the production namespace of the registry.
+	Production bool `json:"production,omitempty"`
 }
 
 // VerifySpec checks that a deployment is healthy.
@@ -242,6 +249,8 @@ type ScanSpec struct {
 	// Reports are files of other scanners (SARIF, CycloneDX) in the tree's folder or the results of the
 	// tests, which are taken as evidence in place of Slipway's own scan.
 	Reports []string `json:"reports,omitempty"`
+	// Built is the image of an earlier run, as only the chart changed since; nil: the run's own.
+	Built *BuiltImage `json:"built,omitempty"`
 }
 
 // AttestSpec signs the run's image and chart, and what is known about them (D9).

@@ -7,6 +7,8 @@ type TestReport struct {
 	Passed   int           `json:"passed"`
 	Failed   int           `json:"failed"`
 	Skipped  int           `json:"skipped"`
+	New      int           `json:"new,omitempty"`   // failures that are new, counted among Failed
+	Flaky    int           `json:"flaky,omitempty"` // flaky tests, whatever their state
 	Duration time.Duration `json:"duration"` // nanoseconds in JSON
 	Suites   []TestSuite   `json:"suites"`
 	Files    []string      `json:"files"` // result files read, relative to the results folder
@@ -42,7 +44,7 @@ type FileCoverage struct {
 type Attachment struct {
 	Name   string `json:"name"` // path in the results folder
 	Size   int64  `json:"size"`
-	Digest string `json:"digest"`
+	Digest string `json:"digest"` // sha256:...
 	Case   string `json:"case,omitempty"` // the test that named it
 }
 
@@ -63,7 +65,7 @@ type TestCase struct {
 	Reruns   int           `json:"reruns,omitempty"`  // times it failed before the state that it has
 	// Flaky: it passed after failing, in this run or on the same inputs in earlier ones.
 	Flaky bool `json:"flaky,omitempty"`
-	// New: it fails, and did not in the report before.
+	// New: it fails, and did not in the report that this one is compared with (Annotate).
 	New bool `json:"new,omitempty"`
 }
 

@@ -114,6 +114,7 @@ type Options struct {
 	Pulls       Pulls
 	PullEnds    PullEnds
 	Projects    Projects
+	Waivers     Waivers
 	// Held lets runs of forks begin that wait for a member; nil: there is no forge.
 	Held    Held
 	Planner *Planner

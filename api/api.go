@@ -121,6 +121,7 @@ type Options struct {
 	People      People
 	Credentials Credentials
 	Identity    Identity
+	Gates       Gates
 	// Heartbeat is how often a quiet stream says that it is still there, and looks again whether the
 	// user may have it; default 15 seconds.
 	Heartbeat time.Duration

@@ -10,6 +10,7 @@ import (
 
 func (s *server) routes() {
 	s.reads()
+	s.gates()
 	s.deliveries()
 	s.settings()
 	s.connections()

@@ -28,6 +28,7 @@ const (
 	PushDefault    Action = "push-default"    // push to the default branch without a pull request
 	Approve        Action = "approve"         // approve and reject deployments
 	Rollback       Action = "rollback"        // roll back, lift a quarantine
+	Waive          Action = "waive"           // let something through a gate until a day
 	ManageProject  Action = "manage-project"  // members and settings of the project
 	ManageServer   Action = "manage-server"   // projects, users, clusters, mirrored base images
 )
@@ -51,6 +52,7 @@ func table() map[Action]slipway.Role {
 		PushDefault:    slipway.Approver,
 		Approve:        slipway.Approver,
 		Rollback:       slipway.Approver,
+		Waive:          slipway.Approver,
 		ManageProject:  slipway.Admin,
 	}
 }
@@ -58,7 +60,7 @@ func table() map[Action]slipway.Role {
 // Actions lists every action.
 func Actions() []Action {
 	return []Action{View, PullArtifacts, Clone, PushBranch, OpenPull, PushRelease, Merge, ClosePull, CancelRun, RetryRun,
-		PushCandidates, ReviewPull, PushDefault, Approve, Rollback, ManageProject, ManageServer}
+		PushCandidates, ReviewPull, PushDefault, Approve, Rollback, Waive, ManageProject, ManageServer}
 }
 
 // Allowed reports whether a role may do an action within its project.

@@ -53,6 +53,12 @@ func (t *tx) record(r *runRow, st *stepRow, res slipway.Result) error {
 			return fmt.Errorf("record report: %w", err)
 		}
 	}
+	if err := t.saveGates(r, st, res.Gates); err != nil {
+		return err
+	}
+	if err := t.saveManifests(st, res.Manifests); err != nil {
+		return err
+	}
 	for _, d := range res.Deployments {
 		if d.RunID == 0 && d.ID == 0 {
 			d.RunID, d.Step = r.ID, st.Spec.Key

@@ -123,6 +123,9 @@ func (t *tx) savePlan(runID int64, p slipway.Plan) error {
 	if p.ConfigCommit != "" {
 		old.ConfigCommit = p.ConfigCommit
 	}
+	if p.Gates != nil {
+		old.Gates = p.Gates
+	}
 	b, err := json.Marshal(old)
 	if err != nil {
 		return fmt.Errorf("encode plan: %w", err)

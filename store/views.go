@@ -44,6 +44,7 @@ func (s *Store) Run(ctx context.Context, id int64) (slipway.RunDetail, error) {
 	if d.Plan, err = plan(ctx, s.reader, id); err != nil {
 		return d, err
 	}
+	d.Plan.Gates = nil // GatesOf has them; pages do not
 	if d.Steps, err = s.Steps(ctx, id); err != nil {
 		return d, err
 	}

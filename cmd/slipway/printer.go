@@ -153,11 +153,11 @@ func (p *printer) state(s string) string {
 
 func stateMark(s string) (mark, colour string) {
 	switch s {
-	case "succeeded", "verified", "approved", "passed", "done", "ok", "merged":
+	case "succeeded", "verified", "approved", "passed", "pass", "done", "ok", "merged":
 		return "✓", "2"
-	case "failed", "unhealthy", "rejected", "deploy-failed", "errored", "missing":
+	case "failed", "unhealthy", "rejected", "deploy-failed", "errored", "missing", "fail":
 		return "✗", "1"
-	case "waiting", "retrying", "rolled-back", "warning":
+	case "waiting", "retrying", "rolled-back", "warning", "warn":
 		return "!", "3"
 	case "running", "deploying", "deployed", "started", "ready", "open":
 		return "●", "6"

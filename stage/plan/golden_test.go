@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"testing/fstest"
 
@@ -77,6 +78,8 @@ func planCase(t *testing.T, archive *txtar.Archive) (string, []byte) {
 		return "error", []byte(string(slipway.ErrorCode(err)) + ": " + err.Error() + "\n")
 	}
 	checkPlan(t, p)
+	checkGates(t, p, c)
+	p.Gates = nil // the same in each: checked, not written
 	out, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -153,4 +156,17 @@ func checkGolden(t *testing.T, file string, archive *txtar.Archive, name string,
 		}
 	}
 	t.Errorf("%s: has neither plan.json nor error; run with -update and look at what comes", file)
+}
+
+// checkGates looks whether a plan carries what the gates of its configuration demand.
+func checkGates(t *testing.T, p slipway.Plan, c slipway.Config) {
+	t.Helper()
+	if !reflect.DeepEqual(p.Gates[""], c.Gates) || len(p.Gates) != len(c.Environments)+1 {
+		t.Errorf("the plan has the gates of %d environments: want the project's and those of %d", len(p.Gates)-1, len(c.Environments))
+	}
+	for _, e := range c.Environments {
+		if !reflect.DeepEqual(p.Gates[e.Name], e.Gates) {
+			t.Errorf("gates of %s are %+v, want %+v", e.Name, p.Gates[e.Name], e.Gates)
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 type naming struct {
 	tag     string // image tag
 	chart   string // chart version, SemVer
+	kept    bool   // the image goes there by its digest, and is scanned
 	publish bool   // image and chart go to the candidates' namespace
 	charted bool   // the chart is linted, rendered, validated and packaged
 	release bool
@@ -26,13 +27,13 @@ func name(in Input) naming {
 	case slipway.PullUpdate:
 		return naming{
 			tag: fmt.Sprintf("pr-%d-%s", run.Pull, short), chart: fmt.Sprintf("0.0.0-pr.%d.g%s", run.Pull, short),
-			charted: true, trust: slipway.TrustBranch,
+			charted: true, kept: !run.Fork, trust: slipway.TrustBranch,
 		}
 	case slipway.DefaultPush:
 		branch := strings.TrimPrefix(run.Ref, "refs/heads/")
 		return naming{
 			tag: slipway.BranchTag(branch, run.Commit), chart: ChartVersion(branch, in.CommitTime, run.Commit),
-			publish: true, trust: slipway.TrustReviewed,
+			kept: true, publish: true, trust: slipway.TrustReviewed,
 		}
 	}
 	return naming{trust: slipway.TrustBranch}

@@ -80,7 +80,7 @@ type Claim struct {
 // (Invalid, NotFound, Conflict); a run for which there is nothing to do is a plan without steps whose
 // decisions say why.
 func Plan(in Input) (slipway.Plan, error) {
-	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit, Since: in.Since}
+	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit, Since: in.Since, Gates: gates(in.Config)}
 	if in.Run.Commit == "" {
 		return p, slipway.Errorf(slipway.Invalid, "run %d names no commit: nothing can be planned for it", in.Run.ID)
 	}
@@ -91,6 +91,15 @@ func Plan(in Input) (slipway.Plan, error) {
 		return planChanged(in, p), nil
 	}
 	return p, slipway.Errorf(slipway.Invalid, "event %q of run %d has no plan: expected push, pull-request, merge or release", in.Run.Event, in.Run.ID)
+}
+
+// gates is what the gates of a configuration demand, by environment.
+func gates(c slipway.Config) map[string]slipway.Gates {
+	out := map[string]slipway.Gates{"": c.Gates}
+	for _, e := range c.Environments {
+		out[e.Name] = e.Gates
+	}
+	return out
 }
 
 // planChanged runs every changed service.
@@ -164,7 +173,7 @@ func planRelease(in Input, p slipway.Plan) (slipway.Plan, error) {
 		trust = slipway.TrustReviewed
 	}
 	p.Steps = append(p.Steps, steps(in, svc, naming{
-		tag: branch.Version.Leaf, chart: branch.Version.SemVer(), publish: true, release: true, trust: trust,
+		tag: branch.Version.Leaf, chart: branch.Version.SemVer(), kept: true, publish: true, release: true, trust: trust,
 	})...)
 	return p, nil
 }

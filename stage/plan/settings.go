@@ -2,6 +2,7 @@ package plan
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/slipway-cd/slipway"
@@ -30,7 +31,7 @@ func changedSettings(old, now slipway.Service) (out settings) {
 	note(&out.code, "target", old.Target != now.Target)
 	note(&out.code, "args", !maps.Equal(old.Args, now.Args))
 	note(&out.code, "pins", !maps.Equal(old.Pins, now.Pins))
-	note(&out.code, "test", (old.Test == nil) != (now.Test == nil) || (old.Test != nil && *old.Test != *now.Test))
+	note(&out.code, "test", !reflect.DeepEqual(old.Test, now.Test))
 	note(&out.chart, "chart", old.Chart != now.Chart)
 	note(&out.chart, "port", now.Chart == "" && old.Port != now.Port)
 	return out

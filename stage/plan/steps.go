@@ -10,10 +10,12 @@ import (
 const (
 	chartTimeout   = slipway.Duration(5 * time.Minute)
 	publishTimeout = slipway.Duration(15 * time.Minute)
+	scanTimeout    = slipway.Duration(15 * time.Minute)
 )
 
 // steps are those of one service up to its artifacts: build, test and chart side by side (BuildKit does
-// once what build and test have in common), and publish when all three have succeeded.
+// once what build and test have in common), a scan of what was built, publish when all of them have
+// succeeded, and what is signed about it.
 func steps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
 	build := buildStep(in, svc, n)
 	out := []slipway.PlanStep{build}
@@ -22,12 +24,17 @@ func steps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
 		test := testStep(in, svc, n)
 		out, needs = append(out, test), append(needs, test.Key)
 	}
+	if n.kept {
+		scan := scanStep(in, svc, build.Key)
+		out, needs = append(out, scan), append(needs, scan.Key)
+	}
 	if n.publish || n.charted {
 		chart := chartStep(in, svc, n)
 		out, needs = append(out, chart), append(needs, chart.Key)
 	}
 	if n.publish {
-		out = append(out, publishStep(in, svc, n, needs))
+		publish := publishStep(in, svc, n, needs)
+		out = append(out, publish, attestStep(in, svc, publish.Key, build.Build))
 	}
 	return out
 }
@@ -39,9 +46,10 @@ func chartSteps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
 	if !n.publish {
 		return []slipway.PlanStep{chart}
 	}
-	publish := publishStep(in, svc, n, []string{chart.Key})
-	publish.Publish.Built = in.Changes[svc.Name].Built
-	return []slipway.PlanStep{chart, publish}
+	scan := scanStep(in, svc)
+	publish := publishStep(in, svc, n, []string{scan.Key, chart.Key})
+	publish.Publish.Built, scan.Scan.Built = in.Changes[svc.Name].Built, in.Changes[svc.Name].Built
+	return []slipway.PlanStep{scan, chart, publish, attestStep(in, svc, publish.Key, nil)}
 }
 
 func newStep(in Input, kind slipway.StepKind, svc slipway.Service, timeout slipway.Duration, needs ...string) slipway.PlanStep {
@@ -60,9 +68,28 @@ func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 		Dockerfile: dockerfile, Target: svc.Target, Args: svc.Args, Labels: labels(in, commit, created),
 		Epoch: Epoch, Pins: in.Config.Pins, Trust: n.trust,
 	}
-	if n.publish {
+	if n.kept {
 		r := image(in, svc)
 		s.Build.Image = &r
+	}
+	return s
+}
+
+// scanStep judges what is known to be wrong with the image, and secrets in it and in its source.
+func scanStep(in Input, svc slipway.Service, needs ...string) slipway.PlanStep {
+	s := newStep(in, slipway.KindScan, svc, scanTimeout, needs...)
+	dir, _ := svc.BuildContext()
+	s.Scan = &slipway.ScanSpec{Image: image(in, svc), Source: slipway.Source{Commit: in.Run.Commit, Dir: dir}}
+	return s
+}
+
+// attestStep signs what was published, with what is known about it. build is nil for an image that an
+// earlier run built.
+func attestStep(in Input, svc slipway.Service, publish string, build *slipway.BuildSpec) slipway.PlanStep {
+	s := newStep(in, slipway.KindAttest, svc, publishTimeout, publish)
+	s.Attest = &slipway.AttestSpec{
+		Image: image(in, svc), Chart: chart(in, svc), Source: in.SourceURL, Ref: in.Run.Ref,
+		Commit: in.Run.Commit, Dir: svc.Dir, Build: build,
 	}
 	return s
 }
@@ -73,7 +100,7 @@ func testStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	s.Test = &slipway.TestSpec{
 		Source:     slipway.Source{Commit: in.Run.Commit, Dir: dir},
 		Dockerfile: dockerfile, Args: svc.Args, Epoch: Epoch, Pins: in.Config.Pins,
-		Stage: svc.Test.Stage, Results: svc.Test.Results, Trust: n.trust,
+		Stage: svc.Test.Stage, Results: svc.Test.Results, Trust: n.trust, Services: svc.Test.Services,
 	}
 	return s
 }
@@ -92,8 +119,7 @@ func chartStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 func publishStep(in Input, svc slipway.Service, n naming, needs []string) slipway.PlanStep {
 	s := newStep(in, slipway.KindPublish, svc, publishTimeout, needs...)
 	s.Publish = &slipway.PublishSpec{
-		Image: image(in, svc), Tag: n.tag,
-		Chart:        slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Chart(in.Project.Name, svc.Name)},
+		Image: image(in, svc), Tag: n.tag, Chart: chart(in, svc),
 		ChartVersion: n.chart, Release: n.release, Commit: in.Run.Commit, Trust: n.trust,
 	}
 	return s
@@ -101,6 +127,10 @@ func publishStep(in Input, svc slipway.Service, n naming, needs []string) slipwa
 
 func image(in Input, svc slipway.Service) slipway.Repository {
 	return slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Image(in.Project.Name, svc.Name)}
+}
+
+func chart(in Input, svc slipway.Service) slipway.Repository {
+	return slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Chart(in.Project.Name, svc.Name)}
 }
 
 // renders are the environments that the run's artifacts may reach; a pull request's, once it is

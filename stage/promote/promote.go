@@ -93,15 +93,23 @@ func triggers() map[slipway.EventKind]slipway.Trigger {
 
 // candidates are what the plan publishes.
 func candidates(p slipway.Plan, c slipway.Config) []Candidate {
+	attested := map[string]bool{}
+	for _, s := range p.Steps {
+		attested[s.Service] = attested[s.Service] || s.Attest != nil
+	}
 	var out []Candidate
 	for _, s := range p.Steps {
 		svc, ok := c.Service(s.Service)
 		if s.Publish == nil || !ok {
 			continue
 		}
+		last := s.Key
+		if attested[s.Service] {
+			last = slipway.StepKey(slipway.KindAttest, s.Service, "")
+		}
 		out = append(out, Candidate{
 			Service: svc, Version: s.Publish.Tag, Tag: s.Publish.Tag,
-			ChartVersion: s.Publish.ChartVersion, Commit: s.Publish.Commit, Needs: []string{s.Key},
+			ChartVersion: s.Publish.ChartVersion, Commit: s.Publish.Commit, Needs: []string{last},
 		})
 	}
 	return out

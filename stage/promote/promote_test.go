@@ -51,7 +51,8 @@ func TestPlanByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"approve/delivery@production <- ",
+		"gate/delivery@production <- ",
+		"approve/delivery@production <- gate/delivery@production",
 		"retag/delivery@production <- approve/delivery@production",
 		"deploy/delivery@production <- retag/delivery@production",
 		"verify/delivery@production <- deploy/delivery@production",
@@ -62,7 +63,7 @@ func TestPlanByHand(t *testing.T) {
 	if len(p.Decisions) != 1 || p.Decisions[0].Reason != "runs: promotion of v1.0.2 to production" {
 		t.Errorf("decisions: %+v", p.Decisions)
 	}
-	if got := p.Steps[2].Deploy.Mode; got != slipway.RollbackAutomatic {
+	if got := p.Steps[3].Deploy.Mode; got != slipway.RollbackAutomatic {
 		t.Errorf("a service that says nothing of rollbacks has the mode %q", got)
 	}
 }

@@ -11,10 +11,12 @@ import (
 // maxRelease is the longest name of a Helm release: 63 of a label, less what Helm and charts append.
 const maxRelease = 53
 
+const gateTimeout = slipway.Duration(5 * time.Minute)
+
 const retagTimeout = slipway.Duration(15 * time.Minute)
 
 // chain is the way of one candidate through environments, each after the one before it is verified:
-// [approve], [retag], deploy, verify. It ends at the first environment that the candidate may not
+// gate, [approve], [retag], deploy, verify. It ends at the first environment that the candidate may not
 // enter, with the reason.
 func chain(in Input, c Candidate, envs []slipway.Environment) (steps []slipway.PlanStep, stopped string, err error) {
 	needs, retagged := c.Needs, false
@@ -27,6 +29,9 @@ func chain(in Input, c Candidate, envs []slipway.Environment) (steps []slipway.P
 			return nil, "", err
 		}
 		deploy := deploySpec(in, c, env, target)
+		g := newStep(in, slipway.KindGate, target, gateTimeout, needs)
+		g.Gate = &slipway.GateSpec{Environment: env.Name, Production: env.Production, Version: c.Version}
+		steps, needs = append(steps, g), []string{g.Key}
 		if env.Approvals.Required > 0 {
 			s := newStep(in, slipway.KindApprove, target, 0, needs)
 			s.Approve = &slipway.ApproveSpec{Deploy: deploy, Approvals: env.Approvals}
@@ -75,9 +80,10 @@ func deploySpec(in Input, c Candidate, env slipway.Environment, target slipway.T
 	return slipway.DeploySpec{
 		Target: target, Version: c.Version, Commit: c.Commit,
 		Image: slipway.Repository{Registry: registry, Name: registry.Image(in.Project.Name, c.Service.Name)}, Tag: c.Tag,
-		Chart:  slipway.Repository{Registry: registry, Name: registry.Chart(in.Project.Name, c.Service.Name)},
-		Mode:   cmp.Or(c.Service.Rollback, slipway.RollbackAutomatic),
-		Reason: fmt.Sprintf("%s %s (%s) by run %d", c.Service.Name, c.Version, slipway.ShortHash(c.Commit), in.Run.ID),
+		Chart:      slipway.Repository{Registry: registry, Name: registry.Chart(in.Project.Name, c.Service.Name)},
+		Mode:       cmp.Or(c.Service.Rollback, slipway.RollbackAutomatic),
+		Reason:     fmt.Sprintf("%s %s (%s) by run %d", c.Service.Name, c.Version, slipway.ShortHash(c.Commit), in.Run.ID),
+		Production: env.Production,
 	}
 }
 

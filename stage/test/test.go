@@ -24,10 +24,10 @@ const ResultsEnv = "SLIPWAY_TEST_RESULTS"
 
 // Container runs tests.
 type Container interface {
-	// RunTests builds the stage and runs its entrypoint. The result files are written below
-	// req.Output, as many as the limits allow. A build or tests that fail are a Result; an error means
-	// that the runner or its surroundings failed. It returns soon after ctx is cancelled, and then
-	// nothing of the container runs any more.
+	// RunTests builds the stage, starts the services, and runs the stage's entrypoint when all of them are
+	// healthy. The result files are written below req.Output, as many as the limits allow. A build, a
+	// service or tests that fail are a Result; an error means that the runner or its surroundings failed.
+	// It returns soon after ctx is cancelled, and then nothing of the containers runs any more.
 	RunTests(ctx context.Context, req Request, log stage.Log) (Result, error)
 }
 
@@ -46,6 +46,8 @@ type Request struct {
 	Output     string // where the result files go: an empty, absolute folder
 	Limits     Limits
 	Secrets    map[string]string // for RUN --mount=type=secret,id=NAME, and variables of the test container
+	// Services run beside the tests, which reach each by its name; nobody else does. They see no secrets.
+	Services []slipway.TestService
 }
 
 // Limits bound what is read back from a container.
@@ -61,7 +63,18 @@ type Result struct {
 	Results      string        // absolute path of the results folder in the container
 	Problems     []string      // result files that were left out, and why
 	Duration     time.Duration
+	// Service is set when a service could not be brought up, so that no test ran; the rest is empty.
+	Service *ServiceFailure
+	Stopped []ServiceFailure // services that ended by themselves while the tests ran
 }
+
+// ServiceFailure says what became of a service.
+type ServiceFailure struct {
+	Name    string
+	Message string // goes on after the name, in one line: was not healthy after 1m: ...
+}
+
+func (f ServiceFailure) String() string { return "service " + f.Name + " " + f.Message }
 
 // BuildFailure says why the stage could not be built.
 type BuildFailure struct {
@@ -103,6 +116,9 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if !filepath.IsLocal(filepath.FromSlash(spec.Dockerfile)) {
 		return failed("Dockerfile %q is outside of the service's folder", spec.Dockerfile), nil
 	}
+	if err := CheckServices(spec.Services); err != nil {
+		return failed("%s", err), nil
+	}
 	res, err := r.Container.RunTests(ctx, req, env.Log)
 	switch {
 	case err != nil && context.Cause(ctx) == slipway.ErrTimeout:
@@ -112,6 +128,8 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	case res.BuildFailure != nil:
 		f := *res.BuildFailure
 		return failed("build of stage %s failed%s: %s", spec.Stage, f.place(spec.Source.Dir), f.Message), nil
+	case res.Service != nil:
+		return failed("no test ran: %s", res.Service), nil
 	}
 	report := Read(req.Output)
 	report.Problems = append(res.Problems, report.Problems...)
@@ -140,6 +158,7 @@ func (r Runner) request(tree string, env stage.Env, step slipway.PlanStep) (Requ
 		Dir: filepath.Join(tree, sub), Dockerfile: spec.Dockerfile, Stage: spec.Stage,
 		Args: spec.Args, Epoch: spec.Epoch, Pins: spec.Pins, Trust: spec.Trust,
 		Results: spec.Results, Output: output, Limits: limits, Secrets: env.Secrets,
+		Services: spec.Services,
 	}, nil
 }
 
@@ -180,6 +199,11 @@ func judge(env stage.Env, step slipway.PlanStep, dir string, res Result, report 
 		out.Reason = fmt.Sprintf("%d passed", report.Passed)
 		if report.Skipped > 0 {
 			out.Reason += fmt.Sprintf(", %d skipped", report.Skipped)
+		}
+	}
+	if out.Outcome == slipway.Failed {
+		for _, s := range res.Stopped {
+			out.Reason += fmt.Sprintf("; %s", s)
 		}
 	}
 	for _, p := range report.Problems {

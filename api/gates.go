@@ -1,0 +1,78 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Gates is what gates said, what they saw, and the waivers.
+type Gates interface {
+	Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error)
+	Manifests(ctx context.Context, by slipway.User, run int64, service string) ([]slipway.ManifestReport, error)
+	// Scan is the newest scan of an image by its digest, SBOM its SPDX document.
+	Scan(ctx context.Context, by slipway.User, project, digest string) (slipway.Scan, error)
+	SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error)
+	Waivers(ctx context.Context, by slipway.User, project string) ([]slipway.Waiver, error)
+	GiveWaiver(ctx context.Context, by slipway.User, w slipway.Waiver) (slipway.Waiver, error)
+	WithdrawWaiver(ctx context.Context, by slipway.User, id int64) (slipway.Waiver, error)
+}
+
+func (s *server) gates() {
+	s.handle("GET /api/v1/runs/{run}/gates", func(r *http.Request, by slipway.User) (any, error) {
+		id, err := pathID(r, "run")
+		if err != nil {
+			return nil, err
+		}
+		q := r.URL.Query()
+		return list(s.Gates.Gates(r.Context(), by, slipway.GateFilter{RunID: id, Service: q.Get("service"), Environment: q.Get("environment")}))
+	})
+	s.handle("GET /api/v1/runs/{run}/manifests", func(r *http.Request, by slipway.User) (any, error) {
+		id, err := pathID(r, "run")
+		if err != nil {
+			return nil, err
+		}
+		return list(s.Gates.Manifests(r.Context(), by, id, r.URL.Query().Get("service")))
+	})
+	s.handle("GET /api/v1/projects/{project}/services/{service}/gates", func(r *http.Request, by slipway.User) (any, error) {
+		return list(s.Gates.Gates(r.Context(), by, slipway.GateFilter{Project: r.PathValue("project"), Service: r.PathValue("service"),
+			Environment: r.URL.Query().Get("environment")}))
+	})
+	s.handle("GET /api/v1/projects/{project}/scans/{digest}", func(r *http.Request, by slipway.User) (any, error) {
+		return s.Gates.Scan(r.Context(), by, r.PathValue("project"), r.PathValue("digest"))
+	})
+	s.mux.HandleFunc("GET /api/v1/projects/{project}/scans/{digest}/sbom", func(w http.ResponseWriter, r *http.Request) {
+		by, err := s.user(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		doc, err := s.Gates.SBOM(r.Context(), by, r.PathValue("project"), r.PathValue("digest"))
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/spdx+json")
+		w.Header().Set("Content-Disposition", `attachment; filename="sbom.spdx.json"`)
+		w.Write(doc) //nolint:errcheck // whoever asked has gone
+	})
+	s.handle("GET /api/v1/projects/{project}/waivers", func(r *http.Request, by slipway.User) (any, error) {
+		return list(s.Gates.Waivers(r.Context(), by, r.PathValue("project")))
+	})
+	s.handle("POST /api/v1/projects/{project}/waivers", func(r *http.Request, by slipway.User) (any, error) {
+		var in slipway.Waiver
+		if err := decode(r, &in); err != nil {
+			return nil, err
+		}
+		in.Project = r.PathValue("project")
+		return s.Gates.GiveWaiver(r.Context(), by, in)
+	})
+	s.handle("DELETE /api/v1/waivers/{waiver}", func(r *http.Request, by slipway.User) (any, error) {
+		id, err := pathID(r, "waiver")
+		if err != nil {
+			return nil, err
+		}
+		return s.Gates.WithdrawWaiver(r.Context(), by, id)
+	})
+}

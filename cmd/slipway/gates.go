@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+)
+
+func (c *cli) gates() *cobra.Command {
+	var env string
+	var all bool
+	cmd := &cobra.Command{
+		Use: "gates [RUN|SERVICE]", Short: "What the quality gates said of a run or of a service, and why",
+		Long: "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. What is waived is shown with who waived it, until when and why. With --all\nevery reason is shown, else the ten worst of each gate.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.GateResult, error) {
+			f := slipway.GateFilter{Project: q.project, Environment: env}
+			if len(q.args) == 1 && !isRun(q.args[0]) {
+				f.Service = q.args[0]
+				return q.api.Gates(ctx, f)
+			}
+			id, err := c.runID(ctx, q.api, q.args)
+			if err != nil {
+				return nil, err
+			}
+			f.RunID = id
+			return q.api.Gates(ctx, f)
+		}, func(_ question, gates []slipway.GateResult) { c.gateRows(gates, all) }),
+	}
+	cmd.Flags().StringVar(&env, "env", "", "only this environment's, with those that belong to none")
+	cmd.Flags().BoolVar(&all, "all", false, "every reason")
+	return cmd
+}
+
+func isRun(s string) bool {
+	_, err := strconv.ParseInt(strings.TrimPrefix(s, "#"), 10, 64)
+	return err == nil
+}
+
+const reasonsShown = 10
+
+func (c *cli) gateRows(gates []slipway.GateResult, all bool) {
+	if len(gates) == 0 {
+		c.out.line("no gate has spoken yet")
+		return
+	}
+	c.out.line("%s", c.out.bold(fmt.Sprintf("run #%d", gates[0].RunID)))
+	var rows [][]string
+	for _, g := range gates {
+		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(clip(g.Summary, 100))})
+	}
+	c.out.table([]string{"GATE", "VERDICT", "SERVICE", "ENVIRONMENT", ""}, rows)
+	for _, g := range gates {
+		c.gateReasons(g, all)
+	}
+}
+
+func (c *cli) gateReasons(g slipway.GateResult, all bool) {
+	if len(g.Reasons) == 0 {
+		return
+	}
+	title := g.Gate + " of " + g.Service
+	if g.Environment != "" {
+		title += " for " + g.Environment
+	}
+	c.out.line("\n%s", c.out.bold(printable(title)))
+	for i, r := range g.Reasons {
+		if i == reasonsShown && !all {
+			c.out.line("  and %d more: --all shows them", len(g.Reasons)-i)
+			return
+		}
+		line := fmt.Sprintf("  %s %s: %s", c.out.state(string(r.Verdict)), c.out.bold(printable(r.Subject)), printable(r.Message))
+		if r.Place != "" {
+			line += c.out.dim(" at " + printable(r.Place))
+		}
+		c.out.line("%s", line)
+		if w := r.Waiver; w != nil {
+			c.out.line("    %s", c.out.dim(printable(fmt.Sprintf("waived by %s until %s: %s", w.Author, day(w.Expires), w.Reason))))
+		}
+	}
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+
+func (c *cli) waive() *cobra.Command {
+	var w slipway.Waiver
+	var until string
+	cmd := &cobra.Command{
+		Use: "waive GATE SUBJECT", Short: "Let something through a gate until a day, with a reason",
+		Long: "SUBJECT is what `slipway gates` shows: \"CVE-2024-1234 openssl\", \"non-root Deployment/web\"; a * stands for any\ncharacters. The waiver is shown wherever its gate is, and stops holding at the beginning of the day given (UTC).\nRetry the run afterwards: slipway retry RUN.",
+		Example: "  slipway waive vulnerabilities 'CVE-2024-1234 openssl' --service delivery --until 2026-12-31 \\\n    --reason 'not reachable: we do not parse certificates'",
+		Args:    cobra.ExactArgs(2),
+		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Waiver, error) {
+			var err error
+			if w.Expires, err = untilDay(until, time.Now()); err != nil {
+				return w, err
+			}
+			w.Project, w.Gate, w.Subject = q.project, q.args[0], q.args[1]
+			return q.api.GiveWaiver(ctx, w)
+		}, func(_ question, w slipway.Waiver) {
+			c.out.line("waiver %d: %s of gate %s until %s", w.ID, printable(w.Subject), w.Gate, day(w.Expires))
+		}),
+	}
+	cmd.Flags().StringVarP(&w.Reason, "reason", "m", "", "why; kept with the waiver")
+	cmd.Flags().StringVar(&until, "until", "", "day it stops to hold (2026-12-31), or days from now (30d)")
+	cmd.Flags().StringVar(&w.Service, "service", "", "only for this service")
+	cmd.Flags().StringVar(&w.Environment, "env", "", "only for this environment")
+	return cmd
+}
+
+// untilDay reads a day, or a number of days from now.
+func untilDay(s string, now time.Time) (time.Time, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= 366 {
+			return now.UTC().Truncate(24*time.Hour).AddDate(0, 0, n), nil
+		}
+	}
+	t, err := time.Parse(time.DateOnly, s)
+	if err != nil {
+		return t, slipway.Errorf(slipway.Invalid, "--until %q: expected a day such as 2026-12-31, or 30d", s)
+	}
+	return t, nil
+}
+
+func (c *cli) waivers() *cobra.Command {
+	var all bool
+	list := inProject(c, func(ctx context.Context, q question) ([]slipway.Waiver, error) {
+		found, err := q.api.Waivers(ctx, q.project)
+		if all || err != nil {
+			return found, err
+		}
+		holding := []slipway.Waiver{}
+		for _, w := range found {
+			if w.Holds(time.Now()) {
+				holding = append(holding, w)
+			}
+		}
+		return holding, nil
+	}, func(q question, found []slipway.Waiver) {
+		if len(found) == 0 {
+			c.out.line("nothing is waived in %s", q.project)
+			return
+		}
+		var rows [][]string
+		for _, w := range found {
+			id := first(printable(w.Place), strconv.FormatInt(w.ID, 10))
+			rows = append(rows, []string{id, w.Gate, printable(w.Subject), first(w.Service, "every"), first(w.Environment, "every"),
+				waiverState(w, time.Now()), printable(w.Author), printable(clip(w.Reason, 60))})
+		}
+		c.out.table([]string{"WAIVER", "GATE", "SUBJECT", "SERVICE", "ENVIRONMENT", "HOLDS", "BY", "REASON"}, rows)
+	})
+	cmd := &cobra.Command{Use: "waivers", Short: "What is let through gates, until when and why", Args: cobra.NoArgs, RunE: list}
+	cmd.Flags().BoolVar(&all, "all", false, "those that expired or were withdrawn too")
+	cmd.AddCommand(&cobra.Command{
+		Use: "withdraw WAIVER", Short: "Take back a waiver that a person gave, by its number", Args: cobra.ExactArgs(1),
+		RunE: answer(c, func(ctx context.Context, q question) (slipway.Waiver, error) {
+			id, err := strconv.ParseInt(q.args[0], 10, 64)
+			if err != nil || id <= 0 {
+				return slipway.Waiver{}, slipway.Errorf(slipway.Invalid, "waiver %q: expected its number, which `slipway waivers` shows; one of slipway.yaml is taken out there", q.args[0])
+			}
+			return q.api.WithdrawWaiver(ctx, id)
+		}, func(_ question, w slipway.Waiver) {
+			c.out.line("waiver %d of %s is withdrawn", w.ID, printable(w.Subject))
+		}),
+	})
+	return cmd
+}
+
+func waiverState(w slipway.Waiver, now time.Time) string {
+	switch {
+	case !w.Withdrawn.IsZero():
+		return "withdrawn " + day(w.Withdrawn)
+	case !w.Holds(now):
+		return "expired " + day(w.Expires)
+	}
+	return "until " + day(w.Expires)
+}

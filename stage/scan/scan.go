@@ -1,0 +1,348 @@
+// Package scan is the step that looks into the run's image: which packages it has (the SBOM), which of them
+// have known vulnerabilities, and which secrets were left in it or in the service's folder. What was scanned
+// before with the same database and scanner is not scanned again; reports of other scanners can take the
+// place of the scan. Images in production are scanned again when the database changes.
+//
+// It judges nothing: what may pass is the gates' business. It does not know syft and grype, and does not
+// fetch the database.
+package scan
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage"
+)
+
+// State is what the next scan would be done with.
+type State struct {
+	Scanner  string // name and versions, also of its patterns
+	Database slipway.ScanDatabase
+}
+
+// Request asks for a scan of an image.
+type Request struct {
+	Layout string // folder of an OCI layout that holds one image
+	Name   string // repository, for the documents
+	Digest string
+	// CycloneDX asks for that document too.
+	CycloneDX bool
+	// Progress, when set, is called with lines for people.
+	Progress func(line string)
+}
+
+// Report is what was found in an image.
+type Report struct {
+	Scan      slipway.Scan
+	SBOM      []byte // SPDX 2.3 JSON
+	CycloneDX []byte // JSON, when it was asked for
+}
+
+// Secrets are what was found in a folder.
+type Secrets struct {
+	Findings []slipway.Finding
+	Problems []string // what was not looked at
+}
+
+// Scanner looks into images and folders. Content that it refuses, or that is too much for it, is a problem
+// in the answer; an error means that the scanner could not do its work.
+type Scanner interface {
+	// State answers at once, without a scan. A missing database is no error.
+	State(ctx context.Context) (State, error)
+	Image(ctx context.Context, req Request) (Report, error)
+	Folder(ctx context.Context, dir string) (Secrets, error)
+}
+
+// Images gives what is in registries.
+type Images interface {
+	// Layout writes an image into an empty folder as an OCI layout and returns the digest of what it
+	// wrote: of an index, the image for this machine's platform. An image that exceeds the client's
+	// bounds is Invalid, with the reason.
+	Layout(ctx context.Context, repo slipway.Repository, digest, dir string) (string, error)
+}
+
+// Past keeps scans.
+type Past interface {
+	// Scan is that of a digest with this database and scanner, and its SBOM; false when there is none.
+	Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, []byte, bool, error)
+	// KeepScan keeps a scan under its digest, database and scanner, in place of one that is there. seen: people
+	// saw it, as it belongs to a run.
+	KeepScan(ctx context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error
+}
+
+// Repo hashes folders of a repository.
+type Repo interface {
+	TreeHash(ctx context.Context, commit, dir string) (string, error)
+}
+
+// Runner is the scan step.
+type Runner struct {
+	Scanner Scanner
+	Images  Images
+	Past    Past
+	Repo    func(project string) Repo // nil: folders are scanned each time
+	// Base returns the repository and digest of the image that another one was built from; false when it is
+	// not known. nil: never known.
+	Base func(ctx context.Context, repo slipway.Repository, digest string) (slipway.Repository, string, bool)
+	Now  func() time.Time // for Rescan; a step has its own
+}
+
+// Run scans the image that the step names, and the folder of its service.
+func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+	spec := step.Scan
+	if spec == nil {
+		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no scan", step.Key)
+	}
+	digest, ok := imageOf(env, step)
+	if !ok {
+		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s: the run has no image of %s", step.Key, step.Service)
+	}
+	dir, err := env.Workspace.Dir("scan-" + step.Service)
+	if err != nil {
+		return slipway.Result{}, fmt.Errorf("folder for the scan: %w", err)
+	}
+	state, err := r.Scanner.State(ctx)
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	if err != nil {
+		return stage.Refused(err)
+	}
+	var scan slipway.Scan
+	var sbom []byte
+	reused := false
+	if len(spec.Reports) > 0 {
+		scan, err = r.reports(env, step, tree)
+		scan.Digest = digest
+		if err != nil {
+			return stage.Refused(err)
+		}
+	} else {
+		s := subject{env.Run.Project, spec.Image, digest, dir, true}
+		if scan, sbom, reused, err = r.image(ctx, env, s, state); err != nil {
+			return stage.Refused(err)
+		}
+	}
+	secrets, err := r.folder(ctx, env, step, tree, state)
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	scan.Findings = sorted(append(scan.Findings, secrets.Findings...))
+	scan.Problems = append(scan.Problems, secrets.Problems...)
+	res := slipway.Result{Outcome: slipway.Succeeded, Reason: Summary(scan), Scan: &scan}
+	if reused {
+		res.Reason += "; the image was scanned before"
+	}
+	if sbom != nil {
+		a, err := writeSBOM(env, step, dir, scan, sbom)
+		if err != nil {
+			return slipway.Result{}, err
+		}
+		res.Artifacts = append(res.Artifacts, a)
+	}
+	tell(env, scan)
+	return res, nil
+}
+
+// imageOf is the digest of what the step scans.
+func imageOf(env stage.Env, step slipway.PlanStep) (string, bool) {
+	if b := step.Scan.Built; b != nil {
+		return b.Digest, true
+	}
+	a, ok := env.Artifact(slipway.ArtifactImage, step.Service)
+	return a.Digest, ok
+}
+
+// subject is an image to scan, and the folder to do it in.
+type subject struct {
+	project string
+	repo    slipway.Repository
+	digest  string
+	dir     string
+	seen    bool // the scan is of a run
+}
+
+// image is the scan of an image: the earlier one when nothing that it depends on has changed. What its base
+// image has too is marked.
+func (r Runner) image(ctx context.Context, env stage.Env, s subject, state State) (slipway.Scan, []byte, bool, error) {
+	scan, sbom, known, err := r.scanned(ctx, env, s, state)
+	if err != nil || known || r.Base == nil {
+		return scan, sbom, known, err
+	}
+	repo, digest, ok := r.Base(ctx, s.repo, s.digest)
+	if ok && digest != s.digest {
+		base, _, _, err := r.scanned(ctx, env, subject{s.project, repo, digest, s.dir, s.seen}, state)
+		if err != nil {
+			if ctx.Err() != nil {
+				return scan, nil, false, context.Cause(ctx)
+			}
+			env.Log.Printf("the base image %s@%s was not scanned: %s", repo.Ref(), digest, err)
+		} else {
+			mark(&scan, base, digest)
+		}
+	}
+	return scan, sbom, false, r.keep(ctx, s, scan, sbom)
+}
+
+// keep leaves out what was not looked at in full: the reason may be gone next time.
+func (r Runner) keep(ctx context.Context, s subject, scan slipway.Scan, sbom []byte) error {
+	if r.Past == nil || len(scan.Problems) > 0 {
+		return nil
+	}
+	return r.Past.KeepScan(ctx, s.project, scan, sbom, s.seen)
+}
+
+// scanned asks the past and then the scanner.
+func (r Runner) scanned(ctx context.Context, env stage.Env, s subject, state State) (slipway.Scan, []byte, bool, error) {
+	if r.Past != nil {
+		scan, sbom, ok, err := r.Past.Scan(ctx, s.project, s.digest, state.Database.Checksum, state.Scanner)
+		if err != nil {
+			return slipway.Scan{}, nil, false, err
+		}
+		if ok {
+			scan.Image, scan.Database = s.repo.Ref(), state.Database
+			return scan, sbom, true, nil
+		}
+	}
+	rep, err := r.fresh(ctx, env, s, state)
+	if err != nil {
+		return slipway.Scan{}, nil, false, err
+	}
+	return rep.Scan, rep.SBOM, false, r.keep(ctx, s, rep.Scan, rep.SBOM)
+}
+
+// fresh fetches an image and scans it. One that is refused is a scan that says so: the gates decide.
+func (r Runner) fresh(ctx context.Context, env stage.Env, s subject, state State) (Report, error) {
+	name := s.repo.Ref()
+	layout := filepath.Join(s.dir, "layout")
+	if err := empty(layout); err != nil {
+		return Report{}, err
+	}
+	defer os.RemoveAll(layout)
+	began := now(env)
+	env.Log.Printf("scanning %s@%s", name, s.digest)
+	platform, err := r.Images.Layout(ctx, s.repo, s.digest, layout)
+	if slipway.ErrorCode(err) == slipway.Invalid {
+		return Report{Scan: slipway.Scan{Image: name, Digest: s.digest, Scanner: state.Scanner, Database: state.Database, ScannedAt: began,
+			Findings: []slipway.Finding{}, Problems: []string{fmt.Sprintf("image %s@%s was not scanned: %s", name, s.digest, err)}}}, nil
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("fetch image %s@%s: %w", name, s.digest, err)
+	}
+	rep, err := r.Scanner.Image(ctx, Request{Layout: layout, Name: name, Digest: platform, Progress: func(line string) { env.Log.Printf("%s", line) }})
+	if err != nil {
+		return Report{}, fmt.Errorf("scan image %s@%s: %w", name, s.digest, err)
+	}
+	rep.Scan.Image, rep.Scan.Digest, rep.Scan.ScannedAt = name, s.digest, began
+	if rep.SBOM != nil {
+		rep.Scan.SBOM = digestOf(rep.SBOM)
+	}
+	rep.Scan.Findings = sorted(rep.Scan.Findings)
+	return rep, nil
+}
+
+// mark notes what the base image has too, by what it is rather than where: a later layer may rewrite the
+// package list.
+func mark(scan *slipway.Scan, base slipway.Scan, digest string) {
+	type key struct{ id, pkg, version, path string }
+	of := func(f slipway.Finding) key {
+		if f.Kind == slipway.FindingSecret {
+			return key{id: f.ID, path: f.Path}
+		}
+		return key{id: f.ID, pkg: f.Package, version: f.Version}
+	}
+	has := map[key]bool{}
+	for _, f := range base.Findings {
+		has[of(f)] = true
+	}
+	for i, f := range scan.Findings {
+		scan.Findings[i].InBase = has[of(f)]
+	}
+	scan.Base = digest
+}
+
+// folder looks for secrets in the service's folder; one that has not changed is not looked at again.
+func (r Runner) folder(ctx context.Context, env stage.Env, step slipway.PlanStep, tree string, state State) (Secrets, error) {
+	spec := step.Scan
+	sub := filepath.FromSlash(spec.Source.Dir)
+	if sub != "" && !filepath.IsLocal(sub) {
+		return Secrets{}, slipway.Errorf(slipway.Invalid, "service folder %q is outside of the repository", spec.Source.Dir)
+	}
+	key := ""
+	if r.Repo != nil && r.Past != nil {
+		hash, err := r.Repo(env.Run.Project).TreeHash(ctx, spec.Source.Commit, spec.Source.Dir)
+		if err != nil {
+			return Secrets{}, fmt.Errorf("find the files of %s: %w", step.Service, err)
+		}
+		key = "tree:" + hash
+		switch old, _, ok, err := r.Past.Scan(ctx, env.Run.Project, key, "", state.Scanner); {
+		case err != nil:
+			return Secrets{}, err
+		case ok:
+			return Secrets{Findings: placed(old.Findings, spec.Source.Dir)}, nil
+		}
+	}
+	found, err := r.Scanner.Folder(ctx, filepath.Join(tree, sub))
+	if err != nil {
+		return Secrets{}, fmt.Errorf("look for secrets in the folder of %s: %w", step.Service, err)
+	}
+	if key != "" && len(found.Problems) == 0 {
+		kept := slipway.Scan{Digest: key, Scanner: state.Scanner, ScannedAt: now(env), Findings: found.Findings}
+		if err := r.Past.KeepScan(ctx, env.Run.Project, kept, nil, true); err != nil {
+			return Secrets{}, err
+		}
+	}
+	found.Findings = placed(found.Findings, spec.Source.Dir)
+	return found, nil
+}
+
+// placed gives findings of a folder their paths in the repository.
+func placed(list []slipway.Finding, dir string) []slipway.Finding {
+	out := make([]slipway.Finding, 0, len(list))
+	for _, f := range list {
+		f.Path = strings.TrimPrefix(filepath.ToSlash(filepath.Join(dir, f.Path)), "/")
+		out = append(out, f)
+	}
+	return out
+}
+
+func writeSBOM(env stage.Env, step slipway.PlanStep, dir string, scan slipway.Scan, sbom []byte) (slipway.Artifact, error) {
+	file := filepath.Join(dir, "sbom.spdx.json")
+	if err := os.WriteFile(file, sbom, 0o600); err != nil {
+		return slipway.Artifact{}, fmt.Errorf("write the SBOM: %w", err)
+	}
+	return slipway.Artifact{
+		Project: env.Run.Project, RunID: env.Run.ID, Step: step.Key, Service: step.Service, Kind: slipway.ArtifactSBOM,
+		Repository: scan.Image, Digest: digestOf(sbom), Subject: scan.Digest, Size: int64(len(sbom)), Path: file,
+		Commit: step.Scan.Source.Commit, CreatedAt: now(env),
+	}, nil
+}
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func now(env stage.Env) time.Time {
+	if env.Now == nil {
+		return time.Time{}
+	}
+	return env.Now()
+}
+
+// empty makes a folder, without what an interrupted attempt left in it.
+func empty(dir string) error {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		return fmt.Errorf("empty the folder of the scan: %w", err)
+	}
+	return nil
+}
