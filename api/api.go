@@ -122,6 +122,8 @@ type Options struct {
 	Credentials Credentials
 	Identity    Identity
 	Gates       Gates
+	Waivers     Waivers
+	Keys        Keys
 	// Heartbeat is how often a quiet stream says that it is still there, and looks again whether the
 	// user may have it; default 15 seconds.
 	Heartbeat time.Duration

@@ -13,6 +13,7 @@ func (s *server) routes() {
 	s.gates()
 	s.deliveries()
 	s.settings()
+	s.keys()
 	s.connections()
 	s.people()
 	s.streams()

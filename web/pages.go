@@ -23,6 +23,16 @@ func (s *server) routes() {
 	s.get("/projects/{project}/releases/{service}/{version}", s.release)
 	s.get("/runs/{run}", s.run)
 	s.get("/trace", s.trace)
+	if s.Evidence != nil {
+		s.get("/runs/{run}/findings", s.findings)
+		s.get("/runs/{run}/manifests", s.manifests)
+		s.get("/runs/{run}/sbom", s.sbom)
+		s.mux.HandleFunc("GET /runs/{run}/sbom.json", s.sbomFile)
+	}
+	if s.Waivers != nil {
+		s.get("/projects/{project}/waivers", s.waivers)
+		s.waiving()
+	}
 	s.mux.HandleFunc("GET /runs/{run}/log", s.log)
 	s.mux.HandleFunc("GET /live", s.live)
 	s.signing()

@@ -20,6 +20,7 @@ type runPage struct {
 	Waited   time.Duration // for people
 	Selected *slipway.Step
 	Report   *report
+	Gates    []gateRow
 	Log      *stepLog // nil: no step, or it is in the browser already
 }
 
@@ -74,6 +75,9 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 		key = p.Selected.Spec.Key
 	}
 	p.Graph = layOut(d.Steps, n, key)
+	if p.Gates, err = s.gateList(r, by, d, ""); err != nil {
+		return "", view{}, err
+	}
 	if err := s.explain(r, by, p); err != nil {
 		return "", view{}, err
 	}

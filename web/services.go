@@ -82,6 +82,7 @@ type releasePage struct {
 	Trace   slipway.Trace
 	Image   string // references by digest, to be copied
 	Chart   string
+	Gates   []gateRow
 }
 
 // link is one part of a chain.
@@ -118,6 +119,9 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 		}
 	}
 	p.Chain = chain(p.Release, p.Run)
+	if p.Gates, err = s.gateList(r, by, p.Run, service); err != nil {
+		return "", view{}, err
+	}
 	state := string(p.Run.Run.State)
 	if p.Release.Quarantined != "" {
 		state = "quarantined"

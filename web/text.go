@@ -36,6 +36,8 @@ func (s *server) funcs() template.FuncMap {
 		"dict":     dict,
 		"stepHref": stepHref,
 		"plural":   plural,
+		"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+		"month":    func() string { return s.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly) },
 	}
 }
 
@@ -168,11 +170,11 @@ func decided(all []slipway.Approval) []slipway.Approval {
 // tone is the colour class of a state: good, bad, wait, work or idle.
 func tone(state any) string {
 	switch fmt.Sprint(state) {
-	case "succeeded", "verified", "approved", "passed", "merged", "done":
+	case "succeeded", "verified", "approved", "passed", "merged", "done", "pass":
 		return "good"
-	case "failed", "errored", "unhealthy", "rejected", "deploy-failed":
+	case "failed", "errored", "unhealthy", "rejected", "deploy-failed", "fail", "critical":
 		return "bad"
-	case "waiting", "retrying", "rolled-back", "quarantined":
+	case "waiting", "retrying", "rolled-back", "quarantined", "warn", "high":
 		return "wait"
 	case "running", "deploying", "deployed", "ready", "queued", "open", "started":
 		return "work"

@@ -74,7 +74,9 @@ type Options struct {
 	Reads      Reads
 	Lists      Lists
 	Deliveries Deliveries
-	Pulls      Pulls // nil: pull requests are shown without buttons
+	Pulls      Pulls    // nil: pull requests are shown without buttons
+	Evidence   Evidence // nil: pages show no gates
+	Waivers    Waivers  // nil: there is no page of waivers
 	Streams    Streams
 	Identity   Identity
 	// May says whether a button is shown to a user; action is a word of auth.Action. Whoever presses
@@ -188,7 +190,7 @@ func (v view) Head() string {
 }
 
 // rights says which buttons a user is shown in a project.
-type rights struct{ Approve, Cancel, Retry, Rollback, Merge, Review, Close bool }
+type rights struct{ Approve, Cancel, Retry, Rollback, Merge, Review, Close, Waive bool }
 
 func (s *server) rights(by slipway.User, project string) rights {
 	may := s.May
@@ -199,6 +201,7 @@ func (s *server) rights(by slipway.User, project string) rights {
 		Approve: may(by, "approve", project), Cancel: may(by, "cancel-run", project), Retry: may(by, "retry-run", project), Rollback: may(by, "rollback", project),
 		Merge: s.Pulls != nil && may(by, "merge", project), Review: s.Pulls != nil && may(by, "review-pull", project),
 		Close: s.Pulls != nil && may(by, "close-pull", project),
+		Waive: s.Waivers != nil && may(by, "waive", project),
 	}
 }
 

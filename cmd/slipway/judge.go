@@ -29,7 +29,7 @@ func (s *server) judged(r stage.Runner) stage.Runner {
 			if err := s.compare(ctx, env.Run, &seen); err != nil {
 				return res, err
 			}
-			return speak(env.Log, res, policies[""], seen, given)
+			return speak(ctx, env.Log, res, policies[""], seen, given)
 		}
 		for _, m := range res.Manifests {
 			policy, ok := policies[m.Environment]
@@ -37,7 +37,7 @@ func (s *server) judged(r stage.Runner) stage.Runner {
 				policy = policies[""]
 			}
 			seen.Environment, seen.Manifests = m.Environment, []slipway.ManifestReport{m}
-			if res, err = speak(env.Log, res, policy, seen, given); err != nil {
+			if res, err = speak(ctx, env.Log, res, policy, seen, given); err != nil {
 				return res, err
 			}
 		}
@@ -46,8 +46,8 @@ func (s *server) judged(r stage.Runner) stage.Runner {
 }
 
 // speak adds to a result what the gates say of the evidence.
-func speak(log stage.Log, res slipway.Result, policy slipway.Gates, seen slipway.Evidence, given []slipway.Waiver) (slipway.Result, error) {
-	said, err := gate.Judge(policy, seen, given)
+func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipway.Gates, seen slipway.Evidence, given []slipway.Waiver) (slipway.Result, error) {
+	said, err := gate.Judge(ctx, policy, seen, given)
 	if err != nil {
 		return res, fmt.Errorf("judge %s: %w", seen.Service, err)
 	}
@@ -158,7 +158,7 @@ func (s *server) gate() stage.Runner {
 		if err != nil {
 			return slipway.Result{}, err
 		}
-		res, err := speak(env.Log, slipway.Result{Outcome: slipway.Succeeded}, policies[step.Environment], seen, given)
+		res, err := speak(ctx, env.Log, slipway.Result{Outcome: slipway.Succeeded}, policies[step.Environment], seen, given)
 		if err == nil && res.Outcome == slipway.Succeeded {
 			res.Reason = summary(res.Gates)
 		}
@@ -257,7 +257,7 @@ func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep
 	if err != nil {
 		return slipway.Result{}, err
 	}
-	again, err := gate.Judge(policy, seen, given)
+	again, err := gate.Judge(ctx, policy, seen, given)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("judge %s: %w", step.Service, err)
 	}
@@ -281,7 +281,7 @@ func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep
 		return res, fmt.Errorf("verify the signatures of %s: %w", step.Service, err)
 	}
 	seen.Stage = slipway.KindDeploy
-	res, err = speak(env.Log, res, policy, seen, given)
+	res, err = speak(ctx, env.Log, res, policy, seen, given)
 	if err == nil && res.Outcome == slipway.Succeeded {
 		env.Log.Printf("signatures verified in %s", time.Since(began).Round(time.Millisecond))
 	} else if err == nil {

@@ -154,7 +154,7 @@ func (s *server) openActions() {
 	candidates, production := s.registries()
 	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store, Namespaces: s.store,
 		Candidates: candidates, Production: production, URL: s.opts.url}
-	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Held: s.store,
+	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Waivers: s.store, Held: s.store,
 		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
 	s.people = &act.People{Store: s.store, Credentials: s.store, Keys: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
@@ -266,7 +266,7 @@ func (s *server) close() error {
 
 func (s *server) routes() (http.Handler, error) {
 	sees := &sees{Actions: s.actions, store: s.store}
-	ui, err := web.New(web.Options{Reads: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
+	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Waivers: s.actions, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
 		May: func(by slipway.User, action, project string) bool {
 			return auth.Check(by, auth.Action(action), project) == nil
 		},
@@ -276,7 +276,9 @@ func (s *server) routes() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
-		Settings: settings{s.actions, s.clusters}, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people), Log: s.log}))
+		Settings: settings{s.actions, s.clusters}, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
+		Gates: sees, Waivers: s.actions, Log: s.log,
+		Keys: &act.Keys{Store: s.store, Builders: []string{s.opts.url}, Registry: s.opts.registryHost, Now: time.Now}}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
 	mux.Handle("POST /hooks/{project}", api.Hooks(s.forges, time.Now, s.log))

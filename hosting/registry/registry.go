@@ -60,6 +60,9 @@ type Options struct {
 	UploadIdle time.Duration
 	// MaxBlob bounds one blob in bytes; default 32 GiB.
 	MaxBlob int64
+	// Grace is how long blobs that no manifest needs are kept, as their manifest may be on its way;
+	// default one hour.
+	Grace time.Duration
 	// MinFree is how many bytes of the disk pushes must leave free; default 64 MiB.
 	MinFree int64
 }
@@ -83,6 +86,8 @@ type Registry struct {
 	uploads   *uploads
 	inner     *olareg.Server
 	readOnly  *bool // shared with inner: keeps its Close from collecting anything
+
+	asked recently
 
 	writes sync.Map // repository -> *sync.Mutex, held while its index changes
 
@@ -133,6 +138,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBlob <= 0 {
 		o.MaxBlob = 32 << 30
+	}
+	if o.Grace <= 0 {
+		o.Grace = time.Hour
 	}
 	if o.MinFree <= 0 {
 		o.MinFree = 64 << 20
@@ -330,6 +338,9 @@ func (r *Registry) read(w http.ResponseWriter, req *http.Request, rt route) erro
 	in.URL.RawPath = ""
 	if rt.kind == routeManifest && acceptsAnything(in.Header.Values("Accept")) {
 		in.Header["Accept"] = manifestTypes()
+	}
+	if rt.kind == routeBlob {
+		r.told(rt.repository, rt.arg)
 	}
 	if rt.kind == routeTags {
 		if err := checkPageSize(in.URL.Query().Get("n")); err != nil {

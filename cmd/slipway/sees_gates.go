@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+)
+
+// Gates returns what the gates of a run said, or those of a service's newest run that has any.
+func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error) {
+	if f.RunID != 0 {
+		d, err := s.Actions.Run(ctx, by, f.RunID)
+		if err != nil {
+			return nil, err
+		}
+		f.Project = d.Run.Project
+	} else if err := auth.Check(by, auth.View, f.Project); err != nil {
+		return nil, err
+	}
+	return s.store.Gates(ctx, f)
+}
+
+// Manifests returns what the chart of a service rendered in a run.
+func (s *sees) Manifests(ctx context.Context, by slipway.User, run int64, service string) ([]slipway.ManifestReport, error) {
+	if _, err := s.Actions.Run(ctx, by, run); err != nil {
+		return nil, err
+	}
+	return s.store.Manifests(ctx, run, service)
+}
+
+// Scan returns the newest scan of an image of a project.
+func (s *sees) Scan(ctx context.Context, by slipway.User, project, digest string) (slipway.Scan, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return slipway.Scan{}, err
+	}
+	return s.store.Scan(ctx, project, digest)
+}
+
+// SBOM returns the SPDX document of an image of a project.
+func (s *sees) SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return nil, err
+	}
+	return s.store.SBOM(ctx, project, digest)
+}

@@ -1,0 +1,387 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/olareg/olareg/types"
+)
+
+// Held is a manifest that a repository holds under its own name: an image, a chart, not what refers to
+// one.
+type Held struct {
+	Repository string
+	Digest     string
+	Tags       []string  // none: by digest only
+	Pushed     time.Time // when it was first pushed here
+}
+
+// Held lists what the repositories of a project's candidates hold. What is production's is never listed.
+func (r *Registry) Held(ctx context.Context, project string) ([]Held, error) {
+	names, err := r.candidates(project)
+	if err != nil {
+		return nil, err
+	}
+	var out []Held
+	for _, name := range names {
+		held, err := r.heldIn(name)
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", name, err)
+		}
+		out = append(out, held...)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	return out, nil
+}
+
+// candidates are the names of a project's repositories outside the production namespace.
+func (r *Registry) candidates(project string) ([]string, error) {
+	var names []string
+	err := r.disk.repositories(func(dir string) error {
+		rel, err := filepath.Rel(r.disk.root, dir)
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(rel)
+		if p := Parse(name); p.Namespace == Candidates && p.Project == project && r.disk.has(name) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	return names, err
+}
+
+func (r *Registry) heldIn(repository string) ([]Held, error) {
+	defer r.lock(repository)()
+	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
+	if err != nil {
+		return nil, err
+	}
+	by := map[string]*Held{}
+	var order []string
+	for _, d := range index.Manifests {
+		digest := d.Digest.String()
+		if d.Annotations[types.AnnotReferrerSubject] != "" {
+			continue
+		}
+		tag := d.Annotations[types.AnnotRefName]
+		if fallbackTag.MatchString(tag) {
+			continue
+		}
+		h := by[digest]
+		if h == nil {
+			body, err := r.disk.manifest(repository, digest)
+			if err != nil {
+				return nil, err
+			}
+			if body.content.subject() != "" {
+				continue // it goes with what it refers to
+			}
+			h = &Held{Repository: repository, Digest: digest, Pushed: body.written}
+			by[digest], order = h, append(order, digest)
+		}
+		if tag != "" && !slices.Contains(h.Tags, tag) {
+			h.Tags = append(h.Tags, tag)
+		}
+	}
+	out := make([]Held, len(order))
+	for i, digest := range order {
+		out[i] = *by[digest]
+	}
+	return out, nil
+}
+
+type stored struct {
+	content content
+	written time.Time
+}
+
+func (d *disk) manifest(repository, digest string) (stored, error) {
+	path := d.blob(repository, digest)
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return stored{}, err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return stored{}, err
+	}
+	s := stored{written: fi.ModTime()}
+	if err := json.Unmarshal(body, &s.content); err != nil {
+		return s, fmt.Errorf("manifest %s: %w", digest, err)
+	}
+	return s, nil
+}
+
+// Remove takes names from a repository of candidates, and the manifest too when it has no other name left
+// (all, when tags is empty), with everything that refers to it. What is not there any more is success. The
+// bytes are Collect's.
+func (r *Registry) Remove(ctx context.Context, repository, digest string, tags ...string) error {
+	if Parse(repository).Namespace != Candidates {
+		return fmt.Errorf("remove %s@%s: only candidates are removed", repository, digest)
+	}
+	if !r.enter() {
+		return fmt.Errorf("remove %s@%s: the registry is closed", repository, digest)
+	}
+	defer r.leave()
+	defer r.lock(repository)()
+	if !r.disk.has(repository) {
+		return nil
+	}
+	for _, tag := range tags {
+		there, err := r.resolve(ctx, repository, tag)
+		if err != nil {
+			return err
+		}
+		if there != digest {
+			continue // removed before, or moved
+		}
+		if err := r.drop(ctx, repository, tag); err != nil {
+			return err
+		}
+	}
+	if len(tags) > 0 {
+		if named, err := r.named(repository, digest); err != nil || named {
+			return errors.Join(err, r.disk.syncIndex(repository))
+		}
+	}
+	if err := r.dropAll(ctx, repository, digest, 0); err != nil {
+		return err
+	}
+	return r.disk.syncIndex(repository)
+}
+
+// deepest is how far what refers to something that refers to something is followed.
+const deepest = 8
+
+// dropAll drops a manifest after everything that refers to it.
+func (r *Registry) dropAll(ctx context.Context, repository, digest string, depth int) error {
+	attached, err := r.referrers(ctx, repository, digest)
+	if err != nil {
+		return err
+	}
+	for _, d := range attached {
+		if depth == deepest {
+			break
+		}
+		if err := r.dropAll(ctx, repository, d, depth+1); err != nil {
+			return err
+		}
+	}
+	return r.drop(ctx, repository, digest)
+}
+
+// named reports whether a tag names the digest.
+func (r *Registry) named(repository, digest string) (bool, error) {
+	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
+	return slices.ContainsFunc(index.Manifests, func(d types.Descriptor) bool {
+		return d.Digest.String() == digest && d.Annotations[types.AnnotRefName] != ""
+	}), err
+}
+
+func (r *Registry) drop(ctx context.Context, repository, ref string) error {
+	rep, err := r.call(ctx, http.MethodDelete, repository, "manifests/"+ref, nil, nil)
+	if err != nil {
+		return err
+	}
+	if rep.status != http.StatusAccepted && rep.status != http.StatusNotFound {
+		return rep.fault("remove " + repository + " " + ref)
+	}
+	return nil
+}
+
+// Collected is what a collection of a project's repositories freed, or would free.
+type Collected struct {
+	Blobs int
+	Bytes int64 // on the disk: what another repository holds too is not among it
+}
+
+// Collect removes the blobs of a project's candidates that no manifest needs and that nobody pushed or asked
+// about for the time Options.Grace. With dry it removes nothing and also counts what would be free
+// without the digests given, by repository.
+func (r *Registry) Collect(ctx context.Context, project string, dry bool, without map[string][]string) (Collected, error) {
+	if !r.enter() {
+		return Collected{}, fmt.Errorf("collect: the registry is closed")
+	}
+	defer r.leave()
+	names, err := r.candidates(project)
+	if err != nil {
+		return Collected{}, err
+	}
+	var sum Collected
+	links := map[uint64]uint64{} // inode -> names of it that go
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return sum, context.Cause(ctx)
+		}
+		if err := r.collect(name, dry, without[name], links, &sum); err != nil {
+			return sum, fmt.Errorf("collect %s: %w", name, err)
+		}
+	}
+	return sum, nil
+}
+
+func (r *Registry) collect(repository string, dry bool, without []string, links map[uint64]uint64, sum *Collected) error {
+	defer r.lock(repository)()
+	needed, err := r.needed(repository, without)
+	if err != nil {
+		return err
+	}
+	going := map[string]bool{} // of the digests that are left out: however young
+	if len(without) > 0 {
+		all, err := r.needed(repository, nil)
+		if err != nil {
+			return err
+		}
+		for digest := range all {
+			going[digest] = !needed[digest]
+		}
+	}
+	young := r.opts.Now().Add(-r.opts.Grace)
+	dir := r.disk.blobsDir(repository)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		digest := "sha256:" + e.Name()
+		if needed[digest] || !digestExpr.MatchString(digest) {
+			continue
+		}
+		fi, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		st, ok := fi.Sys().(*syscall.Stat_t)
+		if !ok {
+			continue
+		}
+		// a link is made at the time that its inode was changed, however old the content is
+		if made := time.Unix(st.Ctim.Sec, st.Ctim.Nsec); !going[digest] && made.After(young) {
+			continue
+		}
+		gone, err := r.asked.unless(repository+digest, young, func() error {
+			if dry {
+				return nil
+			}
+			return os.Remove(filepath.Join(dir, e.Name()))
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if !gone && !going[digest] {
+			continue
+		}
+		sum.Blobs++
+		if links[st.Ino]++; (dry && links[st.Ino] == uint64(st.Nlink)) || (!dry && st.Nlink == 1) {
+			sum.Bytes += fi.Size()
+		}
+	}
+	if dry {
+		return nil
+	}
+	return syncDir(dir)
+}
+
+// needed is the digests that the index of a repository leads to, but for those that only the digests in
+// without do.
+func (r *Registry) needed(repository string, without []string) (map[string]bool, error) {
+	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	var follow func(digest string) error
+	follow = func(digest string) error {
+		if out[digest] || slices.Contains(without, digest) {
+			return nil
+		}
+		s, err := r.disk.manifest(repository, digest)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // an index may name platforms that were not pushed
+		}
+		if err != nil {
+			return err
+		}
+		if slices.Contains(without, s.content.subject()) {
+			return nil
+		}
+		out[digest] = true
+		if s.content.Config != nil {
+			out[s.content.Config.Digest] = true
+		}
+		for _, l := range s.content.Layers {
+			out[l.Digest] = true
+		}
+		for _, m := range s.content.Manifests {
+			if err := follow(m.Digest); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, d := range index.Manifests {
+		if slices.Contains(without, d.Annotations[types.AnnotReferrerSubject]) {
+			continue
+		}
+		if err := follow(d.Digest.String()); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// recently remembers which blobs clients were told of: they do not push them again.
+type recently struct {
+	mu sync.Mutex
+	at map[string]time.Time
+}
+
+const mostRemembered = 100_000
+
+func (a *recently) note(key string, now, young time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at == nil {
+		a.at = map[string]time.Time{}
+	}
+	if len(a.at) >= mostRemembered {
+		for k, t := range a.at {
+			if t.Before(young) {
+				delete(a.at, k)
+			}
+		}
+	}
+	a.at[key] = now
+}
+
+// unless does something unless the key was noted since: what is noted while it is done is noted after it.
+func (a *recently) unless(key string, young time.Time, do func() error) (done bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at[key].After(young) {
+		return false, nil
+	}
+	return true, do()
+}
+
+// told notes that a client is about to learn whether a blob is there. It comes before looking.
+func (r *Registry) told(repository, digest string) {
+	now := r.opts.Now()
+	r.asked.note(repository+digest, now, now.Add(-r.opts.Grace))
+}

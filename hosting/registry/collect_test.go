@@ -1,0 +1,146 @@
+package registry_test
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/slipway-cd/slipway/hosting/registry"
+)
+
+func pull(w *world, ref string) error {
+	img, err := remote.Image(w.ref(ref), w.options("robot")...)
+	if err != nil {
+		return err
+	}
+	return validate.Image(img)
+}
+
+// later is a clock that tests put forward.
+type later struct{ by time.Duration }
+
+func (l *later) now() time.Time { return time.Now().Add(l.by) }
+
+func held(t *testing.T, w *world, project string) map[string][]string {
+	t.Helper()
+	list, err := w.reg.Held(t.Context(), project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	for _, h := range list {
+		if h.Pushed.IsZero() {
+			t.Errorf("%s %s: no time", h.Repository, h.Digest)
+		}
+		out[h.Repository+"@"+h.Digest] = h.Tags
+	}
+	return out
+}
+
+func TestRemoveAndCollect(t *testing.T) {
+	t.Parallel()
+	clock := &later{}
+	w := openWorld(t, t.TempDir(), registry.Options{Now: clock.now})
+	c := pushCandidate(w)
+	gone := digestOf(t, c.img)
+	stays := image(t, 2)
+	w.mustPush("dev", "shop/delivery:v1.0.3", stays)
+	w.mustPush("dev", "shop/delivery:main-1", stays)
+	w.mustPush("dev", "other/thing:v1.0.0", image(t, 1))
+	if got := held(t, w, "shop"); len(got) != 2 || !slices.Equal(got["shop/delivery@"+gone], []string{"v1.0.2"}) || len(got["shop/delivery@"+digestOf(t, stays)]) != 2 {
+		t.Fatalf("held: %v", got)
+	}
+	would, err := w.reg.Collect(t.Context(), "shop", true, map[string][]string{"shop/delivery": {gone}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing to remove
+		if err := w.reg.Remove(t.Context(), "shop/delivery", gone, "v1.0.2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil || done.Bytes != 0 {
+		t.Errorf("collected %+v, %v: what was pushed a moment ago is kept", done, err)
+	}
+	clock.by = 2 * time.Hour
+	done, err := w.reg.Collect(t.Context(), "shop", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if would.Bytes == 0 || done.Bytes < would.Bytes {
+		t.Errorf("freed %+v, foretold %+v", done, would)
+	}
+	for _, img := range []v1.Image{c.img, c.sbom, c.prov, c.sign} {
+		if w.digest("robot", "shop/delivery@"+digestOf(t, img)) != "" {
+			t.Errorf("%s is still there", digestOf(t, img))
+		}
+		for _, d := range blobsOf(t, img) {
+			if _, err := os.Stat(w.blobFile("shop/delivery", d)); err == nil && !slices.Contains(blobsOf(t, stays), d) {
+				t.Errorf("blob %s was not collected", d)
+			}
+		}
+	}
+	if err := pull(w, "shop/delivery:v1.0.3"); err != nil {
+		t.Errorf("what stays cannot be pulled: %v", err)
+	}
+	if err := pull(w, "other/thing:v1.0.0"); err != nil {
+		t.Errorf("another project's image cannot be pulled: %v", err)
+	}
+}
+
+func TestPromotedBytesAreNotFreed(t *testing.T) {
+	t.Parallel()
+	clock := &later{by: 2 * time.Hour}
+	w := openWorld(t, t.TempDir(), registry.Options{Now: clock.now})
+	c := pushCandidate(w)
+	digest := digestOf(t, c.img)
+	if err := w.reg.Retag(t.Context(), "shop/delivery", digest, "prod/shop/delivery", "v1.0.2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.reg.Remove(t.Context(), "prod/shop/delivery", digest); err == nil {
+		t.Error("production was removed from")
+	}
+	would, err := w.reg.Collect(t.Context(), "shop", true, map[string][]string{"shop/delivery": {digest}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.reg.Remove(t.Context(), "shop/delivery", digest, "v1.0.2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range blobsOf(t, c.img) {
+		if fi, err := os.Stat(w.blobFile("prod/shop/delivery", d)); err != nil || would.Bytes >= fi.Size()*2 {
+			t.Errorf("production lost %s, or %+v counts it as free: %v", d, would, err)
+		}
+	}
+	if err := pull(w, "prod/shop/delivery:v1.0.2"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeepsWhatClientsWereToldOf(t *testing.T) {
+	t.Parallel()
+	clock := &later{}
+	w := openWorld(t, t.TempDir(), registry.Options{Now: clock.now})
+	img := image(t, 1)
+	w.mustPush("dev", "shop/delivery:v1.0.0", img)
+	if err := w.reg.Remove(t.Context(), "shop/delivery", digestOf(t, img)); err != nil {
+		t.Fatal(err)
+	}
+	clock.by = 3 * time.Hour
+	layer := blobsOf(t, img)[0]
+	w.do("dev", "HEAD", "/v2/shop/delivery/blobs/"+layer, nil)
+	if _, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(w.blobFile("shop/delivery", layer)); err != nil {
+		t.Errorf("a client was told that %s is there, and it is not any more", layer)
+	}
+}
