@@ -8,7 +8,7 @@ type ArtifactKind string
 const (
 	ArtifactImage      ArtifactKind = "image"
 	ArtifactChart      ArtifactKind = "chart"
-	ArtifactProvenance ArtifactKind = "provenance" // referrer of an image
+	ArtifactProvenance ArtifactKind = "provenance" // referrer of an image: what the builder recorded, unsigned
 	ArtifactReport     ArtifactKind = "report"     // test report; its parsed form is in TestReport
 	ArtifactSBOM       ArtifactKind = "sbom"       // SPDX document, in a file
 	ArtifactSignature  ArtifactKind = "signature"  // referrer: a bundle that cosign verifies

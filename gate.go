@@ -191,11 +191,13 @@ type SignatureReport struct {
 
 // SignedSubject is one digest with what is signed about it.
 type SignedSubject struct {
-	Name         string   `json:"name"` // repository@digest
-	Signed       bool     `json:"signed"`
-	Key          string   `json:"key,omitempty"`          // id of the key that signed it
-	Builder      string   `json:"builder,omitempty"`      // of the provenance
-	Attestations []string `json:"attestations,omitempty"` // provenance, sbom, tests, scan: those that verified
+	Name   string `json:"name"` // repository@digest
+	Signed bool   `json:"signed"`
+	// Kind is image or chart: attestations are about images. Empty: told by the digest of the evidence's chart.
+	Kind         ArtifactKind `json:"kind,omitempty"`
+	Key          string       `json:"key,omitempty"`          // id of the key that signed it
+	Builder      string       `json:"builder,omitempty"`      // of the provenance
+	Attestations []string     `json:"attestations,omitempty"` // provenance, sbom, tests, scan: those that verified
 	// Problems are signatures and attestations that are there and do not verify, with the reason.
 	Problems []string `json:"problems,omitempty"`
 }

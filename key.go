@@ -55,3 +55,12 @@ func KeyID(der []byte) (id, hint string) {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:8]), base64.StdEncoding.EncodeToString(sum[:])
 }
+
+// KeyRing is what signatures of this server are verified with.
+type KeyRing struct {
+	Keys []Key `json:"keys"` // newest first
+	// Builders are the identities that its provenance has.
+	Builders []string `json:"builders"`
+	// Registry is the stable host name of the embedded registry, which is reached at the server's address.
+	Registry string `json:"registry"`
+}

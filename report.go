@@ -9,11 +9,14 @@ type TestReport struct {
 	Skipped  int           `json:"skipped"`
 	New      int           `json:"new,omitempty"`   // failures that are new, counted among Failed
 	Flaky    int           `json:"flaky,omitempty"` // flaky tests, whatever their state
-	Duration time.Duration `json:"duration"` // nanoseconds in JSON
+	Duration time.Duration `json:"duration"`        // nanoseconds in JSON
 	Suites   []TestSuite   `json:"suites"`
 	Files    []string      `json:"files"` // result files read, relative to the results folder
-	// Problems are result files that could not be read, with the reason.
-	Problems    []string     `json:"problems,omitempty"`
+	// Problems are result files that could not be read, or not to their end, with the reason.
+	Problems []string `json:"problems,omitempty"`
+	// Notes are what else is worth knowing of the files: what was not kept, replaced or left out, although the
+	// results were read.
+	Notes       []string     `json:"notes,omitempty"`
 	Coverage    *Coverage    `json:"coverage,omitempty"` // nil: no coverage report was found
 	Attachments []Attachment `json:"attachments,omitempty"`
 }
@@ -44,7 +47,7 @@ type FileCoverage struct {
 type Attachment struct {
 	Name   string `json:"name"` // path in the results folder
 	Size   int64  `json:"size"`
-	Digest string `json:"digest"` // sha256:...
+	Digest string `json:"digest"`         // sha256:...
 	Case   string `json:"case,omitempty"` // the test that named it
 }
 

@@ -84,3 +84,9 @@ type Finding struct {
 	Title    string      `json:"title,omitempty"` // one line, bounded; never the secret itself
 	Link     string      `json:"link,omitempty"`  // https only
 }
+
+// DeployedScan is what runs in an environment, with the newest scan of its image.
+type DeployedScan struct {
+	Deployment Deployment `json:"deployment"`
+	Scan       *Scan      `json:"scan"` // nil: it was never scanned
+}

@@ -32,6 +32,7 @@ type Service struct {
 	Trigger  ServiceTrigger    `json:"trigger,omitzero"`
 	Rollback RollbackMode      `json:"rollback"`
 	Verify   ServiceVerify     `json:"verify"`
+	Scan     ServiceScan       `json:"scan,omitzero"`
 }
 
 // BuildContext is the folder that a build of the service sees, and its Dockerfile relative to that.
@@ -96,6 +97,13 @@ type TestService struct {
 type ServiceVerify struct {
 	Timeout time.Duration `json:"timeout"`
 	Tests   bool          `json:"tests"` // run the chart's tests (helm test)
+}
+
+// ServiceScan says where the evidence of a scan comes from.
+type ServiceScan struct {
+	// Reports are files of other scanners (SARIF, CycloneDX) in the tree or the results of the tests: evidence
+	// in place of Slipway's own scan. Empty: Slipway scans.
+	Reports []string `json:"reports,omitempty"`
 }
 
 // RollbackMode says what follows a failed verification.
@@ -199,6 +207,7 @@ type Config struct {
 	PullRequests PullRequestPolicy   `json:"pullRequests"`
 	Limits       Limits              `json:"limits"`
 	Gates        Gates               `json:"gates,omitzero"`
+	Retention    Retention           `json:"retention,omitzero"`
 }
 
 // PullRequestPolicy says when a pull request may be merged (S29).

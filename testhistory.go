@@ -56,6 +56,27 @@ func StatesOf(r TestReport) TestStates {
 	return out
 }
 
+// Of is how a test ended; false when the report does not have it.
+func (t TestStates) Of(key uint64) (TestState, bool) {
+	i, ok := slices.BinarySearch(t.Keys, key)
+	if !ok || i >= len(t.States) {
+		return "", false
+	}
+	switch t.States[i] {
+	case ShortFailed:
+		return TestFailed, true
+	case ShortSkipped:
+		return TestSkipped, true
+	}
+	return TestPassed, true
+}
+
+// Reran reports whether a test passed after it had failed in the same run.
+func (t TestStates) Reran(key uint64) bool {
+	i, ok := slices.BinarySearch(t.Keys, key)
+	return ok && i < len(t.States) && t.States[i] == ShortFlaky
+}
+
 func short(c TestCase) byte {
 	switch {
 	case c.State == TestFailed:
@@ -357,12 +378,14 @@ type CaseHistory struct {
 
 // CaseResult is how a test ended in a run.
 type CaseResult struct {
-	RunID     int64     `json:"runID"`
-	Ref       string    `json:"ref"`
-	Commit    string    `json:"commit"`
-	State     TestState `json:"state"`
-	Reran     bool      `json:"reran,omitempty"` // it passed after it had failed in the run
-	CreatedAt time.Time `json:"createdAt"`
+	RunID  int64     `json:"runID"`
+	Ref    string    `json:"ref"`
+	Commit string    `json:"commit"`
+	State  TestState `json:"state"`
+	Reran  bool      `json:"reran,omitempty"` // it passed after it had failed in the run
+	// ReusedFrom is the run that the report is from; 0: this one.
+	ReusedFrom int64     `json:"reusedFrom,omitempty"`
+	CreatedAt  time.Time `json:"createdAt"`
 }
 
 // CoverageChange says how coverage differs from that of a base, in points of percent; false when one of

@@ -122,7 +122,9 @@ type Options struct {
 	Credentials Credentials
 	Identity    Identity
 	Gates       Gates
+	Tests       Tests
 	Waivers     Waivers
+	Retention   Retention
 	Keys        Keys
 	// Heartbeat is how often a quiet stream says that it is still there, and looks again whether the
 	// user may have it; default 15 seconds.

@@ -11,9 +11,11 @@ import (
 type Gates interface {
 	Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error)
 	Manifests(ctx context.Context, by slipway.User, run int64, service string) ([]slipway.ManifestReport, error)
-	// Scan is the newest scan of an image by its digest, SBOM its SPDX document.
-	Scan(ctx context.Context, by slipway.User, project, digest string) (slipway.Scan, error)
+	// Scan is what the scan of a service found in a run, SBOM the SPDX document that a scan names.
+	Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error)
 	SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error)
+	// Deployed is what runs, each with the newest scan of its image.
+	Deployed(ctx context.Context, by slipway.User, project string) ([]slipway.DeployedScan, error)
 }
 
 // Waivers are what is let through gates.
@@ -23,7 +25,17 @@ type Waivers interface {
 	WithdrawWaiver(ctx context.Context, by slipway.User, id int64) (slipway.Waiver, error)
 }
 
+// Retention removes old candidates.
+type Retention interface {
+	Retention(ctx context.Context, by slipway.User, project string, dry bool) (slipway.RetentionReport, error)
+}
+
 func (s *server) gates() {
+	for method, dry := range map[string]bool{"GET": true, "POST": false} {
+		s.handle(method+" /api/v1/projects/{project}/retention", func(r *http.Request, by slipway.User) (any, error) {
+			return s.Retention.Retention(r.Context(), by, r.PathValue("project"), dry)
+		})
+	}
 	s.handle("GET /api/v1/runs/{run}/gates", func(r *http.Request, by slipway.User) (any, error) {
 		id, err := pathID(r, "run")
 		if err != nil {
@@ -43,10 +55,17 @@ func (s *server) gates() {
 		return list(s.Gates.Gates(r.Context(), by, slipway.GateFilter{Project: r.PathValue("project"), Service: r.PathValue("service"),
 			Environment: r.URL.Query().Get("environment")}))
 	})
-	s.handle("GET /api/v1/projects/{project}/scans/{digest}", func(r *http.Request, by slipway.User) (any, error) {
-		return s.Gates.Scan(r.Context(), by, r.PathValue("project"), r.PathValue("digest"))
+	s.handle("GET /api/v1/runs/{run}/scan", func(r *http.Request, by slipway.User) (any, error) {
+		id, err := pathID(r, "run")
+		if err != nil {
+			return nil, err
+		}
+		return s.Gates.Scan(r.Context(), by, id, r.URL.Query().Get("service"))
 	})
-	s.mux.HandleFunc("GET /api/v1/projects/{project}/scans/{digest}/sbom", func(w http.ResponseWriter, r *http.Request) {
+	s.handle("GET /api/v1/projects/{project}/scans", func(r *http.Request, by slipway.User) (any, error) {
+		return list(s.Gates.Deployed(r.Context(), by, r.PathValue("project")))
+	})
+	s.mux.HandleFunc("GET /api/v1/projects/{project}/sboms/{digest}", func(w http.ResponseWriter, r *http.Request) {
 		by, err := s.user(r)
 		if err != nil {
 			s.fail(w, r, err)

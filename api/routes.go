@@ -10,6 +10,7 @@ import (
 
 func (s *server) routes() {
 	s.reads()
+	s.tests()
 	s.gates()
 	s.deliveries()
 	s.settings()

@@ -52,6 +52,7 @@ func measurements() []measurement {
 	return []measurement{
 		{"memory", "idle memory and start of the server", measureMemory},
 		{"retag", "retag of a 500 MB image to production", measureRetag},
+		{"sign", "signing, attesting and verifying", measureSign},
 		{"push", "push against git http-backend", measurePush},
 		{"webhooks", "webhooks of a forge, 200 per second", measureWebhooks},
 		{"pull", "a pull-request run against its raw parts", measurePull},

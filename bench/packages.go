@@ -33,7 +33,10 @@ func benchmarks() []benchmark {
 		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
 		{"which of 1,000 services a push affects, with globs and dependencies 10 deep", "./stage/plan", "^BenchmarkAffected$", "10x"},
 		{"plan of a push of 100 files, 500 services, 20,000 commits, against git diff-tree", "./act", "^BenchmarkPlanOfAPush$", "10x"},
+		{"JUnit file of 50,000 tests, at most 1 s", "./stage/test", "^BenchmarkJUnit$", "5x"},
+		{"end of a step with a report of 50,000 tests, after 20 of them", "./store", "^BenchmarkFinishTests$", "5x"},
 		{"schema check of 100 resources", "./driver/kubeschema", "^Benchmark100Objects$", "20x"},
+		{"schema and policies of a chart with 100 resources, at most 200 ms; first: the schema is read; traced: the lines of 100 problems", "./stage/chart", "^BenchmarkJudge$", "20x"},
 	}
 }
 

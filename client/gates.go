@@ -29,9 +29,14 @@ func (c *Client) Manifests(ctx context.Context, run int64, service string) ([]sl
 	return get[[]slipway.ManifestReport](ctx, c, "/api/v1/runs/"+strconv.FormatInt(run, 10)+"/manifests", url.Values{"service": {service}})
 }
 
-// Scan returns the newest scan of an image, by its digest.
-func (c *Client) Scan(ctx context.Context, project, digest string) (slipway.Scan, error) {
-	return get[slipway.Scan](ctx, c, "/api/v1/projects/"+url.PathEscape(project)+"/scans/"+url.PathEscape(digest), nil)
+// Scan returns what the scan of a service found in a run.
+func (c *Client) Scan(ctx context.Context, run int64, service string) (slipway.Scan, error) {
+	return get[slipway.Scan](ctx, c, "/api/v1/runs/"+strconv.FormatInt(run, 10)+"/scan", url.Values{"service": {service}})
+}
+
+// DeployedScans returns what runs of a project, each with the newest scan of its image.
+func (c *Client) DeployedScans(ctx context.Context, project string) ([]slipway.DeployedScan, error) {
+	return get[[]slipway.DeployedScan](ctx, c, "/api/v1/projects/"+url.PathEscape(project)+"/scans", nil)
 }
 
 // Waivers lists the waivers of a project, those that do not hold any more among them.

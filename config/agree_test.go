@@ -249,6 +249,9 @@ func draw(t *rapid.T, s *config.Shape, right bool, at string) any {
 	case config.KindInteger:
 		least, most := s.Range()
 		return rapid.IntRange(least, most).Draw(t, at)
+	case config.KindNumber:
+		least, most := s.Range()
+		return rapid.Float64Range(float64(least), float64(most)).Draw(t, at)
 	case config.KindBoolean:
 		return rapid.Bool().Draw(t, at)
 	}

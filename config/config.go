@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -22,12 +23,17 @@ type Options struct {
 	Candidates slipway.Registry
 	Production slipway.Registry
 	Clusters   []string // names of the registered clusters; empty: not checked
+	// Now tells whether a waiver has expired; nil: the clock.
+	Now func() time.Time
 }
 
 func (o Options) filled() Options {
 	if o.Production == (slipway.Registry{}) {
 		o.Production = o.Candidates
 		o.Production.Prefix = "prod"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	return o
 }
@@ -44,6 +50,8 @@ func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	}
 	c := policy(f, opts, &problems)
 	c.Services, c.Pins, c.Shared = own.Services, own.Pins, own.Shared
+	checkTimes(f, opts.Now(), true, &problems)
+	checkServices(f, c.Services, &problems)
 	return c, problems.sorted()
 }
 
@@ -60,12 +68,15 @@ func LoadServices(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	return own, problems.sorted()
 }
 
-// LoadPolicy reads what the default branch decides (D14): environments, registries, approvals and
-// limits, and per service what follows a deployment. Services are not searched for: the Config has
-// only those that slipway.yaml names, with Name, Rollback and Verify.
+// LoadPolicy reads what the default branch decides (D14): environments, registries, approvals, limits, gates
+// and retention, and per service what follows a deployment and what counts as its scan. Services are not
+// searched for: the Config has only those that slipway.yaml names, with Name, Rollback, Verify and Scan.
+// A waiver that has expired is no problem here, as it would stop every run overnight: it does not hold.
 func LoadPolicy(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	f, problems := open(fsys)
-	c := policy(f, opts.filled(), &problems)
+	opts = opts.filled()
+	c := policy(f, opts, &problems)
+	checkTimes(f, opts.Now(), false, &problems)
 	services := f.root.get("services")
 	for i, k := range services.keys {
 		s := services.items[i]
@@ -79,23 +90,24 @@ func LoadPolicy(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 				Timeout: s.get("verify").get("timeout").duration(0, &problems),
 				Tests:   s.get("verify").get("tests").boolean(true),
 			},
+			Scan: scanOf(s),
 		})
 	}
 	return c, problems.sorted()
 }
 
 // Combine is the configuration of a run (D14): the services, shared folders and pins of its own commit, and
-// everything else of the default branch's: environments, registries, approvals, limits, and of each
-// service what follows its deployment.
+// everything else of the default branch's: environments, registries, approvals, limits, gates, retention, and
+// of each service what follows its deployment and what counts as its scan.
 func Combine(own, policy slipway.Config) slipway.Config {
 	c := policy
 	c.Pins, c.Shared = own.Pins, own.Shared
 	c.Services = slices.Clone(own.Services)
 	for i := range c.Services {
 		s := &c.Services[i]
-		s.Rollback, s.Verify = slipway.RollbackAutomatic, slipway.ServiceVerify{Tests: true}
+		s.Rollback, s.Verify, s.Scan = slipway.RollbackAutomatic, slipway.ServiceVerify{Tests: true}, slipway.ServiceScan{}
 		if p, ok := policy.Service(s.Name); ok {
-			s.Rollback, s.Verify = p.Rollback, p.Verify
+			s.Rollback, s.Verify, s.Scan = p.Rollback, p.Verify, p.Scan
 		}
 	}
 	return c
@@ -103,7 +115,7 @@ func Combine(own, policy slipway.Config) slipway.Config {
 
 // ownKey reports whether a key of slipway.yaml is the run's own commit's to decide.
 func ownKey(path string) bool {
-	for _, other := range []string{"environments", "registry", "pullRequests", "limits"} {
+	for _, other := range []string{"environments", "registry", "pullRequests", "limits", "gates", "retention"} {
 		if path == other || (len(path) > len(other) && path[:len(other)] == other && (path[len(other)] == '.' || path[len(other)] == '[')) {
 			return false
 		}

@@ -105,11 +105,17 @@ func fixedPart(p string) string {
 func inside(p, dir string) bool { return dir == "." || p == dir || strings.HasPrefix(p, dir+"/") }
 
 // pinsOf are those pins that a Dockerfile uses; all, when it names an image by a variable.
-func pinsOf(content Dockerfile, args, pins map[string]string) map[string]string {
+func pinsOf(content Dockerfile, s slipway.Service, pins map[string]string) map[string]string {
+	images := slices.Clone(content.Images)
+	if s.Test != nil {
+		for _, beside := range s.Test.Services {
+			images = append(images, beside.Image)
+		}
+	}
 	var out map[string]string
 	for ref, digest := range pins {
-		used := slices.ContainsFunc(content.Images, func(image string) bool {
-			image = content.expand(image, args)
+		used := slices.ContainsFunc(images, func(image string) bool {
+			image = content.expand(image, s.Args)
 			return strings.Contains(image, "$") || wholeReference(image) == wholeReference(ref)
 		})
 		if used {

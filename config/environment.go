@@ -23,7 +23,8 @@ const (
 
 // policy reads what the default branch decides: everything but the services (D14).
 func policy(f File, opts Options, problems *Problems) slipway.Config {
-	c := slipway.Config{Environments: environmentsOf(f, opts, problems)}
+	c := slipway.Config{Gates: gatesOf(f.root.get("gates"), scope{}, slipway.Gates{}, problems)}
+	c.Environments = environmentsOf(f, opts, c.Gates, problems)
 	c.Candidates, c.Production = registriesOf(f, opts, problems)
 	c.PullRequests.Approvals = f.root.get("pullRequests").get("approvals").integer(0)
 	l := f.root.get("limits")
@@ -32,18 +33,21 @@ func policy(f File, opts Options, problems *Problems) slipway.Config {
 		DeployTimeout: slipway.Duration(l.get("deployTimeout").duration(defaultDeployTimeout, problems)),
 		Retries:       l.get("retries").integer(defaultRetries),
 	}
+	checkWaivers(f, c, problems)
+	c.Retention = retentionOf(f.root.get("retention"), problems)
 	return c
 }
 
-func environmentsOf(f File, opts Options, problems *Problems) []slipway.Environment {
+func environmentsOf(f File, opts Options, project slipway.Gates, problems *Problems) []slipway.Environment {
 	list := f.root.get("environments")
 	if !list.present() {
-		return standardEnvironments(opts, problems)
+		return standardEnvironments(f, opts, project, problems)
 	}
 	var out []slipway.Environment
 	place := map[string]value{}
 	for _, v := range list.items {
 		e := environmentOf(v, opts.Project, problems)
+		e.Gates = gatesOf(f.root.get("gates"), scope{v.get("gates"), e.Name, e.Production}, project, problems)
 		if e.Name == "" {
 			continue // missing or malformed: said already
 		}
@@ -81,10 +85,11 @@ func environmentOf(v value, project string, problems *Problems) slipway.Environm
 	}
 }
 
-func standardEnvironments(opts Options, problems *Problems) []slipway.Environment {
+func standardEnvironments(f File, opts Options, project slipway.Gates, problems *Problems) []slipway.Environment {
 	standard := func(name string, trigger slipway.Trigger, production bool) slipway.Environment {
 		e := environmentOf(value{}, opts.Project, problems)
 		e.Name, e.Trigger, e.Production, e.Namespace = name, trigger, production, opts.Project+"-"+name
+		e.Gates = gatesOf(f.root.get("gates"), scope{name: name, production: production}, project, problems)
 		return e
 	}
 	out := []slipway.Environment{

@@ -22,6 +22,7 @@ const (
 	KindList    = list
 	KindText    = text
 	KindInteger = integer
+	KindNumber  = number
 	KindBoolean = boolean
 )
 

@@ -37,6 +37,8 @@ func root() *shape {
 			{name: "pins", shape: pins()},
 			{name: "pullRequests", shape: pullRequests()},
 			{name: "limits", shape: limits()},
+			{name: "gates", shape: gates("What the gates demand. Each has defaults and is on.")},
+			{name: "retention", shape: retention()},
 		},
 	}
 }
@@ -77,6 +79,14 @@ func service() *shape {
 			}},
 			{name: "trigger", shape: serviceTrigger()},
 			{name: "test", shape: serviceTest(), fallback: "the stage testrunner, when the Dockerfile has one"},
+			{name: "scan", shape: &shape{
+				kind: object, doc: "How the image is scanned. As the gates, this is read from the default branch.",
+				keys: []key{{name: "reports", shape: &shape{
+					kind: list, most: 20, word: "a list of files",
+					doc:  "Reports of other scanners (SARIF or CycloneDX), in the service's folder or among the results of its tests: they are the evidence in place of Slipway's own scan.",
+					elem: pathText("A file, relative to the service's folder or to the results of the tests."),
+				}, fallback: "Slipway's own scan"}},
+			}},
 			{name: "rollback", shape: &shape{kind: text, enum: []string{"automatic", "manual"}, doc: "What follows a failed verification: the last verified deployment is brought back, or a person decides."}, fallback: "automatic"},
 			{name: "verify", shape: &shape{
 				kind: object, doc: "When a deployment counts as healthy.",
@@ -131,12 +141,13 @@ func shared() *shape {
 
 func serviceTest() *shape {
 	return &shape{
-		kind: object, word: "stage, results, timeout", orFalse: "the service has no tests",
+		kind: object, word: "stage, results, timeout, services", orFalse: "the service has no tests",
 		doc: "How the tests of the service run: a stage of the Dockerfile whose entrypoint is run in a container.",
 		keys: []key{
 			{name: "stage", shape: stageName("Stage of the Dockerfile."), fallback: "testrunner"},
 			{name: "results", shape: &shape{kind: text, match: newPattern(resultsExpr), most: 200, word: "a folder of the container, without ..", doc: "Folder of JUnit and TRX files, relative to the WORKDIR of the stage unless absolute. Also in the environment variable SLIPWAY_TEST_RESULTS."}, fallback: "TestResults"},
 			{name: "timeout", shape: duration("How long the tests may take, their image included."), fallback: "10m"},
+			{name: "services", shape: testServices()},
 		},
 	}
 }
@@ -172,6 +183,7 @@ func environment() *shape {
 				},
 			}},
 			{name: "timeout", shape: duration("How long the workloads may take to become ready."), fallback: "5m"},
+			{name: "gates", shape: gates("What the gates demand in this environment, where it differs from the project's: each key overrides the same key of gates. Rules and waivers are added; a rule of the same name is replaced."), fallback: "those of the project; more is demanded of production"},
 			{name: "historyMax", shape: &shape{kind: integer, min: 2, max: 100, word: "a whole number from 2 to 100", doc: "Helm revisions that are kept."}, fallback: "10"},
 		},
 	}

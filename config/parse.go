@@ -155,8 +155,8 @@ func (p *checker) value(n *yaml.Node, s *shape, path string) value {
 		return p.sequence(v)
 	case text:
 		return p.text(v)
-	case integer:
-		return p.integer(v)
+	case integer, number:
+		return p.number(v)
 	}
 	if _, ok := boolOf(n); !ok {
 		return p.wrongType(v)
@@ -299,9 +299,9 @@ func (p *checker) text(v value) value {
 	return v
 }
 
-func (p *checker) integer(v value) value {
+func (p *checker) number(v value) value {
 	f, ok := floatOf(v.node)
-	if !ok || f != math.Trunc(f) {
+	if !ok || (v.shape.kind == integer && f != math.Trunc(f)) {
 		return p.wrongType(v)
 	}
 	if f < float64(v.shape.min) || f > float64(v.shape.max) {

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/gate/manifest"
 )
 
 const (
@@ -59,6 +61,9 @@ func keyRows(b *strings.Builder, s *config.Shape, path string) {
 			fallback = "required"
 		}
 		row(b, at, k.Shape(), fallback)
+		if at == "environments[].gates" {
+			continue // the same keys as gates
+		}
 		switch k.Shape().Kind() {
 		case config.KindObject:
 			keyRows(b, k.Shape(), at)
@@ -77,7 +82,7 @@ func row(b *strings.Builder, at string, s *config.Shape, fallback string) {
 		value = "keys"
 	case len(s.Enum()) > 0:
 		value = "`" + strings.Join(s.Enum(), "` or `") + "`"
-	case s.Kind() == config.KindInteger && at != "version":
+	case (s.Kind() == config.KindInteger || s.Kind() == config.KindNumber) && at != "version":
 		least, most := s.Range()
 		value = fmt.Sprintf("%d to %d", least, most)
 	}
@@ -93,6 +98,51 @@ func row(b *strings.Builder, at string, s *config.Shape, fallback string) {
 	}
 	plain := strings.NewReplacer("<", "&lt;", ">", "&gt;", "|", "\\|")
 	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", at, plain.Replace(value), plain.Replace(fallback), plain.Replace(doc))
+}
+
+// The table of policies on the page about gates is that of the policies, and its examples, as those of the how-to,
+// are valid, rules and waivers included.
+func TestGatesPage(t *testing.T) {
+	t.Parallel()
+	const page = "../docs/reference/gates.md"
+	data, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- policies: written by go test ./config -run TestGatesPage -update -->\n", "<!-- /policies -->"
+	before, rest, ok := strings.Cut(string(data), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the policies", page)
+	}
+	var b strings.Builder
+	b.WriteString("\n| Policy | Level | In production | Asks |\n|---|---|---|---|\n")
+	for _, p := range manifest.Policies() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Name, p.Level, p.ProductionLevel, p.Doc)
+	}
+	want := before + begin + b.String() + "\n" + end + after
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(data) {
+		t.Errorf("%s does not have the policies as they are: run go test ./config -run TestGatesPage -update", page)
+	}
+	howto, err := os.ReadFile("../docs/howto/quality-gates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(want+string(howto), -1)
+	if len(examples) < 8 {
+		t.Errorf("only %d examples", len(examples))
+	}
+	for _, e := range examples {
+		// A waiver may be for an environment or a service that another part of the file would name.
+		tree := fstest.MapFS{"slipway.yaml": {Data: []byte(e[1])}, "web/Dockerfile": {Data: []byte("FROM scratch\nEXPOSE 80\n")}}
+		if _, problems := config.Load(tree, options()); len(problems) > 0 {
+			t.Errorf("%s%v", e[1], problems)
+		}
+	}
 }
 
 // Every YAML key is a word of the glossary.

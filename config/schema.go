@@ -65,6 +65,9 @@ func (s *shape) schema() map[string]any {
 	case integer:
 		out["type"] = "integer"
 		out["minimum"], out["maximum"] = s.min, s.max
+	case number:
+		out["type"] = "number"
+		out["minimum"], out["maximum"] = s.min, s.max
 	case boolean:
 		out["type"] = "boolean"
 	}

@@ -110,6 +110,7 @@ func (d *draft) complete(s *found) {
 	s.Rollback = slipway.RollbackMode(set.get("rollback").text(string(slipway.RollbackAutomatic)))
 	s.Verify.Timeout = set.get("verify").get("timeout").duration(0, &d.problems)
 	s.Verify.Tests = set.get("verify").get("tests").boolean(true)
+	s.Scan = scanOf(set)
 	s.Port = set.get("port").integer(0)
 	d.reserved(set.get("args"))
 	d.chartOf(s)
@@ -169,7 +170,7 @@ func (d *draft) dockerfileOf(s *found) {
 	}
 	d.testOf(s, content)
 	d.contextOf(s, content)
-	s.Pins = pinsOf(content, s.Args, d.pins)
+	s.Pins = pinsOf(content, s.Service, d.pins)
 }
 
 func didYouMeanStage(name string, content Dockerfile) string {
@@ -197,9 +198,10 @@ func (d *draft) testOf(s *found, content Dockerfile) {
 			Hint:    "move it before the stage of the service, or set services." + s.Name + ".target"})
 	}
 	s.Test = &slipway.ServiceTest{
-		Stage:   stage,
-		Results: path.Clean(set.get("results").text(defaultTestResults)),
-		Timeout: set.get("timeout").duration(defaultTestTimeout, &d.problems),
+		Stage:    stage,
+		Results:  path.Clean(set.get("results").text(defaultTestResults)),
+		Timeout:  set.get("timeout").duration(defaultTestTimeout, &d.problems),
+		Services: testServicesOf(set.get("services"), &d.problems),
 	}
 }
 

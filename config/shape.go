@@ -14,6 +14,7 @@ const (
 	list
 	text
 	integer
+	number // with or without a fraction
 	boolean
 )
 
@@ -33,7 +34,7 @@ type shape struct {
 
 	match    *pattern // of a text
 	enum     []string // of a text
-	min, max int      // of an integer
+	min, max int      // of an integer or number
 
 	orFalse string // when set, false may stand in its place, and means this
 }
@@ -89,6 +90,8 @@ func (s *shape) expected() string {
 			}
 		case integer:
 			w = "a whole number"
+		case number:
+			w = "a number"
 		case boolean:
 			w = "true or false"
 		}

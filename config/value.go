@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,6 +50,14 @@ func (v value) integer(fallback int) int {
 	return int(f)
 }
 
+func (v value) number(fallback float64) float64 {
+	if v.node == nil {
+		return fallback
+	}
+	f, _ := floatOf(v.node) // its shape was checked
+	return f
+}
+
 func (v value) boolean(fallback bool) bool {
 	if v.node == nil {
 		return fallback
@@ -60,6 +70,14 @@ func (v value) texts() []string {
 	var out []string
 	for _, i := range v.items {
 		out = append(out, i.text(""))
+	}
+	return out
+}
+
+func (v value) integers() []int {
+	var out []int
+	for _, i := range v.items {
+		out = append(out, i.integer(0))
 	}
 	return out
 }
@@ -88,6 +106,38 @@ func (v value) duration(fallback time.Duration, problems *Problems) time.Duratio
 		return fallback
 	}
 	return d
+}
+
+// maxAge bounds every age.
+const maxAge = 10 * 365 * 24 * time.Hour
+
+// age is a duration that may be given in days.
+func (v value) age(fallback time.Duration, problems *Problems) time.Duration {
+	if v.node == nil {
+		return fallback
+	}
+	text := v.node.Value
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n > int(maxAge/(24*time.Hour)) {
+			n = 0
+		}
+		text = strconv.Itoa(24*n) + "h"
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > maxAge {
+		problems.add(v.problem("expected more than 0 and at most 3650d", "the age %s is out of range", v.node.Value))
+		return fallback
+	}
+	return d
+}
+
+// place is where the value stands: file:line.
+func (v value) place() string {
+	if v.node == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", v.file, v.node.Line)
 }
 
 // problem is one about the value's meaning, at its place.

@@ -120,6 +120,9 @@ func (j *judge) result(gate, environment string, w weighed, parts ...string) sli
 
 // line makes one bounded line of text from outside.
 func line(s string, most int) string {
+	if len(s) <= most && plain(s) {
+		return s
+	}
 	if len(s) > 4*most { // a rune has at most 4 bytes
 		s = s[:4*most]
 	}
@@ -138,6 +141,22 @@ func line(s string, most int) string {
 		s = string(r[:most-3]) + "..."
 	}
 	return s
+}
+
+// plain reports whether a text is one line of ASCII with single spaces between its words already.
+func plain(s string) bool {
+	word := false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c > ' ' && c < 0x7f:
+			word = true
+		case c == ' ' && word && i+1 < len(s):
+			word = false
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // link keeps https links that are one word.

@@ -22,9 +22,12 @@ func (j *judge) tests() []slipway.GateResult {
 	}
 	bad, r := verdict(j.policy.Tests), j.e.Tests
 	if r == nil {
-		message := "no tests were run for this service; give its Dockerfile a test stage"
-		w := j.weigh(slipway.GateTests, j.e.Environment, []found{{GateReason: slipway.GateReason{Verdict: atMost(bad, slipway.Warn), Subject: noReport, Message: message}}})
-		return []slipway.GateResult{j.result(slipway.GateTests, j.e.Environment, w, "no tests were run")}
+		v, message := atMost(bad, slipway.Warn), "no tests were run for this service; give its Dockerfile a test stage"
+		if j.e.Stage == slipway.KindTest {
+			v, message = bad, "the tests were to run and gave no report"
+		}
+		w := j.weigh(slipway.GateTests, j.e.Environment, []found{{GateReason: slipway.GateReason{Verdict: v, Subject: noReport, Message: message}}})
+		return []slipway.GateResult{j.result(slipway.GateTests, j.e.Environment, w, "no report of tests")}
 	}
 	reasons, listed := cases(*r, bad)
 	if more := r.Failed - listed; more > 0 {

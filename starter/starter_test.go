@@ -83,11 +83,7 @@ func TestDockerfile(t *testing.T) {
 // Its chart passes the check of every environment without a warning.
 func TestChart(t *testing.T) {
 	t.Parallel()
-	schema, err := kubeschema.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	runner := chart.New(helmchart.New(helmchart.Options{}), schema)
+	runner := chart.New(helmchart.New(helmchart.Options{}), &kubeschema.Library{}, chart.Options{})
 	for _, language := range starter.Languages() {
 		log := &lines{}
 		env := stage.Env{Log: log, Workspace: folders{tree: write(t, language), dir: t.TempDir()}}
@@ -96,7 +92,9 @@ func TestChart(t *testing.T) {
 			Image: slipway.Repository{Registry: slipway.Registry{Host: "registry.test"}, Name: "shop/my-site"},
 		}}
 		for _, e := range environments() {
-			step.Chart.Renders = append(step.Chart.Renders, slipway.ChartRender{Environment: e.Name, Namespace: e.Namespace})
+			step.Chart.Renders = append(step.Chart.Renders, slipway.ChartRender{
+				Environment: e.Name, Namespace: e.Namespace, Production: true, Manifests: &slipway.ManifestGate{PodSecurity: "restricted"},
+			})
 		}
 		res, err := runner.Run(t.Context(), env, step)
 		if err != nil || res.Outcome != slipway.Succeeded || res.Reason != "checked for qa, production" {

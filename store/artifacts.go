@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,16 +46,16 @@ func (t *tx) record(r *runRow, st *stepRow, res slipway.Result) error {
 			return err
 		}
 	}
-	if res.Report != nil {
-		if _, err := t.exec(`INSERT INTO reports (step_id, report) VALUES ($1, $2) ON CONFLICT (step_id) DO UPDATE SET report = excluded.report`,
-			st.ID, string(data(res.Report))); err != nil {
-			return fmt.Errorf("record report: %w", err)
-		}
+	if err := t.saveReport(r, st, res); err != nil {
+		return err
 	}
 	if err := t.saveGates(r, st, res.Gates); err != nil {
 		return err
 	}
 	if err := t.saveManifests(st, res.Manifests); err != nil {
+		return err
+	}
+	if err := t.saveScan(st, res.Scan); err != nil {
 		return err
 	}
 	for _, d := range res.Deployments {
@@ -106,22 +105,6 @@ func (t *tx) saveArtifact(r *runRow, st *stepRow, a slipway.Artifact) error {
 		Message: fmt.Sprintf("%s of %s: %s", a.Kind, a.Service, a.Digest),
 		Data:    data(map[string]any{"repository": a.Repository, "tag": a.Tag, "digest": a.Digest}),
 	})
-}
-
-// Report returns the test report of a step; NotFound when it has none.
-func (s *Store) Report(ctx context.Context, stepID int64) (slipway.TestReport, error) {
-	var rep slipway.TestReport
-	text, ok, err := one(ctx, s.reader, scanString, `SELECT report FROM reports WHERE step_id = $1`, stepID)
-	if err != nil {
-		return rep, err
-	}
-	if !ok {
-		return rep, slipway.Errorf(slipway.NotFound, "step %d has no test report", stepID)
-	}
-	if err := json.Unmarshal([]byte(text), &rep); err != nil {
-		return rep, fmt.Errorf("decode report of step %d: %w", stepID, err)
-	}
-	return rep, nil
 }
 
 const releaseColumns = `l.id, l.project, l.service, l.version, l.commit_hash, l.run_id, l.image_digest, l.chart_digest,

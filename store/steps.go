@@ -21,6 +21,7 @@ type stepRow struct {
 	job       int   // number of its newest job
 	moves     int
 	node      string
+	report    *preparedReport // of the result that ends it
 }
 
 func scanStepRow(r scanner) (*stepRow, error) {

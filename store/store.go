@@ -52,6 +52,7 @@ type Store struct {
 	now    func() time.Time
 	queue  Queue
 	key    []byte // of sealed credentials
+	dir    string // the data folder
 	logs   *Logs
 	turn   chan struct{} // held by whoever writes and can wait
 	inbox  inbox
@@ -94,7 +95,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	reader.SetMaxIdleConns(2)
 	reader.SetConnMaxIdleTime(time.Minute)
 	return &Store{
-		writer: writer, reader: reader, now: opts.Now, queue: opts.Queue, key: key,
+		writer: writer, reader: reader, now: opts.Now, queue: opts.Queue, key: key, dir: dir,
 		logs:    newLogs(filepath.Join(dir, "logs"), opts.LogLimit, opts.Now),
 		changed: make(chan struct{}), turn: make(chan struct{}, 1),
 	}, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/flate"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -49,7 +50,7 @@ func scanTests(r scanner) (v testTotals, err error) {
 // preparedReport is a report as it will be stored. It is made outside of the transaction that ends the step:
 // a report may have 50,000 tests, and others wait to write.
 type preparedReport struct {
-	text   string // JSON, compressed when it is large
+	text   []byte // JSON, compressed when it is large
 	names  string
 	keys   []byte
 	states []byte
@@ -67,7 +68,10 @@ func (s *Store) prepareReport(ctx context.Context, q querier, run slipway.Run, s
 		return nil, fmt.Errorf("read the earlier reports of %s: %w", st.Spec.Service, err)
 	}
 	slipway.Annotate(res.Report, h)
-	p := &preparedReport{text: string(packed(data(res.Report))), inputs: inputs}
+	p := &preparedReport{inputs: inputs}
+	if p.text, err = packText(data(res.Report)); err != nil {
+		return nil, fmt.Errorf("compress report: %w", err)
+	}
 	states := slipway.StatesOf(*res.Report)
 	p.keys = packKeys(states.Keys)
 	sum := sha256.Sum256(p.keys)
@@ -76,21 +80,10 @@ func (s *Store) prepareReport(ctx context.Context, q querier, run slipway.Run, s
 	return p, err
 }
 
-// AnnotateTests marks in the report of a result which failures are new and which tests are flaky, for gates
-// that judge it before the step has ended (FinishStep does it again).
+// AnnotateTests marks in the report of a result which failures are new and which tests are flaky, and puts
+// them to the front, for gates that judge it before the step has ended; FinishStep does it again.
 func (s *Store) AnnotateTests(ctx context.Context, stepID int64, res slipway.Result) error {
-	if res.Report == nil {
-		return nil
-	}
-	st, err := s.Step(ctx, stepID)
-	if err != nil {
-		return err
-	}
-	run, err := getRun(ctx, s.reader, st.RunID)
-	if err != nil {
-		return err
-	}
-	_, err = s.prepareReport(ctx, s.reader, run, st, res)
+	_, err := s.prepareStep(ctx, stepID, res)
 	return err
 }
 
@@ -251,7 +244,7 @@ func (s *Store) BaseCoverage(ctx context.Context, run slipway.Run, service strin
 func readStates(ctx context.Context, q querier, names map[string][]uint64, row testTotals) (slipway.TestStates, error) {
 	keys, known := names[row.names]
 	if !known {
-		packed, ok, err := one(ctx, q, scanBytes, `SELECT names FROM test_names WHERE digest = $1`, row.names)
+		packed, ok, err := one(ctx, q, scanText, `SELECT names FROM test_names WHERE digest = $1`, row.names)
 		if err != nil {
 			return slipway.TestStates{}, err
 		}
@@ -268,7 +261,34 @@ func readStates(ctx context.Context, q querier, names map[string][]uint64, row t
 	return slipway.TestStates{Keys: keys, States: states}, nil
 }
 
-func scanBytes(r scanner) (v []byte, err error) { return v, r.Scan(&v) }
+// largeText is the size from which compressing a report is worth it.
+const largeText = 32 << 10
+
+// packText compresses a JSON text that is large. The two forms differ in their first byte.
+func packText(text []byte) ([]byte, error) {
+	if len(text) < largeText {
+		return text, nil
+	}
+	var out bytes.Buffer
+	z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	_, err = z.Write(text)
+	err = errors.Join(err, z.Close())
+	return out.Bytes(), err
+}
+
+func unpackText(b []byte) ([]byte, error) {
+	if !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+		return b, nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
 
 func packKeys(keys []uint64) []byte {
 	out := make([]byte, 0, 8*len(keys))
@@ -301,7 +321,8 @@ func deflate(b []byte) ([]byte, error) {
 		return nil, err
 	}
 	_, err = w.Write(b)
-	return out.Bytes(), errors.Join(err, w.Close())
+	err = errors.Join(err, w.Close())
+	return out.Bytes(), err
 }
 
 func inflate(b []byte, n int) ([]byte, error) {

@@ -158,7 +158,12 @@ func (s *Store) end(ctx context.Context, stepID int64, attempt int, done func(*s
 // A Conflict means that the step is not running that attempt, and nothing was recorded. A result that
 // cannot be recorded (an unknown outcome, a step key that is taken) is Invalid.
 func (s *Store) FinishStep(ctx context.Context, stepID int64, attempt int, res slipway.Result, done func(*sql.Tx) error) error {
+	report, err := s.prepareStep(ctx, stepID, res)
+	if err != nil {
+		return err
+	}
 	return s.end(ctx, stepID, attempt, done, func(t *tx, r *runRow, st *stepRow) error {
+		st.report = report
 		if err := t.record(r, st, res); errors.Is(err, errTaken) {
 			res = slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}
 		} else if err != nil {

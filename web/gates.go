@@ -20,8 +20,8 @@ import (
 type Evidence interface {
 	Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error)
 	Manifests(ctx context.Context, by slipway.User, run int64, service string) ([]slipway.ManifestReport, error)
-	// Scan is the newest scan of an image by its digest, SBOM its SPDX document.
-	Scan(ctx context.Context, by slipway.User, project, digest string) (slipway.Scan, error)
+	// Scan is what the scan of a service found in a run, SBOM the SPDX document that it names.
+	Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error)
 	SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error)
 }
 
@@ -85,16 +85,6 @@ func evidenceHref(d slipway.RunDetail, g slipway.GateResult) string {
 	return stepHref(d.Run.ID, g.Step)
 }
 
-// imageOf is the newest image of a service that a run made.
-func imageOf(d slipway.RunDetail, service string) (slipway.Artifact, bool) {
-	for _, a := range slices.Backward(d.Artifacts) {
-		if a.Kind == slipway.ArtifactImage && a.Service == service {
-			return a, true
-		}
-	}
-	return slipway.Artifact{}, false
-}
-
 // serviceOf is the service that a page of a run is about: the one asked for, else the only one.
 func serviceOf(d slipway.RunDetail, asked string) string {
 	if asked != "" {
@@ -125,13 +115,13 @@ type findingsPage struct {
 const mostFindings = 1000
 
 func (s *server) findings(r *http.Request, by slipway.User) (string, view, error) {
-	d, image, service, err := s.subject(r, by)
+	d, service, err := s.subject(r, by)
 	if err != nil {
 		return "", view{}, err
 	}
 	p := findingsPage{Run: d.Run, Service: service, Severity: slipway.Severity(r.FormValue("severity")), Text: strings.TrimSpace(r.FormValue("q")), Fixable: r.FormValue("fixable") != "",
 		Severities: []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible}}
-	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.Project, image.Digest)
+	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.ID, service)
 	if err := unless(err, slipway.NotFound); err != nil {
 		return "", view{}, err
 	}
@@ -159,28 +149,31 @@ func (p findingsPage) pick(all []slipway.Finding) (out []slipway.Finding) {
 	return out
 }
 
-// subject is the run of a request, and the image of the service that it asks for.
-func (s *server) subject(r *http.Request, by slipway.User) (d slipway.RunDetail, image slipway.Artifact, service string, err error) {
+// subject is the run of a request, and the service that it asks for.
+func (s *server) subject(r *http.Request, by slipway.User) (d slipway.RunDetail, service string, err error) {
 	n, err := id(r, "run")
 	if err != nil {
-		return d, image, "", err
+		return d, "", err
 	}
-	if d, err = s.Reads.Run(r.Context(), by, n); err != nil {
-		return d, image, "", err
+	d, err = s.Reads.Run(r.Context(), by, n)
+	return d, serviceOf(d, r.FormValue("service")), err
+}
+
+// document is the SPDX document of what a run scanned; NotFound when none is kept.
+func (s *server) document(r *http.Request, by slipway.User, d slipway.RunDetail, service string) (slipway.Scan, []byte, error) {
+	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.ID, service)
+	if err != nil {
+		return scan, nil, err
 	}
-	service = serviceOf(d, r.FormValue("service"))
-	image, ok := imageOf(d, service)
-	if !ok {
-		return d, image, service, slipway.Errorf(slipway.NotFound, "run #%d made no image of service %q", n, service)
-	}
-	return d, image, service, nil
+	doc, err := s.Evidence.SBOM(r.Context(), by, d.Run.Project, scan.SBOM)
+	return scan, doc, err
 }
 
 // sbomPage is the packages of an image.
 type sbomPage struct {
 	Run      slipway.Run
 	Service  string
-	Image    slipway.Artifact
+	Digest   string
 	Text     string
 	Packages []sbomPackage
 	Of       int
@@ -192,12 +185,12 @@ type sbomPackage struct{ Name, Version, License, Reference string }
 const mostPackages = 5000
 
 func (s *server) sbom(r *http.Request, by slipway.User) (string, view, error) {
-	d, image, service, err := s.subject(r, by)
+	d, service, err := s.subject(r, by)
 	if err != nil {
 		return "", view{}, err
 	}
-	p := sbomPage{Run: d.Run, Service: service, Image: image, Text: strings.TrimSpace(r.FormValue("q"))}
-	doc, err := s.Evidence.SBOM(r.Context(), by, d.Run.Project, image.Digest)
+	scan, doc, err := s.document(r, by, d, service)
+	p := sbomPage{Run: d.Run, Service: service, Digest: scan.Digest, Text: strings.TrimSpace(r.FormValue("q"))}
 	switch slipway.ErrorCode(err) {
 	case "":
 		p.Packages, p.Of, err = packagesOf(doc, p.Text)
@@ -255,12 +248,12 @@ func (s *server) sbomFile(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	d, image, service, err := s.subject(r, by)
+	d, service, err := s.subject(r, by)
 	if err != nil {
 		s.fail(w, r, by, err)
 		return
 	}
-	doc, err := s.Evidence.SBOM(r.Context(), by, d.Run.Project, image.Digest)
+	_, doc, err := s.document(r, by, d, service)
 	if err != nil {
 		s.fail(w, r, by, err)
 		return

@@ -93,7 +93,7 @@ func (c *cli) waive() *cobra.Command {
 	var until string
 	cmd := &cobra.Command{
 		Use: "waive GATE SUBJECT", Short: "Let something through a gate until a day, with a reason",
-		Long: "SUBJECT is what `slipway gates` shows: \"CVE-2024-1234 openssl\", \"non-root Deployment/web\"; a * stands for any\ncharacters. The waiver is shown wherever its gate is, and stops holding at the beginning of the day given (UTC).\nRetry the run afterwards: slipway retry RUN.",
+		Long:    "SUBJECT is what `slipway gates` shows: \"CVE-2024-1234 openssl\", \"non-root Deployment/web\"; a * stands for any\ncharacters. The waiver is shown wherever its gate is, and stops holding at the beginning of the day given (UTC).\nRetry the run afterwards: slipway retry RUN.",
 		Example: "  slipway waive vulnerabilities 'CVE-2024-1234 openssl' --service delivery --until 2026-12-31 \\\n    --reason 'not reachable: we do not parse certificates'",
 		Args:    cobra.ExactArgs(2),
 		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Waiver, error) {

@@ -23,6 +23,9 @@ func (s *server) judged(r stage.Runner) stage.Runner {
 		if err != nil || policies == nil {
 			return res, err
 		}
+		if err := s.store.AnnotateTests(ctx, env.StepID, res); err != nil {
+			return res, err
+		}
 		seen := s.seen(env, step)
 		seen.Tests, seen.Scan = res.Report, res.Scan
 		if step.Kind != slipway.KindChart {
@@ -114,13 +117,11 @@ func (s *server) seen(env stage.Env, step slipway.PlanStep) slipway.Evidence {
 // compare adds what was before: the coverage of the base branch, the scan of the last release.
 func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evidence) error {
 	if seen.Tests != nil && seen.Tests.Coverage != nil {
-		base, ok, err := s.store.BaseCoverage(ctx, run.Project, seen.Service, run.ID)
+		base, err := s.store.BaseCoverage(ctx, run, seen.Service)
 		if err != nil {
 			return err
 		}
-		if ok {
-			seen.BaseCoverage = &base
-		}
+		seen.BaseCoverage = base
 	}
 	if seen.Scan == nil {
 		return nil
@@ -133,15 +134,14 @@ func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evi
 		if r.ImageDigest == seen.Scan.Digest {
 			continue
 		}
-		before, err := s.store.Scan(ctx, run.Project, r.ImageDigest)
-		switch slipway.ErrorCode(err) {
-		case "":
+		before, found, err := s.store.LastScan(ctx, run.Project, r.ImageDigest)
+		if err != nil {
+			return err
+		}
+		if found {
 			seen.PreviousScan = &before
 			return nil
-		case slipway.NotFound:
-			continue
 		}
-		return err
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ func (s *server) evidence(ctx context.Context, env stage.Env, step slipway.PlanS
 	} else if found {
 		seen.Tests = &report
 	}
-	scan, err := s.store.Scan(ctx, env.Run.Project, seen.Image.Digest)
+	scan, err := s.store.ScanOf(ctx, env.Run.ID, step.Service)
 	if found, err := there(err); err != nil {
 		return seen, err
 	} else if found {

@@ -87,6 +87,8 @@ const (
 	sweepEvery     = time.Hour
 	// keepDeliveries is how long it is remembered which deliveries came, and what forges were told.
 	keepDeliveries = 60 * 24 * time.Hour
+	// keepAttachments is how long the files that tests left are kept of runs without a release.
+	keepAttachments = 90 * 24 * time.Hour
 )
 
 // kept reports whether a file of a workspace is still there.
@@ -115,7 +117,7 @@ func (s *server) cleanRuns(ctx context.Context) {
 		case <-changed:
 		case <-tick.C:
 			if after, err = s.store.LastEvent(ctx); err == nil {
-				err = errors.Join(s.cleanEnded(ctx), s.store.PruneForges(ctx, time.Now().Add(-keepDeliveries)))
+				err = errors.Join(s.cleanEnded(ctx), s.store.PruneForges(ctx, time.Now().Add(-keepDeliveries)), s.store.PruneAttachments(ctx, time.Now().Add(-keepAttachments)))
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/helmchart"
+	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/build"
 	"github.com/slipway-cd/slipway/stage/chart"
@@ -197,13 +199,14 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPla
 	for _, s := range p.plan.Steps {
 		logs[s.Key] = printed.of(s.Key)
 	}
+	charts := helmchart.New(helmchart.Options{Process: renderProcess()})
 	l := &localRun{
 		run: p.run, parallel: o.parallel, now: time.Now,
 		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(string) (source.Exporter, error) { return w.repo, nil }).For(p.run.Project, p.run.ID),
 		runners: map[slipway.StepKind]stage.Runner{
 			slipway.KindBuild: build.Runner{Builder: engine},
 			slipway.KindTest:  test.Runner{Container: engine},
-			slipway.KindChart: chart.New(helmchart.New(helmchart.Options{Process: renderProcess()}), &lateSchema{}),
+			slipway.KindChart: chart.New(charts, &kubeschema.Library{}, chart.Options{Tracer: charts}),
 		},
 		logOf: func(s slipway.PlanStep) stage.Log { return logs[s.Key] },
 		moved: func(s localStep) {
@@ -228,6 +231,7 @@ func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress 
 	}
 	opts := buildkit.Options{
 		Dir: filepath.Join(cache, "slipway", "run", "buildkit"), Address: o.buildkit, Tools: o.tools, AllowShared: true, Progress: progress,
+		Own: ownForServices(p.plan),
 	}
 	for _, m := range o.mirrors {
 		mirror, err := parseMirror(m, "")
@@ -237,6 +241,14 @@ func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress 
 		opts.Mirrors = append(opts.Mirrors, mirror)
 	}
 	return buildkit.Open(ctx, opts)
+}
+
+// ownForServices reports whether Slipway's own BuildKit is to be used although there may be another: tests have services,
+// which no other runs, and this person can start it.
+func ownForServices(p slipway.Plan) bool {
+	return runtime.GOOS == "linux" && os.Geteuid() == 0 && slices.ContainsFunc(p.Steps, func(s slipway.PlanStep) bool {
+		return s.Test != nil && len(s.Test.Services) > 0
+	})
 }
 
 func closeLocalBuildkit(engine *buildkit.Engine, keep bool) error {

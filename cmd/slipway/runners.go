@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -36,12 +35,15 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
 		slipway.KindBuild:    s.reusing(build.Runner{Builder: builder{s}}),
-		slipway.KindTest:     s.reusing(test.Runner{Container: s.buildkit}),
-		slipway.KindChart:    chart.New(s.charts, &lateSchema{}),
+		slipway.KindTest:     s.judged(s.reusing(test.Runner{Container: s.buildkit, Attachments: s.store.Attachments()})),
+		slipway.KindScan:     s.judged(s.scans()),
+		slipway.KindChart:    s.judged(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube})),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
-		slipway.KindApprove:  &approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")},
+		slipway.KindAttest:   s.signer(),
+		slipway.KindGate:     s.gate(),
+		slipway.KindApprove:  s.noted(&approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")}),
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
-		slipway.KindDeploy:   s.guarded(s.withWayBack(deployer)),
+		slipway.KindDeploy:   s.guarded(s.proven(s.withWayBack(deployer))),
 		slipway.KindVerify:   s.withWayBack(verifier),
 		slipway.KindRollback: s.guarded(&deploy.Rollback{Runner: deployer, Restore: s.helm}),
 	}
@@ -311,29 +313,3 @@ func parseMirror(s, embedded string) (buildkit.Mirror, error) {
 	host, prefix, _ := strings.Cut(rest, "/")
 	return buildkit.Mirror{Registry: name, Address: scheme + "://" + host, Prefix: prefix}, nil
 }
-
-// lateSchema reads the Kubernetes API's schema when a chart is first checked: it costs memory that an
-// idle server does not need.
-type lateSchema struct {
-	once sync.Once
-	read *kubeschema.Schema
-}
-
-func (l *lateSchema) schema() *kubeschema.Schema {
-	l.once.Do(func() {
-		var err error
-		if l.read, err = kubeschema.New(); err != nil {
-			panic(fmt.Sprintf("the schema in this binary: %v", err)) // a broken build, found by the first test
-		}
-	})
-	return l.read
-}
-
-// Version is the Kubernetes version of the schema.
-func (l *lateSchema) Version() string { return l.schema().Version() }
-
-// APIVersions lists what charts find in .Capabilities.APIVersions.
-func (l *lateSchema) APIVersions() []string { return l.schema().APIVersions() }
-
-// Check says what is wrong with an object.
-func (l *lateSchema) Check(object map[string]any) chart.Verdict { return l.schema().Check(object) }

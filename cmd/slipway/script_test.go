@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, ".gitconfig"), []byte("[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"), 0o600)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"server": cmdServer, "stop": cmdStop, "seed": cmdSeed, "serverlog": cmdServerLog, "grab": cmdGrab, "status": cmdStatus,
+			"server": cmdServer, "stop": cmdStop, "seed": cmdSeed, "serverlog": cmdServerLog, "grab": cmdGrab, "status": cmdStatus, "signed": cmdSigned,
 		},
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,

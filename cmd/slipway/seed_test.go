@@ -167,7 +167,24 @@ func (s *seeder) red() {
 	r := s.run(slipway.Run{Event: slipway.BranchPush, Ref: "refs/heads/feature/mail", Commit: commitOf["red"], Actor: "ada", Title: "mail: 日本語 subjects"},
 		"mail: runs, 1 of 1 changed files is its own", planned("build/mail"), planned("test/mail"), planned("publish/mail", "test/mail"))
 	s.finish(r, "build/mail", slipway.Result{})
-	s.finish(r, "test/mail", slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed: TestSend, TestReceive"})
+	report := redReport()
+	shot, size, err := s.Attachments().Keep(r.ID, strings.NewReader("a picture"))
+	s.ok(err)
+	report.Attachments = []slipway.Attachment{{Name: "shots/send.png", Size: size, Digest: shot, Case: "TestSend"}}
+	s.finish(r, "test/mail", slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed: TestSend, TestReceive", Report: report})
+}
+
+func redReport() *slipway.TestReport {
+	test := func(name string, state slipway.TestState, took time.Duration) slipway.TestCase {
+		return slipway.TestCase{Class: "mail.SendTest", Name: name, State: state, Duration: took}
+	}
+	send, again := test("TestSend", slipway.TestFailed, 20*time.Millisecond), test("TestAgain", slipway.TestPassed, time.Millisecond)
+	send.Message, send.Output, again.Reruns = "want 1, got 2", "send_test.go:12: \x1b[31mwant 1, got 2", 1
+	return &slipway.TestReport{Passed: 12, Failed: 2, Duration: 1500 * time.Millisecond, Files: []string{"r.xml"},
+		Suites: []slipway.TestSuite{{Name: "unit", Cases: []slipway.TestCase{
+			test("TestSlow", slipway.TestPassed, 1200*time.Millisecond), again, send, test("TestReceive", slipway.TestFailed, 0)}}},
+		Coverage: &slipway.Coverage{Covered: 150, Total: 200, Files: []slipway.FileCoverage{{Path: "mail/unused.go", Total: 10}}},
+		Problems: []string{"notes.xml: is a link, which is not followed or opened"}}
 }
 
 func TestSeed(t *testing.T) {

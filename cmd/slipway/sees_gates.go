@@ -29,18 +29,26 @@ func (s *sees) Manifests(ctx context.Context, by slipway.User, run int64, servic
 	return s.store.Manifests(ctx, run, service)
 }
 
-// Scan returns the newest scan of an image of a project.
-func (s *sees) Scan(ctx context.Context, by slipway.User, project, digest string) (slipway.Scan, error) {
-	if err := auth.Check(by, auth.View, project); err != nil {
+// Scan returns what the scan of a service found in a run.
+func (s *sees) Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error) {
+	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return slipway.Scan{}, err
 	}
-	return s.store.Scan(ctx, project, digest)
+	return s.store.ScanOf(ctx, run, service)
 }
 
-// SBOM returns the SPDX document of an image of a project.
+// SBOM returns an SPDX document of a project by its digest.
 func (s *sees) SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}
 	return s.store.SBOM(ctx, project, digest)
+}
+
+// Deployed returns what runs of a project, each with the newest scan of its image.
+func (s *sees) Deployed(ctx context.Context, by slipway.User, project string) ([]slipway.DeployedScan, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return nil, err
+	}
+	return s.store.DeployedScans(ctx, project)
 }

@@ -35,6 +35,8 @@ type serveOptions struct {
 	keepBuildkit bool
 	production   string
 	candidates   string
+	scanner      string
+	scanDatabase string
 }
 
 func (c *cli) serve() *cobra.Command {
@@ -57,6 +59,8 @@ func (c *cli) serve() *cobra.Command {
 	f.StringVar(&o.buildkit, "buildkit", "", "address of a BuildKit (default: $BUILDKIT_HOST, else Docker's, else one of Slipway's own)")
 	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
 	f.StringArrayVar(&o.deny, "build-deny", nil, "network (CIDR) that builds and tests must not reach, besides this machine")
+	f.StringVar(&o.scanner, "scanner", "", "program that scans images (default: slipway-scanner beside this one, else in PATH)")
+	f.StringVar(&o.scanDatabase, "scan-database", "", "where the vulnerability database is brought up to date from: URL or folder of a mirror, or a file (default: what `slipway scan db import` put there)")
 	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
 	f.DurationVar(&o.poll, "poll", 30*time.Second, "how often mirrored repositories are fetched, and forges asked for what their webhooks missed")
 	return cmd

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-cd/slipway/api"
 	"github.com/slipway-cd/slipway/auth"
 	"github.com/slipway-cd/slipway/driver/buildkit"
+	"github.com/slipway-cd/slipway/driver/grype"
 	"github.com/slipway-cd/slipway/driver/helm"
 	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kube"
@@ -29,6 +30,7 @@ import (
 	"github.com/slipway-cd/slipway/hosting/registry"
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/attest"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/store"
 	"github.com/slipway-cd/slipway/web"
@@ -58,6 +60,9 @@ type server struct {
 	kube       *kube.Client
 	charts     *helmchart.Helm
 	helm       *helm.Client
+	scanner    *grype.Grype
+	verifier   *attest.Verifier
+	builders   []string // identities that its provenance has
 
 	planner  *act.Planner
 	observer *act.Observer
@@ -113,12 +118,18 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 		return s, err
 	}
 	s.closers = append(s.closers, s.store.Close)
+	if s.builders, err = s.openKeys(ctx); err != nil {
+		return s, err
+	}
 	s.identity = newIdentity(s.store)
 	if s.registry, err = registry.Open(filepath.Join(o.data, "registry"), s.identity.authorizeRegistry, registry.Options{Log: log}); err != nil {
 		return s, err
 	}
 	s.closers = append(s.closers, func() error { return closing(s.registry.Close) })
 	s.oci = oci.New(s.identity.registryCredentials(o), oci.Options{Addresses: o.addresses(address)})
+	if err := s.openSupply(); err != nil {
+		return s, err
+	}
 	if err := s.openBuildkit(background); err != nil {
 		return s, err
 	}
@@ -234,6 +245,8 @@ func (s *server) start(ctx context.Context) error {
 	s.loops.Go(func() { s.followForges(loops) })
 	s.loops.Go(func() { s.startLate(loops) })
 	s.loops.Go(func() { s.cleanRuns(loops) })
+	s.loops.Go(func() { s.retain(loops) })
+	s.loops.Go(func() { s.watchVulnerabilities(loops) })
 	s.ready.Store(true)
 	return nil
 }
@@ -275,10 +288,10 @@ func (s *server) routes() (http.Handler, error) {
 		return nil, fmt.Errorf("open the UI: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/api/", api.New(api.Options{Reads: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
+	mux.Handle("/api/", api.New(api.Options{Reads: sees, Tests: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
 		Settings: settings{s.actions, s.clusters}, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
-		Gates: sees, Waivers: s.actions, Log: s.log,
-		Keys: &act.Keys{Store: s.store, Builders: []string{s.opts.url}, Registry: s.opts.registryHost, Now: time.Now}}))
+		Gates: sees, Waivers: s.actions, Retention: retainer{s}, Log: s.log,
+		Keys: &act.Keys{Store: s.store, Builders: s.builders, Registry: s.opts.registryHost, Now: time.Now}}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
 	mux.Handle("POST /hooks/{project}", api.Hooks(s.forges, time.Now, s.log))

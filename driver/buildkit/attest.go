@@ -24,20 +24,21 @@ import (
 
 const (
 	intotoType    = "application/vnd.in-toto+json"
+	recordType    = "application/vnd.slipway.build-record.v1+json" // of the referrer: nobody has signed it
 	statementType = "https://in-toto.io/Statement/v1"
 	predicateKey  = "in-toto.io/predicate-type"
 	maxPredicate  = 16 << 20
 )
 
-// attestation is the provenance of one pushed image.
+// attestation is the record of how one pushed image was built, from which its provenance is made (stage/attest).
 type attestation struct {
 	ref    string // of the solve
 	image  slipway.Repository
 	digest string
 }
 
-// attest finishes the result of a pushed image: its size, and its provenance as a referrer. The
-// provenance comes from BuildKit's own record of the build rather than from its attestations, which
+// attest finishes the result of a pushed image: its size, and the record of its build as a referrer. That
+// comes from BuildKit's own record of the build rather than from its attestations, which
 // would wrap the image in an index: what is pushed and named is the plain manifest (D15).
 func (e *Engine) attest(ctx context.Context, ln *link, a attestation, creds *credentials, log stage.Log) (build.Result, error) {
 	insecure, host := registryHost(a.image.Registry)
@@ -158,7 +159,7 @@ func pushReferrer(repo name.Repository, subject v1.Descriptor, data []byte, reg 
 	layer := static.NewLayer(data, intotoType)
 	empty := static.NewLayer([]byte("{}"), "application/vnd.oci.empty.v1+json")
 	m := v1.Manifest{
-		SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: intotoType,
+		SchemaVersion: 2, MediaType: types.OCIManifestSchema1, ArtifactType: recordType,
 		Subject: &v1.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 	}
 	for _, l := range []v1.Layer{empty, layer} {

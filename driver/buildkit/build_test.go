@@ -147,7 +147,7 @@ func checkStatement(t *testing.T, w *world, repo name.Repository, res build.Resu
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := img.Manifest(); err != nil || m.ArtifactType != intotoType || m.Subject.Digest.String() != res.Digest {
+	if m, err := img.Manifest(); err != nil || m.ArtifactType != recordType || m.Subject.Digest.String() != res.Digest {
 		t.Fatalf("referrer %+v, %v", m, err)
 	}
 	layers, err := img.Layers()

@@ -40,6 +40,7 @@ func clean(ctx context.Context, l layout, n network) error {
 	errs = append(errs,
 		os.RemoveAll(l.ipam()),
 		os.RemoveAll(l.tmp()),
+		os.RemoveAll(l.joins()),
 		removeIfThere(l.socket()), removeIfThere(l.otel()), removeIfThere(l.record()))
 	return errors.Join(errs...)
 }

@@ -22,6 +22,7 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 	"google.golang.org/grpc/codes"
 
+	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/test"
 )
@@ -34,6 +35,9 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	if err != nil {
 		return test.Result{}, err
 	}
+	if len(req.Services) > 0 && ln.daemon == nil {
+		return test.Result{}, slipway.Errorf(slipway.Invalid, "the tests have services, which %s cannot keep apart from those of other runs: let Slipway use its own BuildKit", ln.describe())
+	}
 	j := job{
 		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Stage,
 		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets,
@@ -42,7 +46,7 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	if err != nil {
 		return test.Result{}, err
 	}
-	run := &testRun{req: req, log: log, frontend: opt.FrontendAttrs, now: e.opts.Now}
+	run := &testRun{req: req, log: log, frontend: opt.FrontendAttrs, now: e.opts.Now, daemon: ln.daemon}
 	opt.FrontendAttrs, opt.Internal = nil, true // nobody asks for a record
 	prog, err := e.watch(log, func(ch chan *client.SolveStatus) error {
 		_, err := ln.client.Build(ctx, opt, "slipway", run.build, ch)
@@ -57,6 +61,9 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 			return test.Result{}, err
 		}
 		return test.Result{BuildFailure: &test.BuildFailure{File: failure.File, Line: failure.Line, Message: failure.What()}}, nil
+	case run.serviceErr != nil:
+		failure, err := e.serviceVerdict(ctx, run.serviceErr, pol)
+		return test.Result{Service: failure}, err
 	case run.finished:
 		return run.result, nil
 	case err == nil:
@@ -71,10 +78,12 @@ type testRun struct {
 	log      stage.Log
 	frontend map[string]string
 	now      func() time.Time
+	daemon   *daemon // the own one; nil for a foreign BuildKit
 
-	buildErr error // phase one: the stage did not build
-	finished bool  // phase two ended with an exit code
-	result   test.Result
+	buildErr   error // phase one: the stage did not build
+	serviceErr error // phase two: a service is not there
+	finished   bool  // phase three ended with an exit code
+	result     test.Result
 }
 
 // build is gateway.BuildFunc. It hides the verdict from BuildKit, for which a failed test would be a
@@ -97,7 +106,24 @@ func (r *testRun) build(ctx context.Context, g gateway.Client) (*gateway.Result,
 	if err := json.Unmarshal(res.Metadata[exptypes.ExporterImageConfigKey], &img); err != nil {
 		return nil, fmt.Errorf("configuration of stage %s: %w", r.req.Stage, err)
 	}
-	return gateway.NewResult(), r.run(ctx, g, ref, img.Config)
+	if len(r.req.Services) == 0 {
+		return gateway.NewResult(), r.run(ctx, g, ref, img.Config, nil)
+	}
+	return gateway.NewResult(), r.runBeside(ctx, g, ref, img.Config)
+}
+
+// runBeside runs the tests with their services beside them.
+func (r *testRun) runBeside(ctx context.Context, g gateway.Client, ref gateway.Reference, cfg ocispecs.ImageConfig) error {
+	b, err := newBeside(r.daemon, g, r.req.Services, r.log, r.now)
+	if err != nil {
+		r.serviceErr = err
+		return nil
+	}
+	if r.serviceErr = b.start(ctx); r.serviceErr == nil {
+		err = r.run(ctx, g, ref, cfg, b)
+		r.result.Stopped = b.stopped()
+	}
+	return errors.Join(err, b.stop(ctx))
 }
 
 // maxOutput is how many bytes of log the output of tests may take.
@@ -106,7 +132,8 @@ const maxOutput = 48_000_000
 // resultsMount is the index of the results folder among the container's mounts.
 const resultsMount = 1
 
-func (r *testRun) run(ctx context.Context, g gateway.Client, ref gateway.Reference, cfg ocispecs.ImageConfig) error {
+// run runs the tests, with services beside them unless b is nil.
+func (r *testRun) run(ctx context.Context, g gateway.Client, ref gateway.Reference, cfg ocispecs.ImageConfig, b *beside) error {
 	args := append(append([]string{}, cfg.Entrypoint...), cfg.Cmd...)
 	if len(args) == 0 {
 		r.finished, r.result = true, test.Result{BuildFailure: &test.BuildFailure{
@@ -123,14 +150,21 @@ func (r *testRun) run(ctx context.Context, g gateway.Client, ref gateway.Referen
 	if err != nil {
 		return err
 	}
-	ctr, err := g.NewContainer(ctx, gateway.NewContainerRequest{Mounts: []gateway.Mount{
+	container := gateway.NewContainerRequest{Mounts: []gateway.Mount{
 		{Dest: "/", Ref: ref, MountType: pb.MountType_BIND},
 		{Dest: path.Clean(dir), Ref: scratch, MountType: pb.MountType_BIND, Selector: folder},
-	}})
+	}}
+	if b != nil {
+		container.Hostname, container.ExtraHosts = b.testHost(), b.hosts
+	}
+	ctr, err := g.NewContainer(ctx, container)
 	if err != nil {
 		return fmt.Errorf("make container: %w", err)
 	}
 	defer func() {
+		if b != nil && ctx.Err() != nil {
+			return // as of the services, BuildKit releases it
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		_ = ctr.Release(ctx) // an error tells of the process, which has been told

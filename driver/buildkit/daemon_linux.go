@@ -106,6 +106,10 @@ func newDaemon(ctx context.Context, opts Options, binary string, fenced bool) (*
 		d.unlock()
 		return nil, err
 	}
+	if err := errors.Join(installPlugins(d.layout), os.RemoveAll(d.layout.joins())); err != nil {
+		d.unlock()
+		return nil, fmt.Errorf("plugins of BuildKit's network: %w", err)
+	}
 	return d, nil
 }
 
@@ -128,7 +132,7 @@ func (d *daemon) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.config = hashOf(d.layout.binary, config, string(cni), fmt.Sprint(d.groups()))
+	d.config = hashOf(d.layout.binary, d.layout.cni, config, string(cni), joinScript, fmt.Sprint(d.groups()))
 	if err := writeFile(d.layout.config(), []byte(config)); err != nil {
 		return err
 	}

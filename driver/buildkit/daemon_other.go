@@ -4,6 +4,7 @@ package buildkit
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -16,6 +17,19 @@ func (d *daemon) full() bool                  { return false }
 func (d *daemon) wait(context.Context) error  { return nil }
 
 func (d *daemon) allow(context.Context, string) error { return nil }
+
+type runNet struct{}
+
+func (d *daemon) newRunNet() (*runNet, error) {
+	return nil, slipway.Errorf(slipway.Unavailable, "services of tests: Slipway runs them on Linux only")
+}
+
+func (n *runNet) add(string, netip.Addr) error                            { return nil }
+func (n *runNet) close() error                                            { return nil }
+func (n *runNet) connect(context.Context, netip.AddrPort) error           { return nil }
+func (n *runNet) check(context.Context, string, []string) (string, error) { return "", nil }
+
+func (n *runNet) wait(context.Context) {}
 
 func connectOwn(context.Context, Options) (*link, error) {
 	return nil, slipway.Errorf(slipway.Unavailable, "no BuildKit: Slipway starts its own on Linux only; give an address, or start Docker")

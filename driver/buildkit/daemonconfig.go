@@ -16,7 +16,7 @@ type layout struct {
 	dir     string
 	sockets string // short enough for a socket's name
 	binary  string
-	cni     string // folder of CNI plugins
+	cni     string // the machine's folder of CNI plugins
 	runc    string
 }
 
@@ -44,6 +44,11 @@ func (l layout) tmp() string     { return filepath.Join(l.dir, "tmp") }
 func (l layout) network() string { return filepath.Join(l.dir, "network.json") }
 func (l layout) proof() string   { return filepath.Join(l.dir, "probed") }
 func (l layout) lock() string    { return filepath.Join(l.dir, "lock") }
+
+// plugins are the CNI plugins of the daemon; joins says, by host name, which network of a run they join a container to.
+func (l layout) plugins() string         { return filepath.Join(l.dir, "plugins") }
+func (l layout) joins() string           { return filepath.Join(l.dir, "joins") }
+func (l layout) join(host string) string { return filepath.Join(l.joins(), host) }
 
 // tag names what a daemon has outside of its folder: bridge, cgroup, firewall chains.
 func tag(dir string) string {
@@ -106,7 +111,7 @@ func renderConfig(l layout, n network, opts Options) string {
 	p("[worker.containerd]\n  enabled = false")
 	p("[worker.oci]\n  enabled = true\n  binary = %q\n  snapshotter = \"auto\"", l.runc)
 	p("  max-parallelism = %d\n  gc = true\n  maxUsedSpace = %d", opts.Parallelism, opts.MaxSpace)
-	p("  networkMode = \"cni\"\n  cniConfigPath = %q\n  cniBinaryPath = %q\n  cniPoolSize = %d", l.cniFile(), l.cni, opts.Parallelism)
+	p("  networkMode = \"cni\"\n  cniConfigPath = %q\n  cniBinaryPath = %q\n  cniPoolSize = %d", l.cniFile(), l.plugins(), opts.Parallelism)
 	p("  defaultCgroupParent = %q", n.Bridge)
 	return b.String()
 }
@@ -126,7 +131,7 @@ func renderCNI(l layout, n network) ([]byte, error) {
 		"cniVersion": "1.0.0",
 		"name":       n.Bridge,
 		"plugins": []any{map[string]any{
-			"type": "bridge", "bridge": n.Bridge, "isDefaultGateway": true, "ipMasq": false, "hairpinMode": false,
+			"type": joinPlugin, "bridge": n.Bridge, "isDefaultGateway": true, "ipMasq": false, "hairpinMode": false,
 			"ipam": map[string]any{
 				"type": "host-local", "dataDir": l.ipam(),
 				"ranges": []any{[]any{map[string]any{"subnet": n.Subnet.String()}}},

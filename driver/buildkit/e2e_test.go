@@ -44,10 +44,12 @@ type testRegistry struct {
 	password string
 }
 
+const testPassword = "only-for-the-test"
+
 func newRegistry(t testing.TB) *testRegistry {
 	t.Helper()
 	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
-	reg := &testRegistry{password: "only-for-the-test"}
+	reg := &testRegistry{password: testPassword}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, pass, ok := r.BasicAuth()
 		if !ok || user != "builder" || pass != reg.password {
@@ -91,6 +93,12 @@ func (r *testRegistry) pushBusybox(t testing.TB) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "layer.tar")
 	writeBusyboxLayer(t, file)
+	r.push(t, "library/busybox:1.36", file, v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}})
+}
+
+// push puts an image of one layer into the mirror of docker.io.
+func (r *testRegistry) push(t testing.TB, image, file string, config v1.Config) {
+	t.Helper()
 	layer, err := tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayer))
 	if err != nil {
 		t.Fatal(err)
@@ -105,11 +113,11 @@ func (r *testRegistry) pushBusybox(t testing.TB) {
 		t.Fatal(err)
 	}
 	cfg = cfg.DeepCopy()
-	cfg.OS, cfg.Architecture, cfg.Config = "linux", "amd64", v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}}
+	cfg.OS, cfg.Architecture, cfg.Config = "linux", "amd64", config
 	if img, err = mutate.ConfigFile(img, cfg); err != nil {
 		t.Fatal(err)
 	}
-	ref, err := name.ParseReference(r.host+"/mirror/docker.io/library/busybox:1.36", name.Insecure)
+	ref, err := name.ParseReference(r.host+"/mirror/docker.io/"+image, name.Insecure)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ func machine(ctx context.Context, opts Options) []Finding {
 		resolver(opts),
 		neighbours(),
 		fenceable(ctx, opts),
+		joinable(),
 	}
 	return found
 }
@@ -105,6 +106,17 @@ func neighbours() Finding {
 		Name: "isolation between builds", OK: err == nil, Detail: "the kernel module br_netfilter keeps builds that run at the same time apart",
 		Do: "modprobe br_netfilter",
 	}
+}
+
+// joinable says whether tests can have services beside them.
+func joinable() Finding {
+	f := Finding{Name: "services of tests", OK: true, Detail: "containers beside tests, in a network of each run"}
+	if _, err := lookProgram("nsenter"); err != nil {
+		f.OK, f.Detail, f.Do = false, "nsenter is missing, which joins containers to the network of their run", "apt-get install util-linux"
+	} else if dir := cniDir(); !isProgram(filepath.Join(dir, "static")) {
+		f.OK, f.Detail, f.Do = false, "the CNI plugin static is missing in "+dir, "apt-get install containernetworking-plugins"
+	}
+	return f
 }
 
 // fenceFinding is the name of what decides whether the own daemon is fenced.

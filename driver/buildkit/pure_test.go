@@ -184,7 +184,7 @@ insecure-entitlements = []
   maxUsedSpace = 20000000000
   networkMode = "cni"
   cniConfigPath = "/data/buildkit/cni.conflist"
-  cniBinaryPath = "/usr/lib/cni"
+  cniBinaryPath = "/data/buildkit/plugins"
   cniPoolSize = 4
   defaultCgroupParent = "slipbk00112233"
 `
@@ -421,7 +421,7 @@ func TestNormalise(t *testing.T) {
 func TestFrontendAttributes(t *testing.T) {
 	t.Parallel()
 	j := job{project: "shop", service: "cart", dockerfile: "docker/Dockerfile.prod", target: "final", epoch: 17,
-		args: map[string]string{"A": "b", "SOURCE_DATE_EPOCH": "0", "BUILDKIT_SYNTAX": "evil/frontend", "BUILDKIT_CACHE_MOUNT_NS": "shop/reviewed"}}
+		args: map[string]string{"A": "b", "SOURCE_DATE_EPOCH": "0", "BUILDKIT_SYNTAX": "evil/frontend", "BUILDKIT_CACHE_MOUNT_NS": "shop/reviewed", "BUILDKIT_SANDBOX_HOSTNAME": "db.4c1d09ab7e"}}
 	got := j.frontend()
 	for k, want := range map[string]string{
 		"filename": "Dockerfile.prod", "target": "final", "build-arg:A": "b", "build-arg:SOURCE_DATE_EPOCH": "17",
@@ -433,6 +433,9 @@ func TestFrontendAttributes(t *testing.T) {
 	}
 	if _, ok := got["build-arg:BUILDKIT_SYNTAX"]; ok {
 		t.Error("the service chooses the frontend")
+	}
+	if _, ok := got["build-arg:BUILDKIT_SANDBOX_HOSTNAME"]; ok {
+		t.Error("the service chooses the host name of its builds")
 	}
 }
 

@@ -80,7 +80,8 @@ func (j job) frontend() map[string]string {
 // reservedArg are build arguments that change how the frontend works rather than what is built.
 func reservedArg(name string) bool {
 	switch name {
-	case "SOURCE_DATE_EPOCH", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SYNTAX":
+	case "SOURCE_DATE_EPOCH", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SYNTAX",
+		"BUILDKIT_SANDBOX_HOSTNAME": // by its host name a container is joined to the services of tests
 		return true
 	}
 	return false

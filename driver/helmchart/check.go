@@ -19,6 +19,14 @@ type request struct {
 	Now     time.Time      `json:"now"`
 	// Rehearsal renders once, and neither lints nor tells what came out.
 	Rehearsal bool `json:"rehearsal,omitempty"`
+	// Fields, when there are any, are traced in the first of the renders, and nothing else is done.
+	Fields []chart.Field `json:"fields,omitempty"`
+}
+
+// response is the answer to a request.
+type response struct {
+	Rendered []chart.Rendered `json:"rendered,omitempty"` // one for each render
+	Origins  []chart.Origin   `json:"origins,omitempty"`  // one for each field
 }
 
 var (
@@ -47,18 +55,18 @@ func (h *Helm) Check(ctx context.Context, c chart.Chart, renders []chart.Render)
 	if err := writeFiles(dir, c.Files); err != nil {
 		return nil, fmt.Errorf("write the chart for the linter: %w", err)
 	}
-	out, err := h.render(ctx, request{Chart: c, Dir: dir, Renders: renders, Now: h.opts.Now()})
+	got, err := h.render(ctx, request{Chart: c, Dir: dir, Renders: renders, Now: h.opts.Now()})
 	if errors.Is(err, errTooLong) || errors.Is(err, errTooLarge) {
-		out = make([]chart.Rendered, len(renders))
+		out := make([]chart.Rendered, len(renders))
 		out[0].Problems = []chart.Problem{failure("templates", 0, h.bound(err))}
 		return out, nil
 	}
-	return out, err
+	return got.Rendered, err
 }
 
 // render answers a request within the bounds; its error is errTooLong or errTooLarge when they do not
 // suffice.
-func (h *Helm) render(ctx context.Context, req request) ([]chart.Rendered, error) {
+func (h *Helm) render(ctx context.Context, req request) (response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.opts.Timeout, errTooLong)
 	defer cancel()
 	if len(h.opts.Process) > 0 {
@@ -68,9 +76,9 @@ func (h *Helm) render(ctx context.Context, req request) ([]chart.Rendered, error
 }
 
 // inGoroutine leaves the goroutine behind when ctx ends first.
-func inGoroutine(ctx context.Context, req request) ([]chart.Rendered, error) {
+func inGoroutine(ctx context.Context, req request) (response, error) {
 	type answer struct {
-		out []chart.Rendered
+		out response
 		err error
 	}
 	done := make(chan answer, 1)
@@ -82,20 +90,23 @@ func inGoroutine(ctx context.Context, req request) ([]chart.Rendered, error) {
 	case a := <-done:
 		return a.out, a.err
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return response{}, context.Cause(ctx)
 	}
 }
 
-func check(ctx context.Context, req request) (out []chart.Rendered, err error) {
+func check(ctx context.Context, req request) (out response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("helm panicked: %v", p)
 		}
 	}()
-	out = make([]chart.Rendered, len(req.Renders))
+	if len(req.Fields) > 0 {
+		return response{Origins: trace(ctx, req)}, nil
+	}
+	out.Rendered = make([]chart.Rendered, len(req.Renders))
 	for i, r := range req.Renders {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return response{}, context.Cause(ctx)
 		}
 		if req.Rehearsal {
 			renderFiles(ctx, req.Chart, r, req.Now)
@@ -103,9 +114,9 @@ func check(ctx context.Context, req request) (out []chart.Rendered, err error) {
 		}
 		got, ok := renderTwice(ctx, req.Chart, r, req.Now)
 		if i == 0 {
-			got.Problems = merge(lintChart(req, r, got.Objects, ok), got.Problems)
+			got.Problems = merge(lintChart(req, r, ok), got.Problems)
 		}
-		out[i] = got
+		out.Rendered[i] = got
 	}
 	return out, nil
 }

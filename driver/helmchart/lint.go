@@ -3,7 +3,6 @@ package helmchart
 import (
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"helm.sh/helm/v4/pkg/chart/common"
@@ -16,7 +15,7 @@ import (
 // lintChart runs Helm's linter with the values of a render. Templates are linted only when they have
 // rendered: the linter runs them without bounds. Values against values.schema.json are left to the
 // renderer, which does not fetch what the schema refers to.
-func lintChart(req request, r chart.Render, objects []chart.Object, templates bool) []chart.Problem {
+func lintChart(req request, r chart.Render, templates bool) []chart.Problem {
 	l := &support.Linter{ChartDir: req.Dir}
 	rules.Chartfile(l)
 	rules.Dependencies(l)
@@ -32,23 +31,16 @@ func lintChart(req request, r chart.Render, objects []chart.Object, templates bo
 	}
 	var out []chart.Problem
 	for _, m := range l.Messages {
-		if p, ok := lintProblem(req, m); ok && !disproved(p.Message, objects) {
+		if p, ok := lintProblem(req, m); ok && !deprecatedExpr.MatchString(p.Message) {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
+// deprecatedExpr is what the linter says of old APIs, by API versions of its own: a policy says it of those
+// of the environment.
 var deprecatedExpr = regexp.MustCompile(`^(\S+) (\S+) is deprecated`)
-
-// disproved reports whether the linter speaks of an old API that is not rendered: it renders with
-// API versions of its own.
-func disproved(message string, objects []chart.Object) bool {
-	m := deprecatedExpr.FindStringSubmatch(message)
-	return m != nil && !slices.ContainsFunc(objects, func(o chart.Object) bool {
-		return o.Fields["apiVersion"] == m[1] && o.Fields["kind"] == m[2]
-	})
-}
 
 func lintProblem(req request, m support.Message) (chart.Problem, bool) {
 	text := strings.ReplaceAll(m.Err.Error(), req.Dir+string(filepath.Separator), "")

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"syscall"
-
-	"github.com/slipway-cd/slipway/stage/chart"
 )
 
 const (
@@ -37,11 +35,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		case err != nil:
 			return fmt.Errorf("read the request: %w", err)
 		}
-		rendered, err := check(ctx, req)
+		answer, err := check(ctx, req)
 		if err != nil {
 			return err
 		}
-		if err := answers.Encode(rendered); err != nil {
+		if err := answers.Encode(answer); err != nil {
 			return fmt.Errorf("write the answer: %w", err)
 		}
 	}
@@ -49,10 +47,10 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 
 // inProcess runs the check in a process of its own, which is killed when ctx ends. What a process that
 // has answered before says by dying is not held against this chart: a new one is asked.
-func (h *Helm) inProcess(ctx context.Context, req request) ([]chart.Rendered, error) {
+func (h *Helm) inProcess(ctx context.Context, req request) (response, error) {
 	in, err := json.Marshal(req)
 	if err != nil {
-		return nil, fmt.Errorf("write the request: %w", err)
+		return response{}, fmt.Errorf("write the request: %w", err)
 	}
 	w := h.spare.take()
 	if w != nil {
@@ -62,12 +60,12 @@ func (h *Helm) inProcess(ctx context.Context, req request) ([]chart.Rendered, er
 		}
 		w.end()
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return response{}, context.Cause(ctx)
 		}
 	}
 	w, err = startWorker(h.opts.Process)
 	if err != nil {
-		return nil, fmt.Errorf("run the template process: %w", err)
+		return response{}, fmt.Errorf("run the template process: %w", err)
 	}
 	out, err := w.ask(ctx, in)
 	if err == nil {
@@ -78,16 +76,19 @@ func (h *Helm) inProcess(ctx context.Context, req request) ([]chart.Rendered, er
 	exit := w.end()
 	switch {
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return response{}, context.Cause(ctx)
 	case exit != 1 || full: // a Go program that gets no memory ends with 2, one that is killed with -1
-		return nil, errTooLarge
+		return response{}, errTooLarge
 	}
-	return nil, fmt.Errorf("ask the template process: %w: %s", err, oneLine(w.printed.buf.String()))
+	return response{}, fmt.Errorf("ask the template process: %w: %s", err, oneLine(w.printed.buf.String()))
 }
 
-func complete(out []chart.Rendered, req request) ([]chart.Rendered, error) {
-	if len(out) != len(req.Renders) {
-		return nil, fmt.Errorf("the template process answered %d renders of %d", len(out), len(req.Renders))
+func complete(out response, req request) (response, error) {
+	if len(req.Fields) > 0 && len(out.Origins) != len(req.Fields) {
+		return response{}, fmt.Errorf("the template process answered %d fields of %d", len(out.Origins), len(req.Fields))
+	}
+	if len(req.Fields) == 0 && len(out.Rendered) != len(req.Renders) {
+		return response{}, fmt.Errorf("the template process answered %d renders of %d", len(out.Rendered), len(req.Renders))
 	}
 	return out, nil
 }

@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"sync"
 	"time"
-
-	"github.com/slipway-cd/slipway/stage/chart"
 )
 
 // spareFor is how long a worker waits for the next check: charts come in bursts, and starting a process
@@ -49,19 +47,19 @@ func startWorker(command []string) (*worker, error) {
 
 // ask sends a request and reads the answer. After an error, and when ctx has ended, the worker is of no
 // more use.
-func (w *worker) ask(ctx context.Context, request []byte) ([]chart.Rendered, error) {
+func (w *worker) ask(ctx context.Context, request []byte) (response, error) {
 	stop := context.AfterFunc(ctx, func() { w.cmd.Process.Kill() }) //nolint:errcheck // it has ended, then
 	defer stop()
 	if _, err := w.requests.Write(request); err != nil {
-		return nil, err
+		return response{}, err
 	}
 	w.answers.N = maxAnswer
-	var out []chart.Rendered
+	var out response
 	if err := w.decoder.Decode(&out); err != nil {
 		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			w.cmd.Process.Kill() //nolint:errcheck // it has ended, then
 		}
-		return nil, err
+		return response{}, err
 	}
 	return out, ctx.Err()
 }

@@ -1,6 +1,7 @@
 package kubeschema
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"github.com/slipway-cd/slipway/stage/chart"
 )
 
 // maxProblems bounds what is said of one object.
@@ -18,21 +21,23 @@ const maxProblems = 50
 
 // explain turns the validator's tree of errors into one sentence per field, in the order of the
 // fields' paths.
-func (s *Schema) explain(err error, object map[string]any) []string {
+func (s *Schema) explain(err error, object map[string]any) []chart.FieldProblem {
 	var root *jsonschema.ValidationError
 	if !errors.As(err, &root) {
-		return []string{err.Error()}
+		return []chart.FieldProblem{{Message: err.Error()}}
 	}
-	var out []string
+	var out []chart.FieldProblem
 	secret := object["kind"] == "Secret"
 	for _, leaf := range leaves(root, nil) {
 		out = append(out, s.sentences(leaf, object, secret)...)
 	}
-	slices.Sort(out)
+	slices.SortFunc(out, func(a, b chart.FieldProblem) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Message, b.Message))
+	})
 	out = slices.Compact(out)
 	if len(out) > maxProblems {
 		more := len(out) - maxProblems
-		out = append(out[:maxProblems], fmt.Sprintf("and %d more", more))
+		out = append(out[:maxProblems], chart.FieldProblem{Message: fmt.Sprintf("and %d more", more)})
 	}
 	return out
 }
@@ -47,27 +52,30 @@ func leaves(e *jsonschema.ValidationError, list []*jsonschema.ValidationError) [
 	return list
 }
 
-func (s *Schema) sentences(e *jsonschema.ValidationError, object map[string]any, secret bool) []string {
+func (s *Schema) sentences(e *jsonschema.ValidationError, object map[string]any, secret bool) []chart.FieldProblem {
 	at := e.InstanceLocation
+	one := func(format string, args ...any) []chart.FieldProblem {
+		return []chart.FieldProblem{{Path: pathOf(at), Message: fmt.Sprintf(format, args...)}}
+	}
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
-		var out []string
+		var out []chart.FieldProblem
 		for _, p := range k.Properties {
-			msg := pathOf(append(slices.Clone(at), p)) + ": unknown field"
+			msg := "unknown field"
 			if near := nearest(p, s.properties(e.SchemaURL)); near != "" {
 				msg += fmt.Sprintf(", did you mean %s?", near)
 			}
-			out = append(out, msg)
+			out = append(out, chart.FieldProblem{Path: pathOf(append(slices.Clone(at), p)), Message: msg})
 		}
 		return out
 	case *kind.Required:
-		var out []string
+		var out []chart.FieldProblem
 		for _, p := range k.Missing {
-			out = append(out, pathOf(append(slices.Clone(at), p))+": required, but missing")
+			out = append(out, chart.FieldProblem{Path: pathOf(append(slices.Clone(at), p)), Message: "required, but missing"})
 		}
 		return out
 	case *kind.Type:
-		return []string{fmt.Sprintf("%s: must be %s, is %s", pathOf(at), typeNames(k.Want), shown(k.Got, object, at, secret))}
+		return one("must be %s, is %s", typeNames(k.Want), shown(k.Got, object, at, secret))
 	case *kind.Enum:
 		if k.Got == "" { // counts as not set
 			return nil
@@ -76,11 +84,11 @@ func (s *Schema) sentences(e *jsonschema.ValidationError, object map[string]any,
 		for _, w := range k.Want {
 			words = append(words, fmt.Sprint(w))
 		}
-		return []string{fmt.Sprintf("%s: must be one of %s, is %s", pathOf(at), strings.Join(words, ", "), shown("another value", object, at, secret))}
+		return one("must be one of %s, is %s", strings.Join(words, ", "), shown("another value", object, at, secret))
 	case *kind.Format:
-		return []string{fmt.Sprintf("%s: %v", pathOf(at), k.Err)}
+		return one("%v", k.Err)
 	}
-	return []string{pathOf(at) + ": does not match the schema"}
+	return one("does not match the schema")
 }
 
 // properties lists the fields of the definition that a validator's URL points into.
@@ -102,7 +110,7 @@ func (s *Schema) properties(url string) []string {
 
 var plainKey = regexp.MustCompile(`^[A-Za-z_$][A-Za-z0-9_$-]*$`)
 
-// pathOf writes a path as people do: spec.containers[0].name, metadata.labels["a/b"].
+// pathOf writes a path as people do: spec.containers[0].name, metadata.labels["a/b"]; "" is the object.
 func pathOf(tokens []string) string {
 	var b strings.Builder
 	for _, t := range tokens {
@@ -116,9 +124,6 @@ func pathOf(tokens []string) string {
 		default:
 			b.WriteString(t)
 		}
-	}
-	if b.Len() == 0 {
-		return "the object"
 	}
 	return b.String()
 }

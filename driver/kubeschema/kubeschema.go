@@ -1,16 +1,14 @@
-// Package kubeschema checks Kubernetes objects against the schema of the Kubernetes API without a
-// cluster and without a network: unknown fields, wrong types, missing fields, words that are not
-// allowed, kinds that moved to another API version. The schema is a snapshot of one Kubernetes
-// version that is part of the binary.
+// Package kubeschema checks Kubernetes objects against the schema of the Kubernetes API: unknown fields,
+// wrong types, missing fields, words that are not allowed, kinds that moved to another API version. The
+// schemas of some Kubernetes versions are part of the binary, and that of a cluster can be read from the
+// document that it serves, with its custom resources. It also knows when API versions are deprecated and
+// removed.
 //
-// It knows nothing of custom resources, and none of the rules that the API server has in code (that
-// a selector matches its labels, that a name is free).
+// It asks no cluster and no network itself, and knows none of the rules that the API server has in code
+// (that a selector matches its labels, that a name is free).
 package kubeschema
 
 import (
-	"bytes"
-	"compress/gzip"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -23,31 +21,13 @@ import (
 	"github.com/slipway-cd/slipway/stage/chart"
 )
 
-//go:embed data/kubernetes.json.gz
-var snapshotGz []byte
-
-type snapshot struct {
-	Version     string                     `json:"version"`
-	Kinds       []apiKind                  `json:"kinds"`
-	Definitions map[string]json.RawMessage `json:"definitions"`
-}
-
-type apiKind struct {
-	Group      string `json:"group"`
-	Version    string `json:"version"`
-	Kind       string `json:"kind"`
-	Definition string `json:"definition"`
-	Namespaced bool   `json:"namespaced"`
-}
-
-func (k apiKind) apiVersion() string { return strings.TrimPrefix(k.Group+"/"+k.Version, "/") }
-
-// Schema is the schema of one Kubernetes version. It is safe for concurrent use; the schema of a kind
-// is compiled when the first object of that kind comes.
+// Schema is the schema of one Kubernetes version or cluster. It is safe for concurrent use; the schema of
+// a kind is compiled when the first object of that kind comes.
 type Schema struct {
 	version string
+	served  bool // by a cluster
 	defs    map[string]json.RawMessage
-	byKind  map[string]map[string]apiKind // kind -> apiVersion -> entry
+	byKind  map[string]map[string]Kind // kind -> apiVersion -> entry
 	groups  map[string]bool
 
 	mu       sync.Mutex // guards what follows
@@ -55,44 +35,42 @@ type Schema struct {
 	compiled map[string]*jsonschema.Schema // by definition
 }
 
-// New reads the snapshot that is part of the binary.
+// New is the schema of the newest version that is part of the binary.
 func New() (*Schema, error) {
-	z, err := gzip.NewReader(bytes.NewReader(snapshotGz))
-	if err != nil {
-		return nil, fmt.Errorf("open the Kubernetes schema: %w", err)
-	}
-	var snap snapshot
-	if err := json.NewDecoder(z).Decode(&snap); err != nil {
-		return nil, fmt.Errorf("read the Kubernetes schema: %w", err)
-	}
+	all := versions()
+	return read(all[len(all)-1])
+}
+
+func newSchema(snap Snapshot) *Schema {
 	s := &Schema{
 		version:  snap.Version,
 		defs:     snap.Definitions,
-		byKind:   map[string]map[string]apiKind{},
+		byKind:   map[string]map[string]Kind{},
 		groups:   map[string]bool{"extensions": true},
 		compiled: map[string]*jsonschema.Schema{},
 	}
 	for _, k := range snap.Kinds {
 		if s.byKind[k.Kind] == nil {
-			s.byKind[k.Kind] = map[string]apiKind{}
+			s.byKind[k.Kind] = map[string]Kind{}
 		}
 		s.byKind[k.Kind][k.apiVersion()] = k
 		s.groups[k.Group] = true
 	}
 	s.compiler = newCompiler(s.defs)
-	return s, nil
+	return s
 }
 
-// Version is the Kubernetes version of the snapshot, such as v1.36.3.
+// Version is the Kubernetes version of the schema, such as v1.36.3.
 func (s *Schema) Version() string { return s.version }
 
 // APIVersions lists the stable API versions and their kinds, as .Capabilities.APIVersions has them:
-// alpha and beta versions are left out, a cluster does not serve them unless told to.
+// of the versions that are part of the binary, alpha and beta ones are left out, which a cluster does not
+// serve unless told to.
 func (s *Schema) APIVersions() []string {
 	set := map[string]bool{}
 	for _, versions := range s.byKind {
 		for av, k := range versions {
-			if strings.Contains(k.Version, "alpha") || strings.Contains(k.Version, "beta") {
+			if !s.served && (strings.Contains(k.Version, "alpha") || strings.Contains(k.Version, "beta")) {
 				continue
 			}
 			set[av] = true
@@ -113,7 +91,7 @@ func (s *Schema) Check(object map[string]any) chart.Verdict {
 	apiVersion, _ := object["apiVersion"].(string)
 	name, _ := object["kind"].(string)
 	if apiVersion == "" || name == "" {
-		return chart.Verdict{Known: true, Problems: []string{"not a Kubernetes object: apiVersion and kind are required and must be text"}}
+		return chart.Verdict{Known: true, Problems: []chart.FieldProblem{{Message: "not a Kubernetes object: apiVersion and kind are required and must be text"}}}
 	}
 	k, ok := s.byKind[name][apiVersion]
 	if !ok {
@@ -121,8 +99,11 @@ func (s *Schema) Check(object map[string]any) chart.Verdict {
 	}
 	v := chart.Verdict{Known: true, Namespaced: k.Namespaced}
 	compiled, err := s.compile(k.Definition)
+	if err != nil && s.served {
+		return v // whoever wrote a custom resource may have written a schema that says nothing
+	}
 	if err != nil {
-		v.Problems = []string{fmt.Sprintf("the schema of %s %s does not compile: %v", apiVersion, name, err)}
+		v.Problems = []chart.FieldProblem{{Message: fmt.Sprintf("the schema of %s %s does not compile: %v", apiVersion, name, err)}}
 		return v
 	}
 	clean := withoutNulls(object).(map[string]any)
@@ -132,8 +113,8 @@ func (s *Schema) Check(object map[string]any) chart.Verdict {
 	return v
 }
 
-// unknown judges a kind that is not in the snapshot: one of a group that Kubernetes itself has is
-// wrong, any other may be a custom resource.
+// unknown judges a kind that is not in the schema: one of a group that the schema has is wrong, any other
+// may be a custom resource.
 func (s *Schema) unknown(apiVersion, name string) chart.Verdict {
 	group, _, hasGroup := strings.Cut(apiVersion, "/")
 	if !hasGroup {
@@ -142,7 +123,7 @@ func (s *Schema) unknown(apiVersion, name string) chart.Verdict {
 	if !s.groups[group] {
 		return chart.Verdict{}
 	}
-	v := chart.Verdict{Known: true, Namespaced: true}
+	v := chart.Verdict{Known: true, Namespaced: true, Unserved: true}
 	var versions []string
 	for av, k := range s.byKind[name] {
 		versions = append(versions, av)
@@ -150,9 +131,9 @@ func (s *Schema) unknown(apiVersion, name string) chart.Verdict {
 	}
 	slices.Sort(versions)
 	if len(versions) > 0 {
-		v.Problems = []string{fmt.Sprintf("apiVersion: %s is in %s, not %s (Kubernetes %s)", name, strings.Join(versions, " and "), apiVersion, s.version)}
+		v.Problems = []chart.FieldProblem{{Path: "apiVersion", Message: fmt.Sprintf("%s is in %s, not %s (Kubernetes %s)", name, strings.Join(versions, " and "), apiVersion, s.version)}}
 	} else {
-		v.Problems = []string{fmt.Sprintf("kind: Kubernetes %s has no %s in %s", s.version, name, apiVersion)}
+		v.Problems = []chart.FieldProblem{{Path: "kind", Message: fmt.Sprintf("Kubernetes %s has no %s in %s", s.version, name, apiVersion)}}
 	}
 	return v
 }

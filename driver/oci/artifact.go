@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage/attest"
 )
 
 const (
@@ -21,13 +22,7 @@ const (
 )
 
 // Attachment is something to attach to a digest, or what was found attached to it.
-type Attachment struct {
-	Digest       string // of its manifest; empty when it is to be pushed
-	ArtifactType string
-	MediaType    string // of Data
-	Data         []byte // only for pushing; Pull reads it
-	Annotations  map[string]string
-}
+type Attachment = attest.Attachment
 
 // PushArtifact attaches data to the manifest subject of the repository as an OCI 1.1 referrer (or by the
 // tag scheme where a registry knows no referrers), and returns the digest of the new manifest. Equal

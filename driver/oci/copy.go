@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -39,7 +40,10 @@ func (c *Client) Copy(ctx context.Context, from slipway.Repository, digest strin
 		return err
 	}
 	desc, err := cp.manifest(ctx, digest)
-	if err != nil || tag == "" {
+	if err != nil {
+		return err
+	}
+	if err := cp.attached(ctx, digest); err != nil || tag == "" {
 		return err
 	}
 	t, err := dst.tag(tag)
@@ -126,6 +130,29 @@ func (c *copying) referrers(ctx context.Context, subject name.Digest) error {
 		}
 		if _, err := c.manifest(ctx, d.Digest.String()); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// attached brings over what older versions of cosign attached by tag rather than as a referrer.
+func (c *copying) attached(ctx context.Context, digest string) error {
+	for _, suffix := range []string{".sig", ".att", ".sbom"} {
+		tag := strings.Replace(digest, ":", "-", 1) + suffix
+		doing := "look up " + c.src.Ref() + ":" + tag
+		there, err := c.pull.Head(ctx, c.src.name.Tag(tag))
+		if err = c.src.translate(ctx, doing, err); slipway.ErrorCode(err) == slipway.NotFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		desc, err := c.manifest(ctx, there.Digest.String())
+		if err != nil {
+			return err
+		}
+		if err := c.push.Push(ctx, c.dst.name.Tag(tag), desc); err != nil {
+			return c.dst.translate(ctx, "tag "+c.dst.Ref()+":"+tag, err)
 		}
 	}
 	return nil

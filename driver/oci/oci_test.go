@@ -192,6 +192,9 @@ func TestCopy(t *testing.T) {
 			sbom := attach(t, o, from, "application/spdx+json", digest)
 			sign := attach(t, o, from, "application/x.signature", sbom)
 
+			// What older versions of cosign attach by tag comes along too.
+			legacy := o.push("shop/delivery", strings.Replace(digest, ":", "-", 1)+".sig")
+
 			mark := o.mark()
 			if err := o.client.Copy(ctx, from, digest, to, "v1"); err != nil {
 				t.Fatal(err)
@@ -207,6 +210,9 @@ func TestCopy(t *testing.T) {
 			list, err := o.client.Referrers(ctx, to, digest)
 			if err != nil || len(list) != 1 || list[0].Digest != sbom {
 				t.Errorf("referrers %+v, %v", list, err)
+			}
+			if got, err := o.client.Resolve(ctx, to, strings.Replace(digest, ":", "-", 1)+".sig"); err != nil || got != legacy {
+				t.Errorf("the signature by tag is %s, %v", got, err)
 			}
 			list, err = o.client.Referrers(ctx, to, sbom)
 			if err != nil || len(list) != 1 || list[0].Digest != sign {

@@ -76,9 +76,9 @@ func Keys(fields map[string]any, path string) []string {
 		case map[string]any:
 			v = n[k]
 		case []any:
-			i := slices.IndexFunc(n, func(e any) bool { return text(object(e)["name"]) == k })
-			if j, err := strconv.Atoi(k); i < 0 && err == nil {
-				i = j
+			i, err := strconv.Atoi(k)
+			if err != nil {
+				i = slices.IndexFunc(n, func(e any) bool { return text(object(e)["name"]) == k })
 			}
 			v = nil
 			if bracket && i >= 0 && i < len(n) {

@@ -46,10 +46,16 @@ func (f *finder) configMap() {
 	}
 }
 
+// maxText is how much of a value is looked at, in bytes: no ConfigMap may be larger.
+const maxText = 1 << 20
+
 // plain reports a value that stands under a key.
 func (f *finder) plain(at []string, what, key, value string) {
 	if value == "" {
 		return
+	}
+	if len(value) > maxText {
+		value = value[:maxText]
 	}
 	if form := tokenForm(value); form != "" {
 		f.add(PlainSecret, at, fmt.Sprintf("%s holds %s in plain text: refer to a Secret", what, form))
@@ -108,28 +114,29 @@ func publicKey(key string) bool {
 		"email", "region", "bucket", "endpoint", "namespace", "type", "url", "uri", "server", "schema", "sslmode", "path"}, w[len(w)-1])
 }
 
-// forms of secrets that are known by how they look.
+// forms of secrets that are known by how they look. A text without one of parts is not looked at closer.
 var forms = []struct {
-	what string
-	expr *regexp.Regexp
+	what  string
+	parts []string
+	expr  *regexp.Regexp
 }{
-	{"a private key", regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----`)},
-	{"an access key of AWS", regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z2-7]{16}\b`)},
-	{"a token of GitHub", regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})`)},
-	{"a token of GitLab", regexp.MustCompile(`\bgl(?:pat|rt|dt|cbt|ptt|soat|ft|imt|agent)-[A-Za-z0-9_-]{20,}`)},
-	{"a token of Slack", regexp.MustCompile(`\bxox[abeoprs]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{16,}`)},
-	{"a key of Google", regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{35}\b`)},
-	{"a key of Stripe", regexp.MustCompile(`\b[sr]k_live_[A-Za-z0-9]{16,}`)},
-	{"a token of npm", regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}\b`)},
-	{"a token of PyPI", regexp.MustCompile(`\bpypi-[A-Za-z0-9_-]{50,}`)},
-	{"a key of SendGrid", regexp.MustCompile(`\bSG\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{40,}`)},
-	{"a token of DigitalOcean", regexp.MustCompile(`\bdo[opr]_v1_[a-f0-9]{64}\b`)},
-	{"a token of Hugging Face", regexp.MustCompile(`\bhf_[A-Za-z0-9]{34,}`)},
-	{"a key of Anthropic or OpenAI", regexp.MustCompile(`\bsk-(?:ant-|proj-)[A-Za-z0-9_-]{32,}`)},
-	{"a token of Vault", regexp.MustCompile(`\bhv[sbr]\.[A-Za-z0-9_-]{24,}`)},
-	{"an age key", regexp.MustCompile(`\bAGE-SECRET-KEY-1[A-Z0-9]{50,}`)},
-	{"a key of Azure storage", regexp.MustCompile(`\bAccountKey=[A-Za-z0-9+/]{40,}={0,2}`)},
-	{"a signed token (JWT)", regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,}`)},
+	{"a private key", []string{"PRIVATE KEY"}, regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----`)},
+	{"an access key of AWS", []string{"AKIA", "ASIA"}, regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z2-7]{16}\b`)},
+	{"a token of GitHub", []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})`)},
+	{"a token of GitLab", []string{"glpat-", "glrt-", "gldt-", "glcbt-", "glptt-", "glsoat-", "glft-", "glimt-", "glagent-"}, regexp.MustCompile(`\bgl(?:pat|rt|dt|cbt|ptt|soat|ft|imt|agent)-[A-Za-z0-9_-]{20,}`)},
+	{"a token of Slack", []string{"xox", "hooks.slack.com"}, regexp.MustCompile(`\bxox[abeoprs]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{16,}`)},
+	{"a key of Google", []string{"AIza"}, regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{35}\b`)},
+	{"a key of Stripe", []string{"k_live_"}, regexp.MustCompile(`\b[sr]k_live_[A-Za-z0-9]{16,}`)},
+	{"a token of npm", []string{"npm_"}, regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}\b`)},
+	{"a token of PyPI", []string{"pypi-"}, regexp.MustCompile(`\bpypi-[A-Za-z0-9_-]{50,}`)},
+	{"a key of SendGrid", []string{"SG."}, regexp.MustCompile(`\bSG\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{40,}`)},
+	{"a token of DigitalOcean", []string{"_v1_"}, regexp.MustCompile(`\bdo[opr]_v1_[a-f0-9]{64}\b`)},
+	{"a token of Hugging Face", []string{"hf_"}, regexp.MustCompile(`\bhf_[A-Za-z0-9]{34,}`)},
+	{"a key of Anthropic or OpenAI", []string{"sk-"}, regexp.MustCompile(`\bsk-(?:ant-|proj-)[A-Za-z0-9_-]{32,}`)},
+	{"a token of Vault", []string{"hvs.", "hvb.", "hvr."}, regexp.MustCompile(`\bhv[sbr]\.[A-Za-z0-9_-]{24,}`)},
+	{"an age key", []string{"AGE-SECRET-KEY-1"}, regexp.MustCompile(`\bAGE-SECRET-KEY-1[A-Z0-9]{50,}`)},
+	{"a key of Azure storage", []string{"AccountKey="}, regexp.MustCompile(`\bAccountKey=[A-Za-z0-9+/]{40,}={0,2}`)},
+	{"a signed token (JWT)", []string{".eyJ"}, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,}`)},
 }
 
 var userInfo = regexp.MustCompile(`\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@"'?#]*:([^\s/@"'?#]+)@[^\s/@"']`)
@@ -140,9 +147,13 @@ func tokenForm(s string) string {
 		return ""
 	}
 	for _, f := range forms {
-		if f.expr.MatchString(s) {
+		has := func(part string) bool { return strings.Contains(s, part) }
+		if slices.ContainsFunc(f.parts, has) && f.expr.MatchString(s) {
 			return f.what
 		}
+	}
+	if !strings.Contains(s, "://") {
+		return ""
 	}
 	for _, m := range userInfo.FindAllStringSubmatch(s, -1) {
 		if !reference(m[1]) && !filler(m[1]) {
@@ -239,6 +250,8 @@ func filler(value string) bool {
 	return strings.Trim(value, "*") == "" || strings.Trim(strings.ToLower(value), "x") == "" || strings.Trim(value, ".") == "" || strings.Trim(value, "-") == ""
 }
 
+var variableExpr = regexp.MustCompile(`^(?:\$[A-Za-z_][A-Za-z0-9_]*|%[A-Z0-9_]+%)$`)
+
 var schemeExpr = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://`)
 
 // reference is a value that says where the secret is.
@@ -249,10 +262,10 @@ func reference(value string) bool {
 			return true
 		}
 	}
-	for _, begin := range []string{"/", "./", "../", "~/", "$", "<", "%", "vault:", "ref+", "op:", "arn:", "file:", "env:", "projects/", `C:\`, "AgB"} {
+	for _, begin := range []string{"/", "./", "../", "~/", "<", "vault:", "ref+", "op:", "arn:", "file:", "env:", "projects/", `C:\`, "AgB"} {
 		if strings.HasPrefix(value, begin) {
 			return true
 		}
 	}
-	return schemeExpr.MatchString(value) && !userInfo.MatchString(value)
+	return variableExpr.MatchString(value) || schemeExpr.MatchString(value) && !userInfo.MatchString(value)
 }

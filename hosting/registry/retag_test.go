@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	"github.com/slipway-cd/slipway"
@@ -95,6 +97,42 @@ func TestRetagOfAnIndexAndCosignTags(t *testing.T) {
 	}
 	if w.digest("robot", "prod/shop/delivery:"+sig) != w.digest("robot", "shop/delivery:"+sig) {
 		t.Error("the signature did not come over")
+	}
+}
+
+// Everything that is attached comes over, also what is attached after the first promotion, and what a client
+// that knows no referrers API attached by tag.
+func TestRetagBringsEverythingThatRefers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	img := image(t, 1)
+	w.mustPush("dev", "shop/delivery:v1", img)
+	digest := digestOf(t, img)
+	var all []string
+	attach := func(kind string) {
+		r := referrer(t, img, kind)
+		w.mustPush("dev", "shop/delivery@"+digestOf(t, r), r)
+		all = append(all, digestOf(t, r))
+	}
+	const bundle = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	for _, kind := range []string{bundle, bundle + ";2", bundle + ";3", "application/vnd.slipway.build-record.v1+json"} {
+		attach(kind)
+	}
+	byTag := referrer(t, img, "application/x.by-tag")
+	tag := "sha256-" + strings.TrimPrefix(digest, "sha256:")
+	w.mustPush("dev", "shop/delivery:"+tag, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: byTag}))
+	all = append(all, digestOf(t, byTag))
+	for round := range 2 {
+		if err := w.reg.Retag(t.Context(), "shop/delivery", digest, "prod/shop/delivery", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		_, body := w.do("robot", "GET", "/v2/prod/shop/delivery/referrers/"+digest, nil)
+		for _, d := range all {
+			if !strings.Contains(body, d) || w.digest("robot", "prod/shop/delivery@"+d) == "" {
+				t.Errorf("round %d: %s did not come over: %s", round, d, body)
+			}
+		}
+		attach("application/x.late")
 	}
 }
 

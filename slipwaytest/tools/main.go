@@ -1,5 +1,5 @@
 // Command tools builds what tests need and what is slow to build: buildkitd and, when asked with the
-// argument gitea, Gitea. It is quick when that is there already.
+// arguments gitea and cosign, those. It is quick when that is there already.
 package main
 
 import (
@@ -29,12 +29,20 @@ func run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println(path)
-	if len(os.Args) > 1 && os.Args[1] == "gitea" {
-		gitea, _, err := slipwaytest.InstallGitea(ctx, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	say := func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+	for _, tool := range os.Args[1:] {
+		switch tool {
+		case "gitea":
+			path, _, err = slipwaytest.InstallGitea(ctx, say)
+		case "cosign":
+			path, err = slipwaytest.InstallCosign(ctx, say)
+		default:
+			err = fmt.Errorf("there is no tool %q: expected gitea or cosign", tool)
+		}
 		if err != nil {
 			return err
 		}
-		fmt.Println(gitea)
+		fmt.Println(path)
 	}
 	return nil
 }

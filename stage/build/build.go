@@ -48,7 +48,8 @@ type Result struct {
 	Provenance *Provenance
 }
 
-// Provenance is the statement of how the image was made, pushed as a referrer of it.
+// Provenance is the record of how the image was made, pushed as a referrer of it. Nobody has signed it: the
+// provenance that counts is made of it when the image is published.
 type Provenance struct {
 	Digest string // of the referrer's manifest
 	Size   int64  // bytes of the statement

@@ -3,8 +3,10 @@
 // of the Kubernetes API, and packaged in reproducible bytes (S91 to S96, S109, S110, D16, D17). A
 // service without a chart gets the standard chart (D5).
 //
-// It talks to no cluster and no registry, and never writes to the tree. Templates and schema are
-// behind the interfaces Helm and Schema; driver/helmchart and driver/kubeschema implement them.
+// It talks to no registry, changes no cluster and never writes to the tree. What the policies of package
+// gate/manifest and the schema find is recorded, and judged by the gate of the step: it does not fail it
+// here. Templates, schemas and clusters are behind the interfaces Helm, Tracer, Schemas and Clusters;
+// driver/helmchart, driver/kubeschema and driver/kube implement them.
 package chart
 
 import (
@@ -20,15 +22,25 @@ import (
 	"github.com/slipway-cd/slipway/stage"
 )
 
-// Runner is the runner of chart steps. It has no state: a step that runs again does the same again
-// and writes the same bytes.
+// Runner is the runner of chart steps. It keeps nothing but what clusters said of their API: a step that
+// runs again does the same again and writes the same bytes.
 type Runner struct {
-	helm   Helm
-	schema Schema
+	helm    Helm
+	schemas Schemas
+	opts    Options
+	answers answers
+}
+
+// Options are what a runner may have besides. The zero value works.
+type Options struct {
+	Tracer   Tracer   // nil: problems have no places
+	Clusters Clusters // nil: no cluster is asked for its API
 }
 
 // New returns a runner.
-func New(helm Helm, schema Schema) *Runner { return &Runner{helm: helm, schema: schema} }
+func New(helm Helm, schemas Schemas, opts Options) *Runner {
+	return &Runner{helm: helm, schemas: schemas, opts: opts}
+}
 
 // Run implements stage.Runner. A chart with errors is a failed step: each of its problems is a line
 // of the log, the reason has the first and their number.
@@ -48,19 +60,23 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 	if out.errors > 0 {
 		return out.failed(), nil
 	}
-	if err := r.check(ctx, spec, c, out); err != nil {
+	now := time.Now
+	if env.Now != nil {
+		now = env.Now
+	}
+	if err := r.check(ctx, spec, c, now(), out); err != nil {
 		return slipway.Result{}, fmt.Errorf("check chart of %s: %w", spec.Service, err)
 	}
 	if out.errors > 0 {
 		return out.failed(), nil
 	}
-	artifact, err := r.write(env, spec, c)
+	artifact, err := r.write(env, spec, c, now)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("package chart of %s: %w", spec.Service, err)
 	}
 	artifact.Step, artifact.Project, artifact.RunID = step.Key, env.Run.Project, env.Run.ID
 	env.Log.Printf("packaged %s, %d bytes, %s", filepath.Base(artifact.Path), artifact.Size, artifact.Digest)
-	return slipway.Result{Outcome: slipway.Succeeded, Reason: out.summary(), Artifacts: []slipway.Artifact{artifact}}, nil
+	return slipway.Result{Outcome: slipway.Succeeded, Reason: out.summary(), Artifacts: []slipway.Artifact{artifact}, Manifests: out.reports}, nil
 }
 
 // load reads the chart, or takes the standard one, and gives it the version.
@@ -111,7 +127,7 @@ func (r *Runner) read(ctx context.Context, env stage.Env, spec *slipway.ChartSpe
 }
 
 // write packages the chart into the step's folder, under its final name only when it is complete.
-func (r *Runner) write(env stage.Env, spec *slipway.ChartSpec, c Chart) (slipway.Artifact, error) {
+func (r *Runner) write(env stage.Env, spec *slipway.ChartSpec, c Chart, now func() time.Time) (slipway.Artifact, error) {
 	data, err := r.helm.Package(c, spec.Created)
 	if err != nil {
 		return slipway.Artifact{}, err
@@ -125,10 +141,6 @@ func (r *Runner) write(env stage.Env, spec *slipway.ChartSpec, c Chart) (slipway
 		return slipway.Artifact{}, err
 	}
 	sum := sha256.Sum256(data)
-	now := env.Now
-	if now == nil {
-		now = time.Now
-	}
 	return slipway.Artifact{
 		Service: spec.Service, Kind: slipway.ArtifactChart, Tag: spec.Version, Path: name,
 		Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(data)),

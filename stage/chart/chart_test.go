@@ -97,6 +97,13 @@ func unpack(t testing.TB, file, tree string) slipway.PlanStep {
 	return parseStep(t, string(ar.Comment))
 }
 
+func unpackText(t testing.TB, text, tree string) {
+	t.Helper()
+	for _, f := range txtar.Parse([]byte(text)).Files {
+		write(t, tree, f.Name, string(f.Data))
+	}
+}
+
 func TestArtifactIsTheSameEachTime(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
@@ -237,16 +244,14 @@ func say(t *testing.T, env *testEnv, step slipway.PlanStep) string {
 
 func newRunner(t testing.TB) *chart.Runner {
 	t.Helper()
-	schema, err := kubeschema.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return chart.New(helmchart.New(helmchart.Options{Now: func() time.Time { return created }}), schema)
+	helm := helmchart.New(helmchart.Options{Now: func() time.Time { return created }})
+	return chart.New(helm, &kubeschema.Library{}, chart.Options{Tracer: helm})
 }
 
 var created = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 
-// parseStep reads lines such as "dir: svc/chart", "version: 1.0.2" and "env: qa shop-qa a.yaml".
+// parseStep reads lines such as "dir: svc/chart", "version: 1.0.2" and "env: qa shop-qa a.yaml". Policies
+// that most cases are not about are off, unless there is a line "policies: defaults".
 func parseStep(t testing.TB, comment string) slipway.PlanStep {
 	t.Helper()
 	spec := &slipway.ChartSpec{
@@ -254,6 +259,9 @@ func parseStep(t testing.TB, comment string) slipway.PlanStep {
 		Labels: map[string]string{"org.opencontainers.image.revision": "c0ffee"},
 		Image:  slipway.Repository{Registry: slipway.Registry{Host: "registry.slipway.test"}, Name: "shop/delivery"},
 	}
+	gate := &slipway.ManifestGate{Policies: map[string]slipway.Level{
+		"standard-labels": slipway.LevelOff, "resources": slipway.LevelOff, "probes": slipway.LevelOff, "privilege-escalation": slipway.LevelOff, "digest-pinned": slipway.LevelOff,
+	}}
 	for _, line := range strings.Split(comment, "\n") {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
@@ -264,8 +272,17 @@ func parseStep(t testing.TB, comment string) slipway.PlanStep {
 			spec.Version = value
 		case "env":
 			w := strings.Fields(value)
-			spec.Renders = append(spec.Renders, slipway.ChartRender{Environment: w[0], Namespace: w[1], Values: w[2:]})
+			spec.Renders = append(spec.Renders, slipway.ChartRender{Environment: w[0], Namespace: w[1], Values: w[2:], Production: w[0] == "production"})
+		case "kube":
+			spec.Renders[len(spec.Renders)-1].KubeVersion = value
+		case "policies":
+			gate = nil
+		case "podSecurity":
+			gate = &slipway.ManifestGate{PodSecurity: value}
 		}
+	}
+	for i := range spec.Renders {
+		spec.Renders[i].Manifests = gate
 	}
 	return slipway.PlanStep{Key: "chart/delivery", Kind: slipway.KindChart, Service: "delivery", Chart: spec}
 }
@@ -305,6 +322,16 @@ func (l *testLog) Line(line slipway.LogLine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
+}
+
+func (l *testLog) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b strings.Builder
+	for _, line := range l.lines {
+		b.WriteString(line.Text + "\n")
+	}
+	return b.String()
 }
 
 func (l *testLog) Printf(string, ...any) {}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -44,10 +45,14 @@ func Literals(image slipway.Repository, tag, digest, reason string) map[string]a
 }
 
 // check lints and renders the chart for each environment, and judges what comes out.
-func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, out *findings) error {
+func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, now time.Time, out *findings) error {
 	planned := spec.Renders
 	if len(planned) == 0 {
 		planned = []slipway.ChartRender{{Namespace: "default"}}
+	}
+	apis, err := r.apis(ctx, planned, now)
+	if err != nil {
+		return err
 	}
 	renders := make([]Render, len(planned))
 	for i, p := range planned {
@@ -56,8 +61,8 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, ou
 			Namespace:   p.Namespace,
 			ValuesFiles: ValuesFiles(c, p.Environment, p.Values),
 			Values:      Literals(spec.Image, spec.Version, placeholderDigest, "chart check"),
-			KubeVersion: r.schema.Version(),
-			APIVersions: r.schema.APIVersions(),
+			KubeVersion: apis[i].version,
+			APIVersions: apis[i].schema.APIVersions(),
 		}
 	}
 	if out.add(missingValues(c, planned, renders)...); out.errors > 0 {
@@ -70,12 +75,22 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, ou
 	shared := map[string]string{}
 	for i, p := range planned {
 		out.open(groupOf(p.Environment))
+		e := environment{ChartRender: p, api: apis[i], spec: spec, objects: judged(rendered[i], apis[i].schema)}
+		if e.api.note != "" {
+			out.add(Problem{Severity: Note, Message: e.api.note})
+		}
 		out.add(rendered[i].Problems...)
-		out.add(r.judge(rendered[i], p, spec)...)
-		out.add(fights(rendered[i].Objects, r.schema, p, shared)...)
+		out.add(e.judge(rendered[i])...)
+		out.add(e.fights(shared)...)
 		if len(rendered[i].Unstable) > 0 {
 			out.unstable = true
 		}
+		report, err := r.report(ctx, c, renders[i], e)
+		if err != nil {
+			out.close()
+			return err
+		}
+		out.manifests(e, report)
 		out.rendered(p, len(rendered[i].Objects))
 		out.close()
 	}
@@ -103,26 +118,69 @@ func groupOf(environment string) string {
 	return environment
 }
 
-// judge says what is wrong with or remarkable about rendered objects.
-func (r *Runner) judge(got Rendered, p slipway.ChartRender, spec *slipway.ChartSpec) []Problem {
+// environment is what is judged at once: the objects of one render, and what they are held to.
+type environment struct {
+	slipway.ChartRender
+	api     api
+	spec    *slipway.ChartSpec
+	objects []judgedObject
+}
+
+// judgedObject is an object with what the schema says of it.
+type judgedObject struct {
+	Object
+	verdict   Verdict
+	generated bool // its template renders differently each time
+}
+
+func judged(got Rendered, schema Schema) []judgedObject {
+	own := definedKinds(got.Objects)
+	out := make([]judgedObject, len(got.Objects))
+	for i, o := range got.Objects {
+		out[i] = judgedObject{o, schema.Check(o.Fields), slices.Contains(got.Unstable, o.Source)}
+		if out[i].verdict.Unserved && own[groupOfAPI(o)+" "+text(o.Fields, "kind")] {
+			out[i].verdict = Verdict{} // the chart brings the definition itself
+		}
+	}
+	return out
+}
+
+// definedKinds are the kinds, with their groups, that the chart's own CRDs define.
+func definedKinds(objects []Object) map[string]bool {
+	out := map[string]bool{}
+	for _, o := range objects {
+		if text(o.Fields, "kind") == "CustomResourceDefinition" {
+			out[text(o.Fields, "spec", "group")+" "+text(o.Fields, "spec", "names", "kind")] = true
+		}
+	}
+	return out
+}
+
+func groupOfAPI(o Object) string {
+	group, _, found := strings.Cut(text(o.Fields, "apiVersion"), "/")
+	if !found {
+		return ""
+	}
+	return group
+}
+
+// judge says what keeps objects from being deployed, or is remarkable about them, policies apart.
+func (e environment) judge(got Rendered) []Problem {
 	var problems []Problem
 	seen := map[string]string{}
 	var images []image
-	for _, o := range got.Objects {
-		v := r.schema.Check(o.Fields)
-		problems = append(problems, r.object(o, v, p)...)
-		key := identity(o, v, p.Namespace)
+	for _, o := range e.objects {
+		problems = append(problems, e.object(o)...)
+		key := identity(o.Object, o.verdict, e.Namespace)
 		if first, twice := seen[key]; twice && o.Hook == "" && key != "" {
-			problems = append(problems, problem(Error, o, "the same object stands in %s too: one would overwrite the other", first))
+			problems = append(problems, problem(Error, o.Object, "the same object stands in %s too: one would overwrite the other", first))
 		} else if o.Hook == "" {
 			seen[key] = o.Source
 		}
-		found, more := containers(o)
-		images = append(images, found...)
-		problems = append(problems, more...)
+		images = append(images, containers(o.Object)...)
 	}
 	if !hasErrors(got.Problems) {
-		problems = append(problems, judgeImages(images, spec)...)
+		problems = append(problems, judgeImages(images, e.spec)...)
 	}
 	for _, t := range got.Unstable {
 		problems = append(problems, Problem{Severity: Warning, File: t,
@@ -132,54 +190,56 @@ func (r *Runner) judge(got Rendered, p slipway.ChartRender, spec *slipway.ChartS
 }
 
 // object judges one object for itself.
-func (r *Runner) object(o Object, v Verdict, p slipway.ChartRender) []Problem {
+func (e environment) object(o judgedObject) []Problem {
 	var problems []Problem
-	for _, text := range v.Problems {
-		problems = append(problems, problem(Error, o, "%s", text))
+	if text(o.Fields, "apiVersion") == "" || text(o.Fields, "kind") == "" {
+		for _, p := range o.verdict.Problems {
+			problems = append(problems, problem(Error, o.Object, "%s", p))
+		}
+		return problems
 	}
-	if !v.Known {
-		return append(problems, problem(Note, o, "not part of Kubernetes %s, not checked: the cluster must have its definition", r.schema.Version()))
+	if !o.verdict.Known {
+		where := "not part of Kubernetes " + e.api.version
+		if e.api.live {
+			where = "not part of the API of cluster " + e.Cluster
+		}
+		return append(problems, problem(Note, o.Object, "%s, not checked: the cluster must have its definition", where))
 	}
-	if nameOf(o) == "" && text(o.Fields, "kind") != "" {
-		problems = append(problems, problem(Error, o, "metadata.name: required, but missing"))
+	if nameOf(o.Object) == "" {
+		problems = append(problems, problem(Error, o.Object, "metadata.name: required, but missing"))
 	}
 	namespace := text(o.Fields, "metadata", "namespace")
 	switch {
 	case o.CRD:
-		problems = append(problems, problem(Note, o, "from crds/: installed once, never upgraded or rolled back"))
-	case !v.Namespaced && len(v.Problems) == 0:
-		problems = append(problems, problem(Note, o, "is not in a namespace: it is the cluster's, and shared by every environment there"))
-	case namespace != "" && namespace != p.Namespace:
-		problems = append(problems, problem(Error, o, "is put into namespace %s: a release may only have objects in its environment's namespace %s; leave metadata.namespace out", namespace, p.Namespace))
+		problems = append(problems, problem(Note, o.Object, "from crds/: installed once, never upgraded or rolled back"))
+	case !o.verdict.Namespaced && len(o.verdict.Problems) == 0:
+		problems = append(problems, problem(Note, o.Object, "is not in a namespace: it is the cluster's, and shared by every environment there"))
+	case namespace != "" && namespace != e.Namespace:
+		problems = append(problems, problem(Error, o.Object, "is put into namespace %s: a release may only have objects in its environment's namespace %s; leave metadata.namespace out", namespace, e.Namespace))
 	}
 	return problems
 }
 
 // fights reports objects outside namespaces that two environments would both own (D19).
-func fights(objects []Object, schema Schema, p slipway.ChartRender, shared map[string]string) []Problem {
+func (e environment) fights(shared map[string]string) []Problem {
 	var problems []Problem
-	for _, o := range objects {
-		v := schema.Check(map[string]any{"apiVersion": o.Fields["apiVersion"], "kind": o.Fields["kind"]})
-		key := identity(o, v, "")
-		if !v.Known || v.Namespaced || o.CRD || key == "" {
+	for _, o := range e.objects {
+		key := identity(o.Object, o.verdict, "")
+		if !o.verdict.Known || o.verdict.Namespaced || o.CRD || key == "" {
 			continue
 		}
-		key += "\x00" + p.Cluster
-		if other, ok := shared[key]; ok && other != p.Environment && o.Hook == "" {
-			problems = append(problems, problem(Error, o, "is the same object in %s: on one cluster the two releases would fight over it; put .Release.Namespace into its name", other))
+		key += "\x00" + e.Cluster
+		if other, ok := shared[key]; ok && other != e.Environment && o.Hook == "" {
+			problems = append(problems, problem(Error, o.Object, "is the same object in %s: on one cluster the two releases would fight over it; put .Release.Namespace into its name", other))
 			continue
 		}
-		shared[key] = p.Environment
+		shared[key] = e.Environment
 	}
 	return problems
 }
 
 // identity tells objects apart as the API server does, without the version.
 func identity(o Object, v Verdict, namespace string) string {
-	group, _, found := strings.Cut(text(o.Fields, "apiVersion"), "/")
-	if !found {
-		group = ""
-	}
 	if own := text(o.Fields, "metadata", "namespace"); own != "" {
 		namespace = own
 	}
@@ -189,7 +249,7 @@ func identity(o Object, v Verdict, namespace string) string {
 	if nameOf(o) == "" {
 		return ""
 	}
-	return strings.Join([]string{group, text(o.Fields, "kind"), namespace, nameOf(o)}, "\x00")
+	return strings.Join([]string{groupOfAPI(o), text(o.Fields, "kind"), namespace, nameOf(o)}, "\x00")
 }
 
 func nameOf(o Object) string {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/gate/manifest"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -21,6 +22,8 @@ type findings struct {
 	groupBad bool
 	unstable bool
 	objects  []string
+	failures int // problems that the gate fails, unless they are waived
+	reports  []slipway.ManifestReport
 }
 
 func newFindings(log stage.Log, dir string) *findings {
@@ -63,6 +66,40 @@ func (f *findings) add(problems ...Problem) {
 	}
 }
 
+// manifests writes the problems of policies that are not off, and keeps the report.
+func (f *findings) manifests(e environment, report slipway.ManifestReport) {
+	f.reports = append(f.reports, report)
+	for _, p := range report.Problems {
+		level := e.level(p.Policy)
+		if level == slipway.LevelOff {
+			continue
+		}
+		text := problemText(p)
+		if !f.counted[text] && level == slipway.LevelFail {
+			f.failures++
+		} else if !f.counted[text] {
+			f.warnings++
+		}
+		f.counted[text] = true
+		f.log.Line(slipway.LogLine{Group: f.group, Text: string(level) + " " + text})
+	}
+}
+
+// problemText is a problem on one line: its subject, where it comes from, what it is.
+func problemText(p slipway.ManifestProblem) string {
+	text := p.Subject()
+	switch {
+	case p.Place != "" && p.Values != "":
+		text += " " + p.Place + " (" + p.Values + ")"
+	case p.Place != "" || p.Values != "":
+		text += " " + p.Place + p.Values
+	}
+	if p.Policy == manifest.Schema && p.Path != "" {
+		return text + ": " + p.Path + ": " + p.Message
+	}
+	return text + ": " + p.Message
+}
+
 func (f *findings) rendered(p slipway.ChartRender, objects int) {
 	if f.groupBad {
 		return
@@ -76,11 +113,14 @@ func (f *findings) failed() slipway.Result {
 	if f.errors > 1 {
 		reason += fmt.Sprintf(" (and %s, see the log)", count(f.errors-1, "more problem"))
 	}
-	return slipway.Result{Outcome: slipway.Failed, Reason: reason}
+	return slipway.Result{Outcome: slipway.Failed, Reason: reason, Manifests: f.reports}
 }
 
 func (f *findings) summary() string {
 	parts := []string{"checked for " + strings.Join(f.objects, ", ")}
+	if f.failures > 0 {
+		parts = append(parts, count(f.failures, "problem"))
+	}
 	if f.warnings > 0 {
 		parts = append(parts, count(f.warnings, "warning"))
 	}

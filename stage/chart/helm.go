@@ -27,14 +27,31 @@ type Helm interface {
 	Package(c Chart, created time.Time) ([]byte, error)
 }
 
-// Schema is what the stage needs of the Kubernetes API's schema. It is safe for concurrent use.
-type Schema interface {
-	// Version is the Kubernetes version of the schema, such as v1.36.3.
-	Version() string
-	// APIVersions lists what charts find in .Capabilities.APIVersions: apps/v1, apps/v1/Deployment.
-	APIVersions() []string
-	// Check says what is wrong with an object, as decoded from JSON.
-	Check(object map[string]any) Verdict
+// Tracer finds where rendered fields come from. It is safe for concurrent use.
+type Tracer interface {
+	// Trace says of fields of the objects that a render makes which lines of the chart gave them, in the
+	// order of the fields. What is not certain is left out.
+	Trace(ctx context.Context, c Chart, r Render, fields []Field) ([]Origin, error)
+}
+
+// Field is a field of a rendered object. It need not be there: then it is asked where it would be.
+type Field struct {
+	Source string   `json:"source"` // template of the object
+	Kind   string   `json:"kind"`
+	Name   string   `json:"name"` // metadata.name, or generateName
+	Keys   []string `json:"keys"` // of maps, and indexes of lists
+}
+
+// Origin is where a field comes from; each of the two places may be unknown, with Line 0.
+type Origin struct {
+	Template Place `json:"template,omitzero"`
+	Values   Place `json:"values,omitzero"`
+}
+
+// Place is a line of a file of the chart.
+type Place struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
 }
 
 // Chart is a chart in memory. Files are sorted by path; paths are slash-separated and relative to the
@@ -86,13 +103,6 @@ type Object struct {
 	Hook   string         `json:"hook,omitempty"` // events of a hook: pre-install,test
 	CRD    bool           `json:"crd,omitempty"`  // from the chart's crds folder
 	Fields map[string]any `json:"fields"`         // as decoded from JSON, numbers as json.Number
-}
-
-// Verdict is what the schema says of an object.
-type Verdict struct {
-	Known      bool     // the kind is part of Kubernetes; for others nothing else is said
-	Namespaced bool     // objects of the kind live in a namespace
-	Problems   []string // each with the path of the field
 }
 
 // Severity says what a problem means.

@@ -77,7 +77,8 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 		return slipway.Result{}, context.Cause(ctx)
 	}
 	res, err := r.Inner.Run(ctx, env, step)
-	if err == nil && res.Outcome == slipway.Succeeded {
+	// Red tests are never reused; their inputs tell whether others on the same ones passed.
+	if err == nil && (res.Outcome == slipway.Succeeded || res.Report != nil) {
 		res.Inputs = key
 	}
 	return res, err
@@ -91,7 +92,8 @@ type subject struct {
 	dockerfile string
 	args, pins map[string]string
 	trust      slipway.Trust
-	settings   any // the rest of what decides about the result
+	settings   any      // the rest of what decides about the result
+	images     []string // of services beside it, resolved as base images are
 }
 
 func subjectOf(step slipway.PlanStep) (subject, bool) {
@@ -102,10 +104,14 @@ func subjectOf(step slipway.PlanStep) (subject, bool) {
 		if b.Image != nil {
 			image = b.Image.Ref()
 		}
-		return subject{b.Source, b.Dockerfile, b.Args, b.Pins, b.Trust, []any{"build", b.Target, b.Epoch, image}}, true
+		return subject{b.Source, b.Dockerfile, b.Args, b.Pins, b.Trust, []any{"build", b.Target, b.Epoch, image}, nil}, true
 	case step.Test != nil:
 		t := step.Test
-		return subject{t.Source, t.Dockerfile, t.Args, t.Pins, t.Trust, []any{"test", t.Stage, t.Results, t.Epoch}}, true
+		var images []string
+		for _, service := range t.Services {
+			images = append(images, service.Image)
+		}
+		return subject{t.Source, t.Dockerfile, t.Args, t.Pins, t.Trust, []any{"test", t.Stage, t.Results, t.Epoch, t.Services}, images}, true
 	}
 	return subject{}, false
 }
@@ -127,7 +133,7 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 		return "", nil
 	}
 	bases := map[string]string{}
-	for _, image := range images {
+	for _, image := range slices.Concat(images, s.images) {
 		if bases[image], err = r.Bases.Digest(ctx, env.Run.Project, image, s.pins); err != nil {
 			return "", fmt.Errorf("find base image %s: %w", image, err)
 		}

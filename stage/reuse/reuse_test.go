@@ -1,6 +1,7 @@
 package reuse_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -16,6 +17,7 @@ type around struct {
 	tree       string
 	dockerfile string
 	digest     string
+	digests    map[string]string // of images that have another
 	digestErr  error
 	ancestor   bool
 	gone       bool
@@ -30,8 +32,8 @@ func (a *around) ReadFile(context.Context, string, string, int64) ([]byte, error
 	return []byte(a.dockerfile), nil
 }
 func (a *around) IsAncestor(context.Context, string, string) (bool, error) { return a.ancestor, nil }
-func (a *around) Digest(context.Context, string, string, map[string]string) (string, error) {
-	return a.digest, a.digestErr
+func (a *around) Digest(_ context.Context, _, image string, _ map[string]string) (string, error) {
+	return cmp.Or(a.digests[image], a.digest), a.digestErr
 }
 
 func (a *around) Head(context.Context, slipway.Repository, string) (int64, error) {
@@ -201,6 +203,40 @@ func TestInputs(t *testing.T) {
 		if got := key(change); got == same || got == "" {
 			t.Errorf("another %s: inputs %q", name, got)
 		}
+	}
+}
+
+// The images of services beside tests count as base images do, by what their tags stand for now.
+func TestInputsOfServices(t *testing.T) {
+	t.Parallel()
+	key := func(change func(a *around, s *slipway.TestService)) string {
+		a, step := newAround(), test(slipway.TrustBranch)
+		service := slipway.TestService{Name: "db", Image: "postgres:16", Ports: []int{5432}}
+		change(a, &service)
+		step.Test.Services = []slipway.TestService{service}
+		return a.run(t, slipway.BranchPush, step).Inputs
+	}
+	same := key(func(*around, *slipway.TestService) {})
+	if again := key(func(*around, *slipway.TestService) {}); same == "" || again != same {
+		t.Fatalf("%q, %q", same, again)
+	}
+	if without := newAround().run(t, slipway.BranchPush, test(slipway.TrustBranch)).Inputs; without == same {
+		t.Error("a service makes no difference")
+	}
+	for name, change := range map[string]func(a *around, s *slipway.TestService){
+		"digest":   func(a *around, _ *slipway.TestService) { a.digests = map[string]string{"postgres:16": "sha256:bb"} },
+		"image":    func(_ *around, s *slipway.TestService) { s.Image = "postgres:17" },
+		"name":     func(_ *around, s *slipway.TestService) { s.Name = "store" },
+		"variable": func(_ *around, s *slipway.TestService) { s.Env = map[string]string{"A": "1"} },
+		"command":  func(_ *around, s *slipway.TestService) { s.Command = []string{"postgres", "-c", "fsync=off"} },
+		"check":    func(_ *around, s *slipway.TestService) { s.Health = []string{"pg_isready"} },
+	} {
+		if got := key(change); got == same || got == "" {
+			t.Errorf("another %s: inputs %q", name, got)
+		}
+	}
+	if got := key(func(a *around, _ *slipway.TestService) { a.digestErr = errors.New("down") }); got != "" {
+		t.Errorf("an image that nobody can find: inputs %q", got)
 	}
 }
 

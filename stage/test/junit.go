@@ -3,114 +3,164 @@ package test
 import (
 	"cmp"
 	"encoding/xml"
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
 )
 
-// junitSuite is a testsuite or the testsuites around them. Tools differ: suites nest or not, counts
-// are there or not and may be wrong, so the cases themselves are counted.
-type junitSuite struct {
-	Name     string       `xml:"name,attr"`
-	Failures string       `xml:"failures,attr"`
-	Errors   string       `xml:"errors,attr"`
-	Suites   []junitSuite `xml:"testsuite"`
-	Cases    []junitCase  `xml:"testcase"`
-	// A suite that fails as a whole: its set-up, or the file it is in does not compile.
-	Failure []junitFailure `xml:"failure"`
-	Error   []junitFailure `xml:"error"`
-	Out     string         `xml:"system-out"`
-	Err     string         `xml:"system-err"`
+// junit reads the format of JUnit's Ant task and what other tools made of it. Suites nest or not, counts are
+// there or not and may be wrong, so the cases themselves are counted.
+type junit struct {
+	*document
+	out *reportBuilder
 }
 
-type junitCase struct {
-	Name    string         `xml:"name,attr"`
-	Class   string         `xml:"classname,attr"`
-	Time    string         `xml:"time,attr"`
-	Status  string         `xml:"status,attr"` // googletest: run, notrun
-	Result  string         `xml:"result,attr"` // googletest: completed, skipped, suppressed
-	Failure []junitFailure `xml:"failure"`
-	Error   []junitFailure `xml:"error"`
-	Skipped []junitFailure `xml:"skipped"`
-	// Surefire: earlier tries of a test that passed in the end (flaky) or never did (rerun).
-	Flaky      []junitFailure `xml:"flakyFailure"`
-	FlakyError []junitFailure `xml:"flakyError"`
-	Out        string         `xml:"system-out"`
-	Err        string         `xml:"system-err"`
+// junitSuite is a testsuite, or the testsuites around them, while it is read.
+type junitSuite struct {
+	suite  *suite
+	name   string
+	counts bool // it counts failures or errors
+	held   int  // suites and cases in it
+	// A suite that fails as a whole: its set-up, or the file it is in does not compile.
+	whole    *junitFailure
+	out, err string
 }
 
 type junitFailure struct {
-	Message string `xml:"message,attr"`
-	Type    string `xml:"type,attr"`
-	Text    string `xml:",chardata"`
+	message, kind, text string
 }
 
-func parseJUnit(dec *xml.Decoder, start xml.StartElement) ([]slipway.TestSuite, error) {
-	var root junitSuite
-	if err := dec.DecodeElement(&root, &start); err != nil {
-		return nil, err
-	}
-	var out []slipway.TestSuite
-	err := root.flatten("", 0, &out)
-	return out, err
+func (f junitFailure) String() string {
+	return cmp.Or(strings.TrimSpace(f.message), strings.TrimSpace(f.text), f.kind)
 }
 
-// flatten lists the suites that have cases, with the names of those around them.
-func (s junitSuite) flatten(parent string, level int, out *[]slipway.TestSuite) error {
-	if level > maxNesting {
-		return fmt.Errorf("suites are nested deeper than %d", maxNesting)
+// suites reads the element that began last, and those in it.
+func (j junit) suites(start xml.StartElement, parent string) error {
+	s := junitSuite{name: attr(start, "name"), counts: positive(attr(start, "failures")) || positive(attr(start, "errors"))}
+	full := s.name
+	if parent != "" && !strings.HasPrefix(full, parent) {
+		full = strings.Trim(parent+" / "+full, " /")
 	}
-	name := s.Name
-	if parent != "" && !strings.HasPrefix(name, parent) {
-		name = strings.Trim(parent+" / "+name, " /")
+	s.suite = j.out.suite(full)
+	err := j.each(func(e xml.StartElement) (err error) {
+		switch e.Name.Local {
+		case "testsuite", "testsuites":
+			s.held++
+			return j.suites(e, clip(full, maxName))
+		case "testcase":
+			s.held++
+			return j.testCase(e, s.suite)
+		case "failure", "error":
+			var f junitFailure
+			f, err = j.failure(e)
+			if s.whole == nil {
+				s.whole = &f
+			}
+		case "system-out":
+			s.out, err = j.text(maxOutput)
+			j.out.attachAll(s.out, "")
+		case "system-err":
+			s.err, err = j.text(maxOutput)
+		default:
+			err = j.skip()
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	flat := slipway.TestSuite{Name: name}
-	for _, c := range s.Cases {
-		flat.Cases = append(flat.Cases, c.testCase())
+	c := slipway.TestCase{Name: cmp.Or(s.name, "(suite)"), State: slipway.TestFailed, Output: join(s.out, s.err)}
+	switch {
+	case s.whole != nil:
+		c.Message = s.whole.String()
+		return s.suite.add(c)
+	case s.held == 0 && s.counts:
+		c.Message = "the suite counts failures and lists no tests"
+		return s.suite.add(c)
 	}
-	if whole := append(s.Failure, s.Error...); len(whole) > 0 {
-		flat.Cases = append(flat.Cases, slipway.TestCase{
-			Name: cmp.Or(s.Name, "(suite)"), State: slipway.TestFailed, Message: whole[0].message(), Output: join(s.Out, s.Err),
-		})
-	} else if len(s.Cases)+len(s.Suites) == 0 && (positive(s.Failures) || positive(s.Errors)) {
-		flat.Cases = append(flat.Cases, slipway.TestCase{
-			Name: cmp.Or(s.Name, "(suite)"), State: slipway.TestFailed, Message: "the suite counts failures and lists no tests", Output: join(s.Out, s.Err),
-		})
-	}
-	if len(flat.Cases) > 0 {
-		*out = append(*out, flat)
-	}
-	var errs []error
-	for _, sub := range s.Suites {
-		errs = append(errs, sub.flatten(name, level+1, out))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
-func (c junitCase) testCase() slipway.TestCase {
-	t := slipway.TestCase{Name: c.Name, Class: c.Class, State: slipway.TestPassed, Duration: seconds(c.Time)}
-	switch bad := append(c.Failure, c.Error...); {
-	case len(bad) > 0:
-		t.State, t.Message = slipway.TestFailed, bad[0].message()
-		text := bad[0].Text
-		if bad[0].Message == "" { // it is the message already
+// tries are how often a case was tried, as far as its element says.
+type tries struct {
+	bad      *junitFailure // it failed in the end
+	skipped  *junitFailure
+	earlier  *junitFailure // the first failure of one that passed in the end
+	failures int           // before the last try
+	out, err string
+}
+
+func (j junit) testCase(start xml.StartElement, s *suite) error {
+	c := slipway.TestCase{Name: attr(start, "name"), Class: attr(start, "classname"), State: slipway.TestPassed, Duration: seconds(attr(start, "time"))}
+	var t tries
+	err := j.each(func(e xml.StartElement) error { return j.element(e, &t) })
+	if err != nil {
+		return err
+	}
+	c.Reruns = t.failures
+	switch status := strings.ToLower(attr(start, "status")); {
+	case t.bad != nil:
+		c.State, c.Message = slipway.TestFailed, t.bad.String()
+		text := t.bad.text
+		if strings.TrimSpace(t.bad.message) == "" { // it is the message already
 			text = ""
 		}
-		t.Output = join(text, c.Out, c.Err)
-	case len(c.Skipped) > 0:
-		t.State, t.Message = slipway.TestSkipped, c.Skipped[0].message()
-	case c.Status == "notrun", c.Status == "skipped", c.Status == "disabled", c.Result == "skipped", c.Result == "suppressed":
-		t.State = slipway.TestSkipped
-	case len(c.Flaky)+len(c.FlakyError) > 0:
-		t.Message = "passed after a failure: " + append(c.Flaky, c.FlakyError...)[0].message()
+		c.Output = join(text, t.out, t.err)
+	case t.skipped != nil:
+		c.State, c.Message = slipway.TestSkipped, t.skipped.String()
+	case skippedStatus(status), skippedStatus(attr(start, "result")): // of googletest, for one
+		c.State = slipway.TestSkipped
+	case status == "failed" || status == "error" || status == "failure":
+		c.State, c.Message, c.Output = slipway.TestFailed, "its status is "+status, join(t.out, t.err)
+	case t.earlier != nil:
+		c.Message = "passed after a failure: " + t.earlier.String()
 	}
-	return t
+	j.out.attachAll(t.out, cmp.Or(c.Name, c.Class))
+	return s.add(c)
 }
 
-func (f junitFailure) message() string {
-	return cmp.Or(strings.TrimSpace(f.Message), strings.TrimSpace(f.Text), f.Type)
+func skippedStatus(s string) bool {
+	switch s {
+	case "notrun", "skipped", "disabled", "ignored", "pending", "suppressed":
+		return true
+	}
+	return false
+}
+
+// element reads one element of a case.
+func (j junit) element(e xml.StartElement, t *tries) error {
+	to := &t.bad
+	switch e.Name.Local {
+	case "failure", "error":
+	case "skipped":
+		to = &t.skipped
+	case "flakyFailure", "flakyError": // Surefire: a try of a test that passed in the end
+		t.failures++
+		to = &t.earlier
+	case "rerunFailure", "rerunError": // Surefire: a try of one that never did
+		t.failures++
+		return j.skip()
+	case "system-out":
+		text, err := j.text(maxOutput)
+		t.out = clip(join(t.out, text), maxOutput)
+		return err
+	case "system-err":
+		text, err := j.text(maxOutput)
+		t.err = clip(join(t.err, text), maxOutput)
+		return err
+	default:
+		return j.skip()
+	}
+	f, err := j.failure(e)
+	if *to == nil {
+		*to = &f
+	}
+	return err
+}
+
+func (j junit) failure(e xml.StartElement) (junitFailure, error) {
+	text, err := j.text(maxOutput)
+	return junitFailure{message: attr(e, "message"), kind: attr(e, "type"), text: text}, err
 }
 
 func positive(count string) bool {

@@ -1,253 +1,268 @@
 package test
 
 import (
+	"bufio"
 	"bytes"
-	"cmp"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/slipway-cd/slipway"
 )
 
-// Bounds of a report, whatever the files say.
+// Bounds of what is read, whatever the files say.
 const (
-	maxFile     = 16 << 20 // bytes of one result file
-	maxCases    = 100_000
-	maxNesting  = 64      // suites in suites
-	maxName     = 500     // bytes of a name
-	maxMessage  = 4 << 10 // bytes of a message
-	maxOutput   = 16 << 10
-	maxOutputs  = 4 << 20 // bytes of all outputs together
+	maxFiles    = 10_000    // files that are looked at
+	maxFile     = 64 << 20  // bytes read of one result file
+	maxTotal    = 256 << 20 // bytes read of all result files
 	maxProblems = 50
 )
 
-// Read reads every JUnit and TRX file below dir into one report. Other files, and XML of another kind
-// (coverage, for one), are passed over; a result file that cannot be read is a problem in the report.
+// Read reads the results of tests below dir into one report: JUnit and TRX files, the output of
+// `go test -json`, and coverage in the formats of Cobertura, LCOV and Go. What a file is, is told by what is in
+// it. Files that are no results are attachments, named in the report and not kept yet. A result file that is
+// not read, or not to its end, is a problem in the report; what else was left out is a note. Links, devices and pipes are not opened.
 func Read(dir string) slipway.TestReport {
-	b := &reportBuilder{}
+	b := newReport()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		b.problem("%v", err)
-		return b.report
+		return b.finish()
 	}
 	defer root.Close()
-	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+	b.list(root)
+	for _, name := range b.names {
+		if b.read >= maxTotal {
+			b.problem("%s: not read: the result files before it have %d MiB together, which is the most that is read", name, maxTotal>>20)
+			break
 		}
-		switch strings.ToLower(path.Ext(name)) {
-		case ".xml", ".trx":
-			b.file(root, name)
+		b.file(root, name)
+	}
+	return b.finish()
+}
+
+// list finds the files, in the order of their names.
+func (b *reportBuilder) list(root *os.Root) {
+	err := fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			b.problem("%v", err)
+			return nil
+		case d.IsDir():
+			return nil
+		case !d.Type().IsRegular():
+			tell := b.note
+			if kind(name, nil) == formatXML { // by its name it is to hold results
+				tell = b.problem
+			}
+			tell("%s: is %s, which is not followed or opened", name, kindOf(d.Type()))
+			return nil
+		case len(b.names) == maxFiles:
+			b.problem("%s and what follows: not read: there are more than %d files", name, maxFiles)
+			return fs.SkipAll
 		}
+		b.names = append(b.names, name)
 		return nil
 	})
 	if err != nil {
 		b.problem("%v", err)
 	}
-	return b.report
 }
 
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m&fs.ModeSymlink != 0:
+		return "a link"
+	case m&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}
+
+// open opens a file that is a file: not one that became a pipe since it was listed, and not a second name of
+// one that may be elsewhere.
+func open(root *os.Root, name string) (*os.File, int64, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: is %s, which is not read", name, kindOf(info.Mode()))
+	}
+	if err == nil && links(info) > 1 {
+		err = fmt.Errorf("%s: is a hard link, which is not read", name)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// file reads a file if it holds results, and notes it as an attachment else.
 func (b *reportBuilder) file(root *os.Root, name string) {
-	f, err := root.Open(name)
+	f, size, err := open(root, name)
 	if err != nil {
 		b.problem("%v", err)
 		return
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
+	in := bufio.NewReaderSize(f, 64<<10)
+	head, err := in.Peek(sniffed)
+	if err != nil && !errors.Is(err, io.EOF) {
 		b.problem("%s: %v", name, err)
 		return
 	}
-	if len(data) > maxFile {
-		b.problem("%s: is larger than %d MiB", name, maxFile>>20)
-		return
-	}
-	suites, err := parse(data)
+	limited := &counted{in: io.LimitReader(in, min(maxFile, maxTotal-b.read)), max: size}
+	b.current = name
+	err = b.parse(kind(name, head), limited)
+	b.current = ""
+	b.read += limited.n
 	switch {
 	case errors.Is(err, errOther):
+		b.others = append(b.others, other{name, size})
 		return
+	case limited.cut():
+		b.problem("%s: has %d MiB; what comes after the first %d is not read", name, size>>20, limited.n>>20)
 	case err != nil:
 		b.problem("%s: %v", name, err)
-		return
 	}
-	b.report.Files = append(b.report.Files, name)
-	if !b.add(suites) {
-		b.problem("%s: the report has %d tests, what exceeds that is left out", name, maxCases)
+	b.results = append(b.results, other{name, size})
+	if b.tests && (err == nil || b.took || limited.cut()) {
+		b.report.Files = append(b.report.Files, name)
 	}
+	b.tests, b.took = false, false
 }
 
-// errOther says that a file holds no test results.
+// counted counts what is read of a file.
+type counted struct {
+	in  io.Reader
+	n   int64
+	max int64 // size of the file
+	end bool
+}
+
+// Read reads.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	c.n += int64(n)
+	c.end = c.end || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// cut reports whether reading ended before the file did.
+func (c *counted) cut() bool { return c.end && c.n < c.max }
+
+// errOther says that a file holds no results of tests.
 var errOther = errors.New("not a result file")
 
-// parse reads one file of either format.
-func parse(data []byte) ([]slipway.TestSuite, error) {
-	dec := xml.NewDecoder(bytes.NewReader(printable(data)))
-	dec.Strict = false // undefined entities stay as they are written
-	dec.CharsetReader = charset
-	for {
-		token, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return nil, errors.New("holds no XML element")
-		}
-		if err != nil {
-			return nil, err
-		}
-		start, ok := token.(xml.StartElement)
-		if !ok {
-			continue
-		}
-		switch start.Name.Local {
-		case "testsuites", "testsuite":
-			return parseJUnit(dec, start)
-		case "TestRun":
-			return parseTRX(dec, start)
-		}
-		return nil, errOther
-	}
-}
+// format is what a file holds.
+type format int
 
-var (
-	charRef = regexp.MustCompile(`&#(x[0-9a-fA-F]{1,8}|[0-9]{1,8});`)
-	bom     = []byte("\xef\xbb\xbf")
+const (
+	formatOther format = iota
+	formatXML
+	formatGoTest
+	formatLCOV
+	formatGoCover
 )
 
-// printable replaces what XML does not allow and test tools write nevertheless: control characters of
-// terminals, as they are and as references.
-func printable(data []byte) []byte {
-	data = bytes.TrimPrefix(data, bom)
-	out := make([]byte, 0, len(data))
-	for _, c := range data {
-		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' {
-			c = ' '
+// sniffed is how much of a file tells what it holds.
+const sniffed = 4 << 10
+
+// kind tells the format of a file by its beginning; files named .xml and .trx are to be XML.
+func kind(name string, head []byte) format {
+	text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
+	switch strings.ToLower(path.Ext(name)) {
+	case ".xml", ".trx":
+		return formatXML
+	case ".junit", "":
+		if bytes.HasPrefix(text, []byte("<")) {
+			return formatXML
 		}
-		out = append(out, c)
 	}
-	return charRef.ReplaceAllFunc(out, func(ref []byte) []byte {
-		digits := string(ref[2 : len(ref)-1])
-		n, err := strconv.ParseUint("0"+strings.Replace(digits, "x", "", 1), base(digits), 32)
-		r := rune(n)
-		if err != nil || n > utf8.MaxRune || !utf8.ValidRune(r) || (n < 0x20 && n != 9 && n != 10 && n != 13) || n == 0xfffe || n == 0xffff {
-			return []byte(" ")
-		}
-		return ref
-	})
+	first, _, _ := bytes.Cut(text, []byte("\n"))
+	switch {
+	case slices.Contains([]string{"mode: set", "mode: count", "mode: atomic"}, string(bytes.TrimSpace(first))):
+		return formatGoCover
+	case bytes.HasPrefix(first, []byte("TN:")), bytes.HasPrefix(first, []byte("SF:")):
+		return formatLCOV
+	case isGoTest(text):
+		return formatGoTest
+	}
+	return formatOther
 }
 
-func base(digits string) int {
-	if strings.HasPrefix(digits, "x") {
-		return 16
+func (b *reportBuilder) parse(f format, r io.Reader) error {
+	switch f {
+	case formatXML:
+		return b.parseXML(r)
+	case formatGoTest:
+		b.tests = true
+		return b.parseGoTest(r)
+	case formatLCOV:
+		return b.coverage.ofLCOV(path.Dir(b.current)).lcov(r)
+	case formatGoCover:
+		return b.coverage.goProfile(r)
 	}
-	return 10
+	return errOther
 }
 
-// charset reads the encodings that occur: UTF-8, and Latin-1 by whatever name.
-func charset(label string, in io.Reader) (io.Reader, error) {
-	switch strings.ToLower(label) {
-	case "", "utf-8", "utf8", "us-ascii", "ascii":
-		return in, nil
-	case "iso-8859-1", "latin1", "windows-1252", "iso-8859-15":
-		data, err := io.ReadAll(in)
-		if err != nil {
-			return nil, err
-		}
-		runes := make([]rune, len(data))
-		for i, c := range data {
-			runes[i] = rune(c)
-			if c >= 0x80 && c < 0xa0 {
-				runes[i] = utf8.RuneError
-			}
-		}
-		return strings.NewReader(string(runes)), nil
+func (b *reportBuilder) parseXML(r io.Reader) error {
+	d, err := newDocument(r)
+	if err != nil {
+		return err
 	}
-	return nil, fmt.Errorf("encoding %q is not known", label)
-}
-
-// reportBuilder sums up suites within the bounds.
-type reportBuilder struct {
-	report  slipway.TestReport
-	cases   int
-	outputs int
-}
-
-// add takes the suites over and reports whether all had room.
-func (b *reportBuilder) add(suites []slipway.TestSuite) bool {
-	for _, s := range suites {
-		s.Name = clip(s.Name, maxName)
-		for i := range s.Cases {
-			if b.cases == maxCases {
-				s.Cases = s.Cases[:i]
-				b.keep(s)
-				return false
-			}
-			b.cases++
-			b.count(&s.Cases[i])
-		}
-		b.keep(s)
+	start, err := d.root()
+	if err != nil {
+		return err
 	}
-	return true
-}
-
-func (b *reportBuilder) keep(s slipway.TestSuite) {
-	if len(s.Cases) > 0 {
-		b.report.Suites = append(b.report.Suites, s)
-	}
-}
-
-func (b *reportBuilder) count(c *slipway.TestCase) {
-	c.Name = clip(cmp.Or(c.Name, c.Class, "(unnamed)"), maxName)
-	c.Class = clip(c.Class, maxName)
-	c.Message = clip(strings.TrimSpace(c.Message), maxMessage)
-	c.Output = clip(strings.TrimSpace(c.Output), maxOutput)
-	if b.outputs += len(c.Output); b.outputs > maxOutputs {
-		c.Output = ""
-	}
-	b.report.Duration += c.Duration
-	switch c.State {
-	case slipway.TestFailed:
-		b.report.Failed++
-	case slipway.TestSkipped:
-		b.report.Skipped++
+	b.tests = start.Name.Local != "coverage"
+	switch start.Name.Local {
+	case "testsuites", "testsuite":
+		err = junit{document: d, out: b}.suites(start, "")
+	case "TestRun":
+		err = (&trx{document: d, out: b}).run(start)
+	case "coverage":
+		err = b.coverage.cobertura(d, path.Dir(b.current))
 	default:
-		b.report.Passed++
+		b.tests = false
+		return errOther
 	}
+	if errors.Is(err, errOther) {
+		return err
+	}
+	for _, n := range d.in.notes {
+		b.note("%s: %s", b.current, n)
+	}
+	for _, p := range d.in.bombs {
+		b.problem("%s: %s", b.current, p)
+	}
+	if errors.Is(err, errFull) {
+		return nil
+	}
+	return err
 }
 
-func (b *reportBuilder) problem(format string, args ...any) {
-	if len(b.report.Problems) < maxProblems {
-		b.report.Problems = append(b.report.Problems, clip(fmt.Sprintf(format, args...), maxMessage))
-	}
-}
-
-// clip cuts at a character, and says that it did.
-func clip(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	const more = "..."
-	cut := limit - len(more)
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + more
-}
-
-// seconds reads "1.5", "1,234.5" and, as some locales write it, "1,5".
+// seconds reads "1.5", "1,234.5" and, as some locales write it, "1,5" and "1.234,5".
 func seconds(s string) time.Duration {
 	s = strings.TrimSuffix(strings.TrimSpace(s), "s")
-	if strings.Contains(s, ".") {
+	comma, dot := strings.LastIndexByte(s, ','), strings.LastIndexByte(s, '.')
+	switch {
+	case comma >= 0 && dot > comma, strings.Count(s, ",") > 1:
 		s = strings.ReplaceAll(s, ",", "")
-	} else {
+	case comma >= 0:
+		s = strings.ReplaceAll(s, ".", "")
 		s = strings.Replace(s, ",", ".", 1)
 	}
 	f, err := strconv.ParseFloat(s, 64)

@@ -1,7 +1,9 @@
 package test
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -24,7 +26,7 @@ func CheckServices(services []slipway.TestService) error {
 		switch {
 		case !hostName.MatchString(s.Name):
 			return slipway.Errorf(slipway.Invalid, "service %q of the tests: a name is a host name: at most 40 of a-z, 0-9 and - between them", s.Name)
-		case s.Name == "localhost" || s.Name == OwnName:
+		case s.Name == "localhost":
 			return slipway.Errorf(slipway.Invalid, "service %s of the tests: the name is that of the test container itself; choose another", s.Name)
 		case names[s.Name]:
 			return slipway.Errorf(slipway.Invalid, "service %s of the tests is declared twice", s.Name)
@@ -44,12 +46,14 @@ func CheckServices(services []slipway.TestService) error {
 				return slipway.Errorf(slipway.Invalid, "service %s of the tests: %q is not the name of a variable", s.Name, name)
 			}
 		}
-		if strings.Contains(strings.Join(append(append([]string{}, s.Command...), s.Health...), ""), "\x00") {
-			return slipway.Errorf(slipway.Invalid, "service %s of the tests: its command holds a NUL", s.Name)
+		if strings.Contains(strings.Join(texts(s), ""), "\x00") {
+			return slipway.Errorf(slipway.Invalid, "service %s of the tests: its command or a variable holds a NUL", s.Name)
 		}
 	}
 	return nil
 }
 
-// OwnName is the host name of the test container where services run beside it.
-const OwnName = "tests"
+// texts is what a service hands to the kernel.
+func texts(s slipway.TestService) []string {
+	return slices.Concat(s.Command, s.Health, slices.Collect(maps.Values(s.Env)))
+}

@@ -1,8 +1,8 @@
 // Package test runs a service's own tests in a container: it has the test stage of the Dockerfile
-// built, its entrypoint run with a folder for results, and reads the JUnit and TRX files found there
-// into a report (S76 to S78, D22). A failed build, failed tests and an error of the surroundings are
-// told apart by the phase they happen in, never by text (D7). It does not know BuildKit and does not
-// judge the report beyond "a test failed".
+// built, its entrypoint run with a folder for results, and reads the JUnit, TRX, `go test -json` and
+// coverage files found there into a report (S58, S76 to S78, D22). A failed build, failed tests and an
+// error of the surroundings are told apart by the phase they happen in, never by text (D7). It does not
+// know BuildKit and does not judge the report beyond "a test failed".
 package test
 
 import (
@@ -74,6 +74,7 @@ type ServiceFailure struct {
 	Message string // goes on after the name, in one line: was not healthy after 1m: ...
 }
 
+// String is the failure with the name of its service.
 func (f ServiceFailure) String() string { return "service " + f.Name + " " + f.Message }
 
 // BuildFailure says why the stage could not be built.
@@ -97,6 +98,8 @@ func (f BuildFailure) place(dir string) string {
 type Runner struct {
 	Container Container
 	Limits    Limits // zero: 10,000 files, 64 MiB
+	// Attachments keeps the files that the tests leave; nil: they are not kept.
+	Attachments Keeper
 }
 
 // Run runs the tests that the step describes.
@@ -133,6 +136,9 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	}
 	report := Read(req.Output)
 	report.Problems = append(res.Problems, report.Problems...)
+	if err := keep(ctx, r.Attachments, env.Run.ID, req.Output, &report); err != nil {
+		return slipway.Result{}, err
+	}
 	if res.Duration > 0 { // tests that ran side by side took less than their sum
 		report.Duration = res.Duration
 	}
@@ -208,6 +214,9 @@ func judge(env stage.Env, step slipway.PlanStep, dir string, res Result, report 
 	}
 	for _, p := range report.Problems {
 		env.Log.Printf("test results: %s", p)
+	}
+	for _, n := range report.Notes {
+		env.Log.Printf("test results: %s", n)
 	}
 	env.Log.Printf("%s", out.Reason)
 	return out

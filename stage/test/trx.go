@@ -3,7 +3,7 @@ package test
 import (
 	"cmp"
 	"encoding/xml"
-	"fmt"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -11,89 +11,174 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// trxRun is the file that .NET's test runner writes.
-type trxRun struct {
-	Name        string      `xml:"name,attr"`
-	Results     []trxResult `xml:"Results>UnitTestResult"`
-	Definitions []trxTest   `xml:"TestDefinitions>UnitTest"`
-	Summary     struct {
-		Outcome string   `xml:"outcome,attr"`
-		Infos   []string `xml:"RunInfos>RunInfo>Text"`
-	} `xml:"ResultSummary"`
+// trx reads the file that .NET's test runner writes. Results come before the definitions that say which
+// class each is of, so they are held until the end of the file.
+type trx struct {
+	*document
+	out     *reportBuilder
+	name    string
+	deploy  string // folder of the files that the run left, relative to the result file's
+	classes map[string]string
+	held    []trxResult
+	outcome string // of the run
+	infos   []string
 }
 
-type trxTest struct {
-	ID     string `xml:"id,attr"`
-	Method struct {
-		Class string `xml:"className,attr"`
-	} `xml:"TestMethod"`
-}
-
+// trxResult is a result with what is needed to place it.
 type trxResult struct {
-	TestID   string `xml:"testId,attr"`
-	Name     string `xml:"testName,attr"`
-	Outcome  string `xml:"outcome,attr"`
-	Duration string `xml:"duration,attr"`
-	Output   struct {
-		Out     string `xml:"StdOut"`
-		Err     string `xml:"StdErr"`
-		Message string `xml:"ErrorInfo>Message"`
-		Trace   string `xml:"ErrorInfo>StackTrace"`
-	} `xml:"Output"`
-	Inner []trxResult `xml:"InnerResults>UnitTestResult"`
+	slipway.TestCase
+	testID string
 }
 
-func parseTRX(dec *xml.Decoder, start xml.StartElement) ([]slipway.TestSuite, error) {
-	var run trxRun
-	if err := dec.DecodeElement(&run, &start); err != nil {
-		return nil, err
+func (x *trx) run(start xml.StartElement) error {
+	x.name, x.classes = attr(start, "name"), map[string]string{}
+	err := x.each(x.section)
+	if ferr := x.flush(); err == nil {
+		err = ferr
 	}
-	classes := map[string]string{}
-	for _, t := range run.Definitions {
-		classes[t.ID] = t.Method.Class
+	return err
+}
+
+func (x *trx) section(e xml.StartElement) error {
+	switch e.Name.Local {
+	case "TestSettings", "Results", "TestDefinitions":
+		return x.each(x.section)
+	case "Deployment":
+		x.deploy = attr(e, "runDeploymentRoot")
+		return x.skip()
+	case "UnitTestResult", "GenericTestResult", "TestResult", "WebTestResult", "ManualTestResult":
+		_, err := x.result(e, "")
+		return err
+	case "UnitTest":
+		return x.definition(e)
+	case "ResultSummary":
+		x.outcome = attr(e, "outcome")
+		return x.each(x.summary)
 	}
-	suite := slipway.TestSuite{Name: run.Name}
-	for _, r := range run.Results {
-		if err := r.cases(classes, 0, &suite.Cases); err != nil {
-			return nil, err
+	return x.skip()
+}
+
+func (x *trx) definition(e xml.StartElement) error {
+	id := attr(e, "id")
+	return x.each(func(e xml.StartElement) error {
+		if e.Name.Local == "TestMethod" && len(x.classes) < maxCases {
+			class, _, _ := strings.Cut(attr(e, "className"), ",") // an assembly may follow
+			x.classes[id] = clip(class, maxName)
 		}
-	}
-	failed := false
-	for _, c := range suite.Cases {
-		failed = failed || c.State == slipway.TestFailed
-	}
-	if !failed && badRun(run.Summary.Outcome) { // the test host crashed, for one
-		suite.Cases = append(suite.Cases, slipway.TestCase{
-			Name: "(run)", State: slipway.TestFailed,
-			Message: cmp.Or(strings.Join(run.Summary.Infos, "\n"), "the run is reported as "+run.Summary.Outcome),
-		})
-	}
-	return []slipway.TestSuite{suite}, nil
+		return x.skip()
+	})
 }
 
-// cases lists a result, or in its place the results of its data rows.
-func (r trxResult) cases(classes map[string]string, level int, out *[]slipway.TestCase) error {
-	if level > maxNesting {
-		return fmt.Errorf("results are nested deeper than %d", maxNesting)
+func (x *trx) summary(e xml.StartElement) error {
+	switch e.Name.Local {
+	case "RunInfos", "RunInfo", "CollectorDataEntries", "Collector", "UriAttachments", "UriAttachment", "ResultFiles":
+		return x.each(x.summary)
+	case "Text":
+		text, err := x.text(maxMessage)
+		if len(x.infos) < 10 && strings.TrimSpace(text) != "" {
+			x.infos = append(x.infos, strings.TrimSpace(text))
+		}
+		return err
+	case "A":
+		x.attach(attr(e, "href"), "", "")
+	case "ResultFile":
+		x.attach(attr(e, "path"), "", "")
 	}
-	if len(r.Inner) > 0 {
-		for _, inner := range r.Inner {
-			inner.TestID = cmp.Or(inner.TestID, r.TestID)
-			if err := inner.cases(classes, level+1, out); err != nil {
+	return x.skip()
+}
+
+// result reads a result, or in its place those of its data rows, and reports how many it held.
+func (x *trx) result(e xml.StartElement, parentID string) (int, error) {
+	r := trxResult{testID: cmp.Or(attr(e, "testId"), parentID)}
+	r.Name, r.Duration = attr(e, "testName"), clock(attr(e, "duration"))
+	outcome, folder := attr(e, "outcome"), cmp.Or(attr(e, "relativeResultsDirectory"), attr(e, "executionId"))
+	r.State = trxState(outcome)
+	var o trxOutput
+	rows := 0
+	err := x.each(func(e xml.StartElement) error {
+		switch e.Name.Local {
+		case "Output":
+			return x.output(&o)
+		case "InnerResults":
+			return x.each(func(e xml.StartElement) error {
+				n, err := x.result(e, r.testID)
+				rows += n
 				return err
-			}
+			})
+		case "ResultFiles":
+			return x.each(func(e xml.StartElement) error {
+				x.attach(attr(e, "path"), folder, r.Name)
+				return x.skip()
+			})
 		}
-		return nil
+		return x.skip()
+	})
+	if err != nil || rows > 0 {
+		return rows, err
 	}
-	c := slipway.TestCase{Name: r.Name, Class: classes[r.TestID], State: trxState(r.Outcome), Duration: clock(r.Duration)}
-	switch c.State {
+	switch r.State {
 	case slipway.TestFailed:
-		c.Message = cmp.Or(strings.TrimSpace(r.Output.Message), r.Outcome)
-		c.Output = join(r.Output.Trace, r.Output.Out, r.Output.Err)
+		r.Message = cmp.Or(strings.TrimSpace(o.message), outcome, "it has no outcome, which means failed")
+		r.Output = join(o.trace, o.out, o.err)
 	case slipway.TestSkipped:
-		c.Message = r.Output.Message
+		r.Message = cmp.Or(strings.TrimSpace(o.message), strings.TrimSpace(o.out))
 	}
-	*out = append(*out, c)
+	x.out.attachAll(o.out, r.Name)
+	x.out.bound(&r.TestCase)
+	if len(x.held) < maxCases {
+		x.held = append(x.held, r)
+	} else {
+		x.out.overflow()
+	}
+	return 1, nil
+}
+
+type trxOutput struct{ out, err, message, trace string }
+
+func (x *trx) output(o *trxOutput) error {
+	return x.each(func(e xml.StartElement) (err error) {
+		switch e.Name.Local {
+		case "StdOut":
+			o.out, err = x.text(maxOutput)
+		case "StdErr":
+			o.err, err = x.text(maxOutput)
+		case "ErrorInfo":
+			return x.output(o)
+		case "Message":
+			o.message, err = x.text(maxMessage)
+		case "StackTrace":
+			o.trace, err = x.text(maxOutput)
+		default:
+			err = x.skip()
+		}
+		return err
+	})
+}
+
+// attach notes a file that the run left, where the runner puts it: <deployment>/In/<folder of the result>.
+func (x *trx) attach(name, folder, testCase string) {
+	if name == "" {
+		return
+	}
+	name = strings.ReplaceAll(name, `\`, "/")
+	x.out.attach(path.Join(strings.ReplaceAll(x.deploy, `\`, "/"), "In", folder, name), testCase)
+}
+
+// flush hands over what was read, now with its classes.
+func (x *trx) flush() error {
+	s := x.out.suite(x.name)
+	failed := false
+	for _, r := range x.held {
+		failed = failed || r.State == slipway.TestFailed
+		r.Class = x.classes[r.testID]
+		if err := s.add(r.TestCase); err != nil {
+			return err
+		}
+	}
+	if !failed && badRun(x.outcome) { // the test host crashed, for one
+		return s.add(slipway.TestCase{Name: "(run)", State: slipway.TestFailed,
+			Message: cmp.Or(strings.Join(x.infos, "\n"), "the run is reported as "+x.outcome)})
+	}
 	return nil
 }
 

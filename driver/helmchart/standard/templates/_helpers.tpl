@@ -41,7 +41,11 @@ envFrom:
 {{- end }}
 
 {{- define "service.probe" -}}
-{{- if .Values.probes.path -}}
+{{- if .Values.probes.command -}}
+exec:
+  command:
+    {{- toYaml .Values.probes.command | nindent 4 }}
+{{- else if .Values.probes.path -}}
 httpGet:
   path: {{ .Values.probes.path | quote }}
   port: http

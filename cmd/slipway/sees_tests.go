@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/auth"
+)
+
+// RunTests returns the reports of a run's test steps.
+func (s *sees) RunTests(ctx context.Context, by slipway.User, run int64) (slipway.RunTests, error) {
+	if _, err := s.Actions.Run(ctx, by, run); err != nil {
+		return slipway.RunTests{}, err
+	}
+	return s.store.RunTests(ctx, run)
+}
+
+// ServiceTests returns the newest report of a service and the numbers of those before it.
+func (s *sees) ServiceTests(ctx context.Context, by slipway.User, project, service, ref string, limit int) (slipway.ServiceTests, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return slipway.ServiceTests{}, err
+	}
+	return s.store.ServiceTests(ctx, project, service, ref, limit)
+}
+
+// CaseHistory returns how the tests of a name ended over the runs of a service.
+func (s *sees) CaseHistory(ctx context.Context, by slipway.User, project, service, ref, name string) ([]slipway.CaseHistory, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return nil, err
+	}
+	return s.store.CaseHistory(ctx, project, service, ref, name)
+}
+
+// OpenAttachment opens a file that the tests of a run left.
+func (s *sees) OpenAttachment(ctx context.Context, by slipway.User, run int64, digest string) (slipway.Attachment, io.ReadSeekCloser, error) {
+	if _, err := s.Actions.Run(ctx, by, run); err != nil {
+		return slipway.Attachment{}, nil, err
+	}
+	return s.store.OpenAttachment(ctx, run, digest)
+}

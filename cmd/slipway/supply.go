@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/cosign"
+	"github.com/slipway-cd/slipway/driver/grype"
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/scan"
+	"github.com/slipway-cd/slipway/store"
+)
+
+// openSupply opens what scans images and what signs them.
+func (s *server) openSupply() error {
+	program, err := grype.Find(s.opts.scanner)
+	if err != nil {
+		return err
+	}
+	s.scanner, err = grype.New(grype.Options{Program: program, Database: filepath.Join(s.opts.data, "vulnerabilities"), Temp: filepath.Join(s.opts.data, "scans")})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.scanner.Close)
+	s.verifier = attest.NewVerifier(s.oci, cosign.Bundles{}, s.store.Keys, attest.VerifierOptions{Builders: s.builders})
+	return nil
+}
+
+// openKeys makes the key that signs, the first time, and returns the identities that provenance may have.
+func (s *server) openKeys(ctx context.Context) ([]string, error) {
+	if _, err := s.store.SigningKey(ctx); err != nil {
+		return nil, err
+	}
+	return s.store.Builders(ctx, s.opts.url)
+}
+
+// scans is the runner of scan steps.
+func (s *server) scans() scan.Runner {
+	return scan.Runner{Scanner: s.scanner, Images: s.oci, Past: s.store, Now: time.Now,
+		Repo: func(project string) scan.Repo { return s.repos.open(project) }}
+}
+
+// signer is the runner of attest steps.
+func (s *server) signer() stage.Runner {
+	return &attest.Runner{Registry: s.oci, Bundles: cosign.Bundles{}, Keys: s.store, Evidence: evidence{s.store}, URL: s.opts.url}
+}
+
+// evidence is what is on record about an image, for its attestations.
+type evidence struct{ *store.Store }
+
+// ScanOf is the newest scan of an image.
+func (e evidence) ScanOf(ctx context.Context, project, image string) (slipway.Scan, error) {
+	found, ok, err := e.LastScan(ctx, project, image)
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.NotFound, "%s was not scanned", image)
+	}
+	return found, err
+}
+
+// SBOM is a kept SPDX document.
+func (e evidence) SBOM(ctx context.Context, digest string) ([]byte, error) {
+	return e.Document(ctx, digest)
+}
+
+// signatures verifies what is signed about the image and the chart of a deployment.
+func (s *server) signatures(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.SignatureGate) (*slipway.SignatureReport, error) {
+	d := step.Deploy
+	image, ok := env.Artifact(slipway.ArtifactImage, step.Service)
+	if !ok {
+		return nil, slipway.Errorf(slipway.Internal, "run %d made no image of %s", env.Run.ID, step.Service)
+	}
+	chart, ok := env.Artifact(slipway.ArtifactChart, step.Service)
+	if !ok {
+		return nil, slipway.Errorf(slipway.Internal, "run %d made no chart of %s", env.Run.ID, step.Service)
+	}
+	report, err := s.verifier.Report(ctx,
+		attest.Subject{Kind: slipway.ArtifactImage, Repository: d.Image, Digest: image.Digest, Attestations: policy.Attestations},
+		attest.Subject{Kind: slipway.ArtifactChart, Repository: d.Chart, Digest: chart.Digest, Attestations: []string{}})
+	return &report, err
+}
+
+const (
+	// updateEvery is how often the mirror of the vulnerability database is asked.
+	updateEvery = 6 * time.Hour
+	// lookEvery is how often it is looked whether somebody put another database in place.
+	lookEvery = time.Minute
+)
+
+// watchVulnerabilities keeps the vulnerability database up to date, and looks again at what runs in production
+// when it has changed: a new critical finding is an event that names the environments.
+func (s *server) watchVulnerabilities(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var updated time.Time
+	known := ""
+	for {
+		if s.opts.scanDatabase != "" && time.Since(updated) >= updateEvery {
+			updated = time.Now()
+			if changed, err := s.scanner.Update(ctx, s.opts.scanDatabase); err != nil && ctx.Err() == nil {
+				s.log.Error("update the vulnerability database; the one that is there is used on", "error", err)
+			} else if changed {
+				s.log.Info("the vulnerability database was updated", "built", s.scanner.Database().Built)
+			}
+		}
+		if now := s.scanner.Database().Checksum; now != known {
+			err := s.rescan(ctx)
+			if err != nil && ctx.Err() == nil {
+				s.log.Error("scan again what runs in production", "error", err)
+			}
+			if err == nil {
+				known = now
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *server) rescan(ctx context.Context) error {
+	again := scan.Rescan{Runner: s.scans(), Deployed: s.store, Log: quietly{}, Dir: filepath.Join(s.opts.data, "scans"), Wanted: s.inProduction(ctx)}
+	return again.Run(ctx, func(f scan.Found) error {
+		s.log.Warn("new critical findings in production", "project", f.Project, "service", f.Service, "version", f.Version, "environments", strings.Join(f.Environments, ","), "findings", len(f.New))
+		return s.store.RecordFound(ctx, f.Project, f.Service, f.Version, f.Digest, f.Environments, f.New)
+	})
+}
+
+// inProduction says which deployments are in production, and where their images are.
+func (s *server) inProduction(ctx context.Context) func(slipway.Deployment) (slipway.Repository, bool) {
+	configs := map[string]slipway.Config{}
+	return func(d slipway.Deployment) (slipway.Repository, bool) {
+		c, known := configs[d.Target.Project]
+		if !known {
+			var err error
+			if c, err = s.planner.Policy(ctx, d.Target.Project); err != nil && slipway.ErrorCode(err) != slipway.Invalid {
+				s.log.Error("read which environments are production", "project", d.Target.Project, "error", err)
+			}
+			configs[d.Target.Project] = c
+		}
+		env, ok := c.Environment(d.Target.Environment)
+		_, name, cut := strings.Cut(d.Image, "/")
+		if !ok || !env.Production || !cut {
+			return slipway.Repository{}, false
+		}
+		return slipway.Repository{Registry: c.Production, Name: name}, true
+	}
+}
+
+// quietly is a log that nobody reads.
+type quietly struct{}
+
+// Line drops a line.
+func (quietly) Line(slipway.LogLine) {}
+
+// Printf drops a line.
+func (quietly) Printf(string, ...any) {}

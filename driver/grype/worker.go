@@ -1,0 +1,285 @@
+package grype
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+const (
+	maxAnswer = 128 << 20 // bytes of one answer with its lines of progress
+	niceness  = 10
+	watchDisk = time.Second
+)
+
+// worker is a process that answers one request after another; it is not safe for concurrent use.
+type worker struct {
+	cmd      *exec.Cmd
+	dir      string // its temporary files
+	requests io.WriteCloser
+	answers  *io.LimitedReader
+	decoder  *json.Decoder
+	printed  *bounded // on its standard error
+	answered int
+}
+
+// environment is all that the process is given: where its files go and how much memory the garbage collector
+// leaves it.
+func environment(temp string, memory uint64) []string {
+	env := []string{"TMPDIR=" + temp, "HOME=" + temp, "GOTRACEBACK=none", "LANG=C.UTF-8"}
+	if memory > 0 {
+		env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", memory/3*2))
+	}
+	return env
+}
+
+func (g *Grype) start() (*worker, error) {
+	dir, err := os.MkdirTemp(g.opts.Temp, "process-")
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{dir: dir, printed: &bounded{max: 4 << 10}}
+	w.cmd = exec.Command(g.opts.Program, "serve", //nolint:noctx // it outlives the scan that starts it
+		"--memory", strconv.FormatUint(g.opts.Memory, 10), "--file-size", strconv.FormatInt(g.opts.Disk, 10), "--nice", strconv.Itoa(niceness))
+	w.cmd.Env, w.cmd.Dir = environment(dir, g.opts.Memory), dir
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	w.cmd.WaitDelay = time.Second
+	w.cmd.Stderr = w.printed
+	if w.requests, err = w.cmd.StdinPipe(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	w.answers = &io.LimitedReader{R: out}
+	w.decoder = json.NewDecoder(w.answers)
+	if err := w.cmd.Start(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return w, nil
+}
+
+// kill ends the process and all that it started.
+func (w *worker) kill() {
+	syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it has ended, then
+}
+
+// end kills the process, waits for it and removes its files. It returns how it ended, for people.
+func (w *worker) end() string {
+	w.requests.Close() //nolint:errcheck // there is nobody to tell
+	w.kill()
+	w.cmd.Wait()        //nolint:errcheck // the state says it
+	os.RemoveAll(w.dir) //nolint:errcheck // New empties the folder
+	if said := oneLine(w.printed.buf.String()); said != "" {
+		return w.cmd.ProcessState.String() + ": " + said
+	}
+	return w.cmd.ProcessState.String()
+}
+
+// read sends a request and reads the answer. After an error the worker is of no more use.
+func (w *worker) read(req []byte, progress func(string)) (answer, error) {
+	if _, err := w.requests.Write(append(req, '\n')); err != nil {
+		return answer{}, err
+	}
+	w.answers.N = maxAnswer
+	for {
+		var a answer
+		if err := w.decoder.Decode(&a); err != nil {
+			return answer{}, err
+		}
+		if a.Progress == "" {
+			w.answered++
+			return a, nil
+		}
+		if progress != nil {
+			progress(oneLine(a.Progress))
+		}
+	}
+}
+
+// stopped is why a scan was stopped.
+type stopped struct{ why atomic.Pointer[string] }
+
+func (s *stopped) because(w *worker, format string, args ...any) {
+	why := fmt.Sprintf(format, args...)
+	if s.why.CompareAndSwap(nil, &why) {
+		w.kill()
+	}
+}
+
+// ask has a request answered by the process that waits, or a new one. What an earlier request may have done
+// to a process is not held against this one: it is asked of a new process then. An answer that never comes,
+// because the process exceeds a bound or dies, is a refusal.
+func (g *Grype) ask(ctx context.Context, req request, progress func(string)) (answer, error) {
+	in, err := json.Marshal(req)
+	if err != nil {
+		return answer{}, fmt.Errorf("write the request: %w", err)
+	}
+	select {
+	case g.turns <- struct{}{}:
+		defer func() { <-g.turns }()
+	case <-ctx.Done():
+		return answer{}, context.Cause(ctx)
+	}
+	for attempt := 1; ; attempt++ {
+		w := g.spare.take()
+		if w == nil {
+			if w, err = g.start(); err != nil {
+				return answer{}, slipway.Errorf(slipway.Unavailable, "run the scanner %s: %w", g.opts.Program, err)
+			}
+		}
+		used := w.answered > 0
+		a, stop, err := g.watched(ctx, w, in, progress)
+		if err == nil && ctx.Err() == nil {
+			g.spare.keep(w)
+			if a.Error != "" {
+				return answer{}, slipway.Errorf(slipway.Unavailable, "the scanner: %s", oneLine(a.Error))
+			}
+			return clean(a), nil
+		}
+		full := w.answers.N <= 0
+		ended := w.end()
+		switch {
+		case ctx.Err() != nil:
+			return answer{}, context.Cause(ctx)
+		case stop != "":
+			return answer{Refused: stop}, nil
+		case full:
+			return answer{Refused: fmt.Sprintf("the scanner's answer is larger than %d MiB", maxAnswer>>20)}, nil
+		case used && attempt == 1, attempt == 1 && w.cmd.ProcessState.ExitCode() == -1:
+			continue
+		}
+		return answer{Refused: fmt.Sprintf("the scanner ended without an answer (%s); it may have at most %d MiB of memory", ended, g.opts.Memory>>20)}, nil
+	}
+}
+
+// watched reads an answer while time and disk are watched. The text says why the process was stopped.
+func (g *Grype) watched(ctx context.Context, w *worker, in []byte, progress func(string)) (answer, string, error) {
+	var stop stopped
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		limit := time.NewTimer(g.opts.Time)
+		defer limit.Stop()
+		tick := time.NewTicker(watchDisk)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				w.kill()
+				return
+			case <-limit.C:
+				stop.because(w, "it took longer than %s", g.opts.Time)
+				return
+			case <-tick.C:
+				if usage(w.dir) > g.opts.Disk {
+					stop.because(w, "it unpacks to more than %d MiB", g.opts.Disk>>20)
+					return
+				}
+			}
+		}
+	})
+	a, err := w.read(in, progress)
+	close(done)
+	watching.Wait()
+	if why := stop.why.Load(); why != nil {
+		return a, *why, errors.New(*why)
+	}
+	return a, "", err
+}
+
+// usage is how many bytes the files of a folder have; what vanishes meanwhile does not count.
+func usage(dir string) (n int64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error { //nolint:errcheck // it returns none
+		if err != nil {
+			return nil //nolint:nilerr // gone
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n
+}
+
+// clean leaves out what a scanner may not say.
+func clean(a answer) answer {
+	for i, f := range a.Findings {
+		switch f.Severity {
+		case slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible:
+		default:
+			a.Findings[i].Severity = slipway.SeverityUnknown
+		}
+		if f.Kind != slipway.FindingSecret {
+			a.Findings[i].Kind = slipway.FindingVulnerability
+		}
+		if len(f.Link) < 8 || f.Link[:8] != "https://" {
+			a.Findings[i].Link = ""
+		}
+	}
+	return a
+}
+
+// spare is at most one process that waits for a scan.
+type spare struct {
+	wait time.Duration
+
+	mu    sync.Mutex
+	idle  *worker
+	timer *time.Timer
+}
+
+// take returns the waiting process, nil when there is none.
+func (s *spare) take() *worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.idle
+	if w != nil {
+		s.timer.Stop()
+		s.idle = nil
+	}
+	return w
+}
+
+// keep makes the process the waiting one, or ends it when there is one.
+func (s *spare) keep(w *worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		go w.end()
+		return
+	}
+	s.idle = w
+	s.timer = time.AfterFunc(s.wait, func() {
+		if s.drop(w) {
+			w.end()
+		}
+	})
+}
+
+// drop forgets the process if it still waits.
+func (s *spare) drop(w *worker) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != w {
+		return false
+	}
+	s.idle = nil
+	return true
+}

@@ -1,0 +1,119 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// Bounds of an image that is written to a folder.
+const (
+	maxLayoutBytes  = 8 << 30 // compressed
+	maxLayoutLayers = 200
+)
+
+// Layout writes an image of the repository into an empty folder as an OCI image layout, and returns the digest
+// of what it wrote: of an index, the image for this machine's architecture, else its first. Blobs are compared
+// with their digests. A manifest that is no image, or names more than 200 layers or 8 GiB, is Invalid.
+func (c *Client) Layout(ctx context.Context, repo slipway.Repository, digest, dir string) (string, error) {
+	r, err := c.open(ctx, repo)
+	if err != nil {
+		return "", err
+	}
+	ref, err := r.digest(digest)
+	if err != nil {
+		return "", err
+	}
+	doing := "fetch " + repo.Ref() + "@" + digest
+	img, err := r.image(ctx, ref, doing)
+	if err != nil {
+		return "", err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return "", r.translate(ctx, doing, err)
+	}
+	if err := layoutBounds(m); err != nil {
+		return "", err
+	}
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return "", fmt.Errorf("write OCI layout %s: %w", dir, err)
+	}
+	if err := path.AppendImage(img); err != nil {
+		return "", r.translate(ctx, doing, err)
+	}
+	h, err := img.Digest()
+	return h.String(), err
+}
+
+// image fetches the manifest of an image, of an index that of the image for this machine.
+func (r remoteRepo) image(ctx context.Context, ref name.Digest, doing string) (v1.Image, error) {
+	desc, err := remote.Get(ref, r.options...)
+	if err != nil {
+		return nil, r.translate(ctx, doing, err)
+	}
+	if desc.MediaType.IsImage() {
+		img, err := desc.Image()
+		return img, r.translate(ctx, doing, err)
+	}
+	if !desc.MediaType.IsIndex() {
+		return nil, slipway.Errorf(slipway.Invalid, "it is no image but %s", desc.MediaType)
+	}
+	idx, err := desc.ImageIndex()
+	var m *v1.IndexManifest
+	if err == nil {
+		m, err = idx.IndexManifest()
+	}
+	if err != nil {
+		return nil, r.translate(ctx, doing, err)
+	}
+	at := -1
+	for i, d := range m.Manifests {
+		if !d.MediaType.IsImage() || (d.Platform != nil && d.Platform.OS == "unknown") {
+			continue
+		}
+		fits := d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == runtime.GOARCH
+		if at < 0 || fits {
+			at = i
+		}
+		if fits {
+			break
+		}
+	}
+	if at < 0 {
+		return nil, slipway.Errorf(slipway.Invalid, "its index names no image")
+	}
+	img, err := idx.Image(m.Manifests[at].Digest)
+	return img, r.translate(ctx, doing, err)
+}
+
+func layoutBounds(m *v1.Manifest) error {
+	if m.Config.MediaType != types.OCIConfigJSON && m.Config.MediaType != types.DockerConfigJSON {
+		return slipway.Errorf(slipway.Invalid, "it is no container image: its configuration is %s", m.Config.MediaType)
+	}
+	if len(m.Layers) > maxLayoutLayers {
+		return slipway.Errorf(slipway.Invalid, "it has %d layers; at most %d are scanned", len(m.Layers), maxLayoutLayers)
+	}
+	total := m.Config.Size
+	for _, l := range m.Layers {
+		if l.Size < 0 || l.Size > maxLayoutBytes {
+			total = maxLayoutBytes + 1
+			break
+		}
+		total += l.Size
+	}
+	if total > maxLayoutBytes {
+		return slipway.Errorf(slipway.Invalid, "its layers have more than %d GiB", int64(maxLayoutBytes)>>30)
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package chart
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+const (
+	askTimeout = 8 * time.Second  // for the document of one cluster
+	askAgain   = 30 * time.Second // what a cluster said is taken for true that long
+	maxAnswers = 8                // clusters whose schema is kept
+)
+
+// api is what the objects of an environment are checked against.
+type api struct {
+	schema  Schema
+	version string // of the cluster
+	live    bool
+	note    string // why it is not the cluster's own schema, or of which version it is; empty: nothing to say
+}
+
+// answers keeps what clusters said.
+type answers struct {
+	mu        sync.Mutex // guards what follows
+	byCluster map[string]*answer
+}
+
+type answer struct {
+	mu     sync.Mutex // held while the cluster is asked
+	tag    string
+	schema Schema
+	err    error
+	asked  time.Time
+}
+
+func (a *answers) of(cluster string) *answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.byCluster == nil || a.byCluster[cluster] == nil && len(a.byCluster) >= maxAnswers {
+		a.byCluster = map[string]*answer{}
+	}
+	if a.byCluster[cluster] == nil {
+		a.byCluster[cluster] = &answer{}
+	}
+	return a.byCluster[cluster]
+}
+
+// apis finds the API of each environment; clusters are asked side by side.
+func (r *Runner) apis(ctx context.Context, planned []slipway.ChartRender, now time.Time) ([]api, error) {
+	if r.opts.Clusters != nil {
+		var wg sync.WaitGroup
+		for _, p := range planned {
+			if p.Cluster != "" {
+				wg.Go(func() { r.ask(ctx, p.Cluster, now) })
+			}
+		}
+		wg.Wait()
+	}
+	out := make([]api, len(planned))
+	for i, p := range planned {
+		var note string
+		if r.opts.Clusters != nil && p.Cluster != "" {
+			schema, err := r.ask(ctx, p.Cluster, now)
+			if schema != nil {
+				out[i] = api{schema: schema, version: schema.Version(), live: true}
+				continue
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			note = fmt.Sprintf("cluster %s was not asked for its API (%v)", p.Cluster, err)
+		}
+		schema, err := r.schemas.Shipped(p.KubeVersion)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = api{schema: schema, version: p.KubeVersion, note: note}
+		if out[i].version == "" {
+			out[i].version = schema.Version()
+		}
+		if ParseMinor(out[i].version) != ParseMinor(schema.Version()) {
+			out[i].note = joinNotes(note, fmt.Sprintf("Kubernetes %s: the nearest schema that ships with Slipway is that of %s", out[i].version, schema.Version()))
+		} else if note != "" {
+			out[i].note = joinNotes(note, "the schema of "+schema.Version()+" that ships with Slipway is used")
+		}
+	}
+	return out, nil
+}
+
+func joinNotes(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}
+
+// ask returns the cluster's schema, or why there is none. Runs that ask at once share the answer.
+func (r *Runner) ask(ctx context.Context, cluster string, now time.Time) (Schema, error) {
+	a := r.answers.of(cluster)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if since := now.Sub(a.asked); !a.asked.IsZero() && since >= 0 && since < askAgain {
+		return a.schema, a.err
+	}
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	doc, err := r.opts.Clusters.OpenAPI(asking, cluster, a.tag)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err == nil && (doc.Data != nil || a.schema == nil) {
+		var schema Schema
+		if schema, err = r.schemas.Served(doc); err == nil {
+			a.schema, a.tag = schema, doc.Tag
+		}
+	}
+	if err != nil {
+		a.schema, a.tag = nil, ""
+	}
+	a.asked, a.err = now, err
+	return a.schema, err
+}

@@ -1,0 +1,238 @@
+package chart
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/gate/manifest"
+)
+
+const (
+	maxObjectYAML  = 64 << 10  // bytes of one object in a report
+	maxReportYAML  = 768 << 10 // of all objects
+	maxProblems    = 1000      // of a report
+	maxTraced      = 500       // problems whose places are looked for
+	masked         = "(masked)"
+	maxEqualPolicy = 20 // of one policy about one object
+)
+
+// level is what becomes of what a policy finds here.
+func (e environment) level(policy string) slipway.Level {
+	return manifest.LevelOf(policy, e.gate(), e.Production)
+}
+
+func (e environment) gate() slipway.ManifestGate {
+	if e.Manifests == nil {
+		return slipway.ManifestGate{}
+	}
+	return *e.Manifests
+}
+
+// report records the objects, and what schema and policies find, with the places.
+func (r *Runner) report(ctx context.Context, c Chart, render Render, e environment) (slipway.ManifestReport, error) {
+	report := slipway.ManifestReport{Environment: e.Environment, KubeVersion: e.api.version, Live: e.api.live}
+	gate := e.gate()
+	settings := manifest.Settings{Image: e.spec.Image, Registries: gate.Registries, PodSecurity: gate.PodSecurity}
+	var fields []Field
+	left := maxReportYAML
+	for _, o := range e.objects {
+		found := e.apiProblems(o, r.schemas)
+		found = append(found, manifest.Check([]manifest.Object{{Fields: o.Fields, Hook: o.Hook, CRD: o.CRD, Generated: o.generated}}, settings)...)
+		found = bounded(found)
+		for _, p := range found {
+			fields = append(fields, Field{
+				Source: o.Source, Kind: text(o.Fields, "kind"), Name: nameOf(o.Object), Keys: manifest.Keys(o.Fields, p.Path),
+			})
+		}
+		report.Problems = append(report.Problems, found...)
+		yaml := objectYAML(o.Object, found)
+		if left -= len(yaml); left < 0 {
+			yaml = ""
+		}
+		report.Objects = append(report.Objects, slipway.ManifestObject{Name: manifest.Name(o.Fields), Template: path.Join(inTree(e.spec), o.Source), YAML: yaml})
+	}
+	if len(report.Problems) > maxProblems {
+		report.Problems, fields = report.Problems[:maxProblems], fields[:maxProblems]
+	}
+	return report, r.place(ctx, c, render, e, report.Problems, fields)
+}
+
+// bounded cuts what one policy says about one object.
+func bounded(problems []slipway.ManifestProblem) []slipway.ManifestProblem {
+	n := map[string]int{}
+	return slices.DeleteFunc(problems, func(p slipway.ManifestProblem) bool {
+		n[p.Policy]++
+		return n[p.Policy] > maxEqualPolicy
+	})
+}
+
+// place says where problems come from, when one of them counts.
+func (r *Runner) place(ctx context.Context, c Chart, render Render, e environment, problems []slipway.ManifestProblem, fields []Field) error {
+	for i, p := range problems {
+		problems[i].Place = path.Join(inTree(e.spec), fields[i].Source) // the template, at least
+		if p.Object == "" {
+			problems[i].Object = fields[i].Source
+		}
+	}
+	counts := slices.ContainsFunc(problems, func(p slipway.ManifestProblem) bool { return e.level(p.Policy) != slipway.LevelOff })
+	if r.opts.Tracer == nil || !counts {
+		return nil
+	}
+	if len(fields) > maxTraced {
+		fields = fields[:maxTraced]
+	}
+	origins, err := r.opts.Tracer.Trace(ctx, c, render, fields)
+	if err != nil {
+		return fmt.Errorf("look for the lines that problems come from: %w", err)
+	}
+	for i, o := range origins {
+		if o.Template.Line > 0 {
+			problems[i].Place = placeText(e.spec, o.Template)
+		}
+		if o.Values.Line > 0 {
+			problems[i].Values = placeText(e.spec, o.Values)
+		}
+	}
+	return nil
+}
+
+// inTree is the chart folder as people know it; the standard chart is nowhere in the tree.
+func inTree(spec *slipway.ChartSpec) string { return displayDir(spec.Source.Dir) }
+
+func placeText(spec *slipway.ChartSpec, p Place) string {
+	return path.Join(inTree(spec), p.File) + ":" + strconv.Itoa(p.Line)
+}
+
+// apiProblems is what the API of the environment says of an object, under the names of its policies.
+func (e environment) apiProblems(o judgedObject, schemas Schemas) []slipway.ManifestProblem {
+	apiVersion, kind := text(o.Fields, "apiVersion"), text(o.Fields, "kind")
+	if apiVersion == "" || kind == "" {
+		return nil // an error of its own
+	}
+	said := apiVersion + " " + kind
+	add := func(policy, at, format string, args ...any) slipway.ManifestProblem {
+		return slipway.ManifestProblem{Policy: policy, Object: manifest.Name(o.Fields), Path: at, Message: fmt.Sprintf(format, args...)}
+	}
+	life, known := schemas.Lifecycle(apiVersion, kind)
+	at := ParseMinor(e.api.version)
+	instead := "there is nothing in its place"
+	if life.Replacement != "" {
+		instead = "use " + life.Replacement
+	}
+	switch {
+	case known && life.Removed.Reached(at) && (!e.api.live || o.verdict.Unserved || !o.verdict.Known):
+		return []slipway.ManifestProblem{add(manifest.RemovedAPI, "apiVersion", "%s is no longer served since Kubernetes %s: %s", said, life.Removed, instead)}
+	case known && life.Deprecated.Reached(at):
+		gone := ""
+		if life.Removed != (Minor{}) {
+			gone = fmt.Sprintf(" and goes with %s", life.Removed)
+		}
+		deprecated := add(manifest.DeprecatedAPI, "apiVersion", "%s is deprecated since Kubernetes %s%s: %s", said, life.Deprecated, gone, instead)
+		if o.verdict.Unserved && !e.api.live { // the target is older than the schema
+			return []slipway.ManifestProblem{deprecated}
+		}
+		return append([]slipway.ManifestProblem{deprecated}, schemaProblems(o)...)
+	case known && !e.api.live && life.Introduced != (Minor{}) && at != (Minor{}) && !life.Introduced.Reached(at):
+		return []slipway.ManifestProblem{add(manifest.Schema, "apiVersion", "%s comes with Kubernetes %s, and this is %s", said, life.Introduced, e.api.version)}
+	}
+	return schemaProblems(o)
+}
+
+func schemaProblems(o judgedObject) []slipway.ManifestProblem {
+	var out []slipway.ManifestProblem
+	for _, p := range o.verdict.Problems {
+		keys := manifest.Keys(o.Fields, p.Path)
+		out = append(out, slipway.ManifestProblem{Policy: manifest.Schema, Object: manifest.Name(o.Fields), Path: manifest.Path(o.Fields, keys), Message: p.Message})
+	}
+	return out
+}
+
+// objectYAML is an object as text, without the values of Secrets and without what a policy took for a
+// secret. It is empty when it is too large to be kept.
+func objectYAML(o Object, problems []slipway.ManifestProblem) string {
+	fields, _ := clone(o.Fields).(map[string]any)
+	if text(fields, "kind") == "Secret" {
+		for _, key := range []string{"data", "stringData"} {
+			data, _ := fields[key].(map[string]any)
+			for k := range maps.Keys(data) {
+				data[k] = masked
+			}
+		}
+		metadata, _ := fields["metadata"].(map[string]any)
+		annotations, _ := metadata["annotations"].(map[string]any)
+		delete(annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	}
+	for _, p := range problems {
+		if p.Policy == manifest.PlainSecret {
+			mask(fields, manifest.Keys(o.Fields, p.Path))
+		}
+	}
+	var b strings.Builder
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(fields); err != nil || b.Len() > maxObjectYAML {
+		return ""
+	}
+	return b.String()
+}
+
+// clone copies maps and lists, and turns numbers into what the encoder writes as numbers.
+func clone(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[k] = clone(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = clone(e)
+		}
+		return out
+	case json.Number:
+		if i, err := v.Int64(); err == nil {
+			return i
+		}
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
+		return v.String()
+	}
+	return v
+}
+
+// mask replaces what stands at keys.
+func mask(v any, keys []string) {
+	for i, k := range keys {
+		last := i == len(keys)-1
+		switch n := v.(type) {
+		case map[string]any:
+			if last && n[k] != nil {
+				n[k] = masked
+			}
+			v = n[k]
+		case []any:
+			j, err := strconv.Atoi(k)
+			if err != nil || j < 0 || j >= len(n) {
+				return
+			}
+			if last {
+				n[j] = masked
+			}
+			v = n[j]
+		default:
+			return
+		}
+	}
+}
