@@ -53,6 +53,7 @@ func measurements() []measurement {
 		{"memory", "idle memory and start of the server", measureMemory},
 		{"retag", "retag of a 500 MB image to production", measureRetag},
 		{"push", "push against git http-backend", measurePush},
+		{"plan", "plan of a push against git diff-tree", measurePlan},
 		{"webhooks", "webhooks of a forge, 200 per second", measureWebhooks},
 		{"pull", "a pull-request run against its raw parts", measurePull},
 		{"upgrade", "helm upgrade against the Helm SDK", measureUpgrade},
