@@ -12,7 +12,7 @@ import (
 
 // affected finds which services a run's commit affects, and the revisions of those. It leaves alone what
 // others fill in of the input meanwhile.
-func (p *Planner) affected(ctx context.Context, repo PlanRepo, in *plan.Input) error {
+func (p *Planner) affected(ctx context.Context, repo *snapshot, in *plan.Input) error {
 	run := in.Run
 	q, err := p.question(ctx, repo, in)
 	if err != nil {
@@ -34,7 +34,7 @@ func (p *Planner) affected(ctx context.Context, repo PlanRepo, in *plan.Input) e
 }
 
 // question is what the run's event asks: what changed since what was built before.
-func (p *Planner) question(ctx context.Context, repo PlanRepo, in *plan.Input) (plan.Question, error) {
+func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) (plan.Question, error) {
 	run := in.Run
 	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config}
 	if run.Event == slipway.ReleasePush {
@@ -48,7 +48,7 @@ func (p *Planner) question(ctx context.Context, repo PlanRepo, in *plan.Input) (
 	base := in.Project.DefaultBranch
 	if run.Event == slipway.PullUpdate {
 		base = run.Base
-		if ask.BaseTip, err = branchTip(ctx, repo, base); err != nil {
+		if ask.BaseTip, err = repo.branchTip(ctx, base); err != nil {
 			return q, err
 		}
 	}
@@ -71,7 +71,7 @@ func (p *Planner) question(ctx context.Context, repo PlanRepo, in *plan.Input) (
 
 // configAt is what an earlier commit said, nil when that was not valid. Environments matter where the
 // default branch moved, as nothing else changes what is deployed.
-func (p *Planner) configAt(ctx context.Context, repo PlanRepo, in *plan.Input, commit string) (*slipway.Config, error) {
+func (p *Planner) configAt(ctx context.Context, repo *snapshot, in *plan.Input, commit string) (*slipway.Config, error) {
 	own, problems, err := p.services(ctx, in.Project.Name, commit, repo.Tree)
 	if err != nil || len(problems) > 0 {
 		return nil, err
@@ -88,7 +88,7 @@ func (p *Planner) configAt(ctx context.Context, repo PlanRepo, in *plan.Input, c
 
 // built finds the images of services of which nothing but the chart changed (S23): the newest one that the
 // default branch published of the same code.
-func (p *Planner) built(ctx context.Context, repo PlanRepo, q plan.Question, in *plan.Input) error {
+func (p *Planner) built(ctx context.Context, repo *snapshot, q plan.Question, in *plan.Input) error {
 	if in.Run.Event != slipway.DefaultPush {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (p *Planner) built(ctx context.Context, repo PlanRepo, q plan.Question, in 
 }
 
 // sameCode reports whether an image is of the code that the run's commit has of a service.
-func (p *Planner) sameCode(ctx context.Context, repo PlanRepo, q plan.Question, in *plan.Input, service string, image slipway.Artifact) (bool, error) {
+func (p *Planner) sameCode(ctx context.Context, repo *snapshot, q plan.Question, in *plan.Input, service string, image slipway.Artifact) (bool, error) {
 	where := slipway.Repository{Registry: in.Config.Candidates, Name: in.Config.Candidates.Image(in.Project.Name, service)}
 	if image.Repository != where.Ref() {
 		return false, nil
@@ -138,7 +138,7 @@ func (p *Planner) sameCode(ctx context.Context, repo PlanRepo, q plan.Question, 
 }
 
 // revisions finds the newest commits that touched the services that run, and the time of the run's own.
-func (p *Planner) revisions(ctx context.Context, repo PlanRepo, in *plan.Input) error {
+func (p *Planner) revisions(ctx context.Context, repo *snapshot, in *plan.Input) error {
 	const chart = " chart" // no name of a service has a space
 	sets := map[string][]slipway.Filter{"": {{Include: []string{"."}}}}
 	var run []string
@@ -208,71 +208,4 @@ func (d *differences) put(k difference, files []source.FileChange) {
 	}
 	d.known[k] = files
 	d.order = append(d.order, k)
-}
-
-// compared is a repository whose differences are remembered.
-type compared struct {
-	PlanRepo
-	project string
-	known   *differences
-	ahead   *ahead
-}
-
-// ahead is what a plan asks for last, asked for first: git answers while the rest is found out.
-type ahead struct {
-	commit string
-	done   chan struct{}
-	recent []source.Touched
-	err    error
-}
-
-// ask begins to list the newest commits up to one. Call wait before the plan is left.
-func (c compared) ask(ctx context.Context, commit string) (with compared, wait func()) {
-	a := &ahead{commit: commit, done: make(chan struct{})}
-	go func() {
-		defer close(a.done)
-		a.recent, a.err = c.PlanRepo.Recent(ctx, commit, source.RecentCommits)
-	}()
-	c.ahead = a
-	return c, func() { <-a.done }
-}
-
-// Recent is what was asked for ahead.
-func (c compared) Recent(ctx context.Context, commit string, limit int) ([]source.Touched, error) {
-	if c.ahead == nil || c.ahead.commit != commit || limit != source.RecentCommits {
-		return c.PlanRepo.Recent(ctx, commit, limit)
-	}
-	<-c.ahead.done
-	return c.ahead.recent, c.ahead.err
-}
-
-// repo is the repository of a project.
-func (p *Planner) repo(project string) compared {
-	return compared{PlanRepo: p.Repo(project), project: project, known: &p.differ}
-}
-
-// FileChanges asks the repository once.
-func (c compared) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
-	k := difference{c.project, base, head}
-	if files, ok := c.known.get(k); ok {
-		return files, nil
-	}
-	files, err := c.PlanRepo.FileChanges(ctx, base, head)
-	if err == nil {
-		c.known.put(k, files)
-	}
-	return files, err
-}
-
-// ChangedFiles are the paths of FileChanges.
-func (c compared) ChangedFiles(ctx context.Context, base, head string) ([]string, error) {
-	files, err := c.FileChanges(ctx, base, head)
-	if err != nil {
-		return nil, err
-	}
-	paths := make([]string, len(files))
-	for i, f := range files {
-		paths[i] = f.Path
-	}
-	return paths, nil
 }

@@ -3,14 +3,18 @@ package act_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/stage/plan"
 	"github.com/slipway-cd/slipway/stage/source"
 )
@@ -35,8 +39,8 @@ func (w *world) longHistory(commits, services, filesEach, pushes int) (tip strin
 	inline := func(name, text string) { fmt.Fprintf(&in, "M 100644 inline %s\ndata %d\n%s\n", name, len(text), text) }
 	commit("refs/heads/main", 1, "")
 	for s := range services {
-		inline(fmt.Sprintf("src/team%d/svc%d/Dockerfile", s%20, s), "FROM scratch\nCOPY . /\nEXPOSE 80\n")
-		inline(fmt.Sprintf("src/team%d/svc%d/chart/Chart.yaml", s%20, s), "name: x\n")
+		inline(fmt.Sprintf("src/team%d/svc%d/Dockerfile", s%20, s), fmt.Sprintf("FROM scratch\nCOPY . /\nEXPOSE 80\nLABEL n=%d\n", s))
+		inline(fmt.Sprintf("src/team%d/svc%d/chart/Chart.yaml", s%20, s), fmt.Sprintf("name: svc%d\n", s))
 		for f := range filesEach {
 			inline(file(s, f), fmt.Sprint(s, f))
 		}
@@ -63,58 +67,84 @@ func (w *world) longHistory(commits, services, filesEach, pushes int) (tip strin
 }
 
 // BenchmarkPlanOfAPush is a push of 100 files to a repository of 20,000 commits, 10,000 files and 500
-// services, beside git's own comparison of the same commits. "which services run" compares and decides;
-// "plan" also finds out what the commit says and the revisions of those that run, and makes the steps.
+// services, beside git's own comparison of the same commits, in turns. "which services run" compares and
+// decides; "plan" also finds out what the commit says and the revisions of those that run, and makes the
+// steps. Each push is another one up to -benchtime 60x. It logs each measurement, in milliseconds.
 func BenchmarkPlanOfAPush(b *testing.B) {
 	w := newWorld(b)
 	tip, heads := w.longHistory(20_000, 500, 18, 60)
 	project, err := w.store.Project(w.ctx, "shop")
 	w.ok(err)
 	w.planner.History = builtAt{w.store, tip}
-	run := func(head string) slipway.Run {
-		return slipway.Run{ID: 1, Project: "shop", Event: slipway.BranchPush, Ref: "refs/heads/x", Commit: head}
-	}
-	w.do(w.planner.Plan(w.ctx, project, run(tip))) // the commit before was planned when it was pushed
-	next := 0
-	head := func() string { next++; return heads[next%len(heads)] }
-
-	b.Run("git diff-tree", func(b *testing.B) {
-		for b.Loop() {
-			out, err := exec.CommandContext(b.Context(), "git", "--git-dir", w.repo.Dir, "diff-tree", "-r", "--no-renames", "--name-only", "-z", tip, head()).Output()
-			if err != nil || strings.Count(string(out), "\x00") != 100 {
-				b.Fatalf("%d files, %v", strings.Count(string(out), "\x00"), err)
-			}
+	plans := func(head string) {
+		p, err := w.planner.Plan(w.ctx, project, slipway.Run{ID: 1, Project: "shop", Event: slipway.BranchPush, Ref: "refs/heads/x", Commit: head})
+		if err != nil || len(p.Decisions) != 500 {
+			b.Fatal(err)
 		}
-	})
-	tree, err := w.repo.Tree(w.ctx, tip)
+	}
+	repo := w.repo
+	repo.Readers = git.NewReaders(w.ctx)
+	defer repo.Readers.Close()
+	tree, err := repo.Tree(w.ctx, tip)
 	w.ok(err)
 	c, _ := config.LoadServices(tree, config.Options{Project: "shop"})
 	w.ok(tree.Close())
-	b.Run("which services run", func(b *testing.B) {
-		for b.Loop() {
-			found, err := source.Changes(b.Context(), w.repo, source.Input{Event: slipway.BranchPush, Commit: head(), Before: tip, DefaultTip: tip})
-			w.ok(err)
-			a := plan.Affected(plan.Question{Event: slipway.BranchPush, Ref: "refs/heads/x", Config: c, Since: []plan.Since{{Config: &c, Files: found[0].Files}}})
-			if len(a.Changes) != 500 {
-				b.Fatal(a)
-			}
+	decides := func(head string) {
+		found, err := source.Changes(w.ctx, repo, source.Input{Event: slipway.BranchPush, Commit: head, Before: tip, DefaultTip: tip})
+		w.ok(err)
+		if a := plan.Affected(plan.Question{Event: slipway.BranchPush, Ref: "refs/heads/x", Config: c, Since: []plan.Since{{Config: &c, Files: found[0].Files}}}); len(a.Changes) != 500 {
+			b.Fatal(a)
 		}
-	})
-	b.Run("plan", func(b *testing.B) {
-		for b.Loop() {
-			p, err := w.planner.Plan(b.Context(), project, run(head()))
-			if err != nil || len(p.Decisions) != 500 {
-				b.Fatal(err)
-			}
+	}
+	compares := func(head string) {
+		out, err := exec.CommandContext(w.ctx, "git", "--git-dir", w.repo.Dir, "diff-tree", "-r", "--no-renames", "--name-only", "-z", tip, head).Output()
+		if err != nil || strings.Count(string(out), "\x00") != 100 {
+			b.Fatalf("%d files, %v", strings.Count(string(out), "\x00"), err)
 		}
+	}
+	b.Run("next", func(b *testing.B) {
+		plans(tip) // when it was pushed
+		t := timings{}
+		for i := 0; b.Loop(); i++ {
+			head := heads[i%len(heads)]
+			t.take("git diff-tree", func() { compares(head) })
+			t.take("which services run", func() { decides(head) })
+			t.take("plan", func() { plans(head) })
+		}
+		t.log(b)
 	})
-	b.Run("plan/never read before", func(b *testing.B) {
-		for b.Loop() {
-			b.StopTimer()
+	b.Run("after a restart", func(b *testing.B) {
+		t := timings{}
+		for i := 0; b.Loop(); i++ {
+			head := heads[i%len(heads)]
 			w.restart()
 			w.planner.History = builtAt{w.store, tip}
-			b.StartTimer()
-			w.do(w.planner.Plan(b.Context(), project, run(head())))
+			t.take("git diff-tree", func() { compares(head) })
+			t.take("plan", func() { plans(head) })
 		}
+		t.log(b)
 	})
+}
+
+// timings are measurements in milliseconds, by what was measured.
+type timings map[string][]float64
+
+func (t timings) take(what string, do func()) {
+	began := time.Now()
+	do()
+	t[what] = append(t[what], float64(time.Since(began).Microseconds())/1000)
+}
+
+// log shows the medians and logs everything.
+func (t timings) log(b *testing.B) {
+	b.ReportMetric(0, "ns/op")
+	for what, all := range t {
+		sorted := slices.Sorted(slices.Values(all))
+		b.ReportMetric(sorted[len(sorted)/2], strings.ReplaceAll(what, " ", "-")+"-ms")
+	}
+	line, err := json.Marshal(t)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("measured %s: %s", b.Name(), line)
 }

@@ -2,10 +2,12 @@ package act_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
 )
 
 // planned is the plan of a push, its decisions as text and its steps by their keys.
@@ -248,6 +250,45 @@ func TestTagsRunWhatNamesThem(t *testing.T) {
 		}
 		if len(runs) == 1 && (runs[0].Commit != c || runs[0].Event != slipway.BranchPush || !strings.Contains(told, "cart: skipped, its trigger does not name tag")) {
 			t.Errorf("%s: %+v\n%s", ref, runs[0], told)
+		}
+	}
+}
+
+// A plan does not depend on whether kept processes or git commands read the repository, nor on what was
+// remembered.
+func TestPlansThroughReadersAreTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	all := service("cart", "mail", "orders")
+	histories := []files{
+		all,
+		all.with("src/cart/a.go", "1"),
+		all.with("src/cart/a.go", "2").with("src/mail/chart/Chart.yaml", "name: mail\n"),
+		all.with("src/cart/a.go/b", "2").with("src/mail/chart/Chart.yaml", "name: mail\n").with("src/mail/chart/values.yaml", "a: 1\n"),
+		service("cart", "orders").with("src/é ü/Dockerfile", "FROM scratch\n").with("slipway.yaml", "services: {ordering: {path: src/é ü}}\n"),
+		all.with("slipway.yaml", "services: {cart: {dependsOn: [mail]}}\n").with("src/mail/x", "1"),
+		all.with("src/orders/Dockerfile", "FROM scratch\nCOPY libs /libs\n").with("libs/money", "1"),
+	}
+	parent := ""
+	for i, f := range histories {
+		parent = w.commit(parent, fmt.Sprint("commit ", i), f)
+		if i == 1 {
+			w.move("refs/heads/main", parent)
+		}
+		through, err := w.plan(parent)
+		w.ok(err)
+		plain := &act.Planner{Repo: func(string) act.PlanRepo { return repo{w.repo, w.hooks} }, Projects: w.store, History: w.store, Namespaces: w.store,
+			Candidates: w.planner.Candidates, Production: w.planner.Production, URL: w.planner.URL}
+		with := w.planner
+		w.planner = plain
+		want, err := w.plan(parent)
+		w.planner = with
+		w.ok(err)
+		if !reflect.DeepEqual(through, want) {
+			t.Errorf("commit %d: the plan is\n%+v\nread with git commands\n%+v", i, through, want)
+		}
+		if i > 1 && len(through.Steps) == 0 {
+			t.Errorf("commit %d: nothing runs", i)
 		}
 	}
 }

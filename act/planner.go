@@ -94,7 +94,7 @@ func (p *Planner) policyNow(ctx context.Context, project string) (slipway.Config
 	if err != nil {
 		return slipway.Config{}, "", err
 	}
-	return p.policy(ctx, pr, newSnapshot(p.Repo(project)), "")
+	return p.policy(ctx, pr, p.snapshot(project), "")
 }
 
 // policy is read from the default branch, or from the commit fallback where there is none yet.
@@ -242,9 +242,8 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 }
 
 func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
-	asked, wait := p.repo(pr.Name).ask(ctx, run.Commit)
-	defer wait()
-	repo := newSnapshot(asked)
+	repo := p.snapshot(pr.Name)
+	defer repo.askRecent(ctx, run.Commit)()
 	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
 	if err != nil {
 		return slipway.Plan{}, err
@@ -347,14 +346,6 @@ func (p *Planner) ownNamespaces(ctx context.Context, made slipway.Plan) error {
 		}
 	}
 	return nil
-}
-
-func branchTip(ctx context.Context, repo PlanRepo, branch string) (string, error) {
-	commit, err := repo.Resolve(ctx, "refs/heads/"+branch)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return "", nil
-	}
-	return commit, err
 }
 
 // claimed is the published release of a release run's version, nil when the version is free.

@@ -5,25 +5,37 @@ import (
 	"sync"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage/source"
 )
 
 // snapshot is a repository as one plan sees it: each ref stays where it was when it was first asked for,
-// and what was asked once is not asked again. It is safe for concurrent use.
+// and what was asked once is not asked again. What differs between two commits is remembered beyond the
+// plan. It is safe for concurrent use.
 type snapshot struct {
 	PlanRepo
+	project string
+	differ  *differences
 
-	mu    sync.Mutex
-	refs  map[string]func() (string, error)
-	bases map[[2]string]func() (string, error)
+	refs    answers[string, string]
+	bases   answers[[2]string, string]
+	changes answers[difference, []source.FileChange]
+	recent  answers[listing, []source.Touched]
 }
 
-func newSnapshot(repo PlanRepo) *snapshot {
-	return &snapshot{PlanRepo: repo, refs: map[string]func() (string, error){}, bases: map[[2]string]func() (string, error){}}
+// listing is a question for the newest commits.
+type listing struct {
+	commit string
+	limit  int
+}
+
+// snapshot is the repository of a project as it is from now on.
+func (p *Planner) snapshot(project string) *snapshot {
+	return &snapshot{PlanRepo: p.Repo(project), project: project, differ: &p.differ}
 }
 
 // Resolve is PlanRepo's.
 func (s *snapshot) Resolve(ctx context.Context, ref string) (string, error) {
-	return once(s, s.refs, ref, func() (string, error) { return s.PlanRepo.Resolve(ctx, ref) })
+	return s.refs.once(ref, func() (string, error) { return s.PlanRepo.Resolve(ctx, ref) })
 }
 
 // MergeBase is source.Repo's. A commit is its own merge base with itself.
@@ -31,7 +43,51 @@ func (s *snapshot) MergeBase(ctx context.Context, a, b string) (string, error) {
 	if a == b {
 		return a, nil
 	}
-	return once(s, s.bases, [2]string{a, b}, func() (string, error) { return s.PlanRepo.MergeBase(ctx, a, b) })
+	return s.bases.once([2]string{a, b}, func() (string, error) { return s.PlanRepo.MergeBase(ctx, a, b) })
+}
+
+// FileChanges is PlanRepo's.
+func (s *snapshot) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
+	k := difference{s.project, base, head}
+	if files, ok := s.differ.get(k); ok {
+		return files, nil
+	}
+	return s.changes.once(k, func() ([]source.FileChange, error) {
+		files, err := s.PlanRepo.FileChanges(ctx, base, head)
+		if err == nil {
+			s.differ.put(k, files)
+		}
+		return files, err
+	})
+}
+
+// ChangedFiles are the paths of FileChanges.
+func (s *snapshot) ChangedFiles(ctx context.Context, base, head string) ([]string, error) {
+	files, err := s.FileChanges(ctx, base, head)
+	if err != nil {
+		return nil, err
+	}
+	paths := make([]string, len(files))
+	for i, f := range files {
+		paths[i] = f.Path
+	}
+	return paths, nil
+}
+
+// Recent is source.Repo's.
+func (s *snapshot) Recent(ctx context.Context, commit string, limit int) ([]source.Touched, error) {
+	return s.recent.once(listing{commit, limit}, func() ([]source.Touched, error) { return s.PlanRepo.Recent(ctx, commit, limit) })
+}
+
+// askRecent asks first for what a plan needs last: git answers while the rest is found out. Call wait before
+// the plan is left.
+func (s *snapshot) askRecent(ctx context.Context, commit string) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = s.Recent(ctx, commit, source.RecentCommits) // whoever asks again gets the error
+	}()
+	return func() { <-done }
 }
 
 // branchTip is where a branch is, "" when it does not exist.
@@ -43,13 +99,23 @@ func (s *snapshot) branchTip(ctx context.Context, branch string) (string, error)
 	return commit, err
 }
 
-func once[K comparable](s *snapshot, known map[K]func() (string, error), key K, ask func() (string, error)) (string, error) {
-	s.mu.Lock()
-	answer, ok := known[key]
+// answers are given once for each question; who asks meanwhile waits. The zero value is ready, and safe for
+// concurrent use.
+type answers[Question comparable, Answer any] struct {
+	mu    sync.Mutex
+	known map[Question]func() (Answer, error)
+}
+
+func (a *answers[Question, Answer]) once(q Question, ask func() (Answer, error)) (Answer, error) {
+	a.mu.Lock()
+	answer, ok := a.known[q]
 	if !ok {
+		if a.known == nil {
+			a.known = map[Question]func() (Answer, error){}
+		}
 		answer = sync.OnceValues(ask)
-		known[key] = answer
+		a.known[q] = answer
 	}
-	s.mu.Unlock()
+	a.mu.Unlock()
 	return answer()
 }

@@ -102,7 +102,7 @@ func (p *Planner) inherit(ctx context.Context, k reading) (slipway.Config, bool)
 	if !ok {
 		return slipway.Config{}, false
 	}
-	files, err := p.repo(k.project).FileChanges(ctx, near.commit, k.commit)
+	files, err := p.snapshot(k.project).FileChanges(ctx, near.commit, k.commit)
 	if err != nil || len(files) > maxDiffering {
 		return slipway.Config{}, false
 	}

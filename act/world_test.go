@@ -34,6 +34,7 @@ type world struct {
 	people   *act.People
 	observer *act.Observer // nil: nobody looks
 	repo     git.Repo      // of shop
+	stop     func()        // ends the readers of repositories
 	dir      string        // of repositories
 	jobs     *jobs
 	hooks    *hooks
@@ -159,7 +160,7 @@ func newWorld(t testing.TB) *world {
 	w.admin, err = w.store.User(w.ctx, "admin")
 	w.ok(err)
 	w.do(w.CreateProject(w.ctx, w.admin, slipway.Project{Name: "shop"}))
-	w.repo = git.Repo{Dir: w.path("shop")}
+	w.repo = git.Repo{Dir: w.path("shop")} // beside what the server reads with
 	for name, role := range map[string]slipway.Role{"approver": slipway.Approver, "developer": slipway.Developer, "viewer": slipway.Viewer, "stranger": ""} {
 		w.do(w.store.CreateUser(w.ctx, name, false, "admin"))
 		w.ok(w.store.SetRole(w.ctx, name, "shop", role, "admin"))
@@ -173,7 +174,13 @@ func newWorld(t testing.TB) *world {
 
 // restart is a new process over the same data.
 func (w *world) restart() {
-	open := func(project string) repo { return repo{git.Repo{Dir: w.path(project)}, w.hooks} }
+	if w.stop != nil {
+		w.stop()
+	}
+	readers := git.NewReaders(w.ctx)
+	w.stop = sync.OnceFunc(readers.Close)
+	w.t.Cleanup(w.stop)
+	open := func(project string) repo { return repo{git.Repo{Dir: w.path(project), Readers: readers}, w.hooks} }
 	hooked := pushes{w.store, w.hooks}
 	w.planner = &act.Planner{
 		Repo: func(p string) act.PlanRepo { return open(p) }, Projects: w.store, History: w.store, Namespaces: w.store,

@@ -54,6 +54,7 @@ func measurements() []measurement {
 		{"retag", "retag of a 500 MB image to production", measureRetag},
 		{"sign", "signing, attesting and verifying", measureSign},
 		{"push", "push against git http-backend", measurePush},
+		{"plan", "plan of a push against git diff-tree", measurePlan},
 		{"webhooks", "webhooks of a forge, 200 per second", measureWebhooks},
 		{"pull", "a pull-request run against its raw parts", measurePull},
 		{"upgrade", "helm upgrade against the Helm SDK", measureUpgrade},

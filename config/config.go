@@ -103,10 +103,14 @@ func Combine(own, policy slipway.Config) slipway.Config {
 	c := policy
 	c.Pins, c.Shared = own.Pins, own.Shared
 	c.Services = slices.Clone(own.Services)
+	governed := make(map[string]*slipway.Service, len(policy.Services))
+	for i := range policy.Services {
+		governed[policy.Services[i].Name] = &policy.Services[i]
+	}
 	for i := range c.Services {
 		s := &c.Services[i]
 		s.Rollback, s.Verify, s.Scan = slipway.RollbackAutomatic, slipway.ServiceVerify{Tests: true}, slipway.ServiceScan{}
-		if p, ok := policy.Service(s.Name); ok {
+		if p := governed[s.Name]; p != nil {
 			s.Rollback, s.Verify, s.Scan = p.Rollback, p.Verify, p.Scan
 		}
 	}

@@ -292,7 +292,8 @@ func TestOldAttachmentsAreRemoved(t *testing.T) {
 	w := newWorld(t)
 	w.ok(w.PruneAttachments(w.ctx, w.clock.now())) // no folder yet
 	kept := func(r slipway.Run, reusedFrom int64, release bool) slipway.Run {
-		w.do(w.Attachments().Keep(r.ID, strings.NewReader("x")))
+		_, _, err := w.Attachments().Keep(r.ID, strings.NewReader("x"))
+		w.ok(err)
 		res := testResult("1", "a:passed")
 		res.ReusedFrom = reusedFrom
 		if release {

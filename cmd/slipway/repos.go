@@ -16,14 +16,19 @@ import (
 )
 
 // repos are the bare repositories of the projects, below one folder.
-type repos struct{ dir string }
+type repos struct {
+	dir     string
+	readers *git.Readers
+}
 
 // repo is a git.Repo as package act sees it.
 type repo struct{ git.Repo }
 
 func (r repos) path(project string) string { return filepath.Join(r.dir, project+".git") }
 
-func (r repos) open(project string) repo { return repo{git.Repo{Dir: r.path(project)}} }
+func (r repos) open(project string) repo {
+	return repo{git.Repo{Dir: r.path(project), Readers: r.readers}}
+}
 
 // aside is where the repository of a project is made, until the project is recorded.
 func (r repos) aside(project string) string { return filepath.Join(r.dir, ".new", project+".git") }

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-cd/slipway/api"
 	"github.com/slipway-cd/slipway/auth"
 	"github.com/slipway-cd/slipway/driver/buildkit"
+	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/driver/grype"
 	"github.com/slipway-cd/slipway/driver/helm"
 	"github.com/slipway-cd/slipway/driver/helmchart"
@@ -103,7 +104,7 @@ func lockData(dir string) (unlock func(), err error) {
 
 // openServer opens every part. What it opened is closed again when one of them does not open.
 func openServer(ctx context.Context, o serveOptions, address string, log *slog.Logger) (s *server, err error) {
-	s = &server{opts: o, address: address, begun: time.Now(), log: log, repos: repos{filepath.Join(o.data, "repos")}}
+	s = &server{opts: o, address: address, begun: time.Now(), log: log, repos: repos{dir: filepath.Join(o.data, "repos")}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -111,6 +112,8 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
+	s.repos.readers = git.NewReaders(background)
+	s.closers = append(s.closers, func() error { s.repos.readers.Close(); return nil })
 	if s.queue, err = engine.NewQueue(); err != nil {
 		return s, err
 	}

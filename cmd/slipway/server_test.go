@@ -433,7 +433,7 @@ func fetchAndRecord(ctx context.Context, s *server, p slipway.Project) ([]git.Re
 // between; nothing that is there is ever taken away.
 func TestRepositories(t *testing.T) {
 	t.Parallel()
-	r := repos{t.TempDir()}
+	r := repos{dir: t.TempDir()}
 	ctx := t.Context()
 	for range 2 { // the first try was not recorded
 		if _, _, err := r.create(ctx, slipway.Project{Name: "shop"}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,7 +50,7 @@ func (c *cli) saveAttachments(ctx context.Context, f testFlags, services []strin
 		}
 	}
 	if !c.out.json {
-		c.out.line("\nsaved in %s: %d of the tests' files", f.save, n)
+		c.out.line("\nattachments saved in %s: %d", f.save, n)
 	}
 	return nil
 }
@@ -70,6 +71,9 @@ func saveAttachment(ctx context.Context, api *client.Client, root *os.Root, run 
 		return err
 	}
 	out, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return slipway.Errorf(slipway.Conflict, "%s is there already; choose an empty folder", filepath.Join(root.Name(), name))
+	}
 	if err != nil {
 		return err
 	}

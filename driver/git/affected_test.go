@@ -94,6 +94,7 @@ const dockerfile = "FROM scratch\nCOPY . /\n"
 func newMonorepo(t testing.TB) (*monorepo, string) {
 	t.Helper()
 	m := &monorepo{work: newWork(t)}
+	m.repo.Readers = m.readers()
 	m.main = m.commit("first", map[string]string{
 		"src/cart/Dockerfile": dockerfile, "src/cart/a.go": "a", "charts/cart/Chart.yaml": "name: cart\n",
 		"src/mail/Dockerfile": dockerfile, "src/mail/a.go": "a", "src/mail/chart/Chart.yaml": "name: mail\n",

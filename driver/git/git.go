@@ -22,6 +22,8 @@ import (
 // for concurrent use. Every method ends git and what git started when its context ends.
 type Repo struct {
 	Dir string // absolute path of the bare repository
+	// Readers answer what they can without a process of its own. Nil: git commands answer everything.
+	Readers *Readers
 	// Env is added to git's environment: GIT_OBJECT_DIRECTORY and GIT_ALTERNATE_OBJECT_DIRECTORIES
 	// of a push whose objects are still in quarantine. Refs cannot be moved then.
 	Env []string
@@ -90,6 +92,9 @@ func (r Repo) Resolve(ctx context.Context, ref string) (string, error) {
 		if err := slipway.CheckRef(ref); err != nil {
 			return "", err
 		}
+	}
+	if commit, err := r.resolveThrough(ctx, ref); err == nil {
+		return commit, nil
 	}
 	out, err := r.output(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
 	if _, ok := exitStatus(err); ok {

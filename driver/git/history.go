@@ -94,14 +94,17 @@ func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 // names of a renamed one included, in git's order. Base "" or slipway.ZeroHash is the empty tree.
 // Paths may hold any byte but NUL.
 func (r Repo) ChangedFiles(ctx context.Context, base, head string) ([]string, error) {
-	known := []string{head}
+	known, from := []string{head}, ""
 	if base == "" || base == slipway.ZeroHash {
 		base = emptyTree
 	} else {
-		known = append(known, base)
+		known, from = append(known, base), base
 	}
 	if err := checkHashes(base, head); err != nil {
 		return nil, err
+	}
+	if list, err := r.compareThrough(ctx, from, head); err == nil {
+		return paths(list), nil
 	}
 	out, err := r.output(ctx, "diff-tree", "-r", "--no-renames", "--name-only", "-z", "--end-of-options", base, head, "--")
 	if err != nil {
@@ -115,6 +118,9 @@ func (r Repo) ChangedFiles(ctx context.Context, base, head string) ([]string, er
 func (r Repo) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
 	if err := checkHashes(base, head); err != nil {
 		return nil, err
+	}
+	if list, err := r.compareThrough(ctx, base, head); err == nil {
+		return fileChanges(list), nil
 	}
 	out, err := r.output(ctx, "diff-tree", "-r", "--no-renames", "--raw", "-z", "--end-of-options", base, head, "--")
 	if err != nil {
@@ -137,11 +143,34 @@ func (r Repo) FileChanges(ctx context.Context, base, head string) ([]source.File
 	return list, nil
 }
 
+func paths(list []changed) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	names := make([]string, len(list))
+	for i, c := range list {
+		names[i] = c.path
+	}
+	return names
+}
+
+func fileChanges(list []changed) []source.FileChange {
+	out := make([]source.FileChange, len(list))
+	plain := func(mode uint32) bool { return mode == 0 || mode&0o170000 == isFile }
+	for i, c := range list {
+		out[i] = source.FileChange{Path: c.path, Added: c.was == 0, Deleted: c.is == 0, Plain: plain(c.was) && plain(c.is)}
+	}
+	return out
+}
+
 // Recent returns the newest commits in the history of one, itself first, at most limit, with the files
 // that each changed.
 func (r Repo) Recent(ctx context.Context, commit string, limit int) ([]source.Touched, error) {
 	if err := checkHash(commit); err != nil {
 		return nil, err
+	}
+	if list, err := r.recentThrough(ctx, commit, limit); err == nil {
+		return list, nil
 	}
 	out, err := r.output(ctx, "log", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-notes", "--root", "--format=tformat:%H%x00%ct%x00%P",
 		"--max-count="+strconv.Itoa(limit), "--end-of-options", commit, "--")
@@ -186,6 +215,9 @@ func splitNUL(out []byte) []string {
 func (r Repo) MergeBase(ctx context.Context, a, b string) (string, error) {
 	if err := checkHashes(a, b); err != nil {
 		return "", err
+	}
+	if base, err := r.mergeBaseThrough(ctx, a, b); err == nil {
+		return base, nil
 	}
 	out, err := r.output(ctx, "merge-base", "--end-of-options", a, b)
 	if code, ok := exitStatus(err); ok && code == 1 {

@@ -55,14 +55,15 @@ func (r Repo) ReadFile(ctx context.Context, commit, name string, limit int64) ([
 }
 
 // Tree is the files of one commit as a file system (fs.ReadDirFS, fs.ReadFileFS, fs.StatFS,
-// fs.ReadLinkFS). It lists the commit once, and reads files through one git process that ends with
-// Close or the context it was made with. Open, Stat and ReadFile follow links inside the tree;
-// ReadDir and Lstat show them as fs.ModeSymlink. Names that are not valid UTF-8 are not shown. It is
-// safe for concurrent use.
+// fs.ReadLinkFS). It lists the commit once, or with Readers each folder when it is asked for, and reads
+// files through one git process that ends with Close or the context it was made with. Open, Stat and
+// ReadFile follow links inside the tree; ReadDir and Lstat show them as fs.ModeSymlink. Names that are not
+// valid UTF-8 are not shown. It is safe for concurrent use.
 type Tree struct {
-	repo  Repo
-	ctx   context.Context //nolint:containedctx // io/fs has no context of its own
-	nodes map[string]*node
+	repo   Repo
+	ctx    context.Context //nolint:containedctx // io/fs has no context of its own
+	commit string
+	shelf  shelf
 
 	mu     sync.Mutex
 	batch  *batch
@@ -74,38 +75,22 @@ type Tree struct {
 type node struct {
 	entry
 	children []fs.DirEntry
+	listed   bool // its children are known
 }
 
-// Tree lists a commit. Close it.
+// Tree opens a commit. Close it.
 func (r Repo) Tree(ctx context.Context, commit string) (*Tree, error) {
-	list, err := r.entries(ctx, commit)
-	if err != nil {
+	t := &Tree{repo: r, ctx: ctx, commit: commit}
+	if t.shelf.open(ctx, r, commit) {
+		return t, nil
+	}
+	if err := t.shelf.fill(t); err != nil {
 		return nil, err
-	}
-	t := &Tree{repo: r, ctx: ctx, nodes: make(map[string]*node, len(list)+1)}
-	t.nodes["."] = &node{entry: entry{mode: modeDir, path: "."}}
-	all := make([]node, len(list))
-	for i, e := range list {
-		dir := "."
-		if at := strings.LastIndexByte(e.path, '/'); at >= 0 {
-			dir = e.path[:at]
-		}
-		parent := t.nodes[dir]
-		if parent == nil || !fs.ValidPath(e.path) || t.nodes[e.path] != nil {
-			continue
-		}
-		n := &all[i]
-		n.entry = e
-		t.nodes[e.path] = n
-		parent.children = append(parent.children, dirEntry{t, n})
-	}
-	for _, n := range t.nodes {
-		slices.SortFunc(n.children, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	}
 	return t, nil
 }
 
-// Close ends the process behind the tree. Reading afterwards is fs.ErrClosed. Its error says that git
+// Close ends the process behind the tree. Reading a file afterwards is fs.ErrClosed. Its error says that git
 // failed, now or at an earlier read: what was made of the tree then must not be believed.
 func (t *Tree) Close() error {
 	t.mu.Lock()
@@ -124,11 +109,14 @@ func (t *Tree) stop() error {
 }
 
 // content reads a blob. A read that went wrong leaves no half-read process behind.
-func (t *Tree) content(hash string) ([]byte, error) {
+func (t *Tree) content(n *node) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.done {
 		return nil, fs.ErrClosed
+	}
+	if data, err := t.shelf.blob(t.ctx, n); err == nil || errors.Is(err, errTooLarge) {
+		return data, tooLarge(err)
 	}
 	if t.batch == nil {
 		b, err := t.repo.startBatch(t.ctx)
@@ -138,15 +126,42 @@ func (t *Tree) content(hash string) ([]byte, error) {
 		}
 		t.batch = b
 	}
-	data, err := t.batch.blob(hash, maxTreeFile)
-	if errors.Is(err, errTooLarge) {
-		return nil, slipway.Errorf(slipway.Invalid, "larger than %d bytes", maxTreeFile)
-	}
-	if err != nil {
+	data, err := t.batch.blob(n.hash, maxTreeFile)
+	if err != nil && !errors.Is(err, errTooLarge) {
 		t.broken = cmp.Or(t.broken, err)
 		return nil, errors.Join(err, t.stop())
 	}
-	return data, nil
+	return data, tooLarge(err)
+}
+
+func tooLarge(err error) error {
+	if err == nil {
+		return nil
+	}
+	return slipway.Errorf(slipway.Invalid, "larger than %d bytes", maxTreeFile)
+}
+
+// node is what is under a name, nil for nothing; no link is followed.
+func (t *Tree) node(name string) (*node, error) {
+	n, err := t.shelf.node(t, name)
+	return n, t.blame(err)
+}
+
+// list is what is in a folder.
+func (t *Tree) list(n *node) ([]fs.DirEntry, error) {
+	children, err := t.shelf.children(t, n)
+	return children, t.blame(err)
+}
+
+// blame keeps an error of git for Close.
+func (t *Tree) blame(err error) error {
+	if err == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.broken = cmp.Or(t.broken, err)
+	return err
 }
 
 // find returns the node of a name without following a link in its last part.
@@ -154,7 +169,11 @@ func (t *Tree) find(op, name string) (*node, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
-	if n := t.nodes[name]; n != nil {
+	n, err := t.node(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	if n != nil {
 		return n, nil
 	}
 	dir, base := path.Split(name)
@@ -165,10 +184,10 @@ func (t *Tree) find(op, name string) (*node, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: name, Err: errors.Unwrap(err)}
 	}
-	if n := t.nodes[path.Join(parent.path, base)]; n != nil {
-		return n, nil
+	if n, err = t.node(path.Join(parent.path, base)); n == nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: cmp.Or(err, fs.ErrNotExist)}
 	}
-	return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	return n, nil
 }
 
 // follow returns what a name stands for, links followed. Its error is always an *fs.PathError.
@@ -176,7 +195,11 @@ func (t *Tree) follow(op, name string) (*node, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
-	if n := t.nodes[name]; n != nil && n.mode != modeLink {
+	n, err := t.node(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	if n != nil && n.mode != modeLink {
 		return n, nil
 	}
 	l, err := t.allLinks()
@@ -187,9 +210,9 @@ func (t *Tree) follow(op, name string) (*node, error) {
 	if !inside {
 		return nil, &fs.PathError{Op: op, Path: name, Err: outside(name, l.targets[name])}
 	}
-	n := t.nodes[real]
+	n, err = t.node(real)
 	if n == nil || n.mode == modeLink {
-		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: op, Path: name, Err: cmp.Or(err, fs.ErrNotExist)}
 	}
 	return n, nil
 }
@@ -202,16 +225,17 @@ func (t *Tree) allLinks() (*links, error) {
 	if known != nil {
 		return known, nil
 	}
+	found, err := t.shelf.links(t)
+	if err != nil {
+		return nil, t.blame(err)
+	}
 	l := &links{targets: map[string]string{}}
-	for name, n := range t.nodes {
-		if n.mode != modeLink {
-			continue
-		}
-		data, err := t.content(n.hash)
+	for _, n := range found {
+		data, err := t.content(n)
 		if err != nil {
 			return nil, err
 		}
-		l.targets[name] = string(data)
+		l.targets[n.path] = string(data)
 	}
 	t.mu.Lock()
 	t.links = l
@@ -226,9 +250,13 @@ func (t *Tree) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	if n.mode == modeDir || n.mode == modeSubmodule {
-		return &openDir{info: info{t: t, n: n, name: path.Base(name)}}, nil
+		children, err := t.list(n)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return &openDir{info: info{t: t, n: n, name: path.Base(name)}, left: children}, nil
 	}
-	data, err := t.content(n.hash)
+	data, err := t.content(n)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -244,7 +272,7 @@ func (t *Tree) ReadFile(name string) ([]byte, error) {
 	if n.mode != modeFile && n.mode != modeExec {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a directory")}
 	}
-	data, err := t.content(n.hash)
+	data, err := t.content(n)
 	if err != nil {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}
@@ -260,7 +288,11 @@ func (t *Tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	if n.mode != modeDir && n.mode != modeSubmodule {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a directory")}
 	}
-	return slices.Clone(n.children), nil
+	children, err := t.list(n)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	return slices.Clone(children), nil
 }
 
 // Stat describes a file, links followed.
@@ -290,7 +322,7 @@ func (t *Tree) ReadLink(name string) (string, error) {
 	if n.mode != modeLink {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
-	data, err := t.content(n.hash)
+	data, err := t.content(n)
 	if err != nil {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
 	}
@@ -367,7 +399,7 @@ func (f *openFile) Close() error               { return nil }
 // openDir is a folder being listed.
 type openDir struct {
 	info info
-	next int
+	left []fs.DirEntry
 }
 
 func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
@@ -378,13 +410,13 @@ func (d *openDir) Read([]byte) (int, error) {
 
 // ReadDir returns the next n entries, or all that are left.
 func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
-	left := d.info.n.children[d.next:]
+	left := d.left
 	if n > 0 {
 		if len(left) == 0 {
 			return nil, io.EOF
 		}
 		left = left[:min(n, len(left))]
 	}
-	d.next += len(left)
+	d.left = d.left[len(left):]
 	return slices.Clone(left), nil
 }

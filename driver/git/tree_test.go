@@ -2,6 +2,7 @@ package git
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"pgregory.net/rapid"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -267,4 +270,150 @@ func FuzzLinks(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A tree that is listed folder by folder is the one that is listed at once: names, links, submodules, files
+// and what is not there, in whatever order it is asked for.
+func TestTreesThroughReadersAgree(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		var b strings.Builder
+		fmt.Fprintf(&b, "commit refs/heads/h%d\ncommitter A <a@b> 1 +0000\ndata 1\nx\n", n)
+		for range rapid.IntRange(0, 12).Draw(rt, "changes") {
+			drawChange(rt, &b)
+		}
+		target := rapid.SampledFrom([]string{"a", "a/ab", "../a", "/a", "l", "a.b/../a"}).Draw(rt, "target")
+		fmt.Fprintf(&b, "M 120000 inline l\ndata %d\n%s\n\n", len(target), target)
+		ctx := context.Background()
+		if _, err := w.repo.run(ctx, call{args: []string{"fast-import", "--quiet", "--force"}, stdin: strings.NewReader(b.String())}); err != nil {
+			rt.Fatalf("%v\n%s", err, b.String())
+		}
+		head, err := w.repo.Resolve(ctx, fmt.Sprintf("refs/heads/h%d", n))
+		if err != nil {
+			rt.Fatalf("%v", err)
+		}
+		with := w.repo
+		with.Readers = NewReaders(ctx)
+		defer with.Readers.Close()
+		lazy, err := with.Tree(ctx, head)
+		if err != nil {
+			rt.Fatalf("%v", err)
+		}
+		whole, err := w.repo.Tree(ctx, head)
+		if err != nil || whole.shelf.read != nil || lazy.shelf.read == nil {
+			rt.Fatalf("%v, or the trees are of one kind", err)
+		}
+		for range 12 {
+			name := rapid.OneOf(names(), rapid.Just("."), rapid.Just("l"), rapid.Just("l/ab"), rapid.Just("none"), rapid.Just("a/none/b"), rapid.Just("../a")).Draw(rt, "name")
+			if got, want := told(lazy, name), told(whole, name); got != want {
+				rt.Fatalf("%q is\n%s\nlisted at once\n%s", name, got, want)
+			}
+		}
+		if got, want := walked(lazy), walked(whole); got != want {
+			rt.Fatalf("the tree is\n%s\nlisted at once\n%s", got, want)
+		}
+		if err := errors.Join(lazy.Close(), whole.Close()); err != nil {
+			rt.Fatalf("%v", err)
+		}
+	})
+}
+
+// told is all that a tree says of a name.
+func told(t *Tree, name string) string {
+	data, err := t.ReadFile(name)
+	stat, err2 := t.Stat(name)
+	lstat, err3 := t.Lstat(name)
+	to, err4 := t.ReadLink(name)
+	list, err5 := t.ReadDir(name)
+	said := fmt.Sprintf("%q %v\n%v\n%v\n%q %v\n%v %v\n", data, err, err2, err3, to, err4, list, err5)
+	for _, i := range []fs.FileInfo{stat, lstat} {
+		if i != nil {
+			said += fmt.Sprintln(i.Name(), i.Mode(), i.Size())
+		}
+	}
+	return said
+}
+
+func walked(t *Tree) string {
+	var b strings.Builder
+	err := fs.WalkDir(t, ".", func(name string, e fs.DirEntry, err error) error {
+		fmt.Fprintln(&b, name, e, err)
+		if e.Type().IsRegular() {
+			data, err := t.ReadFile(name)
+			fmt.Fprintf(&b, "%q %v\n", data, err)
+		}
+		return nil
+	})
+	return fmt.Sprint(b.String(), err)
+}
+
+// Files that are read ahead are no others, however large they are; and whatever happens to the reader
+// meanwhile, the tree goes on.
+func TestTreesThroughReadersReadAhead(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	files := map[string]string{}
+	for i := range 200 {
+		size := 10 + i
+		if i%50 == 7 {
+			size = aheadSize + i
+		}
+		files[fmt.Sprintf("s%d/Dockerfile", i)] = strings.Repeat(string(rune('a'+i%26)), size)
+		files[fmt.Sprintf("s%d/chart/Chart.yaml", i)] = fmt.Sprint("name: ", i)
+	}
+	head := w.commit("one", files)
+	with := w.repo
+	with.Readers = w.readers()
+	for _, after := range []int{-1, 0, 1, 90} { // reads, after which the reader is killed
+		tree, err := with.Tree(t.Context(), head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for name, want := range files {
+			if n++; n == after {
+				rd, err := with.Readers.reader(with)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rd.stop()
+			}
+			if _, err := fs.Stat(tree, path.Dir(name)+"/none"); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if data, err := tree.ReadFile(name); err != nil || string(data) != want {
+				t.Fatalf("%s: %d bytes, %v", name, len(data), err)
+			}
+		}
+		if tree.shelf.blobbed > maxAhead+aheadFiles*aheadSize {
+			t.Errorf("%d bytes are kept", tree.shelf.blobbed)
+		}
+		if err := tree.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := tree.ReadFile("s1/Dockerfile"); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// The tests of this package's trees, through readers.
+func TestTreeIsAFileSystemThroughReaders(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	head := w.commit("one", map[string]string{"slipway.yaml": "services: {}\n", "src/a/Dockerfile": "FROM scratch\n", "src-b": "x", "src/a.txt": "y"})
+	w.repo.Readers = w.readers()
+	tree, err := w.repo.Tree(t.Context(), head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if err := fstest.TestFS(tree, "slipway.yaml", "src/a/Dockerfile", "src-b", "src/a.txt"); err != nil {
+		t.Error(err)
+	}
+	_, err = w.repo.Tree(t.Context(), strings.Repeat("1", 40))
+	wantCode(t, err, slipway.NotFound)
 }

@@ -85,7 +85,7 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, no
 		if len(rendered[i].Unstable) > 0 {
 			out.unstable = true
 		}
-		report, err := r.report(ctx, c, renders[i], e)
+		report, err := r.report(ctx, c, renders[i], e, out)
 		if err != nil {
 			out.close()
 			return err

@@ -37,33 +37,39 @@ func (e environment) gate() slipway.ManifestGate {
 	return *e.Manifests
 }
 
+// traced is what problems need to get their places.
+type traced struct {
+	env      environment
+	chart    Chart
+	render   Render
+	problems []slipway.ManifestProblem
+	fields   []Field // of each problem
+}
+
 // report records the objects, and what schema and policies find, with the places.
-func (r *Runner) report(ctx context.Context, c Chart, render Render, e environment) (slipway.ManifestReport, error) {
+func (r *Runner) report(ctx context.Context, c Chart, render Render, e environment, out *findings) (slipway.ManifestReport, error) {
 	report := slipway.ManifestReport{Environment: e.Environment, KubeVersion: e.api.version, Live: e.api.live}
 	gate := e.gate()
 	settings := manifest.Settings{Image: e.spec.Image, Registries: gate.Registries, PodSecurity: gate.PodSecurity}
-	var fields []Field
+	t := traced{env: e, chart: c, render: render}
 	left := maxReportYAML
 	for _, o := range e.objects {
 		found := e.apiProblems(o, r.schemas)
 		found = append(found, manifest.Check([]manifest.Object{{Fields: o.Fields, Hook: o.Hook, CRD: o.CRD, Generated: o.generated}}, settings)...)
-		found = bounded(found)
-		for _, p := range found {
-			fields = append(fields, Field{
-				Source: o.Source, Kind: text(o.Fields, "kind"), Name: nameOf(o.Object), Keys: manifest.Keys(o.Fields, p.Path),
-			})
-		}
-		report.Problems = append(report.Problems, found...)
-		yaml := objectYAML(o.Object, found)
+		yaml := objectYAML(o.Object, found) // masks what is found, also what is too much to be told
 		if left -= len(yaml); left < 0 {
 			yaml = ""
 		}
 		report.Objects = append(report.Objects, slipway.ManifestObject{Name: manifest.Name(o.Fields), Template: path.Join(inTree(e.spec), o.Source), YAML: yaml})
+		for _, p := range bounded(found) {
+			if len(t.problems) < maxProblems {
+				t.problems = append(t.problems, p)
+				t.fields = append(t.fields, Field{Source: o.Source, Kind: text(o.Fields, "kind"), Name: nameOf(o.Object), Keys: manifest.Keys(o.Fields, p.Path)})
+			}
+		}
 	}
-	if len(report.Problems) > maxProblems {
-		report.Problems, fields = report.Problems[:maxProblems], fields[:maxProblems]
-	}
-	return report, r.place(ctx, c, render, e, report.Problems, fields)
+	report.Problems = t.problems
+	return report, r.place(ctx, t, out)
 }
 
 // bounded cuts what one policy says about one object.
@@ -75,31 +81,36 @@ func bounded(problems []slipway.ManifestProblem) []slipway.ManifestProblem {
 	})
 }
 
-// place says where problems come from, when one of them counts.
-func (r *Runner) place(ctx context.Context, c Chart, render Render, e environment, problems []slipway.ManifestProblem, fields []Field) error {
+// place says where problems come from, when one of them counts. Only the end of ctx is an error.
+func (r *Runner) place(ctx context.Context, t traced, out *findings) error {
+	problems, fields := t.problems, t.fields
 	for i, p := range problems {
-		problems[i].Place = path.Join(inTree(e.spec), fields[i].Source) // the template, at least
+		problems[i].Place = path.Join(inTree(t.env.spec), fields[i].Source) // the template, at least
 		if p.Object == "" {
 			problems[i].Object = fields[i].Source
 		}
 	}
-	counts := slices.ContainsFunc(problems, func(p slipway.ManifestProblem) bool { return e.level(p.Policy) != slipway.LevelOff })
+	counts := slices.ContainsFunc(problems, func(p slipway.ManifestProblem) bool { return t.env.level(p.Policy) != slipway.LevelOff })
 	if r.opts.Tracer == nil || !counts {
 		return nil
 	}
 	if len(fields) > maxTraced {
 		fields = fields[:maxTraced]
 	}
-	origins, err := r.opts.Tracer.Trace(ctx, c, render, fields)
-	if err != nil {
-		return fmt.Errorf("look for the lines that problems come from: %w", err)
+	origins, err := r.opts.Tracer.Trace(ctx, t.chart, t.render, fields)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil { // the problems are known all the same
+		out.add(Problem{Severity: Note, Message: fmt.Sprintf("the lines that problems come from are not known: %v", err)})
+		return nil
 	}
 	for i, o := range origins {
 		if o.Template.Line > 0 {
-			problems[i].Place = placeText(e.spec, o.Template)
+			problems[i].Place = placeText(t.env.spec, o.Template)
 		}
 		if o.Values.Line > 0 {
-			problems[i].Values = placeText(e.spec, o.Values)
+			problems[i].Values = placeText(t.env.spec, o.Values)
 		}
 	}
 	return nil
@@ -124,7 +135,7 @@ func (e environment) apiProblems(o judgedObject, schemas Schemas) []slipway.Mani
 	}
 	life, known := schemas.Lifecycle(apiVersion, kind)
 	at := ParseMinor(e.api.version)
-	instead := "there is nothing in its place"
+	instead := "nothing is known that takes its place"
 	if life.Replacement != "" {
 		instead = "use " + life.Replacement
 	}

@@ -19,8 +19,9 @@ var (
 	gvkExpr    = regexp.MustCompile(`Group: "([^"]*)", Version: "([^"]*)", Kind: "([^"]*)"`)
 )
 
-// lifecycles writes the markers of all kinds, by apiVersion and kind.
-func lifecycles(versions []string, out string) error {
+// lifecycles writes the markers of all kinds, by apiVersion and kind. Where no marker says what to use
+// instead, it is the stable version of the same kind, if kinds has one.
+func lifecycles(versions []string, kinds []kubeschema.Kind, out string) error {
 	all := map[string]kubeschema.Markers{}
 	for _, v := range versions {
 		dir, err := download("k8s.io/api", v)
@@ -43,6 +44,17 @@ func lifecycles(versions []string, out string) error {
 	for k, m := range all {
 		if strings.HasSuffix(k, "List") || m == (kubeschema.Markers{}) {
 			delete(all, k)
+		}
+	}
+	for _, k := range kinds {
+		if strings.Contains(k.Version, "alpha") || strings.Contains(k.Version, "beta") {
+			continue
+		}
+		for said, m := range all {
+			if m.Removed != "" && m.Replacement == "" && strings.HasPrefix(said, k.Group+"/") && strings.HasSuffix(said, " "+k.Kind) {
+				m.Replacement = strings.TrimPrefix(k.Group+"/"+k.Version, "/") + " " + k.Kind
+				all[said] = m
+			}
 		}
 	}
 	b, err := json.MarshalIndent(all, "", " ")

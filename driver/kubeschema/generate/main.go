@@ -28,42 +28,45 @@ func main() {
 	apis := flag.String("apis", "v0.21.14,v0.24.17,v0.29.15,v0.32.3,v0.37.1", "versions of the k8s.io/api module, oldest first: a newer one wins")
 	out := flag.String("out", "driver/kubeschema/data", "folder to write to")
 	flag.Parse()
+	var kinds []kubeschema.Kind // of the last version
 	for _, v := range strings.Split(*versions, ",") {
-		if err := schema(v, filepath.Join(*out, v+".json.gz")); err != nil {
+		snap, err := schema(v, filepath.Join(*out, v+".json.gz"))
+		if err != nil {
 			log.Fatal(err)
 		}
+		kinds = snap.Kinds
 	}
-	if err := lifecycles(strings.Split(*apis, ","), filepath.Join(*out, "lifecycle.json")); err != nil {
+	if err := lifecycles(strings.Split(*apis, ","), kinds, filepath.Join(*out, "lifecycle.json")); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // schema writes the snapshot of one Kubernetes version.
-func schema(version, out string) error {
+func schema(version, out string) (kubeschema.Snapshot, error) {
 	dir, err := download("k8s.io/kubernetes", version)
 	if err != nil {
-		return err
+		return kubeschema.Snapshot{}, err
 	}
 	b, err := os.ReadFile(filepath.Join(dir, "api/openapi-spec/swagger.json"))
 	if err != nil {
-		return err
+		return kubeschema.Snapshot{}, err
 	}
 	enums, err := enumerations(filepath.Join(dir, "pkg/generated/openapi/zz_generated.openapi.go"))
 	if err != nil {
-		return err
+		return kubeschema.Snapshot{}, err
 	}
 	used := 0
 	snap, err := kubeschema.Reduce(b, func(name string, def map[string]any) {
 		used += addEnums(def, enums[goName(name)])
 	})
 	if err != nil {
-		return err
+		return kubeschema.Snapshot{}, err
 	}
 	if used < 80 {
-		return fmt.Errorf("%s: only %d enumerations found: the form of zz_generated.openapi.go has changed", version, used)
+		return kubeschema.Snapshot{}, fmt.Errorf("%s: only %d enumerations found: the form of zz_generated.openapi.go has changed", version, used)
 	}
 	snap.Version = version
-	return write(out, snap)
+	return snap, write(out, snap)
 }
 
 func download(module, version string) (string, error) {
