@@ -1,11 +1,13 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 GO ?= go
+# Without cgo the linker drops what nobody calls: a library imports package plugin, which keeps everything.
+export CGO_ENABLED = 0
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z\/_-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## bin/slipway and bin/slipway-cluster
+build: ## bin/slipway, bin/slipway-scanner and bin/slipway-cluster
 	$(GO) build -ldflags "-s -w" -o bin/slipway ./cmd/slipway
 	cd cluster && $(GO) build -ldflags "-s -w" -o ../bin/slipway-cluster ./cmd/slipway-cluster
 

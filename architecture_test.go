@@ -82,6 +82,7 @@ func families() []rule {
 		{"github.com/moby/buildkit", []string{"driver/buildkit", "bench"}},
 		{"helm.sh/helm", anyDriver},
 		{"github.com/google/go-containerregistry", []string{"driver/*", "hosting/registry", "slipwaytest", "bench"}},
+		{"github.com/sigstore/", []string{"driver/cosign"}},
 		{"k8s.io/", []string{"driver/*", "slipwaytest", "demo", "bench"}},
 		{"github.com/olareg/olareg", []string{"hosting/registry"}},
 		{"github.com/riverqueue/river", []string{"engine", "store"}},

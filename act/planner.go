@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,7 +161,28 @@ func (p *Planner) changesPolicy(ctx context.Context, project, base, head string)
 		return false, err
 	}
 	after, _, err := p.policyAt(ctx, project, head, repo.Tree)
-	return !reflect.DeepEqual(before, after), err
+	return !reflect.DeepEqual(unplaced(before), unplaced(after)), err
+}
+
+// unplaced is a configuration without where things stand in its file.
+func unplaced(c slipway.Config) slipway.Config {
+	c.Gates = unplacedGates(c.Gates)
+	c.Environments = slices.Clone(c.Environments)
+	for i := range c.Environments {
+		c.Environments[i].Gates = unplacedGates(c.Environments[i].Gates)
+	}
+	return c
+}
+
+func unplacedGates(g slipway.Gates) slipway.Gates {
+	g.Rules, g.Waivers = slices.Clone(g.Rules), slices.Clone(g.Waivers)
+	for i := range g.Rules {
+		g.Rules[i].Place = ""
+	}
+	for i := range g.Waivers {
+		g.Waivers[i].Place = ""
+	}
+	return g
 }
 
 // Environment is what the default branch says now about an environment.

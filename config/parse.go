@@ -228,7 +228,7 @@ func (p *checker) mapping(v value) value {
 				continue
 			}
 			elem = known.shape
-		} else if !s.keyMatch.re.MatchString(k.Value) {
+		} else if !s.keyMatch.re().MatchString(k.Value) {
 			p.problem(structure, k, at, "expected "+s.keyRule, "%q may not be used as a name here", clip(k.Value))
 			continue
 		}
@@ -292,7 +292,7 @@ func (p *checker) text(v value) value {
 	case len(s.enum) > 0 && !contains(s.enum, n.Value):
 		p.problem(structure, n, v.path, didYouMean(n.Value, s.enum), "%q is not known here", clip(n.Value))
 		return value{}
-	case s.match != nil && !s.match.re.MatchString(n.Value):
+	case s.match != nil && !s.match.re().MatchString(n.Value):
 		p.problem(structure, n, v.path, "expected "+s.expected(), "%q does not fit here", clip(n.Value))
 		return value{}
 	}

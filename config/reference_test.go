@@ -116,9 +116,9 @@ func TestGatesPage(t *testing.T) {
 		t.Fatalf("%s has no place for the policies", page)
 	}
 	var b strings.Builder
-	b.WriteString("\n| Policy | Level | In production | Asks |\n|---|---|---|---|\n")
+	b.WriteString("\n| Policy | Level | In production |\n|---|---|---|\n")
 	for _, p := range manifest.Policies() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Name, p.Level, p.ProductionLevel, p.Doc)
+		fmt.Fprintf(&b, "| [`%s`](policies.md#%s) | %s | %s |\n", p.Name, p.Name, p.Level, p.ProductionLevel)
 	}
 	want := before + begin + b.String() + "\n" + end + after
 	if *update {

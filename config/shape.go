@@ -3,6 +3,7 @@ package config
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // kind is the type of a value in slipway.yaml.
@@ -47,13 +48,16 @@ type key struct {
 	fallback string // what holds without it, for people
 }
 
-// pattern is a regular expression in the subset that Go and ECMA 262 share.
+// pattern is a regular expression in the subset that Go and ECMA 262 share. It is compiled when something is
+// compared with it: most files use few of all keys.
 type pattern struct {
 	expr string
-	re   *regexp.Regexp
+	re   func() *regexp.Regexp
 }
 
-func newPattern(expr string) *pattern { return &pattern{expr: expr, re: regexp.MustCompile(expr)} }
+func newPattern(expr string) *pattern {
+	return &pattern{expr: expr, re: sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })}
+}
 
 func (s *shape) key(name string) (key, bool) {
 	for _, k := range s.keys {

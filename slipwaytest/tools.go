@@ -88,6 +88,7 @@ func Cache() (string, error) {
 type Binaries struct {
 	Slipway string
 	Cluster string
+	Scanner string
 }
 
 var build struct {
@@ -95,7 +96,7 @@ var build struct {
 	done Binaries
 }
 
-// Build builds slipway and slipway-cluster into bin/ of the checkout; Go's cache makes a second call
+// Build builds slipway, slipway-scanner and slipway-cluster into bin/ of the checkout; Go's cache makes a second call
 // quick. Within a process it builds once.
 func Build(ctx context.Context, say Progress) (Binaries, error) {
 	build.Lock()
@@ -107,14 +108,16 @@ func Build(ctx context.Context, say Progress) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	b := Binaries{Slipway: filepath.Join(root, "bin", "slipway"), Cluster: filepath.Join(root, "bin", "slipway-cluster")}
+	b := Binaries{Slipway: filepath.Join(root, "bin", "slipway"), Cluster: filepath.Join(root, "bin", "slipway-cluster"),
+		Scanner: filepath.Join(root, "bin", "slipway-scanner")}
 	for _, target := range []struct{ dir, pkg, out string }{
 		{root, "./cmd/slipway", b.Slipway},
+		{filepath.Join(root, "scanner"), "./cmd/slipway-scanner", b.Scanner},
 		{filepath.Join(root, "cluster"), "./cmd/slipway-cluster", b.Cluster},
 	} {
 		say("building %s", filepath.Base(target.out))
 		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", target.out, target.pkg)
-		cmd.Dir = target.dir
+		cmd.Dir, cmd.Env = target.dir, append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return Binaries{}, fmt.Errorf("build %s: %w\n%s", target.pkg, err, tail(out, 40))
 		}

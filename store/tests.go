@@ -24,7 +24,10 @@ const (
 	historySize = 50
 )
 
-// testTotals is a row of test_totals.
+// testTotals is a row of test_totals: a report in short, with a byte for each test. A row per test would make
+// 50,000 of them in the transaction that ends a step, and keeping failures alone would not tell a test that
+// passed from one that was not there. The names, which seldom change, are kept once for all reports that have
+// the same.
 type testTotals struct {
 	slipway.TestTotals
 	id     int64

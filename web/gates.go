@@ -1,17 +1,14 @@
 package web
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -23,407 +20,382 @@ type Evidence interface {
 	// Scan is what the scan of a service found in a run, SBOM the SPDX document that it names.
 	Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error)
 	SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error)
+	// Deployed is what runs of a project now, each with the newest scan of its image.
+	Deployed(ctx context.Context, by slipway.User, project string) ([]slipway.DeployedScan, error)
 }
 
-// Waivers are what is let through gates.
-type Waivers interface {
-	Waivers(ctx context.Context, by slipway.User, project string) ([]slipway.Waiver, error)
-	GiveWaiver(ctx context.Context, by slipway.User, w slipway.Waiver) (slipway.Waiver, error)
-	WithdrawWaiver(ctx context.Context, by slipway.User, id int64) (slipway.Waiver, error)
+// Bounds of what a page shows of gates.
+const (
+	firstReasons = 10   // of what a gate said, at once
+	mostReasons  = 1000 // folded away behind those, of all gates together
+	manyPassed   = 8    // from that many on, gates that passed are folded away
+	toldReasons  = 5    // of a gate that failed a step, at the top of the page
+)
+
+// gateList is what the gates of a run said: those that failed first, then those that warned.
+type gateList struct {
+	Run     slipway.Run
+	Rows    []gateRow // failed, warned
+	Passed  []gateRow
+	Failed  int
+	Warned  int
+	Several bool // there are gates of more than one service
+	// Waived is how many reasons to fail were waived after their gate had spoken, Open how many were not.
+	Waived, Open int
 }
 
-// gateRow is what one gate said, as the pages show it.
+// Folded reports whether the gates that passed are folded away.
+func (l gateList) Folded() bool { return len(l.Passed) >= manyPassed }
+
+// gateRow is one gate of a service, in all steps in which it spoke.
 type gateRow struct {
-	slipway.GateResult
-	Href  string // of the evidence; "" where there is no page of it
-	Shown []slipway.GateReason
-	More  int // reasons that are not shown
+	Gate, Service string
+	Verdict       slipway.Verdict // the worst
+	Summary       string          // of the worst
+	ID            string          // of its element
+	Where         []gatePlace
+	Said          []gateSaid // the same said in several places is there once; the worst first
 }
 
-const mostReasons = 50 // of one gate on the page of a run
+// gatePlace is where a gate spoke: in an environment, or in a step that belongs to none.
+type gatePlace struct {
+	Name    string
+	Verdict slipway.Verdict
+	Href    string // of the step
+}
 
-// gateList is the gates of a run: those that failed first, then those that warned.
-func (s *server) gateList(r *http.Request, by slipway.User, d slipway.RunDetail, service string) ([]gateRow, error) {
+// gateSaid is what a gate said, in one place or more.
+type gateSaid struct {
+	slipway.GateResult // of the first of them
+	Where              []gatePlace
+	Evidence           []evidence
+	First, Rest        []gateReason
+	More               int // reasons that are not shown
+}
+
+// evidence is a page where it can be seen what a gate saw.
+type evidence struct{ Text, Href string }
+
+// gateReason is a reason, with what can be done about it.
+type gateReason struct {
+	slipway.GateReason
+	Since *slipway.Waiver // given after the gate had spoken
+	Waive string          // where a waiver of it is given
+}
+
+// gates reads what the gates of a run said.
+func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, service string) ([]slipway.GateResult, []slipway.Waiver, error) {
 	if s.Evidence == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	said, err := s.Evidence.Gates(r.Context(), by, slipway.GateFilter{RunID: d.Run.ID, Service: service})
-	if err != nil {
-		return nil, err
+	said, err := s.Evidence.Gates(r.Context(), by, slipway.GateFilter{Project: d.Run.Project, RunID: d.Run.ID, Service: service})
+	if err != nil || s.Waivers == nil || !slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Verdict == slipway.Fail }) {
+		return said, nil, err
 	}
-	rows := make([]gateRow, len(said))
-	for i, g := range said {
-		n := min(len(g.Reasons), mostReasons)
-		rows[i] = gateRow{g, evidenceHref(d, g), g.Reasons[:n], len(g.Reasons) - n}
+	given, err := s.Waivers.Waivers(r.Context(), by, d.Run.Project)
+	given = slices.DeleteFunc(slices.Clone(given), func(w slipway.Waiver) bool { return !w.Holds(s.Now()) })
+	return said, given, err
+}
+
+// listGates arranges what the gates of a run said. back is the page that is come back to from a waiver.
+func listGates(d slipway.RunDetail, said []slipway.GateResult, given []slipway.Waiver, back string) *gateList {
+	if len(said) == 0 {
+		return nil
 	}
-	slices.SortStableFunc(rows, func(a, b gateRow) int { return cmp.Compare(badness(b.Verdict), badness(a.Verdict)) })
-	return rows, nil
+	l := &gateList{Run: d.Run}
+	rows := map[[2]string]*gateRow{}
+	var order []*gateRow
+	budget := mostReasons
+	for _, g := range said {
+		key := [2]string{g.Service, g.Gate}
+		row := rows[key]
+		if row == nil {
+			row = &gateRow{Gate: g.Gate, Service: g.Service, Verdict: slipway.Pass, ID: gateID(g.Service, g.Gate)}
+			rows[key], order = row, append(order, row)
+		}
+		row.add(d, g)
+		l.Several = l.Several || g.Service != said[0].Service
+	}
+	slices.SortStableFunc(order, func(a, b *gateRow) int {
+		return cmp.Or(cmp.Compare(badness(b.Verdict), badness(a.Verdict)), strings.Compare(a.Service, b.Service))
+	})
+	for _, row := range order {
+		slices.SortStableFunc(row.Said, func(a, b gateSaid) int { return cmp.Compare(badness(b.Verdict), badness(a.Verdict)) })
+		for i := range row.Said {
+			l.reasons(d, &row.Said[i], given, back, &budget)
+		}
+		row.Summary = row.Said[0].Summary
+		switch row.Verdict {
+		case slipway.Fail:
+			l.Failed++
+		case slipway.Warn:
+			l.Warned++
+		default:
+			l.Passed = append(l.Passed, *row)
+			continue
+		}
+		l.Rows = append(l.Rows, *row)
+	}
+	return l
+}
+
+func gateID(service, gate string) string {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s\x00%s", service, gate) //nolint:errcheck // of a hash
+	return fmt.Sprintf("gate-%08x", h.Sum32())
+}
+
+// add puts a result to those that say the same.
+func (row *gateRow) add(d slipway.RunDetail, g slipway.GateResult) {
+	at := gatePlace{Name: cmp.Or(g.Environment, kindOf(d, g.Step)), Verdict: g.Verdict, Href: stepHref(d.Run.ID, g.Step)}
+	row.Verdict = row.Verdict.Worse(g.Verdict)
+	row.Where = addPlace(row.Where, at)
+	i := slices.IndexFunc(row.Said, func(o gateSaid) bool { return sameSaid(o.GateResult, g) })
+	if i < 0 {
+		i = len(row.Said)
+		row.Said = append(row.Said, gateSaid{GateResult: g})
+	}
+	o := &row.Said[i]
+	o.Where = addPlace(o.Where, at)
+	if o.Environment != g.Environment {
+		o.Environment = "" // of several
+	}
+	for _, e := range evidenceOf(d, g) {
+		if !slices.Contains(o.Evidence, e) {
+			o.Evidence = append(o.Evidence, e)
+		}
+	}
+}
+
+// addPlace adds a place; of one that is there the worst is kept.
+func addPlace(all []gatePlace, at gatePlace) []gatePlace {
+	i := slices.IndexFunc(all, func(o gatePlace) bool { return o.Name == at.Name })
+	if i < 0 {
+		return append(all, at)
+	}
+	if badness(at.Verdict) >= badness(all[i].Verdict) {
+		all[i] = at
+	}
+	return all
+}
+
+func kindOf(d slipway.RunDetail, key string) string {
+	for _, st := range d.Steps {
+		if st.Spec.Key == key {
+			return string(st.Spec.Kind)
+		}
+	}
+	kind, _, _ := strings.Cut(key, "/")
+	return kind
+}
+
+func sameSaid(a, b slipway.GateResult) bool {
+	return a.Verdict == b.Verdict && a.Summary == b.Summary && slices.EqualFunc(a.Reasons, b.Reasons, func(x, y slipway.GateReason) bool {
+		same := (x.Waiver == nil) == (y.Waiver == nil) && (x.Waiver == nil || *x.Waiver == *y.Waiver)
+		x.Waiver, y.Waiver = nil, nil
+		return same && x == y
+	})
+}
+
+// reasons fills in the reasons of what was said, as far as the page has room.
+func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.Waiver, back string, budget *int) {
+	for i, r := range said.Reasons {
+		row := gateReason{GateReason: r}
+		if r.Verdict == slipway.Fail {
+			row.Since = waivedSince(given, said.GateResult, r.Subject)
+			if row.Since == nil {
+				l.Open++
+				row.Waive = waiveHref(d.Run.Project, said.GateResult, r.Subject, back)
+			} else {
+				l.Waived++
+			}
+		}
+		switch {
+		case i < firstReasons:
+			said.First = append(said.First, row)
+		case *budget > 0:
+			*budget--
+			said.Rest = append(said.Rest, row)
+		default:
+			said.More++
+		}
+	}
 }
 
 func badness(v slipway.Verdict) int {
 	return slices.Index([]slipway.Verdict{slipway.Pass, slipway.Warn, slipway.Fail}, v)
 }
 
-// evidenceHref is where the evidence of a gate is seen.
-func evidenceHref(d slipway.RunDetail, g slipway.GateResult) string {
-	q := url.Values{"service": {g.Service}}
+// waivedSince is the waiver that will let a reason through when its gate speaks again.
+func waivedSince(given []slipway.Waiver, g slipway.GateResult, subject string) *slipway.Waiver {
+	for i, w := range given {
+		if w.Gate == g.Gate && (w.Service == "" || w.Service == g.Service) && (w.Environment == "" || w.Environment == g.Environment) && fits(w.Subject, subject) {
+			return &given[i]
+		}
+	}
+	return nil
+}
+
+// fits reports whether a waiver's subject names that of a reason: a * stands for any characters.
+func fits(pattern, subject string) bool {
+	first, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == subject
+	}
+	if !strings.HasPrefix(subject, first) {
+		return false
+	}
+	subject = subject[len(first):]
+	parts := strings.Split(rest, "*")
+	for _, part := range parts[:len(parts)-1] {
+		at := strings.Index(subject, part)
+		if at < 0 {
+			return false
+		}
+		subject = subject[at+len(part):]
+	}
+	return strings.HasSuffix(subject, parts[len(parts)-1])
+}
+
+// waiveHref is the form that lets a subject through, filled in.
+func waiveHref(project string, g slipway.GateResult, subject, back string) string {
+	q := url.Values{"gate": {g.Gate}, "subject": {subject}, "service": {g.Service}, "back": {back}}
+	if g.Environment != "" {
+		q.Set("environment", g.Environment)
+	}
+	return projectHref(project, "waivers") + "?" + q.Encode() + "#give"
+}
+
+// evidenceOf are the pages that show what a gate saw.
+func evidenceOf(d slipway.RunDetail, g slipway.GateResult) (out []evidence) {
+	has := func(kind slipway.StepKind) bool {
+		key := slipway.StepKey(kind, g.Service, "")
+		return slices.ContainsFunc(d.Steps, func(st slipway.Step) bool { return st.Spec.Key == key })
+	}
 	switch g.Gate {
 	case slipway.GateTests, slipway.GateCoverage:
-		key := slipway.StepKey(slipway.KindTest, g.Service, "")
-		if slices.ContainsFunc(d.Steps, func(st slipway.Step) bool { return st.Spec.Key == key }) {
-			return stepHref(d.Run.ID, key)
+		if has(slipway.KindTest) {
+			return []evidence{{"test report", reportHref(d.Run.ID, g.Service)}}
 		}
-		return ""
+		return nil
 	case slipway.GateVulnerabilities, slipway.GateDatabase, slipway.GateSecrets:
-		return fmt.Sprintf("/runs/%d/findings?%s", d.Run.ID, q.Encode())
+		if has(slipway.KindScan) {
+			return scanEvidence(d.Run.ID, g.Service)
+		}
+		return nil
 	case slipway.GateManifests:
+		e := evidence{"manifests", evidenceHref(d.Run.ID, "manifests", g.Service, "environment", g.Environment)}
 		if g.Environment != "" {
-			q.Set("environment", g.Environment)
+			e.Text += " in " + g.Environment
 		}
-		return fmt.Sprintf("/runs/%d/manifests?%s", d.Run.ID, q.Encode())
+		return []evidence{e}
+	case slipway.GateSignatures:
+		out = append(out, evidence{"signatures", stepHref(d.Run.ID, slipway.StepKey(slipway.KindAttest, g.Service, ""))})
 	}
-	return stepHref(d.Run.ID, g.Step)
+	return append(out, evidence{"log of " + g.Step, stepHref(d.Run.ID, g.Step)})
 }
 
-// serviceOf is the service that a page of a run is about: the one asked for, else the only one.
-func serviceOf(d slipway.RunDetail, asked string) string {
-	if asked != "" {
-		return asked
-	}
-	for _, st := range d.Steps {
-		if st.Spec.Service != "" {
-			return st.Spec.Service
-		}
-	}
-	return ""
+func scanEvidence(run int64, service string) []evidence {
+	return []evidence{{"findings", evidenceHref(run, "findings", service)}, {"SBOM", evidenceHref(run, "sbom", service)}}
 }
 
-// findingsPage is what a scan found.
-type findingsPage struct {
-	Run        slipway.Run
-	Service    string
-	Scan       *slipway.Scan
-	Reused     bool
-	Severity   slipway.Severity // and worse; "" for all
-	Text       string
-	Fixable    bool
-	Severities []slipway.Severity
-	Findings   []slipway.Finding
-	Of, More   int
+func reportHref(run int64, service string) string {
+	return strings.TrimSuffix(stepHref(run, slipway.StepKey(slipway.KindTest, service, "")), "#step") + "#tests"
 }
 
-const mostFindings = 1000
-
-func (s *server) findings(r *http.Request, by slipway.User) (string, view, error) {
-	d, service, err := s.subject(r, by)
-	if err != nil {
-		return "", view{}, err
-	}
-	p := findingsPage{Run: d.Run, Service: service, Severity: slipway.Severity(r.FormValue("severity")), Text: strings.TrimSpace(r.FormValue("q")), Fixable: r.FormValue("fixable") != "",
-		Severities: []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible}}
-	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.ID, service)
-	if err := unless(err, slipway.NotFound); err != nil {
-		return "", view{}, err
-	}
-	if err == nil {
-		p.Scan, p.Of = &scan, len(scan.Findings)
-		p.Findings = p.pick(scan.Findings)
-		if n := len(p.Findings); n > mostFindings {
-			p.Findings, p.More = p.Findings[:mostFindings], n-mostFindings
+// evidenceHref is a page about a service in a run; more are keys and values of its query, left out
+// where they are empty.
+func evidenceHref(run int64, page, service string, more ...string) string {
+	q := url.Values{"service": {service}}
+	for i := 0; i+1 < len(more); i += 2 {
+		if more[i+1] != "" {
+			q.Set(more[i], more[i+1])
 		}
 	}
-	return "findings", view{Title: "Findings of " + service, Project: d.Run.Project, Tab: "runs", Data: p}, nil
+	return fmt.Sprintf("/runs/%d/%s?%s", run, page, q.Encode())
 }
 
-func (p findingsPage) pick(all []slipway.Finding) (out []slipway.Finding) {
-	text := strings.ToLower(p.Text)
-	for _, f := range all {
-		switch {
-		case p.Severity != "" && !f.Severity.AtLeast(p.Severity):
-		case p.Fixable && f.FixedIn == "":
-		case text != "" && !strings.Contains(strings.ToLower(strings.Join([]string{f.ID, f.Package, f.Path, f.Type, f.Title}, " ")), text):
-		default:
-			out = append(out, f)
+// failedGate is a gate that made a step fail, in short.
+type failedGate struct {
+	slipway.GateResult
+	ID       string
+	Evidence []evidence
+	Told     []slipway.GateReason // that fail it
+	More     int
+}
+
+// failedGates are the gates that made a step fail, but for one that is told otherwise.
+func failedGates(d slipway.RunDetail, said []slipway.GateResult, step string, but string) (out []failedGate) {
+	for _, g := range said {
+		if g.Step != step || g.Verdict != slipway.Fail || g.Gate == but {
+			continue
 		}
+		f := failedGate{GateResult: g, ID: gateID(g.Service, g.Gate), Evidence: evidenceOf(d, g)}
+		for _, r := range g.Reasons {
+			switch {
+			case r.Verdict != slipway.Fail:
+			case len(f.Told) < toldReasons:
+				f.Told = append(f.Told, r)
+			default:
+				f.More++
+			}
+		}
+		out = append(out, f)
 	}
 	return out
 }
 
-// subject is the run of a request, and the service that it asks for.
-func (s *server) subject(r *http.Request, by slipway.User) (d slipway.RunDetail, service string, err error) {
-	n, err := id(r, "run")
-	if err != nil {
-		return d, "", err
-	}
-	d, err = s.Reads.Run(r.Context(), by, n)
-	return d, serviceOf(d, r.FormValue("service")), err
+// stepGate is what a gate said in the step that is looked at.
+type stepGate struct {
+	slipway.GateResult
+	ID string
 }
 
-// document is the SPDX document of what a run scanned; NotFound when none is kept.
-func (s *server) document(r *http.Request, by slipway.User, d slipway.RunDetail, service string) (slipway.Scan, []byte, error) {
-	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.ID, service)
-	if err != nil {
-		return scan, nil, err
+func stepGates(said []slipway.GateResult, step string) (out []stepGate) {
+	for _, g := range said {
+		if g.Step == step {
+			out = append(out, stepGate{g, gateID(g.Service, g.Gate)})
+		}
 	}
-	doc, err := s.Evidence.SBOM(r.Context(), by, d.Run.Project, scan.SBOM)
-	return scan, doc, err
+	slices.SortStableFunc(out, func(a, b stepGate) int { return cmp.Compare(badness(b.Verdict), badness(a.Verdict)) })
+	return out
 }
 
-// sbomPage is the packages of an image.
-type sbomPage struct {
-	Run      slipway.Run
-	Service  string
-	Digest   string
-	Text     string
-	Packages []sbomPackage
-	Of       int
-	Missing  bool
+// stepEvidence are the pages about what a step made.
+func stepEvidence(run int64, st slipway.Step) []evidence {
+	switch {
+	case st.Attempt == 0:
+	case st.Spec.Kind == slipway.KindScan:
+		return scanEvidence(run, st.Spec.Service)
+	case st.Spec.Kind == slipway.KindChart:
+		return []evidence{{"manifests", evidenceHref(run, "manifests", st.Spec.Service)}}
+	case st.Spec.Kind == slipway.KindGate:
+		out := append([]evidence{{"test report", reportHref(run, st.Spec.Service)}}, scanEvidence(run, st.Spec.Service)...)
+		return append(out, evidence{"manifests", evidenceHref(run, "manifests", st.Spec.Service, "environment", st.Spec.Environment)})
+	}
+	return nil
 }
 
-type sbomPackage struct{ Name, Version, License, Reference string }
-
-const mostPackages = 5000
-
-func (s *server) sbom(r *http.Request, by slipway.User) (string, view, error) {
-	d, service, err := s.subject(r, by)
-	if err != nil {
-		return "", view{}, err
-	}
-	scan, doc, err := s.document(r, by, d, service)
-	p := sbomPage{Run: d.Run, Service: service, Digest: scan.Digest, Text: strings.TrimSpace(r.FormValue("q"))}
-	switch slipway.ErrorCode(err) {
-	case "":
-		p.Packages, p.Of, err = packagesOf(doc, p.Text)
-	case slipway.NotFound:
-		p.Missing, err = true, nil
-	}
-	return "sbom", view{Title: "Packages of " + service, Project: d.Run.Project, Tab: "runs", Data: p}, err
+// note is a line of an approval about a gate.
+type gateNote struct {
+	Gate, Summary string
+	Verdict       slipway.Verdict
 }
 
-// packagesOf lists the packages of an SPDX document whose name holds the text.
-func packagesOf(doc []byte, text string) (out []sbomPackage, of int, err error) {
-	var spdx struct {
-		Packages []struct {
-			Name     string `json:"name"`
-			Version  string `json:"versionInfo"`
-			License  string `json:"licenseDeclared"`
-			Purpose  string `json:"primaryPackagePurpose"`
-			External []struct {
-				Type    string `json:"referenceType"`
-				Locator string `json:"referenceLocator"`
-			} `json:"externalRefs"`
-		} `json:"packages"`
-	}
-	if err := json.Unmarshal(doc, &spdx); err != nil {
-		return nil, 0, fmt.Errorf("read the SBOM: %w", err)
-	}
-	text = strings.ToLower(text)
-	for _, p := range spdx.Packages {
-		if p.Purpose == "CONTAINER" || p.Purpose == "OPERATING-SYSTEM" {
+// splitNotes takes what gates said out of the notes of an approval: "gate NAME: VERDICT: SUMMARY".
+func splitNotes(notes []string) map[string]any {
+	var gates []gateNote
+	var rest []string
+	for _, n := range notes {
+		text, ok := strings.CutPrefix(n, "gate ")
+		name, said, found := strings.Cut(text, ": ")
+		verdict, summary, _ := strings.Cut(said, ": ")
+		if v := slipway.Verdict(verdict); ok && found && badness(v) >= 0 {
+			gates = append(gates, gateNote{name, summary, v})
 			continue
 		}
-		of++
-		row := sbomPackage{Name: p.Name, Version: p.Version, License: p.License}
-		if row.License == "NOASSERTION" {
-			row.License = ""
-		}
-		for _, x := range p.External {
-			if x.Type == "purl" {
-				row.Reference = x.Locator
-			}
-		}
-		if strings.Contains(strings.ToLower(row.Name+" "+row.License), text) && len(out) < mostPackages {
-			out = append(out, row)
-		}
+		rest = append(rest, n)
 	}
-	slices.SortFunc(out, func(a, b sbomPackage) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
-	})
-	return out, of, nil
-}
-
-// sbomFile is the SPDX document itself.
-func (s *server) sbomFile(w http.ResponseWriter, r *http.Request) {
-	by, ok := s.user(w, r)
-	if !ok {
-		return
-	}
-	d, service, err := s.subject(r, by)
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	_, doc, err := s.document(r, by, d, service)
-	if err != nil {
-		s.fail(w, r, by, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/spdx+json")
-	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.spdx.json"`, service))
-	w.Write(doc) //nolint:errcheck // the reader is gone
-}
-
-// manifestsPage is what a chart renders for an environment, with what is remarkable beside it.
-type manifestsPage struct {
-	Run          slipway.Run
-	Service      string
-	Environment  string
-	Environments []string
-	Report       slipway.ManifestReport
-	Objects      []manifestObject
-	Other        []slipway.ManifestProblem // of no object that is shown
-}
-
-type manifestObject struct {
-	slipway.ManifestObject
-	Problems []slipway.ManifestProblem
-	Lines    []manifestLine
-}
-
-type manifestLine struct {
-	Text     string
-	Problems []slipway.ManifestProblem
-}
-
-func (s *server) manifests(r *http.Request, by slipway.User) (string, view, error) {
-	n, err := id(r, "run")
-	if err != nil {
-		return "", view{}, err
-	}
-	d, err := s.Reads.Run(r.Context(), by, n)
-	if err != nil {
-		return "", view{}, err
-	}
-	p := manifestsPage{Run: d.Run, Service: serviceOf(d, r.FormValue("service")), Environment: r.FormValue("environment")}
-	reports, err := s.Evidence.Manifests(r.Context(), by, n, p.Service)
-	if err != nil {
-		return "", view{}, err
-	}
-	for i, m := range reports {
-		p.Environments = append(p.Environments, m.Environment)
-		if m.Environment == p.Environment || i == 0 {
-			p.Report = m
-		}
-	}
-	p.Environment = p.Report.Environment
-	p.annotate()
-	return "manifests", view{Title: "Manifests of " + p.Service, Project: d.Run.Project, Tab: "runs", Data: p}, nil
-}
-
-// annotate puts each problem beside its object, and where its field is found beside its line.
-func (p *manifestsPage) annotate() {
-	index := map[string]int{}
-	for i, o := range p.Report.Objects {
-		p.Objects = append(p.Objects, manifestObject{ManifestObject: o})
-		index[o.Name] = i
-	}
-	for _, problem := range p.Report.Problems {
-		i, ok := index[problem.Object]
-		if !ok {
-			p.Other = append(p.Other, problem)
-			continue
-		}
-		p.Objects[i].Problems = append(p.Objects[i].Problems, problem)
-	}
-	for i := range p.Objects {
-		o := &p.Objects[i]
-		lines := bufio.NewScanner(bytes.NewReader([]byte(o.YAML)))
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			o.Lines = append(o.Lines, manifestLine{Text: lines.Text()})
-		}
-		for _, problem := range o.Problems {
-			if n := lineOf(o.Lines, problem.Path); n >= 0 {
-				o.Lines[n].Problems = append(o.Lines[n].Problems, problem)
-			}
-		}
-	}
-	slices.SortStableFunc(p.Objects, func(a, b manifestObject) int { return cmp.Compare(len(b.Problems), len(a.Problems)) })
-}
-
-// lineOf is the line of a YAML text that the longest known part of a path leads to; -1 when none does.
-// Elements of lists are named: containers[web].
-func lineOf(lines []manifestLine, path string) int {
-	at, indent := -1, -1
-	for _, part := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' }) {
-		key, element, _ := strings.Cut(strings.TrimSuffix(part, "]"), "[")
-		found := -1
-		for i := at + 1; i < len(lines); i++ {
-			text := strings.TrimLeft(lines[i].Text, " -")
-			depth := len(lines[i].Text) - len(text)
-			if text == "" || strings.HasPrefix(text, "#") {
-				continue
-			}
-			if at >= 0 && depth <= indent {
-				break
-			}
-			if strings.HasPrefix(text, key+":") {
-				found, indent = i, depth
-				break
-			}
-		}
-		if found < 0 {
-			return at
-		}
-		at = found
-		if element == "" {
-			continue
-		}
-		for i := at + 1; i < len(lines); i++ {
-			text := strings.TrimLeft(lines[i].Text, " -")
-			if text == "name: "+element {
-				at = i
-				indent = len(lines[i].Text) - len(text) - 1
-				break
-			}
-		}
-	}
-	return at
-}
-
-// waiversPage is what is let through gates in a project.
-type waiversPage struct {
-	Holding, Over []slipway.Waiver
-	Gates         []string
-}
-
-func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error) {
-	project := r.PathValue("project")
-	all, err := s.Waivers.Waivers(r.Context(), by, project)
-	if err != nil {
-		return "", view{}, err
-	}
-	p := waiversPage{Gates: slipway.GateNames()}
-	for _, w := range all {
-		if w.Holds(s.Now()) {
-			p.Holding = append(p.Holding, w)
-		} else {
-			p.Over = append(p.Over, w)
-		}
-	}
-	return "waivers", view{Title: "Waivers", Project: project, Tab: "waivers", Live: r.URL.Path, Data: p}, nil
-}
-
-func (s *server) waiving() {
-	s.post("/projects/{project}/waivers", func(r *http.Request, by slipway.User) (string, error) {
-		project := r.PathValue("project")
-		until, err := time.Parse(time.DateOnly, r.FormValue("until"))
-		if err != nil {
-			return "", slipway.Errorf(slipway.Invalid, "until=%q: expected a day such as 2026-12-31", r.FormValue("until"))
-		}
-		_, err = s.Waivers.GiveWaiver(r.Context(), by, slipway.Waiver{Project: project, Gate: r.FormValue("gate"), Subject: r.FormValue("subject"),
-			Service: r.FormValue("service"), Environment: r.FormValue("environment"), Reason: r.FormValue("reason"), Expires: until})
-		if back := local(r.FormValue("back")); back != "/" {
-			return back, err
-		}
-		return projectHref(project, "waivers"), err
-	})
-	s.post("/waivers/{waiver}/withdraw", func(r *http.Request, by slipway.User) (string, error) {
-		n, err := id(r, "waiver")
-		if err != nil {
-			return "", err
-		}
-		w, err := s.Waivers.WithdrawWaiver(r.Context(), by, n)
-		return projectHref(w.Project, "waivers"), err
-	})
+	slices.SortStableFunc(gates, func(a, b gateNote) int { return cmp.Compare(badness(b.Verdict), badness(a.Verdict)) })
+	return map[string]any{"Gates": gates, "Rest": rest}
 }

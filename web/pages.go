@@ -27,11 +27,16 @@ func (s *server) routes() {
 		s.get("/runs/{run}/findings", s.findings)
 		s.get("/runs/{run}/manifests", s.manifests)
 		s.get("/runs/{run}/sbom", s.sbom)
+		s.get("/projects/{project}/services/{service}/findings", s.deployedFindings)
 		s.mux.HandleFunc("GET /runs/{run}/sbom.json", s.sbomFile)
+		s.mux.HandleFunc("GET /runs/{run}/manifests.yaml", s.manifestsFile)
 	}
 	if s.Waivers != nil {
 		s.get("/projects/{project}/waivers", s.waivers)
 		s.waiving()
+	}
+	if s.Tests != nil {
+		s.mux.HandleFunc("GET /runs/{run}/attachments/{digest}", s.attachment)
 	}
 	s.mux.HandleFunc("GET /runs/{run}/log", s.log)
 	s.mux.HandleFunc("GET /live", s.live)
@@ -85,6 +90,7 @@ type boardPage struct {
 	Waiting  []slipway.Approval
 	Bad      []slipway.Deployment
 	Moving   []slipway.Deployment
+	Chips    map[string]chip // of images that run, by digest
 	Failed   []slipway.Run // newest runs of services that did not get into their environment
 	Runs     []slipway.Run
 }
@@ -113,6 +119,7 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 		}
 	}
 	slices.SortStableFunc(p.Waiting, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	p.Chips = s.chips(r.Context(), by, project)
 	p.Runs, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 8})
 	state := ""
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -20,16 +21,27 @@ type runPage struct {
 	Waited   time.Duration // for people
 	Selected *slipway.Step
 	Report   *report
-	Gates    []gateRow
-	Log      *stepLog // nil: no step, or it is in the browser already
+	Gates    *gateList
+	Said     []stepGate // by the gates of the selected step
+	Evidence []evidence // of the selected step
+	Proofs   []proof    // what the selected step has signed
+	Log      *stepLog   // nil: no step, or it is in the browser already
+
+	said []slipway.GateResult
 }
 
-// stepFailure is why a step failed: its tests, or the end of its log.
+// stepFailure is why a step failed: its tests, its gates, or the end of its log.
 type stepFailure struct {
 	Step  slipway.Step
-	Tests []slipway.TestCase // failed ones
-	More  int                // failed ones that are not shown
+	Tests []slipway.SuiteCase // failed ones
+	More  int                 // failed ones that are not shown
+	Gates []failedGate
 	Lines []slipway.LogLine
+}
+
+// Told reports whether the gates say all that the step's reason says.
+func (f stepFailure) Told() bool {
+	return len(f.Gates) > 0 && strings.HasPrefix(f.Step.Reason, "gate ")
 }
 
 // stepLog is the log of the selected step as far as it is written.
@@ -40,23 +52,10 @@ type stepLog struct {
 	*folded
 }
 
-// report is a test report as the page shows it.
-type report struct {
-	slipway.TestReport
-	Bad, Rest []reportCase
-	More      int // cases that are not shown
-}
-
-type reportCase struct {
-	Suite string
-	slipway.TestCase
-}
-
 const (
 	mostFailures = 3  // steps whose failure is explained at the top
 	tailLines    = 14 // of the log of each
 	mostTests    = 5  // failed tests of each
-	mostCases    = 500
 )
 
 func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
@@ -75,9 +74,11 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 		key = p.Selected.Spec.Key
 	}
 	p.Graph = layOut(d.Steps, n, key)
-	if p.Gates, err = s.gateList(r, by, d, ""); err != nil {
+	said, given, err := s.gates(r, by, d, "")
+	if err != nil {
 		return "", view{}, err
 	}
+	p.said, p.Gates = said, listGates(d, said, given, runHref(n))
 	if err := s.explain(r, by, p); err != nil {
 		return "", view{}, err
 	}
@@ -95,7 +96,7 @@ func (s *server) explain(r *http.Request, by slipway.User, p *runPage) error {
 		case st.State == slipway.StepRetrying && st.Reason != "":
 			p.Retrying = append(p.Retrying, st)
 		case failed(st) && len(p.Failures) < mostFailures:
-			f, err := s.failure(r.Context(), by, p.Run.ID, st)
+			f, err := s.failure(r.Context(), by, p, st)
 			if err != nil {
 				return err
 			}
@@ -106,14 +107,15 @@ func (s *server) explain(r *http.Request, by slipway.User, p *runPage) error {
 		return nil
 	}
 	key := p.Selected.Spec.Key
-	if p.Selected.Spec.Kind == slipway.KindTest {
-		got, err := s.Reads.Report(r.Context(), by, p.Run.ID, key)
-		if err := unless(err, slipway.NotFound); err != nil {
+	p.Said, p.Evidence = stepGates(p.said, key), stepEvidence(p.Run.ID, *p.Selected)
+	switch p.Selected.Spec.Kind {
+	case slipway.KindTest:
+		var err error
+		if p.Report, err = s.report(r.Context(), by, p.Run.ID, key); err != nil {
 			return err
 		}
-		if err == nil {
-			p.Report = arrange(got)
-		}
+	case slipway.KindAttest:
+		p.Proofs = proofs(p.RunDetail, p.Selected.Spec.Service)
 	}
 	p.Log = &stepLog{Run: p.Run.ID, Key: key, Live: !p.Selected.State.Final(), folded: &folded{}}
 	if r.Header.Get("X-Log") == key { // the browser has it, and its stream continues it
@@ -124,24 +126,29 @@ func (s *server) explain(r *http.Request, by slipway.User, p *runPage) error {
 	return err
 }
 
-func (s *server) failure(ctx context.Context, by slipway.User, run int64, st slipway.Step) (stepFailure, error) {
-	f := stepFailure{Step: st}
+func (s *server) failure(ctx context.Context, by slipway.User, p *runPage, st slipway.Step) (stepFailure, error) {
+	f, told := stepFailure{Step: st}, ""
 	if st.Spec.Kind == slipway.KindTest {
-		got, err := s.Reads.Report(ctx, by, run, st.Spec.Key)
+		got, err := s.Reads.Report(ctx, by, p.Run.ID, st.Spec.Key)
 		if err := unless(err, slipway.NotFound); err != nil {
 			return f, err
 		}
-		for _, c := range arrange(got).Bad {
-			if len(f.Tests) < mostTests {
-				f.Tests = append(f.Tests, c.TestCase)
+		for _, c := range got.Notable(mostTests) {
+			if c.State == slipway.TestFailed {
+				f.Tests = append(f.Tests, c)
 			}
 		}
-		f.More = got.Failed - len(f.Tests)
+		if f.More = got.Failed - len(f.Tests); len(f.Tests) > 0 {
+			told = slipway.GateTests
+		}
 	}
-	if len(f.Tests) > 0 {
+	if st.State == slipway.StepFailed {
+		f.Gates = failedGates(p.RunDetail, p.said, st.Spec.Key, told)
+	}
+	if len(f.Tests)+len(f.Gates) > 0 {
 		return f, nil
 	}
-	log, err := s.readLog(ctx, by, run, st)
+	log, err := s.readLog(ctx, by, p.Run.ID, st)
 	if err == nil {
 		f.Lines = log.tail(tailLines, st.Reason)
 	}
@@ -170,23 +177,6 @@ func unless(err error, c slipway.Code) error {
 		return nil
 	}
 	return err
-}
-
-func arrange(r slipway.TestReport) *report {
-	out := &report{TestReport: r}
-	for _, suite := range r.Suites {
-		for _, c := range suite.Cases {
-			switch row := (reportCase{suite.Name, c}); {
-			case c.State == slipway.TestFailed && len(out.Bad) < mostCases:
-				out.Bad = append(out.Bad, row)
-			case c.State != slipway.TestFailed && len(out.Rest) < mostCases:
-				out.Rest = append(out.Rest, row)
-			default:
-				out.More++
-			}
-		}
-	}
-	return out
 }
 
 func failed(st slipway.Step) bool {

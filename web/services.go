@@ -15,6 +15,7 @@ type servicePage struct {
 	Histories []history
 	Releases  []slipway.Release
 	Runs      []slipway.Run
+	Chips     map[string]chip // of images that run, by digest
 }
 
 // history is what was deployed to an environment, newest first, and what may be gone back to.
@@ -50,6 +51,7 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 	if !known && len(p.Releases) == 0 {
 		return "", view{}, slipway.Errorf(slipway.NotFound, "project %s has no service %q", project, service)
 	}
+	p.Chips = s.chips(ctx, by, project)
 	p.Runs, err = s.Reads.Runs(ctx, by, slipway.RunFilter{Project: project, Service: service, Limit: 8})
 	return "service", view{Title: service, Project: project, Tab: "board", Live: r.URL.Path, Data: p}, err
 }
@@ -82,7 +84,8 @@ type releasePage struct {
 	Trace   slipway.Trace
 	Image   string // references by digest, to be copied
 	Chart   string
-	Gates   []gateRow
+	Gates   *gateList
+	Proofs  []proof
 }
 
 // link is one part of a chain.
@@ -119,9 +122,11 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 		}
 	}
 	p.Chain = chain(p.Release, p.Run)
-	if p.Gates, err = s.gateList(r, by, p.Run, service); err != nil {
+	said, given, err := s.gates(r, by, p.Run, service)
+	if err != nil {
 		return "", view{}, err
 	}
+	p.Gates, p.Proofs = listGates(p.Run, said, given, projectHref(project, "releases", service, version)), proofs(p.Run, service)
 	state := string(p.Run.Run.State)
 	if p.Release.Quarantined != "" {
 		state = "quarantined"

@@ -34,8 +34,12 @@ func (s *server) funcs() template.FuncMap {
 		"has":      slices.Contains[[]string],
 		"diff":     diffLines,
 		"dict":     dict,
+		"list":     func(all ...string) []string { return all },
 		"stepHref": stepHref,
 		"plural":   plural,
+		"bytes":    bytesOf,
+		"notes":    splitNotes,
+		"chip":     chipOf,
 		"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 		"month":    func() string { return s.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly) },
 	}
@@ -170,9 +174,9 @@ func decided(all []slipway.Approval) []slipway.Approval {
 // tone is the colour class of a state: good, bad, wait, work or idle.
 func tone(state any) string {
 	switch fmt.Sprint(state) {
-	case "succeeded", "verified", "approved", "passed", "merged", "done", "pass":
+	case "succeeded", "verified", "approved", "passed", "merged", "done", "pass", "signed":
 		return "good"
-	case "failed", "errored", "unhealthy", "rejected", "deploy-failed", "fail", "critical":
+	case "failed", "errored", "unhealthy", "rejected", "deploy-failed", "fail", "critical", "unsigned":
 		return "bad"
 	case "waiting", "retrying", "rolled-back", "quarantined", "warn", "high":
 		return "wait"

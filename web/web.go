@@ -77,6 +77,7 @@ type Options struct {
 	Pulls      Pulls    // nil: pull requests are shown without buttons
 	Evidence   Evidence // nil: pages show no gates
 	Waivers    Waivers  // nil: there is no page of waivers
+	Tests      Tests    // nil: files that tests left cannot be opened, coverage is not compared
 	Streams    Streams
 	Identity   Identity
 	// May says whether a button is shown to a user; action is a word of auth.Action. Whoever presses
@@ -100,6 +101,7 @@ type server struct {
 	mux    *http.ServeMux
 	pages  map[string]*template.Template
 	assets map[string]string // name -> path with the version of its content
+	known  chips
 }
 
 // New returns the handler of every page. Forms of other sites are refused
@@ -139,7 +141,7 @@ func secured(h http.Handler) http.Handler {
 }
 
 func (s *server) parse() (map[string]*template.Template, error) {
-	base, err := template.New("layout.html").Funcs(s.funcs()).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/log.html")
+	base, err := template.New("layout.html").Funcs(s.funcs()).ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/log.html", "templates/report.html")
 	if err != nil {
 		return nil, err
 	}
@@ -172,6 +174,7 @@ type view struct {
 	Can     rights
 	Live    string // where the page's live part is fetched from again; "" for pages that do not change
 	Run     int64  // only events of this run change the page; 0: every one of the project
+	Waivers bool   // there is a page of them
 	Cursor  int64  // last event that the page knows
 	Origin  string // of this server, as the browser reached it
 	Data    any
@@ -227,7 +230,7 @@ func (s *server) get(pattern string, p page) {
 			s.fail(w, r, by, err)
 			return
 		}
-		v.User, v.Cursor, v.Can, v.Origin = by, cursor, s.rights(by, v.Project), s.origin(r)
+		v.User, v.Cursor, v.Can, v.Origin, v.Waivers = by, cursor, s.rights(by, v.Project), s.origin(r), s.Waivers != nil
 		s.render(w, r, http.StatusOK, name, v)
 	})
 }

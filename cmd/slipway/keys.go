@@ -26,7 +26,7 @@ func (c *cli) keys() *cobra.Command {
 	}
 	cmd.AddCommand(c.keysShow(), c.keysRotate(), &cobra.Command{
 		Use: "retire KEY", Short: "Trust nothing any more that a replaced key has signed", Args: cobra.ExactArgs(1),
-		Long: "What only this key has signed is refused from now on wherever signatures are asked for, rollbacks too:\ndeploy newer versions first, or accept that.",
+		Long: "What only this key has signed is not deployed any more where signatures are asked for:\ndeliver what is in production again first, so that the key that signs now has signed it.",
 		RunE: answer(c, func(ctx context.Context, q question) (slipway.Key, error) {
 			return q.api.RetireKey(ctx, q.args[0])
 		}, func(_ question, k slipway.Key) {

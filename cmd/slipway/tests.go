@@ -31,6 +31,10 @@ func (c *cli) tests() *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
+		case f.limit < 1:
+			return slipway.Errorf(slipway.Invalid, "--limit %d: expected 1 or more", f.limit)
+		case f.ref != "" && (len(args) == 0 || f.run != ""):
+			return slipway.Errorf(slipway.Invalid, "--ref wants a service and no run: slipway tests SERVICE --ref BRANCH")
 		case f.name != "" && (len(args) == 0 || f.run != ""):
 			return slipway.Errorf(slipway.Invalid, "--case wants a service and no run: slipway tests SERVICE --case NAME")
 		case f.save != "" && f.run == "":

@@ -149,6 +149,9 @@ func (c *cli) verifying(ctx context.Context, ref *artifactRef, f verifyFlags) (v
 		credentials = signedIn(api, ring.Registry)
 	}
 	if f.registry != "" {
+		if own && err == nil && strings.TrimSuffix(f.registry, "/") != api.Address() {
+			credentials = oci.DockerCredentials // a token goes to the server that made it and to no other
+		}
 		ref.repo.Registry.Address = f.registry
 	}
 	if f.key != "" {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,7 +24,8 @@ import (
 )
 
 // signed pushes images and charts of the project shop as who is signed in, and signs one of each with the
-// server's key: delivery:v1 and charts/delivery:1.0.0; delivery:by-hand stays as it is. It sets DIGEST.
+// server's key: delivery:v1 and charts/delivery:1.0.0; delivery:by-hand stays as it is. It sets DIGEST,
+// and makes docker/config.json as docker login does.
 func cmdSigned(ts *testscript.TestScript, _ bool, _ []string) {
 	ctx := context.Background()
 	var s saved
@@ -68,6 +72,9 @@ func cmdSigned(ts *testscript.TestScript, _ bool, _ []string) {
 	if res.Outcome != slipway.Succeeded || len(res.Artifacts) != 4 {
 		ts.Fatalf("%+v", res)
 	}
+	auth := base64.StdEncoding.EncodeToString([]byte(s.User + ":" + s.Token))
+	ts.Check(os.MkdirAll(ts.MkAbs("docker"), 0o700))
+	ts.Check(os.WriteFile(ts.MkAbs("docker/config.json"), fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, defaultRegistryHost, auth), 0o600))
 }
 
 type noEvidence struct{}

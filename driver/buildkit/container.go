@@ -38,6 +38,11 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	if len(req.Services) > 0 && ln.daemon == nil {
 		return test.Result{}, slipway.Errorf(slipway.Invalid, "the tests have services, which %s cannot keep apart from those of other runs: let Slipway use its own BuildKit", ln.describe())
 	}
+	if ln.daemon != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = ln.daemon.during(ctx)
+		defer cancel()
+	}
 	j := job{
 		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Stage,
 		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets,

@@ -295,6 +295,26 @@ func (d *daemon) wait(ctx context.Context) error {
 	}
 }
 
+// during is a context that ends with the daemon that runs now. BuildKit's client would wait for ever for a process in a
+// container of one that died.
+func (d *daemon) during(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	p := d.current()
+	go func() {
+		watch := time.NewTicker(watchEvery)
+		defer watch.Stop()
+		for p.alive() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-watch.C:
+			}
+		}
+		cancel(slipway.Errorf(slipway.Unavailable, "BuildKit: buildkitd died (log: %s)", d.layout.log()))
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
 // start ends a daemon that cannot be used, removes what is left of it, and starts one.
 func (d *daemon) start(ctx context.Context, c *client.Client) error {
 	before, unclean := readProcess(d.layout.record())

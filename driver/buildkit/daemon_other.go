@@ -16,6 +16,10 @@ func (d *daemon) detach()                     {}
 func (d *daemon) full() bool                  { return false }
 func (d *daemon) wait(context.Context) error  { return nil }
 
+func (d *daemon) during(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithCancel(ctx)
+}
+
 func (d *daemon) allow(context.Context, string) error { return nil }
 
 type runNet struct{}

@@ -32,6 +32,7 @@ import (
 const (
 	healthyWithin    = time.Minute // unless the service says otherwise
 	checkLimit       = 10 * time.Second
+	hangs            = time.Second // a check that was cut off after so long would have taken longer
 	firstPause       = 20 * time.Millisecond
 	maxPause         = 300 * time.Millisecond
 	maxServiceOutput = 8_000_000 // bytes of log
@@ -291,26 +292,41 @@ func (b *beside) await(ctx context.Context, s *service) error {
 	if len(s.spec.Health) == 0 {
 		return nil
 	}
-	said := ""
-	err := b.until(timed, s, func() bool {
-		one, cancel := context.WithTimeout(timed, checkLimit)
-		defer cancel()
-		out, err := b.net.check(one, s.host, s.spec.Health)
-		if out != said && out != "" && timed.Err() == nil {
-			for line := range strings.Lines(out) {
-				b.log.Line(slipway.LogLine{Time: b.now(), Group: s.group, Text: "health: " + strings.TrimRight(line, "\r\n")})
-			}
-		}
-		said = out
-		if err != nil && timed.Err() == nil {
-			lacks = fmt.Sprintf("%s: %s", s.spec.Health[0], cmp.Or(lastLine(out), err.Error()))
-		}
-		return err == nil
-	})
+	var c check
+	err := b.until(timed, s, func() bool { return b.check(timed, s, &c) })
 	if err != nil {
-		return b.unhealthy(ctx, s, limit, cmp.Or(lacks, s.spec.Health[0]+" did not end"))
+		return b.unhealthy(ctx, s, limit, c.lacks)
 	}
 	return nil
+}
+
+// check is what a service's health command came to so far.
+type check struct {
+	said  string
+	lacks string
+}
+
+// check runs the health command once.
+func (b *beside) check(ctx context.Context, s *service, c *check) bool {
+	one, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	begin := b.now()
+	out, err := b.net.check(one, s.host, s.spec.Health)
+	if out != c.said && out != "" && ctx.Err() == nil {
+		for line := range strings.Lines(out) {
+			b.log.Line(slipway.LogLine{Time: b.now(), Group: s.group, Text: "health: " + strings.TrimRight(line, "\r\n")})
+		}
+	}
+	c.said = out
+	switch {
+	case err == nil:
+		return true
+	case one.Err() == nil:
+		c.lacks = fmt.Sprintf("%s: %s", s.spec.Health[0], cmp.Or(lastLine(out), err.Error()))
+	case c.lacks == "" || b.now().Sub(begin) > hangs: // else it was about to fail as before
+		c.lacks = s.spec.Health[0] + " did not end"
+	}
+	return false
 }
 
 var errEnded = errors.New("ended")

@@ -241,7 +241,8 @@ func TestDaemonDiesBesideServices(t *testing.T) {
 			}
 			break
 		}
-		if !slipway.Temporary(err) {
+		t.Logf("%s: %v", time.Since(begin), err)
+		if !slipway.Temporary(err) || w.ctx.Err() != nil {
 			t.Fatalf("tests after the kill: %v", err)
 		}
 	}

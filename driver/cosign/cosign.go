@@ -129,12 +129,23 @@ func (b Bundles) Open(data []byte, digest string, keys []slipway.Key) (attest.Op
 		bad.Problem = "is signed with a key that is not known here"
 		return bad, nil
 	}
+	// What strangers attach may be large, and is parsed only if the key has signed it.
+	if !signed(envelope, public) {
+		bad.Problem = problem(envelope.GetPayload(), hex.EncodeToString(sum), key)
+		return bad, nil
+	}
 	result, err := check(&read, sum, public)
 	if err != nil {
 		bad.Problem = problem(envelope.GetPayload(), hex.EncodeToString(sum), key)
 		return bad, nil //nolint:nilerr // it is said of the bundle
 	}
 	return attest.Opened{Key: key, Type: result.Statement.GetPredicateType(), Statement: envelope.GetPayload()}, nil
+}
+
+// signed reports whether the key has signed an envelope, once.
+func signed(e *protodsse.Envelope, public *ecdsa.PublicKey) bool {
+	digest := sha256.Sum256(preAuth(e.GetPayload()))
+	return len(e.GetSignatures()) == 1 && ecdsa.VerifyASN1(public, digest[:], e.GetSignatures()[0].GetSig())
 }
 
 // check has sigstore-go verify signature and subject.

@@ -213,3 +213,19 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// Whatever a stranger attaches, it is no proof, and nothing breaks.
+func FuzzOpen(f *testing.F) {
+	key, private := newKey(f)
+	image := digestOf("image")
+	good := seal(f, statement(image, attest.TypeSignature, `{}`), key, private)
+	f.Add([]byte("{}"))
+	f.Add(good[:len(good)/2])
+	f.Add(seal(f, statement(digestOf("other"), attest.TypeSignature, `{}`), key, private))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := cosign.Bundles{}.Open(data, image, []slipway.Key{key})
+		if err != nil || got.Problem == "" {
+			t.Errorf("%s: %+v, %v", data, got, err)
+		}
+	})
+}

@@ -339,9 +339,16 @@ func (t *tracer) fill(fields []asked, all []leaf, gone func(int) bool) *renderin
 	})
 }
 
-// filledAt finds the mark in the maps on the way to a field, the deepest first.
+// filledAt finds the mark in the field or in the maps on the way to it, the deepest first, and none above
+// what is there without the mark: a map of the whole pod says nothing of a field of a container.
 func (t *tracer) filledAt(o map[string]any, f asked, all []leaf) chart.Place {
-	for n := len(f.Keys) - 1; n > 0 && o != nil; n-- {
+	there := 0
+	for n := range f.Keys {
+		if _, ok := at(t.plain.docs[f.Source][f.doc][f.item], f.Keys[:n]); ok {
+			there = n
+		}
+	}
+	for n := len(f.Keys); n >= max(there, 1) && o != nil; n-- {
 		v, _ := at(o, f.Keys[:n])
 		m, _ := v.(map[string]any)
 		for k := range m {

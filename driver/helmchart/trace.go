@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +43,10 @@ func trace(ctx context.Context, req request) []chart.Origin {
 	ctx, cancel := context.WithTimeout(ctx, traceTimeout)
 	defer cancel()
 	out := make([]chart.Origin, len(req.Fields))
-	t := &tracer{ctx: ctx, chart: req.Chart, render: req.Renders[0], now: req.Now}
+	t := &tracer{ctx: ctx, chart: req.Chart, render: req.Renders[0], now: req.Now, sources: map[string]bool{}}
+	for _, f := range req.Fields {
+		t.sources[f.Source] = true
+	}
 	plain := t.with(nil)
 	if plain == nil {
 		return out
@@ -69,6 +71,8 @@ type tracer struct {
 	plain  *rendering // as the chart is
 	files  *valuesFiles
 	probes int
+	// sources are the templates whose objects are asked for: the others are not parsed.
+	sources map[string]bool
 }
 
 // rendering is what came of one render: the objects of each document of each template.
@@ -108,7 +112,7 @@ func (t *tracer) with(edit func(loaded *helm.Chart, values map[string]any)) *ren
 	}
 	for name, text := range files {
 		source := inChart(t.chart.Name, name)
-		if path.Base(source) == "NOTES.txt" || strings.TrimSpace(text) == "" {
+		if !t.sources[source] || strings.TrimSpace(text) == "" {
 			continue
 		}
 		out.text[source] = text

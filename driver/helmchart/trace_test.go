@@ -2,9 +2,13 @@ package helmchart
 
 import (
 	"fmt"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	helm "helm.sh/helm/v4/pkg/chart/v2"
 
 	"github.com/slipway-cd/slipway/stage/chart"
 )
@@ -35,6 +39,7 @@ list:
 - name: two
   value: second
 own: 8080
+pod: {}
 `,
 		"values-qa.yaml": `sidecar:
   tag: "1"
@@ -59,7 +64,7 @@ metadata:
 spec:
   replicas: {{ .Values.replicas }}
   template:
-    spec:
+    spec: {{- with .Values.pod }}{{ toYaml . | nindent 6 }}{{ end }}
       containers:
       - name: web
         image: {{ include "image" .Values.sidecar | quote }}
@@ -124,6 +129,9 @@ var traceCases = []struct {
 	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 securityContext runAsNonRoot"), "templates/deployment.yaml:20 -"},
 	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 resources limits memory"), "templates/deployment.yaml:23 values.yaml:7"},
 	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 lifecycle preStop"), "templates/deployment.yaml:15 values.yaml:10"},
+	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 lifecycle"), "templates/deployment.yaml:15 values.yaml:10"},
+	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec hostUsers"), "templates/deployment.yaml:13 values.yaml:23"},
+	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 livenessProbe"), "templates/deployment.yaml:15 -"},
 	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 readinessProbe"), "templates/deployment.yaml:15 values.yaml:12"},
 	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 args 0"), "templates/deployment.yaml:18 -"},
 	{field("templates/deployment.yaml", "Deployment", "delivery", "spec template spec containers 0 env 1 value"), "templates/deployment.yaml:34 values.yaml:21"},
@@ -235,4 +243,42 @@ func BenchmarkTrace(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// The comments that say lines change no object: they are only found where text stands in a block.
+func TestLinesChangeNoObject(t *testing.T) {
+	t.Parallel()
+	h := New(Options{})
+	standard := standardChart(t, h, 8080)
+	all := render(map[string]any{"config": map[string]any{"A": "b"}, "env": map[string]any{"C": 1}, "ingress": map[string]any{"host": "a.test", "tlsSecret": "x"},
+		"tests": map[string]any{"command": []any{"a"}}, "volumes": []any{map[string]any{"name": "v"}}})
+	for name, c := range map[string]chart.Chart{"standard": standard, "traced": tracedChart(), "tricky": files(map[string]string{
+		"templates/_h.tpl": "{{- define \"one\" -}}\na: {{ .Release.Name }}\n{{- end }}{{ define \"json\" }}{\n\"a\": \"b\",\n\"c\": 1\n}{{ end }}\n",
+		"templates/a.yaml": "{{- if true -}}\napiVersion: v1\nkind: ConfigMap\n{{- /* name: no\n  kind: x */}}\nmetadata:\n  name: a\n  labels: {{ include \"one\" . | fromYaml | toJson }}\n  annotations: {\n    a: b,\n    c: {{ include \"one\" . | quote }}\n  }\ndata:\n" +
+			"  {{ printf \"x\" }}: {{ include \"json\" . | fromJson | toJson | quote }}\n  {{ .Release.Name }}-y: \"z\"\n{{ range $i, $e := list 1 2 }}\n  \"k{{ $i }}\": \"{{ $e }}\"\n{{ end -}}\n{{- end }}\n---\n# only a comment\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {name: b}\n",
+	})} {
+		tr := &tracer{ctx: t.Context(), chart: c, render: all, now: created, sources: map[string]bool{}}
+		for _, f := range c.Files {
+			tr.sources[f.Path] = true
+		}
+		plain := tr.with(nil)
+		marked := tr.with(func(loaded *helm.Chart, _ map[string]any) {
+			for i, f := range loaded.Templates {
+				f.Data = sayLines(f.Data, i)
+			}
+		})
+		if plain == nil || marked == nil {
+			t.Fatalf("%s does not render: %v", name, marked)
+		}
+		if len(plain.docs) == 0 || !reflect.DeepEqual(withoutComments(plain.docs), withoutComments(marked.docs)) {
+			t.Errorf("%s:\ngot  %v\nwant %v", name, marked.docs, plain.docs)
+		}
+	}
+}
+
+var inText = regexp.MustCompile(` *#slipway:\d+:\d+\n`)
+
+// withoutComments is the objects as text, without the comments.
+func withoutComments(docs map[string][][]map[string]any) string {
+	return inText.ReplaceAllString(fmt.Sprint(docs), "")
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -211,7 +212,7 @@ func TestOddObjects(t *testing.T) {
 	words := []string{"kind", "Pod", "Deployment", "CronJob", "ConfigMap", "Secret", "metadata", "name", "labels", "annotations", "spec", "template", "jobTemplate",
 		"containers", "initContainers", "ephemeralContainers", "securityContext", "runAsNonRoot", "runAsUser", "windowsOptions", "capabilities", "add", "drop",
 		"volumes", "image", "reference", "env", "value", "args", "data", "stringData", "resources", "limits", "seccompProfile", "type", "os", "ports", "hostPort",
-		"", "a.b", "a]b", `"`, "[", "\x00", "password", "latest", "nginx@", ":", "@", "://", "windows"}
+		"command", "DB_PASSWORD", "hunter22", "--token=hunter22", "", "a.b", "a]b", `"`, "[", "\x00", "password", "latest", "nginx@", ":", "@", "://", "windows"}
 	word := rapid.SampledFrom(words)
 	leaf := rapid.OneOf(rapid.Just[any](nil), rapid.Bool().AsAny(), word.AsAny(), rapid.String().AsAny(), rapid.Just[any](json.Number("0")), rapid.Just[any](json.Number("1e99")), rapid.Float64().AsAny())
 	value := leaf
@@ -228,10 +229,35 @@ func TestOddObjects(t *testing.T) {
 				if p.Policy == "" || p.Message == "" || p.Path == "" {
 					t.Fatalf("incomplete: %+v", p)
 				}
-				manifest.Keys(fields, p.Path)
+				if v := at(fields, manifest.Keys(fields, p.Path)); p.Policy == manifest.PlainSecret && v == nil {
+					t.Fatalf("%s leads to nothing, so that it cannot be masked", p.Path)
+				}
 			}
 		}
 	})
+}
+
+// at is the text at keys, nil when there is none.
+func at(v any, keys []string) any {
+	for _, k := range keys {
+		switch n := v.(type) {
+		case map[string]any:
+			v = n[k]
+		case []any:
+			i, err := strconv.Atoi(k)
+			if err != nil || i >= len(n) {
+				return nil
+			}
+			v = n[i]
+		default:
+			return nil
+		}
+	}
+	switch v.(type) {
+	case string, json.Number:
+		return v
+	}
+	return nil
 }
 
 func TestDeepObject(t *testing.T) {

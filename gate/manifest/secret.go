@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -27,7 +28,7 @@ func (f *finder) plainSecrets() {
 	for _, c := range p.containers {
 		for i, e := range list(c.fields["env"]) {
 			variable := object(e)
-			name, value := text(variable["name"]), text(variable["value"])
+			name, value := text(variable["name"]), scalar(variable["value"])
 			at := below(c.at, "env", strconv.Itoa(i), "value")
 			f.plain(at, "variable "+name+" of container "+c.name, name, value)
 		}
@@ -42,7 +43,7 @@ func (f *finder) plainSecrets() {
 func (f *finder) configMap() {
 	data := object(f.object.Fields["data"])
 	for _, key := range slices.Sorted(maps.Keys(data)) {
-		f.plain([]string{"data", key}, "entry "+key, key, text(data[key]))
+		f.plain([]string{"data", key}, "entry "+key, key, scalar(data[key]))
 	}
 }
 
@@ -180,6 +181,20 @@ func secretLine(file string) string {
 	return ""
 }
 
+// NamesSecret reports whether a key says by its name that its value is a secret.
+func NamesSecret(key string) bool { return secretKey(key) }
+
+// scalar is a text or a number that should have been one.
+func scalar(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	}
+	return ""
+}
+
 // secretKey reports whether a name says that its value is a secret: what its last words are, since
 // TOKEN_URL or passwordFile are none.
 func secretKey(key string) bool {
@@ -191,7 +206,11 @@ func secretKey(key string) bool {
 	switch last {
 	case "password", "passwd", "pwd", "passphrase", "secret", "apikey", "secretkey", "privatekey", "accesstoken", "authtoken", "credential":
 		return true
-	case "token", "pass":
+	case "pass":
+		return len(w) > 1 && slices.Contains([]string{"db", "database", "smtp", "mail", "user", "admin", "root", "auth", "mysql", "postgres", "redis", "mongo", "rabbitmq", "ftp", "ldap", "login"}, w[len(w)-2])
+	case "base": // of Rails
+		return len(w) > 2 && w[len(w)-2] == "key" && w[len(w)-3] == "secret"
+	case "token":
 		return len(w) == 1 || !slices.Contains([]string{"max", "min", "next", "per", "page", "pad", "end", "start", "cancellation", "proxy", "csrf", "first", "second", "by"}, w[len(w)-2])
 	case "key":
 		return len(w) > 1 && slices.Contains([]string{"api", "secret", "access", "private", "encryption", "signing", "master", "account", "auth", "hmac", "aes"}, w[len(w)-2])

@@ -116,12 +116,13 @@ func (p *production) imageProvenance(m made, record []byte) (provenance, error) 
 // chartProvenance says how the chart was packaged.
 func (p *production) chartProvenance(st slipway.Step) provenance {
 	spec := st.Spec.Chart
+	commit := cmp.Or(spec.Source.Commit, p.step.Attest.Commit) // the standard chart is of no commit
 	return provenance{
 		BuildDefinition: buildDefinition{
 			BuildType:            BuildTypeChart,
-			ExternalParameters:   chartParameters{Source: p.source(spec.Source.Commit), Ref: p.refOf(st), Path: spec.Source.Dir, Version: spec.Version},
+			ExternalParameters:   chartParameters{Source: p.source(commit), Ref: p.refOf(st), Path: spec.Source.Dir, Version: spec.Version},
 			InternalParameters:   internalParameters{Project: p.env.Run.Project, Service: p.step.Service, Run: st.RunID, Step: st.Spec.Key},
-			ResolvedDependencies: []resource{p.source(spec.Source.Commit)},
+			ResolvedDependencies: []resource{p.source(commit)},
 		},
 		RunDetails: p.details(st),
 	}

@@ -14,6 +14,9 @@ import (
 // nothing is proven then.
 const maxReferrers = 200
 
+// maxPulls bounds how many bundles are in memory at once.
+const maxPulls = 4
+
 // maxRemembered bounds how many verified bundles are remembered.
 const maxRemembered = 4096
 
@@ -143,7 +146,7 @@ func (v *Verifier) Proofs(ctx context.Context, s Subject) ([]Proof, error) {
 	}
 	proofs := make([]Proof, len(list))
 	errs := make([]error, len(list))
-	free := make(chan struct{}, 8)
+	free := make(chan struct{}, maxPulls)
 	var wg sync.WaitGroup
 	for i, a := range list {
 		wg.Go(func() {

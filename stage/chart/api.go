@@ -30,7 +30,7 @@ type answers struct {
 }
 
 type answer struct {
-	mu     sync.Mutex // held while the cluster is asked
+	asking chan struct{} // holds a value while the cluster is asked; guards what follows
 	tag    string
 	schema Schema
 	err    error
@@ -44,7 +44,7 @@ func (a *answers) of(cluster string) *answer {
 		a.byCluster = map[string]*answer{}
 	}
 	if a.byCluster[cluster] == nil {
-		a.byCluster[cluster] = &answer{}
+		a.byCluster[cluster] = &answer{asking: make(chan struct{}, 1)}
 	}
 	return a.byCluster[cluster]
 }
@@ -101,8 +101,12 @@ func joinNotes(a, b string) string {
 // ask returns the cluster's schema, or why there is none. Runs that ask at once share the answer.
 func (r *Runner) ask(ctx context.Context, cluster string, now time.Time) (Schema, error) {
 	a := r.answers.of(cluster)
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.asking <- struct{}{}:
+		defer func() { <-a.asking }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if since := now.Sub(a.asked); !a.asked.IsZero() && since >= 0 && since < askAgain {
 		return a.schema, a.err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -162,6 +161,9 @@ func schemaProblems(o judgedObject) []slipway.ManifestProblem {
 	var out []slipway.ManifestProblem
 	for _, p := range o.verdict.Problems {
 		keys := manifest.Keys(o.Fields, p.Path)
+		if len(keys) > 0 && manifest.NamesSecret(keys[len(keys)-1]) {
+			p.Message, _, _ = strings.Cut(p.Message, ", is ") // what it is may be the secret
+		}
 		out = append(out, slipway.ManifestProblem{Policy: manifest.Schema, Object: manifest.Name(o.Fields), Path: manifest.Path(o.Fields, keys), Message: p.Message})
 	}
 	return out
@@ -172,15 +174,7 @@ func schemaProblems(o judgedObject) []slipway.ManifestProblem {
 func objectYAML(o Object, problems []slipway.ManifestProblem) string {
 	fields, _ := clone(o.Fields).(map[string]any)
 	if text(fields, "kind") == "Secret" {
-		for _, key := range []string{"data", "stringData"} {
-			data, _ := fields[key].(map[string]any)
-			for k := range maps.Keys(data) {
-				data[k] = masked
-			}
-		}
-		metadata, _ := fields["metadata"].(map[string]any)
-		annotations, _ := metadata["annotations"].(map[string]any)
-		delete(annotations, "kubectl.kubernetes.io/last-applied-configuration")
+		hideSecret(fields)
 	}
 	for _, p := range problems {
 		if p.Policy == manifest.PlainSecret {
@@ -194,6 +188,28 @@ func objectYAML(o Object, problems []slipway.ManifestProblem) string {
 		return ""
 	}
 	return b.String()
+}
+
+// hideSecret masks all that may hold values, also under a misspelt key and in the wrong form.
+func hideSecret(fields map[string]any) {
+	for k, v := range fields {
+		switch k {
+		case "apiVersion", "kind", "type", "immutable":
+			continue
+		case "metadata":
+			metadata, _ := v.(map[string]any)
+			annotations, _ := metadata["annotations"].(map[string]any)
+			delete(annotations, "kubectl.kubernetes.io/last-applied-configuration")
+			continue
+		}
+		if entries, ok := v.(map[string]any); ok {
+			for name := range entries {
+				entries[name] = masked
+			}
+		} else if v != nil {
+			fields[k] = masked
+		}
+	}
 }
 
 // clone copies maps and lists, and turns numbers into what the encoder writes as numbers.

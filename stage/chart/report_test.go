@@ -1,11 +1,18 @@
 package chart_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/helmchart"
+	"github.com/slipway-cd/slipway/driver/kubeschema"
+	"github.com/slipway-cd/slipway/stage/chart"
 )
 
 // What is recorded of objects shows neither Secrets nor what a policy took for a secret.
@@ -27,6 +34,9 @@ metadata:
   name: a
 stringData: {password: {{ .Values.password }}, url: "postgres://u:{{ .Values.password }}@db/a"}
 data: {token: {{ .Values.password | b64enc }}}
+stringdata: {password: {{ .Values.password }}}
+more: [{{ .Values.password }}]
+even: {{ .Values.password }}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -38,6 +48,7 @@ data:
     a=1
     db.password={{ .Values.password }}
   count: "7"
+  DB_PASSWORD: 987654
 ---
 apiVersion: v1
 kind: Pod
@@ -55,7 +66,7 @@ spec:
 		t.Fatalf("%+v, %v", res, err)
 	}
 	text := string(mustJSON(t, res)) + env.log.text()
-	for _, secret := range []string{"s3cr3t-Val-9", "czNjcjN0LVZhbC05"} {
+	for _, secret := range []string{"s3cr3t-Val-9", "czNjcjN0LVZhbC05", "987654"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%s is told: %s", secret, text)
 		}
@@ -66,7 +77,7 @@ spec:
 			found++
 		}
 	}
-	if found != 7 {
+	if found != 8 {
 		t.Errorf("%d secrets were found: %+v", found, res.Manifests[0].Problems)
 	}
 	for i, want := range []string{"token: (masked)", "count: \"7\"", "image: nginx:1"} {
@@ -95,8 +106,8 @@ kind: ConfigMap
 metadata:
   name: a-{{ . }}
 data:
-  x: {{ repeat 5000 "x" }}
-  {{- range until 50 }}
+  x: {{ repeat 3000 "x" }}
+  {{- range until 25 }}
   PASSWORD_{{ . }}_PASSWORD: hunter22
   {{- end }}
 {{- end }}
@@ -130,4 +141,58 @@ func mustJSON(t *testing.T, v slipway.Result) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// Whatever a chart renders, the step ends with a report.
+func TestOddObjects(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	step := unpack(t, goodChart, tree)
+	helm := helmchart.New(helmchart.Options{})
+	library := &kubeschema.Library{}
+	word := rapid.SampledFrom([]string{"apiVersion", "kind", "metadata", "name", "namespace", "annotations", "labels", "spec", "template", "containers", "image",
+		"data", "stringData", "env", "value", "password", "items", "group", "names", "v1", "apps/v1", "Secret", "Deployment", "List", "CustomResourceDefinition", "", "a/b", "[", "\x00", "\xff"})
+	value := rapid.OneOf(rapid.Just[any](nil), rapid.Bool().AsAny(), word.AsAny(), rapid.Just[any](json.Number("7")), rapid.Just[any](json.Number("1e400")))
+	for range 4 {
+		inner := value
+		value = rapid.OneOf(value, rapid.MapOfN(word, inner, 0, 4).AsAny(), rapid.SliceOfN(inner, 0, 3).AsAny())
+	}
+	fields := rapid.MapOfN(word, value, 0, 6)
+	env := newEnv(t, tree)
+	rapid.Check(t, func(t *rapid.T) {
+		var objects []chart.Object
+		for range rapid.IntRange(1, 3).Draw(t, "n") {
+			o := fields.Draw(t, "object")
+			o["apiVersion"], o["kind"] = rapid.OneOf(word.AsAny(), value).Draw(t, "apiVersion"), rapid.OneOf(word.AsAny(), value).Draw(t, "kind")
+			objects = append(objects, chart.Object{Source: "templates/a.yaml", Fields: o})
+		}
+		what := []chart.Rendered{{Objects: objects}, {Objects: objects}}
+		res, err := chart.New(rendered{helm, what}, library, chart.Options{Tracer: helm}).Run(context.Background(), env.Env, step)
+		if err != nil || len(res.Manifests) != 2 || len(res.Manifests[0].Objects) != len(objects) {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	})
+}
+
+// A trace that does not work costs the lines, not the step.
+func TestTraceThatFails(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	step := unpack(t, "testdata/policies.txtar", tree)
+	env := newEnv(t, tree)
+	res, err := chart.New(helmchart.New(helmchart.Options{}), &kubeschema.Library{}, chart.Options{Tracer: broken{}}).Run(t.Context(), env.Env, step)
+	if err != nil || res.Outcome != slipway.Succeeded || !strings.Contains(env.log.text(), "the lines that problems come from are not known: no process") {
+		t.Errorf("%+v, %v\n%s", res.Outcome, err, env.log.text())
+	}
+	for _, p := range res.Manifests[0].Problems {
+		if !strings.HasPrefix(p.Place, "chart/templates/") || strings.Contains(p.Place, ":") || p.Values != "" {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+type broken struct{}
+
+func (broken) Trace(context.Context, chart.Chart, chart.Render, []chart.Field) ([]chart.Origin, error) {
+	return nil, errors.New("no process")
 }

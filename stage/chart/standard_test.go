@@ -41,4 +41,3 @@ func TestOwnChartsPassEveryPolicy(t *testing.T) {
 		}
 	}
 }
-

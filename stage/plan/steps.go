@@ -79,7 +79,7 @@ func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 func scanStep(in Input, svc slipway.Service, needs ...string) slipway.PlanStep {
 	s := newStep(in, slipway.KindScan, svc, scanTimeout, needs...)
 	dir, _ := svc.BuildContext()
-	s.Scan = &slipway.ScanSpec{Image: image(in, svc), Source: slipway.Source{Commit: in.Run.Commit, Dir: dir}}
+	s.Scan = &slipway.ScanSpec{Image: image(in, svc), Source: slipway.Source{Commit: in.Run.Commit, Dir: dir}, Reports: svc.Scan.Reports}
 	return s
 }
 

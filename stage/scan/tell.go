@@ -17,12 +17,18 @@ func severities() []slipway.Severity {
 		slipway.SeverityUnknown, slipway.SeverityNegligible}
 }
 
-// sorted puts the worst first; equal ones by package, name and place, so that two scans read alike.
+// sorted is the list, never nil, in order.
 func sorted(list []slipway.Finding) []slipway.Finding {
-	order := severities()
 	if list == nil {
 		return []slipway.Finding{}
 	}
+	Sort(list)
+	return list
+}
+
+// Sort puts the worst first; equal ones by package, name and place, so that two scans read alike.
+func Sort(list []slipway.Finding) {
+	order := severities()
 	slices.SortStableFunc(list, func(a, b slipway.Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity)),
@@ -30,7 +36,6 @@ func sorted(list []slipway.Finding) []slipway.Finding {
 			cmp.Compare(a.Version, b.Version), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Line, b.Line),
 		)
 	})
-	return list
 }
 
 // Summary is a scan in one line: "214 packages, 2 critical, 5 high; 1 secret".
@@ -44,9 +49,9 @@ func Summary(s slipway.Scan) string {
 		}
 		count[f.Severity]++
 	}
-	parts := []string{plural(s.Packages, "package")}
-	if s.Packages == 0 && len(s.Findings) > 0 {
-		parts = nil
+	var parts []string
+	if s.Packages > 0 || (len(s.Findings) == 0 && len(s.Problems) == 0) {
+		parts = append(parts, plural(s.Packages, "package"))
 	}
 	for _, v := range severities() {
 		if count[v] > 0 {
@@ -56,17 +61,21 @@ func Summary(s slipway.Scan) string {
 	switch {
 	case s.Database.Missing != "":
 		parts = append(parts, "no vulnerability database")
-	case len(count) == 0:
+	case len(count) == 0 && len(s.Problems) == 0:
 		parts = append(parts, "no known vulnerability")
 	}
-	out := strings.Join(parts, ", ")
+	out := []string{strings.Join(parts, ", ")}
 	if secrets > 0 {
-		out += "; " + plural(secrets, "secret")
+		out = append(out, plural(secrets, "secret"))
 	}
-	if n := len(s.Problems); n > 0 {
-		out += "; " + plural(n, "part") + " not looked at"
+	switch n := len(s.Problems); n {
+	case 0:
+	case 1:
+		out = append(out, "1 part was not looked at")
+	default:
+		out = append(out, fmt.Sprintf("%d parts were not looked at", n))
 	}
-	return out
+	return strings.Join(slices.DeleteFunc(out, func(part string) bool { return part == "" }), "; ")
 }
 
 func plural(n int, what string) string {

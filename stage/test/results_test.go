@@ -178,7 +178,7 @@ func green() string { return `<testsuite><testcase name="x"/></testsuite>` }
 func TestSeconds(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]time.Duration{
-		"1.5": 1500 * time.Millisecond, "1,234.5": 1234500 * time.Millisecond, "0,25": 250 * time.Millisecond, "2s": 2 * time.Second,
+		"1.5": 1500 * time.Millisecond, "1,234.5": 1234500 * time.Millisecond, "0,25": 250 * time.Millisecond, "1.234,5": 1234500 * time.Millisecond, "1,234,567.5": 1234567500 * time.Millisecond, "2s": 2 * time.Second,
 		"": 0, "x": 0, "-1": 0, "NaN": 0, "Inf": 0, "1e300": 0,
 	} {
 		if got := seconds(s); got != want {

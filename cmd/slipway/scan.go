@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/grype"
+	"github.com/slipway-cd/slipway/driver/oci"
+	"github.com/slipway-cd/slipway/stage/scan"
+)
+
+// scanFlags are the flags of scan and of its database.
+type scanFlags struct {
+	output, scanner, data, registry, failOn, checksum string
+	all                                               bool
+}
+
+// findingsShown is how many findings of an image are shown unless all are asked for.
+const findingsShown = 50
+
+func (c *cli) scanImage() *cobra.Command {
+	var f scanFlags
+	cmd := &cobra.Command{
+		Use: "scan IMAGE", Short: "Packages, known vulnerabilities and secrets of an image", Args: cobra.ExactArgs(1),
+		Long: "Scans an image here, as the server does it in a run: an OCI layout (a folder or a tar archive of one) needs no\n" +
+			"server; else a tag or a digest of the server's registry (shop/delivery:v1.0.2) or another one\n" +
+			"(docker.io/library/debian:12). Vulnerabilities are those of the database in the data folder: see\n" +
+			"`slipway scan db`. With --output spdx or cyclonedx the SBOM is written instead. The exit status is 1 when\n" +
+			"--fail-on is reached, and when the image could not be scanned in full.",
+		RunE: func(cmd *cobra.Command, args []string) error { return c.runScan(cmd.Context(), args[0], f) },
+	}
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: text, json, spdx or cyclonedx")
+	cmd.Flags().StringVar(&f.registry, "registry", "", "URL at which the registry is reached, when that is not its name in IMAGE")
+	cmd.Flags().StringVar(&f.failOn, "fail-on", string(slipway.SeverityNone), "exit with 1 for this severity and worse: critical, high, medium, low or none")
+	cmd.Flags().BoolVar(&f.all, "all", false, "show every finding")
+	cmd.PersistentFlags().StringVar(&f.scanner, "scanner", "", "program that scans images (default: slipway-scanner beside this one, else in PATH)")
+	cmd.PersistentFlags().StringVar(&f.data, "data", "slipway-data", "data folder of the server, which holds the vulnerability database")
+	db := &cobra.Command{Use: "db", Short: "The vulnerability database", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	db.AddCommand(c.scanDatabaseStatus(&f), c.scanDatabaseImport(&f))
+	cmd.AddCommand(db)
+	return cmd
+}
+
+func (c *cli) openScanner(f scanFlags) (*grype.Grype, error) {
+	program, err := grype.Find(f.scanner)
+	if err != nil {
+		return nil, err
+	}
+	data, err := filepath.Abs(f.data)
+	if err != nil {
+		return nil, fmt.Errorf("find the data folder: %w", err)
+	}
+	return grype.New(grype.Options{Program: program, Database: filepath.Join(data, "vulnerabilities")})
+}
+
+func (c *cli) runScan(ctx context.Context, image string, f scanFlags) (err error) {
+	if err := f.check(); err != nil {
+		return err
+	}
+	c.out = newPrinter(c.out.w, f.output == "json")
+	g, err := c.openScanner(f)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := g.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	work, err := os.MkdirTemp("", "slipway-image-")
+	if err != nil {
+		return fmt.Errorf("folder for the image: %w", err)
+	}
+	defer os.RemoveAll(work)
+	req, err := c.layoutOf(ctx, image, work, f)
+	if err != nil {
+		return err
+	}
+	req.CycloneDX = f.output == "cyclonedx"
+	rep, err := g.Image(ctx, req)
+	if err != nil {
+		return err
+	}
+	if rep.Scan.Image == "" {
+		rep.Scan.Image = image
+	}
+	rep.Scan.ScannedAt = time.Now().UTC()
+	scan.Sort(rep.Scan.Findings)
+	return c.showScan(rep, f)
+}
+
+func (f scanFlags) check() error {
+	switch f.output {
+	case "text", "json", "spdx", "cyclonedx":
+	default:
+		return slipway.Errorf(slipway.Invalid, "--output %q: expected text, json, spdx or cyclonedx", f.output)
+	}
+	switch slipway.Severity(f.failOn) {
+	case slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNone:
+		return nil
+	}
+	return slipway.Errorf(slipway.Invalid, "--fail-on %q: expected critical, high, medium, low or none", f.failOn)
+}
+
+// layoutOf is the image as files: those that are named, or fetched from a registry into work.
+func (c *cli) layoutOf(ctx context.Context, image, work string, f scanFlags) (scan.Request, error) {
+	if _, err := os.Stat(image); err == nil {
+		path, err := filepath.Abs(image)
+		if err != nil {
+			return scan.Request{}, fmt.Errorf("find %s: %w", image, err)
+		}
+		return scan.Request{Layout: path, Name: filepath.Base(path)}, nil
+	}
+	ref, err := parseArtifactRef(image)
+	if err != nil {
+		return scan.Request{}, slipway.Errorf(slipway.Invalid, "%q is neither a file nor a folder here, nor an image such as shop/delivery:v1.0.2", image)
+	}
+	registry, err := c.registryOf(ctx, &ref, f.registry)
+	if err != nil {
+		return scan.Request{}, err
+	}
+	if ref.digest == "" {
+		if ref.digest, err = registry.Resolve(ctx, ref.repo, ref.tag); err != nil {
+			return scan.Request{}, err
+		}
+	}
+	digest, err := registry.Layout(ctx, ref.repo, ref.digest, filepath.Join(work, "layout"))
+	if err != nil {
+		return scan.Request{}, err
+	}
+	return scan.Request{Layout: filepath.Join(work, "layout"), Name: ref.repo.Ref(), Digest: digest}, nil
+}
+
+// registryOf is the way to an image: the server's at the server, as who is signed in; another one as docker
+// goes there.
+func (c *cli) registryOf(ctx context.Context, ref *artifactRef, address string) (*oci.Client, error) {
+	credentials := oci.Credentials(oci.DockerCredentials)
+	api, err := c.client()
+	var ring slipway.KeyRing
+	if err == nil {
+		ring, err = api.Keys(ctx)
+	}
+	host := ref.repo.Registry.Host
+	switch {
+	case err != nil && host == "":
+		return nil, err
+	case err == nil && (host == "" || host == ring.Registry):
+		ref.repo.Registry = slipway.Registry{Host: ring.Registry, Address: api.Address()}
+		credentials = signedIn(api, ring.Registry)
+	}
+	if address != "" {
+		ref.repo.Registry.Address = address
+	}
+	return oci.New(credentials, oci.Options{}), nil
+}
+
+func (c *cli) showScan(rep scan.Report, f scanFlags) error {
+	failed := len(rep.Scan.Problems) > 0
+	for _, x := range rep.Scan.Findings {
+		failed = failed || x.Severity.AtLeast(slipway.Severity(f.failOn))
+	}
+	if err := c.writeScan(rep, f); err != nil {
+		return err
+	}
+	if failed {
+		return errQuiet
+	}
+	return nil
+}
+
+func (c *cli) writeScan(rep scan.Report, f scanFlags) error {
+	document := map[string][]byte{"spdx": rep.SBOM, "cyclonedx": rep.CycloneDX}
+	if text, ok := document[f.output]; ok {
+		if len(text) == 0 {
+			return slipway.Errorf(slipway.Invalid, "there is no SBOM: %s", strings.Join(rep.Scan.Problems, "; "))
+		}
+		_, err := c.out.w.Write(append(text, '\n'))
+		return err
+	}
+	if done, err := c.out.value(rep.Scan); done || err != nil {
+		return err
+	}
+	c.out.line("%s", c.out.bold(printable(strings.TrimSuffix(rep.Scan.Image+"@"+rep.Scan.Digest, "@"))))
+	if rep.Scan.Distro != "" {
+		c.out.line("%s", printable(rep.Scan.Distro))
+	}
+	c.databaseLine(rep.Scan.Database)
+	var rows [][]string
+	for i, x := range rep.Scan.Findings {
+		if i == findingsShown && !f.all {
+			break
+		}
+		rows = append(rows, findingRow(x))
+	}
+	if len(rows) > 0 {
+		c.out.table([]string{"SEVERITY", "FINDING", "PACKAGE", "FIXED IN", "PLACE"}, rows)
+	}
+	if n := len(rep.Scan.Findings) - len(rows); n > 0 {
+		c.out.line("and %d more: --all shows them", n)
+	}
+	for _, p := range rep.Scan.Problems {
+		c.out.line("%s", printable(p))
+	}
+	c.out.line("%s", scan.Summary(rep.Scan))
+	return nil
+}
+
+func findingRow(x slipway.Finding) []string {
+	what, place := strings.TrimSpace(x.Package+" "+x.Version), x.Path
+	if x.Kind == slipway.FindingSecret {
+		what = x.Title
+	}
+	if x.Line > 0 {
+		place = fmt.Sprintf("%s:%d", x.Path, x.Line)
+	}
+	return []string{string(x.Severity), printable(x.ID), printable(what), printable(first(x.FixedIn, "-")), printable(place)}
+}
+
+func (c *cli) databaseLine(db slipway.ScanDatabase) {
+	if db.Missing != "" {
+		c.out.line("no vulnerability can be found: %s", printable(db.Missing))
+		return
+	}
+	c.out.line("vulnerability database of %s, from %s", db.Built.UTC().Format("2006-01-02 15:04"), printable(db.Source))
+}
+
+func (c *cli) scanDatabaseStatus(f *scanFlags) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Which vulnerability database there is, and how old it is", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			g, err := c.openScanner(*f)
+			if err != nil {
+				return err
+			}
+			db := g.Database()
+			if err := g.Close(); err != nil {
+				return err
+			}
+			if done, err := c.out.value(db); done || err != nil {
+				return err
+			}
+			c.databaseLine(db)
+			if db.Missing == "" {
+				c.out.line("checksum %s", db.Checksum)
+			}
+			return nil
+		},
+	}
+}
+
+func (c *cli) scanDatabaseImport(f *scanFlags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "import FILE|URL", Short: "Take a vulnerability database, from a file or a mirror", Args: cobra.ExactArgs(1),
+		Long: "Takes a database of grype (schema 6) in place of the one in the data folder: an archive (.tar.zst, .tar.gz,\n" +
+			".tar.xz) or its .db file, a folder with latest.json, or the URL of one of them. What is not whole is refused, and\n" +
+			"the database that is there stays. A server that runs takes the new one within a minute.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			g, err := c.openScanner(*f)
+			if err != nil {
+				return err
+			}
+			defer g.Close() //nolint:errcheck // nothing runs any more
+			changed, err := takeDatabase(cmd.Context(), g, args[0], f.checksum)
+			if err != nil {
+				return err
+			}
+			db := g.Database()
+			if done, err := c.out.value(db); done || err != nil {
+				return err
+			}
+			if !changed {
+				c.out.line("nothing has changed")
+			}
+			c.databaseLine(db)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&f.checksum, "checksum", "", "sha256:... that the file must have")
+	return cmd
+}
+
+func takeDatabase(ctx context.Context, g *grype.Grype, from, checksum string) (bool, error) {
+	if info, err := os.Stat(from); err == nil && info.Mode().IsRegular() && filepath.Ext(from) != ".json" {
+		_, err := g.Import(ctx, from, checksum, "")
+		return err == nil, err
+	}
+	if checksum != "" {
+		return false, slipway.Errorf(slipway.Invalid, "--checksum is for a file; a mirror's latest.json has its own, and a URL may end in ?checksum=sha256:...")
+	}
+	return g.Update(ctx, from)
+}

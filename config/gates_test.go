@@ -1,0 +1,93 @@
+package config_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+// A branch's own gates, retention and scan reports say nothing, and are not in its way (D14).
+func TestGatesGovern(t *testing.T) {
+	t.Parallel()
+	web := &fstest.MapFile{Data: []byte("FROM scratch\nEXPOSE 80\n")}
+	own := fstest.MapFS{"web/Dockerfile": web, "slipway.yaml": {Data: []byte(`
+services: {web: {scan: {reports: [mine.sarif]}}}
+gates: {tests: off, secrets: nonsense, rules: [{name: tests}], waivers: [{gate: nothing}]}
+environments: [{name: production, production: true, gates: {signatures: {level: off}}}]
+retention: {candidates: {maxAge: soon}}
+`)}}
+	governing := fstest.MapFS{"slipway.yaml": {Data: []byte(`
+services: {web: {scan: {reports: [theirs.sarif]}}}
+gates: {coverage: {minimum: 70}}
+environments: [{name: production, production: true}]
+retention: {dryRun: true}
+`)}}
+	services, problems := config.LoadServices(own, options())
+	if err := problems.Err(); err != nil {
+		t.Fatalf("what the branch says of gates is in its way: %v", err)
+	}
+	policy, problems := config.LoadPolicy(governing, options())
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := config.Combine(services, policy)
+	production, _ := c.Environment("production")
+	s, _ := c.Service("web")
+	if c.Gates.Tests != slipway.LevelFail || c.Gates.Coverage.Minimum != 70 || production.Gates.Signatures.Level != slipway.LevelFail || production.Gates.Coverage.Minimum != 70 {
+		t.Errorf("gates: %+v\nproduction: %+v", c.Gates, production.Gates)
+	}
+	if !reflect.DeepEqual(s.Scan.Reports, []string{"theirs.sarif"}) || !c.Retention.DryRun {
+		t.Errorf("scan %v, retention %+v", s.Scan, c.Retention)
+	}
+}
+
+// A waiver that has ended is a problem when the file is looked at, and none when it governs: runs do not stop
+// overnight. One for longer than a year never governs.
+func TestWaiversEnd(t *testing.T) {
+	t.Parallel()
+	file := func(day string) fstest.MapFS {
+		return fstest.MapFS{"slipway.yaml": {Data: []byte("gates: {waivers: [{gate: tests, subject: x, reason: r, author: a, expires: " + day + "}]}\n")}}
+	}
+	opts := options()
+	for day, want := range map[string][2]bool{ // problems of Load, of LoadPolicy
+		"2026-11-20": {true, false}, "2026-11-21": {true, false}, "2026-11-22": {false, false}, "2027-11-21": {false, false}, "2027-11-23": {true, true}, "9999-12-31": {true, true},
+	} {
+		_, all := config.Load(file(day), opts)
+		c, policy := config.LoadPolicy(file(day), opts)
+		if got := [2]bool{len(all) > 0, len(policy) > 0}; got != want {
+			t.Errorf("%s: %v\n%v", day, all, policy)
+		}
+		if len(c.Gates.Waivers) != 1 || c.Gates.Waivers[0].Place != "slipway.yaml:1" {
+			t.Errorf("%s: %+v", day, c.Gates.Waivers)
+		}
+	}
+	if _, problems := config.Load(file("2026-11-21"), config.Options{Project: "shop", Now: func() time.Time { return time.Date(2026, 11, 20, 23, 59, 59, 0, time.UTC) }}); len(problems) > 0 {
+		t.Errorf("on the day before: %v", problems)
+	}
+}
+
+// What production is asked without configuration is never less than what other environments are.
+func TestStandardGates(t *testing.T) {
+	t.Parallel()
+	production, other := config.StandardGates(true), config.StandardGates(false)
+	rank := map[slipway.Level]int{slipway.LevelOff: 0, slipway.LevelWarn: 1, slipway.LevelFail: 2}
+	for policy, level := range other.Manifests.Policies {
+		if rank[production.Manifests.Policies[policy]] < rank[level] {
+			t.Errorf("%s: %s in production, else %s", policy, production.Manifests.Policies[policy], level)
+		}
+	}
+	for _, g := range []slipway.Gates{production, other} {
+		if g.Tests != slipway.LevelFail || g.Secrets != slipway.LevelFail || g.Coverage.Level != slipway.LevelOff || g.Database.Missing != slipway.LevelWarn || time.Duration(g.Database.MaxAge) != 120*time.Hour || !g.Vulnerabilities.FixableOnly {
+			t.Errorf("%+v", g)
+		}
+	}
+	if production.Signatures.Level != slipway.LevelFail || other.Signatures.Level != slipway.LevelWarn || strings.Join(production.Signatures.Attestations, " ") != "provenance" ||
+		production.Vulnerabilities.FailOn != slipway.SeverityHigh || other.Vulnerabilities.FailOn != slipway.SeverityCritical {
+		t.Errorf("%+v\n%+v", production, other)
+	}
+}

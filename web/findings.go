@@ -1,0 +1,287 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// findingsPage is what a scan found.
+type findingsPage struct {
+	Project, Service string
+	Run              slipway.Run         // zero for what is deployed
+	Deployed         *slipway.Deployment // whose image was scanned; nil for a run
+	Scan             *slipway.Scan
+	Severity         slipway.Severity // and worse; "" for all
+	Kind             slipway.FindingKind
+	Text             string
+	Fixable, Counts  bool // only with a fix; only what its gate does not let through
+	Severities       []slipway.Severity
+	Tally            []tally
+	Rows             []findingRow
+	Of, Fit          int // findings, and how many fit the filter
+	From, To         int
+	Before, After    string // query of the pages beside this one
+}
+
+// findingRow is a finding with what its gate made of it.
+type findingRow struct {
+	slipway.Finding
+	Reason *slipway.GateReason // nil: nothing
+}
+
+// tally is how many findings are of a severity.
+type tally struct {
+	Severity slipway.Severity
+	N        int
+}
+
+// pageFindings is how many findings are on a page.
+const pageFindings = 500
+
+func severities() []slipway.Severity {
+	return []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible}
+}
+
+// findings is the page of what the scan of a service found in a run.
+func (s *server) findings(r *http.Request, by slipway.User) (string, view, error) {
+	d, service, err := s.subject(r, by)
+	if err != nil {
+		return "", view{}, err
+	}
+	p := findingsPage{Project: d.Run.Project, Service: service, Run: d.Run}
+	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.ID, service)
+	if err := unless(err, slipway.NotFound); err != nil {
+		return "", view{}, err
+	}
+	if err == nil {
+		said, err := s.Evidence.Gates(r.Context(), by, slipway.GateFilter{Project: d.Run.Project, RunID: d.Run.ID, Service: service})
+		if err != nil {
+			return "", view{}, err
+		}
+		p.Scan = &scan
+		p.fill(r, said)
+	}
+	return "findings", view{Title: "Findings of " + service, Project: d.Run.Project, Tab: "runs", Data: p}, nil
+}
+
+// deployedFindings is the page of what the newest scan found in an image that runs.
+func (s *server) deployedFindings(r *http.Request, by slipway.User) (string, view, error) {
+	project, service, env := r.PathValue("project"), r.PathValue("service"), r.FormValue("environment")
+	all, err := s.Evidence.Deployed(r.Context(), by, project)
+	if err != nil {
+		return "", view{}, err
+	}
+	i := slices.IndexFunc(all, func(d slipway.DeployedScan) bool {
+		return d.Deployment.Target.Service == service && d.Deployment.Target.Environment == env
+	})
+	if i < 0 {
+		return "", view{}, slipway.Errorf(slipway.NotFound, "nothing of service %q runs in environment %q", service, env)
+	}
+	p := findingsPage{Project: project, Service: service, Deployed: &all[i].Deployment, Scan: all[i].Scan}
+	if p.Scan != nil {
+		p.fill(r, nil)
+	}
+	return "findings", view{Title: "Findings of " + service + " in " + env, Project: project, Tab: "board", Data: p}, nil
+}
+
+// fill takes from the scan what was asked for.
+func (p *findingsPage) fill(r *http.Request, said []slipway.GateResult) {
+	p.Severity, p.Kind, p.Text = slipway.Severity(r.FormValue("severity")), slipway.FindingKind(r.FormValue("kind")), strings.TrimSpace(r.FormValue("q"))
+	p.Fixable, p.Counts, p.Severities = r.FormValue("fixable") != "", r.FormValue("counts") != "", severities()
+	reasons := reasonsOf(said)
+	fit := p.pick(p.Scan.Findings, reasons)
+	p.Of, p.Fit, p.Tally = len(p.Scan.Findings), len(fit), count(p.Scan.Findings)
+	from, err := strconv.Atoi(r.FormValue("from"))
+	if err != nil || from < 0 || from >= len(fit) {
+		from = 0
+	}
+	to := min(from+pageFindings, len(fit))
+	p.From, p.To = from+1, to
+	for _, f := range fit[from:to] {
+		p.Rows = append(p.Rows, findingRow{f, reasons[reasonKey(f)]})
+	}
+	if from > 0 {
+		p.Before = turn(r, max(0, from-pageFindings))
+	}
+	if to < len(fit) {
+		p.After = turn(r, to)
+	}
+}
+
+// turn is the query of the page that begins with another row.
+func turn(r *http.Request, from int) string {
+	q := url.Values{}
+	for key, v := range r.URL.Query() {
+		q[key] = v
+	}
+	q.Set("from", strconv.Itoa(from))
+	return "?" + q.Encode()
+}
+
+// reasonsOf are the reasons of the gates that look at scans, by what they are about; the worst where
+// environments differ.
+func reasonsOf(said []slipway.GateResult) map[string]*slipway.GateReason {
+	out := map[string]*slipway.GateReason{}
+	for _, g := range said {
+		if g.Gate != slipway.GateVulnerabilities && g.Gate != slipway.GateSecrets {
+			continue
+		}
+		for i := range g.Reasons {
+			r := &g.Reasons[i]
+			if old := out[r.Subject]; old == nil || badness(r.Verdict) > badness(old.Verdict) {
+				out[r.Subject] = r
+			}
+		}
+	}
+	return out
+}
+
+// reasonKey is what a gate calls a finding.
+func reasonKey(f slipway.Finding) string {
+	if f.Kind == slipway.FindingSecret {
+		return strings.TrimSpace(f.ID + " " + f.Path)
+	}
+	return strings.TrimSpace(f.ID + " " + f.Package)
+}
+
+func (p *findingsPage) pick(all []slipway.Finding, reasons map[string]*slipway.GateReason) (out []slipway.Finding) {
+	text := strings.ToLower(p.Text)
+	for _, f := range all {
+		r := reasons[reasonKey(f)]
+		switch {
+		case p.Severity != "" && !f.Severity.AtLeast(p.Severity):
+		case p.Kind != "" && f.Kind != p.Kind:
+		case p.Fixable && f.FixedIn == "":
+		case p.Counts && (r == nil || r.Verdict == slipway.Pass):
+		case text != "" && !strings.Contains(strings.ToLower(strings.Join([]string{f.ID, f.Package, f.Version, f.Path, f.Type, f.Title}, " ")), text):
+		default:
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// count counts findings by severity, worst first; what is not known is low.
+func count(all []slipway.Finding) (out []tally) {
+	n := map[slipway.Severity]int{}
+	for _, f := range all {
+		i := slices.IndexFunc(severities(), f.Severity.AtLeast)
+		n[severities()[max(0, i)]]++
+	}
+	for _, s := range severities() {
+		if n[s] > 0 {
+			out = append(out, tally{s, n[s]})
+		}
+	}
+	return out
+}
+
+// chip is what is known of an image that runs.
+type chip struct {
+	Critical, High int
+	At             time.Time // of the scan
+}
+
+// chips keeps what is known of the images that run, by project: reading it takes all scans, for which no
+// page waits long.
+type chips struct {
+	mu sync.Mutex
+	of map[string]*chipsOf
+}
+
+// chipOf is what is known of an image; nil when nothing is, or nothing is bad.
+func chipOf(known map[string]chip, digest string) *chip {
+	if c, ok := known[digest]; ok && c.Critical+c.High > 0 {
+		return &c
+	}
+	return nil
+}
+
+type chipsOf struct {
+	at       time.Time
+	byDigest map[string]chip
+	busy     chan struct{} // closed when what is read now is there; nil: nothing is read
+}
+
+const (
+	chipsAge  = 30 * time.Second       // older ones are read again
+	chipsWait = 100 * time.Millisecond // of a page, at most
+	chipsRead = time.Minute
+)
+
+// chips is what the newest scans found in the images of a project, by digest. The caller has seen that the
+// user may see the project. What is not read in time is missing, and there on the next page.
+func (s *server) chips(ctx context.Context, by slipway.User, project string) map[string]chip {
+	if s.Evidence == nil {
+		return nil
+	}
+	s.known.mu.Lock()
+	if s.known.of == nil {
+		s.known.of = map[string]*chipsOf{}
+	}
+	c := s.known.of[project]
+	if c == nil {
+		c = &chipsOf{}
+		s.known.of[project] = c
+	}
+	busy := c.busy
+	if now := s.Now(); busy == nil && (c.at.IsZero() || now.Sub(c.at) > chipsAge || now.Before(c.at)) {
+		busy = make(chan struct{})
+		c.busy = busy
+		go s.readChips(context.WithoutCancel(ctx), by, project, c)
+	}
+	s.known.mu.Unlock()
+	if busy != nil {
+		late := time.NewTimer(chipsWait)
+		defer late.Stop()
+		select {
+		case <-busy:
+		case <-late.C:
+		case <-ctx.Done():
+		}
+	}
+	s.known.mu.Lock()
+	defer s.known.mu.Unlock()
+	return c.byDigest
+}
+
+func (s *server) readChips(ctx context.Context, by slipway.User, project string, c *chipsOf) {
+	ctx, cancel := context.WithTimeout(ctx, chipsRead)
+	defer cancel()
+	all, err := s.Evidence.Deployed(ctx, by, project)
+	found := map[string]chip{}
+	for _, d := range all {
+		if d.Scan == nil {
+			continue
+		}
+		n := chip{At: d.Scan.ScannedAt}
+		for _, f := range d.Scan.Findings {
+			switch f.Severity {
+			case slipway.SeverityCritical:
+				n.Critical++
+			case slipway.SeverityHigh:
+				n.High++
+			}
+		}
+		found[d.Deployment.ImageDigest] = n
+	}
+	if err != nil {
+		s.Log.ErrorContext(ctx, "read the scans of what is deployed", "project", project, "error", err)
+	}
+	s.known.mu.Lock()
+	defer s.known.mu.Unlock()
+	if err == nil {
+		c.byDigest = found
+	}
+	c.at = s.Now()
+	close(c.busy)
+	c.busy = nil
+}
