@@ -151,7 +151,7 @@ func (s *story) greet(greeting string) string {
 
 func (s *story) pullRequest() {
 	d := s.site.until(s.T, s.repo.push("HEAD:refs/for/main").ID, slipway.RunSucceeded)
-	if want := []string{"build/delivery", "chart/delivery", "plan", "test/delivery"}; !slices.Equal(keys(d), want) {
+	if want := []string{"build/delivery", "chart/delivery", "plan", "scan/delivery", "test/delivery"}; !slices.Equal(keys(d), want) {
 		s.Errorf("steps %v, want %v", keys(d), want)
 	}
 	if d.Run.Event != slipway.PullUpdate || d.Run.Pull == 0 {

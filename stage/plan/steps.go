@@ -144,7 +144,9 @@ func renders(in Input) []slipway.ChartRender {
 		case in.Run.Event == slipway.ReleasePush && env.Trigger != slipway.OnRelease:
 			continue
 		}
-		out = append(out, slipway.ChartRender{Environment: env.Name, Cluster: env.Cluster, Namespace: env.Namespace, Values: env.Values})
+		manifests := env.Gates.Manifests
+		out = append(out, slipway.ChartRender{Environment: env.Name, Cluster: env.Cluster, Namespace: env.Namespace, Values: env.Values,
+			Production: env.Production, Manifests: &manifests})
 	}
 	return out
 }
