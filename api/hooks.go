@@ -51,6 +51,7 @@ func Hooks(to Webhooks, now func() time.Time, log *slog.Logger) http.Handler {
 		}
 		d, fresh, err := to.Receive(r.Context(), r.PathValue("project"), r.Header, body)
 		if err != nil {
+			log.WarnContext(r.Context(), "webhook refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", slipway.ErrorCode(err), "error", err)
 			s.fail(w, r, err)
 			return
 		}

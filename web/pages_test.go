@@ -86,7 +86,7 @@ func pages() map[string][]string {
 		"/projects/shop/releases/delivery/v1.2.0": {"waits for a person before production", "Approve", "not yet", "+        value: (secret, hash 77ab)"},
 		"/projects/shop/releases/delivery/v1.1.1": {"Not deployed again until a person lifts it.", "Lift the quarantine", "rolled-back"},
 		"/runs/3":                   {"Run #3 ✓ succeeded", "merge of main", "skipped: no file under src/web changed", "Timings", "development"},
-		"/runs/5":                   {"tests failed: 2 of 46", "TestTotalWithDiscount", "got 29.97, want 26.97", "2 failed, 43 passed, 1 skipped", "44 that did not fail", "not a test report"},
+		"/runs/5":                   {"tests failed: 2 of 46", "TestTotalWithDiscount", "got 29.97, want 26.97", "2 failed (1 new), 43 passed, 1 skipped, 2 flaky", "44 that did not fail", "not a test report"},
 		"/runs/5?step=build/orders": {"Log of build/orders", "This step wrote no log."},
 		"/runs/7":                   {"npm error code E404", "did not complete successfully", "= [build 1/5] FROM docker.io/library/node:22 cached"},
 		"/runs/8":                   {"does not answer", "3 attempts ended in an error since 11:51:00 UTC"},

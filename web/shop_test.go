@@ -134,6 +134,7 @@ func (w *world) fill() {
 	w.waiting()
 	w.rolledBack()
 	w.running()
+	w.gated()
 	slices.SortFunc(w.runs, func(a, b *slipway.RunDetail) int { return cmp.Compare(a.Run.ID, b.Run.ID) })
 	slices.SortFunc(w.releases, func(a, b slipway.Release) int { return cmp.Compare(b.ID, a.ID) })
 	slices.SortFunc(w.history, func(a, b slipway.Deployment) int { return cmp.Compare(b.ID, a.ID) })

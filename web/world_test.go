@@ -35,6 +35,7 @@ type world struct {
 	full      bool            // no more streams
 	left      chan struct{}   // a stream was left
 	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
+	supply                    // what gates said and saw
 }
 
 const session = "a-session"
@@ -50,7 +51,7 @@ func newWorld(now time.Time) *world {
 
 // options wires the world to the UI.
 func (w *world) options() web.Options {
-	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Streams: w, Identity: w,
+	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Waivers: w, Tests: w, Streams: w, Identity: w,
 		May: func(by slipway.User, _, _ string) bool { return by.Name != "eve" }}
 }
 

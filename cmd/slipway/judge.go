@@ -26,25 +26,45 @@ func (s *server) judged(r stage.Runner) stage.Runner {
 		if err := s.store.AnnotateTests(ctx, env.StepID, res); err != nil {
 			return res, err
 		}
-		seen := s.seen(env, step)
+		seen := evidenceOf(env, step)
 		seen.Tests, seen.Scan = res.Report, res.Scan
-		if step.Kind != slipway.KindChart {
-			if err := s.compare(ctx, env.Run, &seen); err != nil {
-				return res, err
-			}
-			return speak(ctx, env.Log, res, policies[""], seen, given)
+		if err := s.compare(ctx, env.Run, &seen); err != nil {
+			return res, err
 		}
-		for _, m := range res.Manifests {
-			policy, ok := policies[m.Environment]
-			if !ok {
-				policy = policies[""]
-			}
-			seen.Environment, seen.Manifests = m.Environment, []slipway.ManifestReport{m}
-			if res, err = speak(ctx, env.Log, res, policy, seen, given); err != nil {
-				return res, err
-			}
+		return judgeStep(ctx, env.Log, res, policies, seen, given)
+	})
+}
+
+// judgeStep lets the gates of a step speak about its result. What a chart renders is judged by what each environment demands,
+// all else by what the project does.
+func judgeStep(ctx context.Context, log stage.Log, res slipway.Result, policies map[string]slipway.Gates, seen slipway.Evidence, given []slipway.Waiver) (slipway.Result, error) {
+	if seen.Stage != slipway.KindChart {
+		return speak(ctx, log, res, policies[""], seen, given)
+	}
+	for _, m := range res.Manifests {
+		policy, ok := policies[m.Environment]
+		if !ok {
+			policy = policies[""]
 		}
-		return res, nil
+		seen.Environment, seen.Manifests = m.Environment, []slipway.ManifestReport{m}
+		var err error
+		if res, err = speak(ctx, log, res, policy, seen, given); err != nil {
+			return res, err
+		}
+	}
+	return res, nil
+}
+
+// judgedHere is judged on the laptop, where there is no history and nobody gave a waiver.
+func judgedHere(policies map[string]slipway.Gates, r stage.Runner) stage.Runner {
+	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		res, err := r.Run(ctx, env, step)
+		if err != nil || (res.Outcome != slipway.Succeeded && res.Outcome != slipway.Failed) {
+			return res, err
+		}
+		seen := evidenceOf(env, step)
+		seen.Tests = res.Report
+		return judgeStep(ctx, env.Log, res, policies, seen, nil)
 	})
 }
 
@@ -56,7 +76,7 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 	}
 	var failed []string
 	for _, g := range said {
-		told(log, g)
+		told(log, g, seen.Stage != slipway.KindChart) // the chart step told its remarks as it found them
 		if g.Verdict == slipway.Fail {
 			failed = append(failed, "gate "+g.Gate+": "+g.Summary)
 		}
@@ -71,9 +91,12 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 
 const toldReasons = 20
 
-func told(log stage.Log, g slipway.GateResult) {
+func told(log stage.Log, g slipway.GateResult, reasons bool) {
 	log.Line(slipway.LogLine{Group: "gates", Text: fmt.Sprintf("%s %s: %s", g.Verdict, g.Gate, g.Summary)})
 	for i, r := range g.Reasons {
+		if !reasons && r.Waiver == nil {
+			continue
+		}
 		if i == toldReasons {
 			log.Line(slipway.LogLine{Group: "gates", Text: fmt.Sprintf("  and %d more", len(g.Reasons)-i)})
 			return
@@ -100,8 +123,8 @@ func (s *server) gatesOf(ctx context.Context, run slipway.Run) (map[string]slipw
 	return policies, given, err
 }
 
-// seen is what gates see of any step.
-func (s *server) seen(env stage.Env, step slipway.PlanStep) slipway.Evidence {
+// evidenceOf is what gates see of any step.
+func evidenceOf(env stage.Env, step slipway.PlanStep) slipway.Evidence {
 	run := env.Run
 	seen := slipway.Evidence{Stage: step.Kind, Project: run.Project, Service: step.Service, Environment: step.Environment,
 		Event: run.Event, Ref: run.Ref, Version: run.Version, Commit: run.Commit, Now: env.Now()}
@@ -182,7 +205,7 @@ func summary(gates []slipway.GateResult) string {
 
 // evidence is all that is on record about what a run is to deploy.
 func (s *server) evidence(ctx context.Context, env stage.Env, step slipway.PlanStep, production bool, version string) (slipway.Evidence, error) {
-	seen := s.seen(env, step)
+	seen := evidenceOf(env, step)
 	seen.Stage, seen.Production, seen.Version = slipway.KindGate, production, version
 	if seen.Image == nil {
 		return seen, slipway.Errorf(slipway.Internal, "gates of %s: run %d made no image of it", step.Service, env.Run.ID)

@@ -205,8 +205,8 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPla
 		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(string) (source.Exporter, error) { return w.repo, nil }).For(p.run.Project, p.run.ID),
 		runners: map[slipway.StepKind]stage.Runner{
 			slipway.KindBuild: build.Runner{Builder: engine},
-			slipway.KindTest:  test.Runner{Container: engine},
-			slipway.KindChart: chart.New(charts, &kubeschema.Library{}, chart.Options{Tracer: charts}),
+			slipway.KindTest:  judgedHere(p.plan.Gates, test.Runner{Container: engine}),
+			slipway.KindChart: judgedHere(p.plan.Gates, chart.New(charts, &kubeschema.Library{}, chart.Options{Tracer: charts})),
 		},
 		logOf: func(s slipway.PlanStep) stage.Log { return logs[s.Key] },
 		moved: func(s localStep) {

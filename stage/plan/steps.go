@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -145,6 +146,9 @@ func renders(in Input) []slipway.ChartRender {
 			continue
 		}
 		manifests := env.Gates.Manifests
+		if own := in.Config.Production.Host; len(manifests.Registries) > 0 && own != "" {
+			manifests.Registries = append(slices.Clone(manifests.Registries), own) // the project's own are always allowed
+		}
 		out = append(out, slipway.ChartRender{Environment: env.Name, Cluster: env.Cluster, Namespace: env.Namespace, Values: env.Values,
 			Production: env.Production, Manifests: &manifests})
 	}
