@@ -45,6 +45,31 @@ type Release struct {
 	ChartDigest string    `json:"chartDigest"`
 	Quarantined string    `json:"quarantined,omitempty"` // why it must not be deployed again until a person lifts it
 	CreatedAt   time.Time `json:"createdAt"`
+	// In is where it was deployed, as far as it was asked for: the newest deployment of each environment.
+	In []Deployment `json:"in,omitempty"`
+}
+
+// RunsIn reports whether the release is what an environment runs, or is to run in a moment.
+func (r Release) RunsIn(environment string) bool {
+	for _, d := range r.In {
+		switch d.State {
+		case Deploying, Deployed, Verified, Unhealthy:
+			if d.Target.Environment == environment {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// GoodIn reports whether the release was found healthy in an environment, and is not in quarantine since.
+func (r Release) GoodIn(environment string) bool {
+	for _, d := range r.In {
+		if d.Target.Environment == environment && !d.VerifiedAt.IsZero() {
+			return r.Quarantined == ""
+		}
+	}
+	return false
 }
 
 // Deployment is a version of a service in an environment.

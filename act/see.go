@@ -59,12 +59,31 @@ func (x *Actions) Run(ctx context.Context, by slipway.User, id int64) (slipway.R
 	return x.run(ctx, by, auth.View, id)
 }
 
-// Releases lists the releases of a service, or of all with service "", newest first.
+// Releases lists the releases of a service, or of all with service "", newest first, with where the newest
+// 500 deployments brought them.
 func (x *Actions) Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}
-	return x.o.Deployments.Releases(ctx, project, service)
+	releases, err := x.o.Deployments.Releases(ctx, project, service)
+	if err != nil || len(releases) == 0 {
+		return releases, err
+	}
+	deployments, err := x.o.Deployments.Deployments(ctx, slipway.DeploymentFilter{Project: project, Service: service, Limit: 500})
+	if err != nil {
+		return nil, err
+	}
+	where := map[string][]slipway.Deployment{}
+	for _, d := range deployments {
+		key := d.Target.Service + "/" + d.Version
+		if !slices.ContainsFunc(where[key], func(o slipway.Deployment) bool { return o.Target.Environment == d.Target.Environment }) {
+			where[key] = append(where[key], d)
+		}
+	}
+	for i, r := range releases {
+		releases[i].In = where[r.Service+"/"+r.Version]
+	}
+	return releases, nil
 }
 
 // History lists the deployments of a service in an environment, newest first.

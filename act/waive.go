@@ -40,7 +40,7 @@ func (x *Actions) Waivers(ctx context.Context, by slipway.User, project string) 
 	written := slices.Clone(c.Gates.Waivers)
 	for _, e := range c.Environments {
 		for _, w := range e.Gates.Waivers {
-			if !slices.ContainsFunc(written, func(v slipway.Waiver) bool { return v.Place == w.Place }) {
+			if !slices.Contains(written, w) { // an environment has those of the project besides its own
 				written = append(written, w)
 			}
 		}

@@ -78,6 +78,7 @@ func (s *server) gates() {
 		}
 		w.Header().Set("Content-Type", "application/spdx+json")
 		w.Header().Set("Content-Disposition", `attachment; filename="sbom.spdx.json"`)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Write(doc) //nolint:errcheck // whoever asked has gone
 	})
 	s.handle("GET /api/v1/projects/{project}/waivers", func(r *http.Request, by slipway.User) (any, error) {

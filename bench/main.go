@@ -53,6 +53,7 @@ func measurements() []measurement {
 		{"memory", "idle memory and start of the server", measureMemory},
 		{"retag", "retag of a 500 MB image to production", measureRetag},
 		{"sign", "signing, attesting and verifying", measureSign},
+		{"scan", "scan of an image against syft and grype alone", measureScan},
 		{"push", "push against git http-backend", measurePush},
 		{"plan", "plan of a push against git diff-tree", measurePlan},
 		{"webhooks", "webhooks of a forge, 200 per second", measureWebhooks},

@@ -19,11 +19,8 @@ import (
 // leaky is tick with a package that has a known vulnerability in its image.
 func leaky() tree {
 	files := tick()
-	files["tick/Dockerfile"] = strings.Replace(files["tick/Dockerfile"], "COPY --from=base /tick/www /www\n", "COPY --from=base /tick/www /www\nCOPY package-lock.json /app/package-lock.json\n", 1)
-	files["tick/package-lock.json"] = `{"name": "tick", "version": "1.0.0", "lockfileVersion": 3, "packages": {
-  "": {"name": "tick", "version": "1.0.0", "dependencies": {"leaky-parser": "1.2.3"}},
-  "node_modules/leaky-parser": {"version": "1.2.3"}}}
-`
+	files["tick/Dockerfile"] = strings.Replace(files["tick/Dockerfile"], "COPY --from=base /tick/www /www\n", "COPY --from=base /tick/www /www\nCOPY modules /app/node_modules\n", 1)
+	files["tick/modules/leaky-parser/package.json"] = `{"name": "leaky-parser", "version": "1.2.3", "license": "MIT"}`
 	return files
 }
 

@@ -143,7 +143,7 @@ func (l *guardedLayer) Uncompressed() (io.ReadCloser, error) {
 	pr, pw := io.Pipe()
 	r := &layerReader{layer: l, in: in, sum: sha256.New(), pipe: pw, walked: make(chan error, 1)}
 	go func() {
-		err := l.walk(pr)
+		err := l.walk(io.TeeReader(pr, r.sum))
 		pr.CloseWithError(err) //nolint:errcheck // it never fails
 		r.walked <- err
 	}()
@@ -162,25 +162,62 @@ type layerReader struct {
 // Read implements io.Reader.
 func (r *layerReader) Read(p []byte) (int, error) {
 	n, err := r.in.Read(p)
-	if n > 0 {
-		if err := r.layer.image.budget.spend(n); err != nil {
-			return 0, r.layer.fail(err)
-		}
-		r.sum.Write(p[:n])
-		if _, err := r.pipe.Write(p[:n]); err != nil {
-			return 0, r.layer.fail(err)
-		}
+	if err := r.pass(p[:n]); err != nil {
+		return 0, err
 	}
 	switch {
 	case err == nil:
 		return n, nil
 	case !errors.Is(err, io.EOF):
-		return n, r.layer.fail(refusal{fmt.Sprintf("layer %s cannot be unpacked: %v", r.layer.digest, err)})
+		return n, r.broken(err)
 	}
 	if err := r.finish(); err != nil {
 		return n, err
 	}
 	return n, io.EOF
+}
+
+// WriteTo implements io.WriterTo: in large pieces, as both readers wait for each other at each.
+func (r *layerReader) WriteTo(w io.Writer) (int64, error) {
+	buf := make([]byte, 1<<20)
+	var total int64
+	for {
+		n := 0
+		var err error
+		for err == nil && n < len(buf) {
+			var m int
+			m, err = r.in.Read(buf[n:])
+			n += m
+		}
+		if err := r.pass(buf[:n]); err != nil {
+			return total, err
+		}
+		m, werr := w.Write(buf[:n])
+		total += int64(m)
+		switch {
+		case werr != nil:
+			return total, werr
+		case errors.Is(err, io.EOF):
+			return total, r.finish()
+		case err != nil:
+			return total, r.broken(err)
+		}
+	}
+}
+
+// pass gives what was read to the second reader.
+func (r *layerReader) pass(p []byte) error {
+	if err := r.layer.image.budget.spend(len(p)); err != nil {
+		return r.layer.fail(err)
+	}
+	if _, err := r.pipe.Write(p); err != nil {
+		return r.layer.fail(err)
+	}
+	return nil
+}
+
+func (r *layerReader) broken(err error) error {
+	return r.layer.fail(refusal{fmt.Sprintf("layer %s cannot be unpacked: %v", r.layer.digest, err)})
 }
 
 func (r *layerReader) finish() error {

@@ -54,11 +54,9 @@ func (s *Store) GatesOf(ctx context.Context, runID int64) (map[string]slipway.Ga
 	return p.Gates, err
 }
 
-// saveGates keeps what the gates of a step said, in place of what they said of an earlier attempt.
+// saveGates keeps what the gates of a step said, in place of what they said of an earlier attempt: of a step that
+// succeeds in the end, nothing stays that failed it.
 func (t *tx) saveGates(r *runRow, st *stepRow, gates []slipway.GateResult) error {
-	if len(gates) == 0 {
-		return nil
-	}
 	if _, err := t.exec(`DELETE FROM gates WHERE step_id = $1`, st.ID); err != nil {
 		return fmt.Errorf("record gates of step %s: %w", st.Spec.Key, err)
 	}
@@ -87,9 +85,12 @@ func (t *tx) saveGates(r *runRow, st *stepRow, gates []slipway.GateResult) error
 	return nil
 }
 
-// saveManifests keeps what a chart step rendered.
+// saveManifests keeps what a chart step rendered, in place of what an earlier attempt did.
 func (t *tx) saveManifests(st *stepRow, m []slipway.ManifestReport) error {
 	if len(m) == 0 {
+		if _, err := t.exec(`DELETE FROM manifests WHERE step_id = $1`, st.ID); err != nil {
+			return fmt.Errorf("forget manifests of step %s: %w", st.Spec.Key, err)
+		}
 		return nil
 	}
 	var b bytes.Buffer
@@ -131,7 +132,9 @@ func (s *Store) Manifests(ctx context.Context, runID int64, service string) ([]s
 }
 
 // TestsOf is the report of the tests that a service's code in a run has passed or not: of the run, or when
-// it tested nothing, as only the chart changed, of the run that built its image. NotFound when there is none.
+// it tested nothing, as only the chart changed, of the newest run of the default branch or a release that made
+// its image. What anybody may push says nothing here: tests can be changed, and the image stays the same.
+// NotFound when there is none.
 func (s *Store) TestsOf(ctx context.Context, runID int64, service, image string) (slipway.TestReport, error) {
 	key := slipway.StepKey(slipway.KindTest, service, "")
 	step, ok, err := one(ctx, s.reader, scanInt, `SELECT s.id FROM steps s JOIN reports r ON r.step_id = s.id
@@ -139,7 +142,8 @@ func (s *Store) TestsOf(ctx context.Context, runID int64, service, image string)
 	if err == nil && !ok && image != "" {
 		step, ok, err = one(ctx, s.reader, scanInt, `SELECT s.id FROM steps s JOIN reports r ON r.step_id = s.id
 			WHERE s.key = $1 AND s.run_id IN (SELECT a.run_id FROM artifacts a JOIN runs u ON u.id = a.run_id
-				WHERE a.service = $2 AND a.digest = $3 AND a.kind = 'image' AND a.project = (SELECT project FROM runs WHERE id = $4))
+				WHERE a.service = $2 AND a.digest = $3 AND a.kind = 'image' AND u.event IN ('merge', 'release')
+				AND a.project = (SELECT project FROM runs WHERE id = $4))
 			ORDER BY s.id DESC LIMIT 1`, key, service, image, runID)
 	}
 	if err != nil {

@@ -10,33 +10,44 @@ import (
 // backTo is how many verified versions of a target a rollback may go back to: as many as Helm keeps by default.
 const backTo = 10
 
-// Needed says which digests of images and charts of a project something needs, and what: what runs, what a
-// rollback may go back to, what runs that have not ended made, and the newest images of the default branch, from
-// which charts are published again.
-func (s *Store) Needed(ctx context.Context, project string) (map[string]string, error) {
-	out := map[string]string{}
-	need := func(digest, why string) {
-		if _, known := out[digest]; digest != "" && !known {
-			out[digest] = why
+// needs are digests, each with the first reason to keep it.
+type needs map[string]string
+
+func (n needs) add(why string, digests ...string) {
+	for _, digest := range digests {
+		if _, known := n[digest]; digest != "" && !known {
+			n[digest] = why
 		}
 	}
-	current, err := deployments(ctx, s.reader, `project = $1 AND state IN ('deploying', 'deployed', 'verified', 'unhealthy') ORDER BY id DESC`, project)
-	if err != nil {
-		return nil, err
+}
+
+// Needed says which digests of images and charts of a project something needs, and what: what runs, what a
+// rollback may go back to, what runs that have not ended made or are about to use, and the newest images of the
+// default branch, from which charts are published again.
+func (s *Store) Needed(ctx context.Context, project string) (map[string]string, error) {
+	out := needs{}
+	for _, find := range []func(context.Context, string, needs) error{s.neededByDeployments, s.neededByRollbacks, s.neededByRuns, s.neededByCharts} {
+		if err := find(ctx, project, out); err != nil {
+			return nil, err
+		}
 	}
+	return out, nil
+}
+
+func (s *Store) neededByDeployments(ctx context.Context, project string, out needs) error {
+	current, err := deployments(ctx, s.reader, `project = $1 AND (state = 'deploying' OR id IN (SELECT max(id) FROM deployments
+		WHERE project = $2 AND state IN ('deployed', 'verified', 'unhealthy') GROUP BY environment, service)) ORDER BY id DESC`, project, project)
 	for _, d := range current {
-		why := fmt.Sprintf("runs in %s", d.Target.Environment)
-		need(d.ImageDigest, why)
-		need(d.ChartDigest, why)
+		out.add(fmt.Sprintf("runs in %s", d.Target.Environment), d.ImageDigest, d.ChartDigest)
 	}
+	return err
+}
+
+func (s *Store) neededByRollbacks(ctx context.Context, project string, out needs) error {
 	verified, err := deployments(ctx, s.reader, `project = $1 AND verified_at <> 0 ORDER BY id DESC`, project)
-	if err != nil {
-		return nil, err
-	}
-	type target struct{ environment, service string }
-	versions := map[target]map[string]bool{}
+	versions := map[place]map[string]bool{}
 	for _, d := range verified {
-		at := target{d.Target.Environment, d.Target.Service}
+		at := place{d.Target.Service, d.Target.Environment}
 		if versions[at] == nil {
 			versions[at] = map[string]bool{}
 		}
@@ -44,32 +55,53 @@ func (s *Store) Needed(ctx context.Context, project string) (map[string]string, 
 			continue
 		}
 		versions[at][d.Version] = true
-		why := fmt.Sprintf("a rollback of %s may go back to it", d.Target.Environment)
-		need(d.ImageDigest, why)
-		need(d.ChartDigest, why)
+		out.add(fmt.Sprintf("a rollback of %s may go back to it", d.Target.Environment), d.ImageDigest, d.ChartDigest)
 	}
-	open, err := list(ctx, s.reader, scanArtifact, `SELECT `+artifactColumns+` FROM artifacts WHERE project = $1
-		AND run_id IN (SELECT id FROM runs WHERE project = $2 AND state IN ('queued', 'running', 'waiting')) ORDER BY id`, project, project)
+	return err
+}
+
+// neededByRuns adds what runs that have not ended made, and what their plans name: the image to which a changed
+// chart is published, and the version that a rollback goes back to, however old.
+func (s *Store) neededByRuns(ctx context.Context, project string, out needs) error {
+	const open = `project = $1 AND run_id IN (SELECT id FROM runs WHERE project = $2 AND state IN ('queued', 'running', 'waiting'))`
+	made, err := list(ctx, s.reader, scanArtifact, `SELECT `+artifactColumns+` FROM artifacts WHERE `+open+` ORDER BY id`, project, project)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, a := range open {
-		need(a.Digest, fmt.Sprintf("run #%d has not ended", a.RunID))
+	for _, a := range made {
+		out.add(fmt.Sprintf("run #%d has not ended", a.RunID), a.Digest)
 	}
+	planned, err := list(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE `+open+` AND kind IN ('scan', 'publish', 'rollback') ORDER BY id`, project, project)
+	for _, st := range planned {
+		why := fmt.Sprintf("run #%d has not ended", st.RunID)
+		if p := st.Spec.Scan; p != nil && p.Built != nil {
+			out.add(why, p.Built.Digest)
+		}
+		if p := st.Spec.Publish; p != nil && p.Built != nil {
+			out.add(why, p.Built.Digest)
+		}
+		if p := st.Spec.Rollback; p != nil {
+			out.add(why, p.To.ImageDigest, p.To.ChartDigest)
+		}
+	}
+	return err
+}
+
+func (s *Store) neededByCharts(ctx context.Context, project string, out needs) error {
 	services, err := list(ctx, s.reader, scanString, `SELECT DISTINCT service FROM artifacts WHERE project = $1 AND kind = 'image'`, project)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, service := range services {
 		images, err := s.Images(ctx, project, service)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, a := range images {
-			need(a.Digest, "among the newest of the default branch")
+			out.add("among the newest of the default branch", a.Digest)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // Published is the newest image or chart that a run made of each digest.

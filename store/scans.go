@@ -61,17 +61,10 @@ func (s *Store) scan(ctx context.Context, cond string, args ...any) (slipway.Sca
 	return out, err == nil, err
 }
 
-// Scan is that of a digest with this database and scanner, and its SBOM; false when there is none.
-func (s *Store) Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, []byte, bool, error) {
-	out, ok, err := s.scan(ctx, `project = $1 AND digest = $2 AND database = $3 AND scanner = $4`, project, digest, database, scanner)
-	if err != nil || !ok || out.SBOM == "" {
-		return out, nil, ok, err
-	}
-	sbom, err := s.SBOM(ctx, project, out.SBOM)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return slipway.Scan{}, nil, false, nil // it has to be made again
-	}
-	return out, sbom, err == nil, err
+// Scan is that of a digest with this database and scanner; false when there is none, or its SBOM is not kept.
+func (s *Store) Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, bool, error) {
+	return s.scan(ctx, `project = $1 AND digest = $2 AND database = $3 AND scanner = $4
+		AND (sbom = '' OR EXISTS (SELECT 1 FROM sboms b WHERE b.project = scans.project AND b.digest = scans.sbom))`, project, digest, database, scanner)
 }
 
 // LastScan is the newest scan of a digest, with any database; false when there is none.

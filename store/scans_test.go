@@ -22,13 +22,15 @@ func TestScansAreKeptByDatabaseAndScanner(t *testing.T) {
 	w := newWorld(t)
 	first := scanOfImage(1, "db1")
 	w.ok(w.KeepScan(w.ctx, "shop", first, []byte(`{"spdx":1}`), true))
-	got, sbom, ok, err := w.Scan(w.ctx, "shop", "sha256:web", "db1", "grype 1")
+	got, ok, err := w.Scan(w.ctx, "shop", "sha256:web", "db1", "grype 1")
+	w.ok(err)
+	sbom, err := w.SBOM(w.ctx, "shop", got.SBOM)
 	w.ok(err)
 	if !ok || !reflect.DeepEqual(got, first) || string(sbom) != `{"spdx":1}` {
 		t.Errorf("%t %+v %s", ok, got, sbom)
 	}
 	for _, key := range [][4]string{{"shop", "sha256:web", "db2", "grype 1"}, {"shop", "sha256:web", "db1", "grype 2"}, {"shop", "sha256:other", "db1", "grype 1"}, {"other", "sha256:web", "db1", "grype 1"}} {
-		if _, _, ok, err := w.Scan(w.ctx, key[0], key[1], key[2], key[3]); ok || err != nil {
+		if _, ok, err := w.Scan(w.ctx, key[0], key[1], key[2], key[3]); ok || err != nil {
 			t.Errorf("%v: %t %v", key, ok, err)
 		}
 	}
@@ -40,7 +42,7 @@ func TestScansAreKeptByDatabaseAndScanner(t *testing.T) {
 		t.Errorf("%t %v %+v", ok, err, last)
 	}
 	// Its SBOM was not kept: it has to be made again.
-	if _, _, ok, err := w.Scan(w.ctx, "shop", "sha256:web", "db2", "grype 1"); ok || err != nil {
+	if _, ok, err := w.Scan(w.ctx, "shop", "sha256:web", "db2", "grype 1"); ok || err != nil {
 		t.Errorf("%t %v", ok, err)
 	}
 	w.ok(w.SawScan(w.ctx, "shop", "sha256:web", "db2", "grype 1"))
@@ -56,7 +58,7 @@ func TestOldScansAreForgotten(t *testing.T) {
 		w.ok(w.KeepScan(w.ctx, "shop", scanOfImage(n, fmt.Sprint("db", n)), fmt.Appendf(nil, `{"spdx":%d}`, n), n == 1))
 	}
 	for n := 1; n <= 6; n++ {
-		_, _, ok, err := w.Scan(w.ctx, "shop", "sha256:web", fmt.Sprint("db", n), "grype 1")
+		_, ok, err := w.Scan(w.ctx, "shop", "sha256:web", fmt.Sprint("db", n), "grype 1")
 		w.ok(err)
 		if want := n == 1 || n > 3; ok != want { // the newest seen, and the newest three
 			t.Errorf("scan %d: %t, want %t", n, ok, want)

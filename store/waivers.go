@@ -49,12 +49,13 @@ func (s *Store) GiveWaiver(ctx context.Context, w slipway.Waiver) (slipway.Waive
 func (s *Store) WithdrawWaiver(ctx context.Context, id int64, actor string) (slipway.Waiver, error) {
 	err := s.write(ctx, func(t *tx) error {
 		var w slipway.Waiver
-		n, err := t.exec(`UPDATE waivers SET withdrawn_at = $1, withdrawn_by = $2 WHERE id = $3 AND withdrawn_at = 0`, ms(t.now), actor, id)
+		n, err := t.exec(`UPDATE waivers SET withdrawn_at = $1, withdrawn_by = $2 WHERE id = $3 AND withdrawn_at = 0 AND expires_at > $4`,
+			ms(t.now), actor, id, ms(t.now))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return slipway.Errorf(slipway.Conflict, "waiver %d was withdrawn already, or does not exist", id)
+			return slipway.Errorf(slipway.Conflict, "waiver %d does not hold any more, or does not exist", id)
 		}
 		if w, _, err = one(ctx, t, scanWaiver, `SELECT `+waiverColumns+` FROM waivers WHERE id = $1`, id); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -146,10 +147,20 @@ func reasonsOf(said []slipway.GateResult) map[string]*slipway.GateReason {
 
 // reasonKey is what a gate calls a finding.
 func reasonKey(f slipway.Finding) string {
+	about := f.Package
 	if f.Kind == slipway.FindingSecret {
-		return strings.TrimSpace(f.ID + " " + f.Path)
+		about = f.Path
 	}
-	return strings.TrimSpace(f.ID + " " + f.Package)
+	key := strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r) || unicode.IsControl(r):
+			return ' '
+		case unicode.Is(unicode.Cf, r):
+			return -1
+		}
+		return r
+	}, f.ID+" "+about)
+	return strings.Join(strings.Fields(key), " ")
 }
 
 func (p *findingsPage) pick(all []slipway.Finding, reasons map[string]*slipway.GateReason) (out []slipway.Finding) {

@@ -53,6 +53,7 @@ type gateRow struct {
 	Verdict       slipway.Verdict // the worst
 	Summary       string          // of the worst
 	ID            string          // of its element
+	Open          bool            // it is unfolded: it failed, and is not told elsewhere
 	Where         []gatePlace
 	Said          []gateSaid // the same said in several places is there once; the worst first
 }
@@ -93,8 +94,12 @@ func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, se
 		return said, nil, err
 	}
 	given, err := s.Waivers.Waivers(r.Context(), by, d.Run.Project)
+	if err != nil { // what the gates said is shown all the same
+		s.Log.WarnContext(r.Context(), "read waivers", "project", d.Run.Project, "error", err)
+		return said, nil, nil
+	}
 	given = slices.DeleteFunc(slices.Clone(given), func(w slipway.Waiver) bool { return !w.Holds(s.Now()) })
-	return said, given, err
+	return said, given, nil
 }
 
 // listGates arranges what the gates of a run said. back is the page that is come back to from a waiver.
@@ -128,6 +133,7 @@ func listGates(d slipway.RunDetail, said []slipway.GateResult, given []slipway.W
 		switch row.Verdict {
 		case slipway.Fail:
 			l.Failed++
+			row.Open = true
 		case slipway.Warn:
 			l.Warned++
 		default:
@@ -200,15 +206,12 @@ func sameSaid(a, b slipway.GateResult) bool {
 // reasons fills in the reasons of what was said, as far as the page has room.
 func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.Waiver, back string, budget *int) {
 	for i, r := range said.Reasons {
-		row := gateReason{GateReason: r}
-		if r.Verdict == slipway.Fail {
-			row.Since = waivedSince(given, said.GateResult, r.Subject)
-			if row.Since == nil {
-				l.Open++
-				row.Waive = waiveHref(d.Run.Project, said.GateResult, r.Subject, back)
-			} else {
-				l.Waived++
-			}
+		row := newReason(d, said.GateResult, r, given, back)
+		switch {
+		case row.Since != nil:
+			l.Waived++
+		case r.Verdict == slipway.Fail:
+			l.Open++
 		}
 		switch {
 		case i < firstReasons:
@@ -220,6 +223,18 @@ func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.
 			said.More++
 		}
 	}
+}
+
+// newReason adds to a reason what can be done about it.
+func newReason(d slipway.RunDetail, g slipway.GateResult, r slipway.GateReason, given []slipway.Waiver, back string) gateReason {
+	row := gateReason{GateReason: r}
+	if r.Verdict != slipway.Fail {
+		return row
+	}
+	if row.Since = waivedSince(given, g, r.Subject); row.Since == nil {
+		row.Waive = waiveHref(d.Run.Project, g, r.Subject, back)
+	}
+	return row
 }
 
 func badness(v slipway.Verdict) int {
@@ -290,7 +305,9 @@ func evidenceOf(d slipway.RunDetail, g slipway.GateResult) (out []evidence) {
 		}
 		return []evidence{e}
 	case slipway.GateSignatures:
-		out = append(out, evidence{"signatures", stepHref(d.Run.ID, slipway.StepKey(slipway.KindAttest, g.Service, ""))})
+		if has(slipway.KindAttest) {
+			out = append(out, evidence{"signatures", stepHref(d.Run.ID, slipway.StepKey(slipway.KindAttest, g.Service, ""))})
+		}
 	}
 	return append(out, evidence{"log of " + g.Step, stepHref(d.Run.ID, g.Step)})
 }
@@ -318,24 +335,38 @@ func evidenceHref(run int64, page, service string, more ...string) string {
 // failedGate is a gate that made a step fail, in short.
 type failedGate struct {
 	slipway.GateResult
-	ID       string
-	Evidence []evidence
-	Told     []slipway.GateReason // that fail it
-	More     int
+	Environments []string // in which it said the same
+	ID           string
+	Evidence     []evidence
+	Told         []gateReason // that fail it
+	More         int
 }
 
-// failedGates are the gates that made a step fail, but for one that is told otherwise.
-func failedGates(d slipway.RunDetail, said []slipway.GateResult, step string, but string) (out []failedGate) {
-	for _, g := range said {
-		if g.Step != step || g.Verdict != slipway.Fail || g.Gate == but {
+// failedGates are the gates that made a step of the run fail. Those of the list are folded: they are told above.
+func (p *runPage) failedGates(step string) (out []failedGate) {
+	d, back := p.RunDetail, runHref(p.Run.ID)
+	for _, g := range p.said {
+		if g.Step != step || g.Verdict != slipway.Fail {
+			continue
+		}
+		for i := range p.Gates.Rows {
+			if row := &p.Gates.Rows[i]; row.Gate == g.Gate && row.Service == g.Service {
+				row.Open = false
+			}
+		}
+		if i := slices.IndexFunc(out, func(o failedGate) bool { return o.Gate == g.Gate && sameSaid(o.GateResult, g) }); i >= 0 {
+			out[i].Environments = append(out[i].Environments, g.Environment)
 			continue
 		}
 		f := failedGate{GateResult: g, ID: gateID(g.Service, g.Gate), Evidence: evidenceOf(d, g)}
+		if g.Environment != "" {
+			f.Environments = []string{g.Environment}
+		}
 		for _, r := range g.Reasons {
 			switch {
 			case r.Verdict != slipway.Fail:
 			case len(f.Told) < toldReasons:
-				f.Told = append(f.Told, r)
+				f.Told = append(f.Told, newReason(d, g, r, p.given, back))
 			default:
 				f.More++
 			}

@@ -22,18 +22,18 @@ const (
 
 // manifestsPage is what a chart renders for an environment, with what is remarkable beside it.
 type manifestsPage struct {
-	Run           slipway.Run
-	Service       string
-	Environment   string
-	Environments  []string
-	Report        slipway.ManifestReport
-	Only          string // the object that was asked for
-	Remarks       []manifestRemark
-	More          int // remarks that are not listed
-	Objects       []*manifestObject
-	File          string // where all of it is as text
-	Missing       bool
-	lines         int // that there is still room for
+	Run          slipway.Run
+	Service      string
+	Environment  string
+	Environments []string
+	Report       slipway.ManifestReport
+	Only         string // the object that was asked for
+	Remarks      []manifestRemark
+	More         int // remarks that are not listed
+	Objects      []*manifestObject
+	File         string // where all of it is as text
+	Missing      bool
+	lines        int // that there is still room for
 }
 
 // manifestRemark is a problem, with the element that it stands beside.

@@ -91,7 +91,7 @@ type boardPage struct {
 	Bad      []slipway.Deployment
 	Moving   []slipway.Deployment
 	Chips    map[string]chip // of images that run, by digest
-	Failed   []slipway.Run // newest runs of services that did not get into their environment
+	Failed   []slipway.Run   // newest runs of services that did not get into their environment
 	Runs     []slipway.Run
 }
 

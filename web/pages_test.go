@@ -25,9 +25,21 @@ type site struct {
 
 func newSite(t testing.TB) *site {
 	t.Helper()
+	return newSiteWith(t, func(*web.Options) {})
+}
+
+// newBareSite has nothing that gates need.
+func newBareSite(t testing.TB) *site {
+	t.Helper()
+	return newSiteWith(t, func(o *web.Options) { o.Evidence, o.Waivers, o.Tests = nil, nil, nil })
+}
+
+func newSiteWith(t testing.TB, change func(*web.Options)) *site {
+	t.Helper()
 	w := newWorld(noon)
 	o := w.options()
 	o.Now = func() time.Time { return w.now }
+	change(&o)
 	h, err := web.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +79,7 @@ func header(name, value string) func(*http.Request) {
 func pages() map[string][]string {
 	return map[string][]string{
 		"/projects":                               {"shop", "mirrors https://git.example/team/big.git", "Waiting for a person", "release delivery v1.2.0"},
-		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 ✓ verified", "approve or reject", "on its way", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
+		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 ✓ verified", "approve or reject", "on its way", "✗ 4 critical, 3 high", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
 		"/projects/big":                           {"200 services", "service-199", "nothing needs you"},
 		"/projects/big?service=service-00":        {"service-009", "all 200"},
 		"/projects/big?service=none-such":         {"No service's name has “none-such” in it."},
@@ -83,10 +95,10 @@ func pages() map[string][]string {
 		"/projects/new/releases":                  {"git push origin HEAD:refs/heads/release/SERVICE/v1.0.0"},
 		"/projects/shop/services/delivery":        {"Roll back delivery in production", "v1.0.0 (the last verified one)", "Releases"},
 		"/projects/shop/releases/delivery/v1.1.0": {"What was built, once", "the quote in QA is right", "registry.slipway.internal/shop/delivery@" + sha("deliveryv1.1.0")},
-		"/projects/shop/releases/delivery/v1.2.0": {"waits for a person before production", "Approve", "not yet", "+        value: (secret, hash 77ab)"},
+		"/projects/shop/releases/delivery/v1.2.0": {"waits for a person before production", "Approve", "not yet", "+        value: (secret, hash 77ab)", "! warn vulnerabilities 2 medium: no fix yet", "gate without a verdict", "Signature and attestations", "✓ signed 3 signed statements", "! 1 warned · ✓ 3 passed"},
 		"/projects/shop/releases/delivery/v1.1.1": {"Not deployed again until a person lifts it.", "Lift the quarantine", "rolled-back"},
 		"/runs/3":                   {"Run #3 ✓ succeeded", "merge of main", "skipped: no file under src/web changed", "Timings", "development"},
-		"/runs/5":                   {"tests failed: 2 of 46", "TestTotalWithDiscount", "got 29.97, want 26.97", "2 failed (1 new), 43 passed, 1 skipped, 2 flaky", "44 that did not fail", "not a test report"},
+		"/runs/5":                   {"tests failed: 2 of 46", "TestTotalWithDiscount", "got 29.97, want 26.97", "2 failed (1 new), 43 passed, 1 skipped, 2 flaky", "44 that did not fail", "not a test report", "TestCurrency/EUR new", "-2.7 points against run #3", "shots/cart.png 48 B", "1 flaky test that did not fail this time", "big.zip: not kept"},
 		"/runs/5?step=build/orders": {"Log of build/orders", "This step wrote no log."},
 		"/runs/7":                   {"npm error code E404", "did not complete successfully", "= [build 1/5] FROM docker.io/library/node:22 cached"},
 		"/runs/8":                   {"does not answer", "3 attempts ended in an error since 11:51:00 UTC"},
@@ -94,6 +106,32 @@ func pages() map[string][]string {
 		"/runs/12":                  {"delivery v1.2.0 waits for a person before production", "by someone other than ada", "tests: 46 passed, 1 skipped", "Reject"},
 		"/runs/14":                  {"going on for 48 s", "ok example.com/shop/web/page24", "● tests of web started"},
 		"/runs/10?step=verify/delivery@production": {"✓ Deployment/delivery done 4 s", "running the chart's tests: delivery-quote"},
+		"/runs/17":                                                         {"gate vulnerabilities: 4 critical, 1 high, 30 medium", "CVE-2025-0000 lib0 critical, fixed in 1.2.4", "2 failed · ! 1 warned · ✓ 2 passed", "26 more", "waived by lin until 2026-12-11: not reachable", "Evidence: findings · SBOM"},
+		"/runs/18":                                                         {"in qa, production: 2 remarks fail, 2 warn", "latest-tag Deployment/orders the tag latest moves", "no-gpl " + script},
+		"/runs/18?step=attest/orders":                                      {"attest/orders"},
+		"/runs/12?step=attest/delivery":                                    {"3 signed statements, SBOM, what the builder recorded"},
+		"/runs/12?step=gate/delivery@production":                           {"Evidence: test report · findings · SBOM · manifests"},
+		"/runs/17/findings?service=orders":                                 {"25 findings, worst first", "with the vulnerability database of 2026-11-20", "Not looked at: layer 3", "private-key secret", "its gate fails", "5 critical"},
+		"/runs/17/findings":                                                {"Findings of orders"},
+		"/runs/17/findings?service=orders&severity=high":                   {"9 that fit, of 25 findings", "high and worse"},
+		"/runs/17/findings?service=orders&q=nothing-has-this":              {"None of the 25 findings fits the filter."},
+		"/runs/17/findings?service=orders&counts=1":                        {"5 that fit, of 25 findings"},
+		"/runs/12/findings?service=delivery":                               {"There was no vulnerability database", "no mirror answers", "Nothing was found, and no vulnerability could be."},
+		"/runs/18/findings":                                                {"This image was not scanned."},
+		"/runs/17/sbom":                                                    {"3 packages", "openssl", "Apache-2.0", "pkg:deb/debian/openssl@3.0.11", script},
+		"/runs/17/sbom?q=zlib":                                             {"1 that fit, of 3 packages"},
+		"/runs/17/sbom?q=none":                                             {"None of the 3 packages fits the filter."},
+		"/runs/12/sbom":                                                    {"No SBOM of this image is kept."},
+		"/runs/18/manifests":                                               {"Manifests of orders in qa", "4 remarks", "value from chart/values.yaml:7", "the cluster's own Kubernetes v1.36.3", "Its text is too long to be kept."},
+		"/runs/18/manifests?environment=development":                       {"no remark", "Kubernetes v1.34.9 (offline)"},
+		"/runs/18/manifests?object=Service/orders":                         {"all objects", "kind: Service"},
+		"/runs/18/manifests?object=none":                                   {"There is no object none."},
+		"/runs/17/manifests":                                               {"This run rendered no chart of orders."},
+		"/projects/shop/waivers":                                           {"CVE-2025-0009 *", "slipway.yaml:31", "not reachable " + script, "1 waiver that holds no longer", "Waive something …"},
+		"/projects/shop/waivers?gate=x&subject=y&back=/runs/17":            {"Waive it", "back"},
+		"/projects/shop/services/delivery/findings?environment=production": {"Findings of delivery in production", "v1.1.0, which runs there since run #10", "7 findings"},
+		"/projects/shop/services/delivery/findings?environment=qa":         {"This image was not scanned yet."},
+		"/projects/shop/services/delivery/findings?environment=production&severity=low": {"7 findings"},
 		"/trace":                     {"Paste any id"},
 		"/trace?q=v1.1.0":            {"v1.1.0 was found as image and tag in shop.", "the quote in QA is right"},
 		"/trace?q=main":              {`"main" is in more than one project: big, shop`, "every project"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,8 @@ type runPage struct {
 	Proofs   []proof    // what the selected step has signed
 	Log      *stepLog   // nil: no step, or it is in the browser already
 
-	said []slipway.GateResult
+	said  []slipway.GateResult
+	given []slipway.Waiver
 }
 
 // stepFailure is why a step failed: its tests, its gates, or the end of its log.
@@ -78,7 +80,7 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 	if err != nil {
 		return "", view{}, err
 	}
-	p.said, p.Gates = said, listGates(d, said, given, runHref(n))
+	p.said, p.given, p.Gates = said, given, listGates(d, said, given, runHref(n))
 	if err := s.explain(r, by, p); err != nil {
 		return "", view{}, err
 	}
@@ -143,7 +145,7 @@ func (s *server) failure(ctx context.Context, by slipway.User, p *runPage, st sl
 		}
 	}
 	if st.State == slipway.StepFailed {
-		f.Gates = failedGates(p.RunDetail, p.said, st.Spec.Key, told)
+		f.Gates = slices.DeleteFunc(p.failedGates(st.Spec.Key), func(g failedGate) bool { return g.Gate == told })
 	}
 	if len(f.Tests)+len(f.Gates) > 0 {
 		return f, nil

@@ -20,11 +20,13 @@ func buttons() map[string][2]string {
 		"/approvals/12?decision=reject&reason=no":    {"bob votes false on 12: no", "/runs/12"},
 		"/runs/14/cancel?reason=not+now":             {"bob cancels 14: not now", "/runs/14"},
 		"/runs/5/retry":                              {"bob retries 5", "/runs/5"},
-		"/projects/shop/rollback?service=delivery&environment=production&to=v1.0.0&reason=slow": {"bob rolls back delivery in production to v1.0.0: slow", "/runs/9"},
-		"/projects/shop/releases/delivery/v1.1.1/lift-quarantine":                               {"bob lifts delivery v1.1.1", "/projects/shop/releases/delivery/v1.1.1"},
-		"/projects/shop/pulls/3/merge":                                                          {"bob merges 3", "/projects/shop/pulls"},
-		"/projects/shop/pulls/3/review?head=c6":                                                 {"bob approves 3 at c6", "/projects/shop/pulls"},
-		"/projects/shop/pulls/3/close":                                                          {"bob closes 3", "/projects/shop/pulls"},
+		"/projects/shop/rollback?service=delivery&environment=production&to=v1.0.0&reason=slow":                               {"bob rolls back delivery in production to v1.0.0: slow", "/runs/9"},
+		"/projects/shop/releases/delivery/v1.1.1/lift-quarantine":                                                             {"bob lifts delivery v1.1.1", "/projects/shop/releases/delivery/v1.1.1"},
+		"/projects/shop/pulls/3/merge":                                                                                        {"bob merges 3", "/projects/shop/pulls"},
+		"/projects/shop/pulls/3/review?head=c6":                                                                               {"bob approves 3 at c6", "/projects/shop/pulls"},
+		"/projects/shop/waivers?gate=vulnerabilities&subject=CVE-1+zlib&service=orders&until=2026-12-31&reason=not+reachable": {"bob waives vulnerabilities CVE-1 zlib of orders in  until 2026-12-31: not reachable", "/projects/shop/waivers"},
+		"/waivers/1/withdraw":          {"bob withdraws 1", "/projects/shop/waivers"},
+		"/projects/shop/pulls/3/close": {"bob closes 3", "/projects/shop/pulls"},
 	}
 }
 
@@ -41,7 +43,8 @@ func TestPresses(t *testing.T) {
 			t.Errorf("%s did %v", button, s.asked)
 		}
 		// Opened as a link it does nothing.
-		if w := s.ask("GET", target, form); w.Code < 400 || len(s.asked) != 1 {
+		page := strings.HasSuffix(target, "/waivers") // there is one of the same address
+		if w := s.ask("GET", target, form); (w.Code < 400 && !page) || len(s.asked) != 1 {
 			t.Errorf("GET %s answers %d and did %v", target, w.Code, s.asked)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type supply struct {
 	deployed  []slipway.DeployedScan
 	bases     map[string]slipway.TestTotals
 	files     map[string][]byte
+	down      bool          // waivers cannot be read
 	slow      chan struct{} // what is deployed is not known before it is closed; nil: at once
 }
 
@@ -76,7 +78,10 @@ func (w *world) Deployed(ctx context.Context, _ slipway.User, project string) ([
 func (w *world) Waivers(context.Context, slipway.User, string) ([]slipway.Waiver, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.waivers, nil
+	if w.down {
+		return nil, slipway.Errorf(slipway.Unavailable, "the repository does not answer")
+	}
+	return slices.Clone(w.waivers), nil
 }
 
 func (w *world) GiveWaiver(_ context.Context, by slipway.User, v slipway.Waiver) (slipway.Waiver, error) {
@@ -243,7 +248,7 @@ func (w *world) vulnerable() {
 		said(17, slipway.KindTest, "orders", "", slipway.GateTests, slipway.Pass, "46 passed"),
 		said(17, slipway.KindScan, "orders", "", slipway.GateVulnerabilities, slipway.Fail, "4 critical, 1 high, 30 medium, 1 waived until 2026-12-11", reasons...),
 		said(17, slipway.KindScan, "orders", "", slipway.GateDatabase, slipway.Warn, "built 6 days ago", slipway.GateReason{Verdict: slipway.Warn, Subject: "old", Message: "5 days are the most " + script}),
-		said(17, slipway.KindScan, "orders", "", slipway.GateSecrets, slipway.Fail, "1 secret", slipway.GateReason{Verdict: slipway.Fail, Subject: "private-key src/orders/id_rsa", Message: "a private key is committed " + script + esc, Place: "src/orders/" + rtl + "id_rsa:1"}),
+		said(17, slipway.KindScan, "orders", "", slipway.GateSecrets, slipway.Fail, "1 secret", slipway.GateReason{Verdict: slipway.Fail, Subject: "private-key src/orders/gnp.exeid_rsa", Message: "a private key is committed " + script + esc, Place: "src/orders/" + rtl + "id_rsa:1"}),
 		said(17, slipway.KindChart, "orders", "development", slipway.GateManifests, slipway.Pass, "4 objects, no remark"),
 	}
 	w.waivers = nil

@@ -39,6 +39,7 @@ func (s *server) funcs() template.FuncMap {
 		"plural":   plural,
 		"bytes":    bytesOf,
 		"notes":    splitNotes,
+		"https":    https,
 		"chip":     chipOf,
 		"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 		"month":    func() string { return s.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly) },
@@ -199,6 +200,14 @@ func mark(state any) string {
 		return "●"
 	}
 	return "○"
+}
+
+// https is a link that a report names, or "" for one that leads to anything else than another site.
+func https(link string) string {
+	if strings.HasPrefix(link, "https://") {
+		return link
+	}
+	return ""
 }
 
 // visible shows control characters, direction marks and other invisible ones by their number instead

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,22 +36,33 @@ func (s *server) judged(r stage.Runner) stage.Runner {
 	})
 }
 
-// judgeStep lets the gates of a step speak about its result. What a chart renders is judged by what each environment demands,
-// all else by what the project does.
+// judgeStep lets the gates of a step speak about its result. What a chart renders is judged by what each environment
+// demands; all else, and a chart that was rendered for none, by what the project does.
 func judgeStep(ctx context.Context, log stage.Log, res slipway.Result, policies map[string]slipway.Gates, seen slipway.Evidence, given []slipway.Waiver) (slipway.Result, error) {
 	if seen.Stage != slipway.KindChart {
 		return speak(ctx, log, res, policies[""], seen, given)
 	}
+	if len(res.Manifests) == 0 && res.Outcome == slipway.Succeeded {
+		return speak(ctx, log, res, policies[""], seen, given)
+	}
+	var failed []string
 	for _, m := range res.Manifests {
 		policy, ok := policies[m.Environment]
 		if !ok {
 			policy = policies[""]
 		}
 		seen.Environment, seen.Manifests = m.Environment, []slipway.ManifestReport{m}
-		var err error
-		if res, err = speak(ctx, log, res, policy, seen, given); err != nil {
+		said, err := speak(ctx, log, slipway.Result{Outcome: slipway.Succeeded}, policy, seen, given)
+		if err != nil {
 			return res, err
 		}
+		res.Gates = append(res.Gates, said.Gates...)
+		if said.Outcome == slipway.Failed {
+			failed = append(failed, m.Environment+": "+said.Reason)
+		}
+	}
+	if len(failed) > 0 && res.Outcome == slipway.Succeeded {
+		res.Outcome, res.Reason = slipway.Failed, strings.Join(failed, "; ")
 	}
 	return res, nil
 }
@@ -75,6 +87,7 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 		return res, fmt.Errorf("judge %s: %w", seen.Service, err)
 	}
 	var failed []string
+	said = once(said)
 	for _, g := range said {
 		told(log, g, seen.Stage != slipway.KindChart) // the chart step told its remarks as it found them
 		if g.Verdict == slipway.Fail {
@@ -84,9 +97,27 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 	res.Gates = append(res.Gates, said...)
 	if len(failed) > 0 && res.Outcome == slipway.Succeeded {
 		res.Outcome, res.Reason = slipway.Failed, strings.Join(failed, "; ")
-		res.Inputs = ""
 	}
 	return res, nil
+}
+
+// once makes one result of those of gates of one name: of a rule that was changed since the plan was made, both
+// its old and its new form must hold.
+func once(said []slipway.GateResult) []slipway.GateResult {
+	var out []slipway.GateResult
+	for _, g := range said {
+		at := slices.IndexFunc(out, func(o slipway.GateResult) bool { return o.Gate == g.Gate && o.Environment == g.Environment })
+		if at < 0 {
+			out = append(out, g)
+			continue
+		}
+		o := &out[at]
+		if o.Verdict.Worse(g.Verdict) != o.Verdict {
+			o.Verdict, o.Summary = g.Verdict, g.Summary
+		}
+		o.Reasons = slices.Concat(o.Reasons, g.Reasons)
+	}
+	return out
 }
 
 const toldReasons = 20
@@ -286,8 +317,9 @@ func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep
 	}
 	res := slipway.Result{Outcome: slipway.Succeeded}
 	var failed []string
-	for _, g := range again {
+	for _, g := range once(again) {
 		if g.Verdict == slipway.Fail { // else the gate step has said it
+			told(env.Log, g, true)
 			res.Gates = append(res.Gates, g)
 			failed = append(failed, "gate "+g.Gate+": "+g.Summary)
 		}

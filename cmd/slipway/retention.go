@@ -14,19 +14,24 @@ import (
 	"github.com/slipway-cd/slipway/react"
 )
 
-// retainEvery is how often candidates that are not needed any more are removed.
-const retainEvery = 24 * time.Hour
+const (
+	// retainEvery is how often candidates that are not needed any more are removed.
+	retainEvery = 24 * time.Hour
+	// retainFirst is how long after its start a server does so, which may be stopped every night.
+	retainFirst = 15 * time.Minute
+)
 
 // retain removes old candidates once a day, of one project after the other.
 func (s *server) retain(ctx context.Context) {
-	tick := time.NewTicker(retainEvery)
-	defer tick.Stop()
+	due := time.NewTimer(retainFirst)
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-due.C:
 		}
+		due.Reset(retainEvery)
 		projects, err := s.store.Projects(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("remove old candidates", "error", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -404,23 +405,63 @@ func (c *cli) printTrace(t slipway.Trace) {
 }
 
 func (c *cli) releases() *cobra.Command {
-	return &cobra.Command{
-		Use: "releases [SERVICE]", Short: "Releases: versions with their digests",
-		Args: cobra.MaximumNArgs(1),
+	var good, in string
+	cmd := &cobra.Command{
+		Use: "releases [SERVICE]", Short: "Releases: versions with their digests, where they run, and where they were found healthy",
+		Long:    "Lists releases, newest first. --in production shows what runs there now; --good production shows the last\nknown good version of each service: the newest that was found healthy there and is not in quarantine.",
+		Example: "  slipway releases delivery\n  slipway releases --good production",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.Release, error) {
-			return q.api.Releases(ctx, q.project, strings.Join(q.args, ""))
+			all, err := q.api.Releases(ctx, q.project, strings.Join(q.args, ""))
+			if in != "" {
+				all = slices.DeleteFunc(all, func(r slipway.Release) bool { return !r.RunsIn(in) })
+			}
+			if good != "" {
+				all = lastGood(all, good)
+			}
+			return all, err
 		}, func(_ question, releases []slipway.Release) { c.releaseRows(releases) }),
 	}
+	cmd.Flags().StringVar(&in, "in", "", "only what runs in this environment")
+	cmd.Flags().StringVar(&good, "good", "", "only the last known good version of each service in this environment")
+	return cmd
+}
+
+// lastGood keeps of each service the version that was found healthy in an environment last.
+func lastGood(all []slipway.Release, environment string) []slipway.Release {
+	best := map[string]int64{} // newest good deployment, by service
+	deployed := func(r slipway.Release) (id int64) {
+		for _, d := range r.In {
+			if d.Target.Environment == environment && r.GoodIn(environment) {
+				id = max(id, d.ID)
+			}
+		}
+		return id
+	}
+	for _, r := range all {
+		best[r.Service] = max(best[r.Service], deployed(r))
+	}
+	return slices.DeleteFunc(all, func(r slipway.Release) bool { id := deployed(r); return id == 0 || id != best[r.Service] })
 }
 
 func (c *cli) releaseRows(releases []slipway.Release) {
-	head := []string{"SERVICE", "VERSION", "COMMIT", "RUN", "CREATED", "QUARANTINED", "IMAGE", "CHART"}
+	head := []string{"SERVICE", "VERSION", "RUNS IN", "GOOD IN", "COMMIT", "RUN", "CREATED", "QUARANTINED", "IMAGE", "CHART"}
 	if c.out.narrow() {
-		head = head[:6]
+		head = head[:7]
 	}
 	var rows [][]string
 	for _, r := range releases {
-		row := []string{r.Service, printable(r.Version), slipway.ShortHash(r.Commit), fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
+		var runs, good []string
+		for _, d := range r.In {
+			if env := d.Target.Environment; r.RunsIn(env) {
+				runs = append(runs, env)
+			}
+			if env := d.Target.Environment; r.GoodIn(env) {
+				good = append(good, env)
+			}
+		}
+		row := []string{r.Service, printable(r.Version), first(strings.Join(runs, ", "), "-"), first(strings.Join(good, ", "), "-"), slipway.ShortHash(r.Commit),
+			fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
 		rows = append(rows, row[:len(head)])
 	}
 	c.out.table(head, rows)

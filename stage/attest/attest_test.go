@@ -91,7 +91,8 @@ func TestStatements(t *testing.T) {
 			`"summary":{"passed":2,"failed":0,"skipped":1,"flaky":1,"coverage":50}}}`,
 		"scan": `{"_type":"https://in-toto.io/Statement/v1",` + named + `,"predicateType":"https://in-toto.io/attestation/vulns/v0.2","predicate":{"scanner":{"uri":"pkg:generic/grype","version":"0.116.0",` +
 			`"db":{"version":"sha256:1","lastUpdate":"2026-11-21T12:00:00Z"},"result":[{"id":"CVE-2024-1234","severity":[{"method":"slipway","score":"high"}],` +
-			`"annotations":[{"kind":"vulnerability","package":"openssl","version":"3.0"}]}]},"metadata":{"scanStartedOn":"2026-11-21T12:00:00Z","scanFinishedOn":"2026-11-21T12:00:00Z"}}}`,
+			`"annotations":[{"kind":"vulnerability","package":"openssl","version":"3.0"}]},` +
+			`{"id":"aws-key","severity":[{"method":"slipway","score":"critical"}],"annotations":[{"kind":"secret"}]}]},"metadata":{"scanStartedOn":"2026-11-21T12:00:00Z","scanFinishedOn":"2026-11-21T12:00:00Z"}}}`,
 	} {
 		if string(got[name][0]) != want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got[name][0], want)

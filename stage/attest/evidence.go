@@ -101,7 +101,8 @@ type scanTime struct {
 	FinishedOn time.Time `json:"scanFinishedOn"`
 }
 
-// scanOf says in-toto's words for a scan. Secrets are named by their pattern and place, never by value.
+// scanOf says in-toto's words for a scan. Of a secret it tells the pattern only: who may pull the image need not
+// know where else to look.
 func scanOf(s slipway.Scan) vulnerabilities {
 	name, version, _ := strings.Cut(s.Scanner, " ")
 	out := vulnerabilities{
@@ -114,6 +115,9 @@ func scanOf(s slipway.Scan) vulnerabilities {
 	for _, f := range s.Findings {
 		v := scanFinding{ID: f.ID, Severity: []severity{{"slipway", string(f.Severity)}}}
 		note := map[string]string{"kind": string(f.Kind)}
+		if f.Kind == slipway.FindingSecret {
+			f = slipway.Finding{ID: f.ID, Severity: f.Severity}
+		}
 		for key, value := range map[string]string{"package": f.Package, "version": f.Version, "type": f.Type, "fixedIn": f.FixedIn, "path": f.Path, "layer": f.Layer} {
 			if value != "" {
 				note[key] = value

@@ -107,6 +107,19 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// What a registry does not give back as it was written is not believed, and is not an error of the surroundings.
+func TestAlteredInTheRegistry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	w.everything()
+	w.run(w.env())
+	w.set(func(w *world) { w.alter = true })
+	report, err := w.verifier().Report(t.Context(), w.subject())
+	if err != nil || report.Subjects[0].Signed || len(report.Subjects[0].Attestations) > 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 // What strangers attach beside what is good changes nothing of it.
 func TestStrangersDoNotHideWhatIsGood(t *testing.T) {
 	t.Parallel()
@@ -197,7 +210,7 @@ func TestProofsTellWhatIsProven(t *testing.T) {
 {"name":"provenance","type":"","digest":"","builder":"https://slipway.example.com","source":"git+https://slipway.example.com/git/shop.git","commit":"` + commit + `","run":"https://slipway.example.com/runs/7","summary":"git+https://slipway.example.com/git/shop.git at 1a2b3c4"}
 {"name":"sbom","type":"","digest":"","summary":"SPDX-2.3, 1 packages"}
 {"name":"tests","type":"","digest":"","run":"https://slipway.example.com/runs/7","summary":"warned: 2 passed, 0 failed, 1 skipped"}
-{"name":"scan","type":"","digest":"","summary":"1 high"}`
+{"name":"scan","type":"","digest":"","summary":"1 critical, 1 high"}`
 	if strings.Join(got, "\n") != want {
 		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), want)
 	}

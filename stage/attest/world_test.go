@@ -182,6 +182,7 @@ type world struct {
 	mu    sync.Mutex
 	asked []string
 	down  bool
+	alter bool // blobs come with another first byte
 	fail  func(*http.Request) bool
 }
 
@@ -192,10 +193,18 @@ func newWorld(t testing.TB, referrers bool) *world {
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		w.asked = append(w.asked, r.Method+" "+r.URL.Path)
-		broken := w.down || w.fail != nil && w.fail(r)
+		broken, alter := w.down || w.fail != nil && w.fail(r), w.alter
 		w.mu.Unlock()
 		if broken {
 			rw.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		if alter && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			kept := httptest.NewRecorder()
+			inner.ServeHTTP(kept, r)
+			maps.Copy(rw.Header(), kept.Header())
+			rw.WriteHeader(kept.Code)
+			_, _ = rw.Write(append([]byte("x"), kept.Body.Bytes()[1:]...))
 			return
 		}
 		inner.ServeHTTP(rw, r)
@@ -307,7 +316,8 @@ func (w *world) everything() {
 	w.evidence.tests = &slipway.TestReport{Passed: 2, Skipped: 1, Coverage: &percent, Suites: []slipway.TestSuite{{Name: "orders", Cases: []slipway.TestCase{
 		{Name: "adds", State: slipway.TestPassed}, {Name: "wobbles", State: slipway.TestPassed, Flaky: true}, {Name: "later", State: slipway.TestSkipped}}}}}
 	w.evidence.scan = &slipway.Scan{Digest: w.image, Scanner: "grype 0.116.0", Database: slipway.ScanDatabase{Built: noon, Checksum: "sha256:1"}, ScannedAt: noon, SBOM: "sha256:sbom",
-		Findings: []slipway.Finding{{Kind: slipway.FindingVulnerability, ID: "CVE-2024-1234", Severity: slipway.SeverityHigh, Package: "openssl", Version: "3.0"}}}
+		Findings: []slipway.Finding{{Kind: slipway.FindingVulnerability, ID: "CVE-2024-1234", Severity: slipway.SeverityHigh, Package: "openssl", Version: "3.0"},
+			{Kind: slipway.FindingSecret, ID: "aws-key", Severity: slipway.SeverityCritical, Path: "src/.env", Line: 3}}}
 	w.evidence.sboms = map[string][]byte{"sha256:sbom": []byte(`{"spdxVersion":"SPDX-2.3","packages":[{"name":"openssl"}]}`)}
 }
 

@@ -71,8 +71,8 @@ type Images interface {
 
 // Past keeps scans.
 type Past interface {
-	// Scan is that of a digest with this database and scanner, and its SBOM; false when there is none.
-	Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, []byte, bool, error)
+	// Scan is that of a digest with this database and scanner, whose SBOM is kept too; false when there is none.
+	Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, bool, error)
 	// KeepScan keeps a scan under its digest, database and scanner, in place of one that is there. seen: people
 	// saw it, as it belongs to a run.
 	KeepScan(ctx context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error
@@ -117,20 +117,9 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if err != nil {
 		return stage.Refused(err)
 	}
-	var scan slipway.Scan
-	var sbom []byte
-	reused := false
-	if len(spec.Reports) > 0 {
-		scan, err = r.reports(env, step, tree)
-		scan.Digest = digest
-		if err != nil {
-			return stage.Refused(err)
-		}
-	} else {
-		s := subject{env.Run.Project, spec.Image, digest, dir, true}
-		if scan, sbom, reused, err = r.image(ctx, env, s, state); err != nil {
-			return stage.Refused(err)
-		}
+	scan, sbom, reused, err := r.imageOrReports(ctx, env, step, subject{env.Run.Project, spec.Image, digest, dir, true}, tree, state)
+	if err != nil {
+		return stage.Refused(err)
 	}
 	secrets, err := r.folder(ctx, env, step, tree, state)
 	if err != nil {
@@ -142,8 +131,8 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if reused {
 		res.Reason += "; the image was scanned before"
 	}
-	if sbom != nil {
-		a, err := writeSBOM(env, step, dir, scan, sbom)
+	if scan.SBOM != "" {
+		a, err := sbomArtifact(env, step, dir, scan, sbom)
 		if err != nil {
 			return slipway.Result{}, err
 		}
@@ -151,6 +140,20 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	}
 	tell(env, scan)
 	return res, nil
+}
+
+// imageOrReports is what is known about the image: what the reports of other scanners say when the step names
+// them, else a scan.
+func (r Runner) imageOrReports(ctx context.Context, env stage.Env, step slipway.PlanStep, s subject, tree string, state State) (slipway.Scan, []byte, bool, error) {
+	if len(step.Scan.Reports) == 0 {
+		return r.image(ctx, env, s, state)
+	}
+	scan, err := r.reports(env, step, tree)
+	if err != nil {
+		return scan, nil, false, err
+	}
+	scan.Digest, scan.Findings = s.digest, sorted(scan.Findings)
+	return scan, nil, false, r.keep(ctx, s, scan, nil)
 }
 
 // imageOf is the digest of what the step scans.
@@ -204,13 +207,13 @@ func (r Runner) keep(ctx context.Context, s subject, scan slipway.Scan, sbom []b
 // scanned asks the past and then the scanner.
 func (r Runner) scanned(ctx context.Context, env stage.Env, s subject, state State) (slipway.Scan, []byte, bool, error) {
 	if r.Past != nil {
-		scan, sbom, ok, err := r.Past.Scan(ctx, s.project, s.digest, state.Database.Checksum, state.Scanner)
+		scan, ok, err := r.Past.Scan(ctx, s.project, s.digest, state.Database.Checksum, state.Scanner)
 		if err != nil {
 			return slipway.Scan{}, nil, false, err
 		}
 		if ok {
 			scan.Image, scan.Database = s.repo.Ref(), state.Database
-			return scan, sbom, true, nil
+			return scan, nil, true, nil
 		}
 	}
 	rep, err := r.fresh(ctx, env, s, state)
@@ -284,7 +287,7 @@ func (r Runner) folder(ctx context.Context, env stage.Env, step slipway.PlanStep
 			return Secrets{}, fmt.Errorf("find the files of %s: %w", step.Service, err)
 		}
 		key = "tree:" + hash
-		switch old, _, ok, err := r.Past.Scan(ctx, env.Run.Project, key, "", state.Scanner); {
+		switch old, ok, err := r.Past.Scan(ctx, env.Run.Project, key, "", state.Scanner); {
 		case err != nil:
 			return Secrets{}, err
 		case ok:
@@ -315,16 +318,21 @@ func placed(list []slipway.Finding, dir string) []slipway.Finding {
 	return out
 }
 
-func writeSBOM(env stage.Env, step slipway.PlanStep, dir string, scan slipway.Scan, sbom []byte) (slipway.Artifact, error) {
-	file := filepath.Join(dir, "sbom.spdx.json")
-	if err := os.WriteFile(file, sbom, 0o600); err != nil {
-		return slipway.Artifact{}, fmt.Errorf("write the SBOM: %w", err)
-	}
-	return slipway.Artifact{
+// sbomArtifact names the SBOM. A new one is written to a file; of one that is kept already, the digest is enough.
+func sbomArtifact(env stage.Env, step slipway.PlanStep, dir string, scan slipway.Scan, sbom []byte) (slipway.Artifact, error) {
+	a := slipway.Artifact{
 		Project: env.Run.Project, RunID: env.Run.ID, Step: step.Key, Service: step.Service, Kind: slipway.ArtifactSBOM,
-		Repository: scan.Image, Digest: digestOf(sbom), Subject: scan.Digest, Size: int64(len(sbom)), Path: file,
+		Repository: scan.Image, Digest: scan.SBOM, Subject: scan.Digest, Size: int64(len(sbom)),
 		Commit: step.Scan.Source.Commit, CreatedAt: now(env),
-	}, nil
+	}
+	if sbom == nil {
+		return a, nil
+	}
+	a.Path = filepath.Join(dir, "sbom.spdx.json")
+	if err := os.WriteFile(a.Path, sbom, 0o600); err != nil {
+		return a, fmt.Errorf("write the SBOM: %w", err)
+	}
+	return a, nil
 }
 
 func digestOf(b []byte) string {

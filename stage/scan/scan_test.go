@@ -75,11 +75,10 @@ func key(project, digest, database, scanner string) string {
 	return strings.Join([]string{project, digest, database, scanner}, "|")
 }
 
-func (f *fake) Scan(_ context.Context, project, digest, database, scanner string) (slipway.Scan, []byte, bool, error) {
-	k := key(project, digest, database, scanner)
-	s, ok := f.kept[k]
+func (f *fake) Scan(_ context.Context, project, digest, database, scanner string) (slipway.Scan, bool, error) {
+	s, ok := f.kept[key(project, digest, database, scanner)]
 	s.Findings = slices.Clone(s.Findings)
-	return s, f.sboms[k], ok, nil
+	return s, ok, nil
 }
 
 func (f *fake) KeepScan(_ context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error {
@@ -208,7 +207,7 @@ func TestUnchangedImageAndFolderAreReused(t *testing.T) {
 	if len(f.asked) != asked {
 		t.Errorf("asked again: %q", f.asked[asked:])
 	}
-	if second.Reason != first.Reason+"; the image was scanned before" || len(second.Artifacts) != 1 || second.Artifacts[0].Digest != first.Artifacts[0].Digest {
+	if second.Reason != first.Reason+"; the image was scanned before" || len(second.Artifacts) != 1 || second.Artifacts[0].Digest != first.Artifacts[0].Digest || second.Artifacts[0].Path != "" {
 		t.Errorf("%+v", second)
 	}
 	for name, change := range map[string]func(){

@@ -75,18 +75,26 @@ function put(html, title) {
 }
 
 // morph makes the children of old like those of next and keeps every element that stays, so that focus,
-// typed text, selection, scrolling and what a person unfolded stay too.
+// typed text, selection, scrolling and what a person unfolded stay too. Elements with a name (an id or a
+// key) are kept wherever they go.
 function morph(old, next) {
+  const stays = new Set([...next.childNodes].map(name).filter(Boolean));
   let at = old.firstChild;
   for (const want of [...next.childNodes]) {
     let same = at;
-    while (same && !alike(same, want)) same = same.nextSibling;
+    while (same && !alike(same, want)) same = !name(want) && stays.has(name(same)) ? null : same.nextSibling;
     if (!same) { old.insertBefore(want, at); continue; }
-    while (at !== same) { const gone = at; at = at.nextSibling; gone.remove(); }
-    at = same.nextSibling;
+    while (at !== same && !stays.has(name(at))) { const gone = at; at = at.nextSibling; gone.remove(); }
+    if (at === same) at = same.nextSibling;
+    else old.insertBefore(same, at);
+    stays.delete(name(same));
     patch(same, want);
   }
   while (at) { const gone = at; at = at.nextSibling; gone.remove(); }
+}
+
+function name(node) {
+  return node.id || node.dataset?.key ? `${node.nodeName} ${node.id} ${node.dataset.key}` : "";
 }
 
 function alike(a, b) {

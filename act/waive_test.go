@@ -1,0 +1,198 @@
+package act_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+)
+
+// waived has a waiver that holds, and two that have ended.
+var waived = `gates:
+  rules: [{name: small-image, stage: scan, expression: evidence.image.size < 1000, message: too large}]
+  waivers:
+    - {gate: tests, subject: "unit/TestA", reason: flaky, author: ada, expires: ` + inDays(200).Format(time.DateOnly) + `}
+environments:
+  - name: qa
+    gates:
+      rules: [{name: no-friday, expression: "true", message: not on fridays}]
+      waivers: [{gate: secrets, subject: key a.pem, reason: a test's, author: bob, expires: 2020-01-01}, {gate: secrets, subject: key b.pem, reason: a test's, author: bob, expires: 2020-01-01}]
+  - {name: prod, production: true}
+`
+
+// inDays is the beginning of a day to come.
+func inDays(n int) time.Time { return time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, n) }
+
+func (w *world) withWaivers() {
+	w.t.Helper()
+	w.push(w.approver, "refs/heads/main", w.commit("", "gates", service("cart").with("slipway.yaml", waived)))
+}
+
+func good() slipway.Waiver {
+	return slipway.Waiver{Project: "shop", Gate: "vulnerabilities", Subject: "CVE-1 openssl", Reason: "not reachable", Expires: inDays(30)}
+}
+
+func TestWaiversOfTheFileAndOfPeople(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	all, err := w.Waivers(w.ctx, w.viewer, "shop")
+	w.ok(err)
+	if len(all) != 0 {
+		t.Errorf("before the first push: %+v", all)
+	}
+	w.withWaivers()
+	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
+	in := good()
+	in.Gate, in.Subject, in.Service, in.Environment = "no-friday", "no-friday", "cart", "prod"
+	w.do(w.GiveWaiver(w.ctx, w.admin, in))
+	all, err = w.Waivers(w.ctx, w.viewer, "shop")
+	w.ok(err)
+	var got []string
+	for _, v := range all {
+		got = append(got, strings.Join([]string{v.Gate, v.Subject, v.Environment, v.Author, v.Place}, ", "))
+	}
+	want := []string{ // both environments have the first, and it is listed once
+		"tests, unit/TestA, , ada, slipway.yaml:4",
+		"secrets, key a.pem, qa, bob, slipway.yaml:9",
+		"secrets, key b.pem, qa, bob, slipway.yaml:9",
+		"no-friday, no-friday, prod, admin, ",
+		"vulnerabilities, CVE-1 openssl, , approver, ",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	_, err = w.Waivers(w.ctx, w.stranger, "shop")
+	w.code(err, slipway.NotFound)
+	_, err = w.Waivers(w.ctx, slipway.User{}, "shop")
+	w.code(err, slipway.Unauthorized)
+	_, err = w.Waivers(w.ctx, w.admin, "nothing")
+	w.code(err, slipway.NotFound)
+}
+
+// What the default branch says may be broken; what people gave is shown on, and more can be given.
+func TestWaiversBesideABrokenFile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withWaivers()
+	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
+	w.move("refs/heads/main", w.commit("", "broken", service("cart").with("slipway.yaml", "gates: {tests: perhaps}\n"))) // a mirror's
+	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
+	all, err := w.Waivers(w.ctx, w.viewer, "shop")
+	w.ok(err)
+	if len(all) != 2 || all[0].ID == 0 || all[1].ID == 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestWhoMayWaive(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withWaivers()
+	robot := slipway.User{Name: "robot-shop-qa", Robot: &slipway.Robot{Project: "shop", Environment: "qa"}}
+	given, err := w.GiveWaiver(w.ctx, w.approver, good())
+	w.ok(err)
+	for name, c := range map[string]struct {
+		by   slipway.User
+		code slipway.Code
+	}{
+		"a developer": {w.developer, slipway.Forbidden}, "a viewer": {w.viewer, slipway.Forbidden}, "a stranger": {w.stranger, slipway.NotFound},
+		"nobody": {slipway.User{}, slipway.Unauthorized}, "a robot": {robot, slipway.Forbidden},
+	} {
+		if _, err := w.GiveWaiver(w.ctx, c.by, good()); slipway.ErrorCode(err) != c.code {
+			t.Errorf("%s gives one: %v, want %s", name, err, c.code)
+		}
+		if _, err := w.WithdrawWaiver(w.ctx, c.by, given.ID); slipway.ErrorCode(err) != c.code {
+			t.Errorf("%s withdraws one: %v, want %s", name, err, c.code)
+		}
+	}
+	// Who has no role in the project is not told that there is one.
+	_, err = w.WithdrawWaiver(w.ctx, w.stranger, given.ID)
+	hidden := err.Error()
+	_, err = w.WithdrawWaiver(w.ctx, w.stranger, given.ID+7)
+	w.code(err, slipway.NotFound, "one of slipway.yaml is taken out there")
+	if strings.ReplaceAll(err.Error(), "8", "1") != hidden {
+		t.Errorf("%q tells it from %q", hidden, err)
+	}
+	_, err = w.WithdrawWaiver(w.ctx, slipway.User{}, 99)
+	w.code(err, slipway.Unauthorized)
+	back, err := w.WithdrawWaiver(w.ctx, w.admin, given.ID)
+	w.ok(err)
+	if back.Withdrawn.IsZero() || back.Author != "approver" {
+		t.Errorf("%+v", back)
+	}
+	_, err = w.WithdrawWaiver(w.ctx, w.admin, given.ID)
+	w.code(err, slipway.Conflict)
+}
+
+// Who gives a waiver is its author, whatever the request says.
+func TestTheAuthorOfAWaiver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withWaivers()
+	in := good()
+	in.ID, in.Author, in.Place, in.Withdrawn, in.CreatedAt = 77, "boss", "slipway.yaml:1", time.Unix(1, 0), time.Unix(1, 0)
+	in.Subject, in.Reason = "  CVE-1 openssl ", " not reachable\n"
+	got, err := w.GiveWaiver(w.ctx, w.approver, in)
+	w.ok(err)
+	if got.ID != 1 || got.Author != "approver" || got.Place != "" || !got.Withdrawn.IsZero() || got.CreatedAt.Unix() == 1 || got.Subject != "CVE-1 openssl" || got.Reason != "not reachable" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRefusedWaivers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withWaivers()
+	for name, c := range map[string]struct {
+		change func(v *slipway.Waiver)
+		says   string
+	}{
+		"no gate":              {func(v *slipway.Waiver) { v.Gate = "" }, `gate ""`},
+		"no such gate":         {func(v *slipway.Waiver) { v.Gate = "Tests" }, "there are tests, coverage, vulnerabilities, database, secrets, manifests, signatures, small-image, no-friday"},
+		"no subject":           {func(v *slipway.Waiver) { v.Subject = " " }, "name what is waived"},
+		"two lines":            {func(v *slipway.Waiver) { v.Subject = "a\nb" }, "in one line"},
+		"a null":               {func(v *slipway.Waiver) { v.Subject = "a\x00b" }, "in one line"},
+		"a long subject":       {func(v *slipway.Waiver) { v.Subject = strings.Repeat("x", 501) }, "at most 500"},
+		"everything":           {func(v *slipway.Waiver) { v.Subject = "*" }, "would waive everything"},
+		"everything, hidden":   {func(v *slipway.Waiver) { v.Subject = "* ** *" }, "would waive everything"},
+		"no reason":            {func(v *slipway.Waiver) { v.Reason = " \n" }, "say why"},
+		"a long reason":        {func(v *slipway.Waiver) { v.Reason = strings.Repeat("x", 2001) }, "at most 2000"},
+		"no such environment":  {func(v *slipway.Waiver) { v.Environment = "moon" }, `environment "moon"`},
+		"a service with dots":  {func(v *slipway.Waiver) { v.Service = "../cart" }, `service "../cart"`},
+		"today":                {func(v *slipway.Waiver) { v.Expires = time.Now() }, "which is over"},
+		"no end":               {func(v *slipway.Waiver) { v.Expires = time.Time{} }, "which is over"},
+		"more than a year":     {func(v *slipway.Waiver) { v.Expires = inDays(368) }, "a year is the longest"},
+		"the end of all times": {func(v *slipway.Waiver) { v.Expires = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "until 9999-01-01"},
+	} {
+		in := good()
+		c.change(&in)
+		_, err := w.GiveWaiver(w.ctx, w.approver, in)
+		if slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+	in := good()
+	in.Project = "nothing"
+	_, err := w.GiveWaiver(w.ctx, w.admin, in)
+	w.code(err, slipway.NotFound)
+	if all, err := w.store.Waivers(w.ctx, "shop"); err != nil || len(all) != 0 {
+		t.Errorf("%+v %v", all, err)
+	}
+	for name, change := range map[string]func(v *slipway.Waiver){
+		"a rule of the project":       func(v *slipway.Waiver) { v.Gate, v.Subject = "small-image", "small-image" },
+		"a rule of an environment":    func(v *slipway.Waiver) { v.Gate, v.Subject = "no-friday", "no-friday" },
+		"stars among letters":         func(v *slipway.Waiver) { v.Subject = "CVE-* openssl*" },
+		"an environment":              func(v *slipway.Waiver) { v.Environment = "qa" },
+		"a service":                   func(v *slipway.Waiver) { v.Service = "cart" },
+		"a year":                      func(v *slipway.Waiver) { v.Expires = inDays(366) },
+		"the next moment":             func(v *slipway.Waiver) { v.Expires = time.Now().Add(time.Minute) },
+		"a subject of 500 characters": func(v *slipway.Waiver) { v.Subject = strings.Repeat("x", 500) },
+	} {
+		in := good()
+		change(&in)
+		if _, err := w.GiveWaiver(w.ctx, w.approver, in); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
