@@ -269,7 +269,10 @@ func (s *story) release(ctx context.Context) error {
 	if err := s.curl(ctx, "qa", "delivery", "/quote?to=Rotterdam"); err != nil {
 		return err
 	}
-	s.say.step("bob approves: the same digest goes to production")
+	s.say.step("bob looks at the gates and approves: the same digest goes to production")
+	if _, err := s.slipway(ctx, "bob", "gates", fmt.Sprint(d.Run.ID), "--env", "production"); err != nil {
+		return err
+	}
 	if _, err := s.slipway(ctx, "bob", "approvals"); err != nil {
 		return err
 	}
@@ -286,6 +289,10 @@ func (s *story) release(ctx context.Context) error {
 		return err
 	}
 	if _, err := s.slipway(ctx, "ada", "trace", version); err != nil {
+		return err
+	}
+	s.say.step("what runs in production proves where it comes from")
+	if _, err := s.slipway(ctx, "ada", "verify", "prod/"+project+"/delivery:"+version, "--require", "provenance,sbom,tests,scan"); err != nil {
 		return err
 	}
 	return sameDigest(d)

@@ -107,7 +107,11 @@ func (w *world) server(ctx context.Context, say *narrator, address string) error
 	if slipwaytest.Answers(ctx, w.url+"/readyz") {
 		say.detail("it runs already at %s", w.url)
 	} else {
-		args := []string{"--registry-mirror", "docker.io=mirror/docker.io", "--registry-mirror", "gcr.io=mirror/gcr.io", "--registry-host", registryHost}
+		database, err := w.advisories(ctx)
+		if err != nil {
+			return err
+		}
+		args := []string{"--registry-mirror", "docker.io=mirror/docker.io", "--registry-mirror", "gcr.io=mirror/gcr.io", "--registry-host", registryHost, "--scan-database", database}
 		s, err := slipwaytest.StartServer(ctx, w.bin.Slipway, data, slipwaytest.ServerOptions{Address: address, Args: args, Detach: true})
 		if err != nil {
 			return err
@@ -123,6 +127,20 @@ func (w *world) server(ctx context.Context, say *narrator, address string) error
 		}
 	}
 	return w.signIn("admin")
+}
+
+// advisory is what the demo's vulnerability database knows: no feed is asked, so that it needs no network.
+const advisory = `{"vulnerabilities": [{"id": "DEMO-2026-0001", "package": "stdlib", "ecosystem": "go-module", "severity": "medium",
+  "affected": "< 99.0.0", "fixed": "99.0.0", "title": "made up for the demo, so that the scan finds something in every Go program"}]}`
+
+// advisories makes a vulnerability database.
+func (w *world) advisories(ctx context.Context) (string, error) {
+	list, database := filepath.Join(w.dir, "advisories.json"), filepath.Join(w.dir, "vulnerabilities.tar.zst")
+	if err := os.WriteFile(list, []byte(advisory), 0o600); err != nil {
+		return "", err
+	}
+	_, err := quiet(ctx, w.dir, nil, w.bin.Scanner, "db", "build", list, database)
+	return database, err
 }
 
 // signIn reads the token that `slipway login` saved.
