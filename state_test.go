@@ -1,7 +1,9 @@
 package slipway_test
 
 import (
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
@@ -107,8 +109,8 @@ func TestRunStates(t *testing.T) {
 // The order of delivery names every kind of step once, and a plan step has a field for each but plan.
 func TestOrderIsComplete(t *testing.T) {
 	t.Parallel()
-	kinds := []slipway.StepKind{slipway.KindPlan, slipway.KindBuild, slipway.KindTest, slipway.KindChart, slipway.KindPublish,
-		slipway.KindDeploy, slipway.KindVerify, slipway.KindApprove, slipway.KindRetag, slipway.KindRollback}
+	kinds := []slipway.StepKind{slipway.KindPlan, slipway.KindBuild, slipway.KindTest, slipway.KindScan, slipway.KindChart, slipway.KindPublish,
+		slipway.KindAttest, slipway.KindGate, slipway.KindDeploy, slipway.KindVerify, slipway.KindApprove, slipway.KindRetag, slipway.KindRollback}
 	order := stage.Order()
 	if len(order) != len(kinds) {
 		t.Errorf("%d kinds in the order of delivery, want %d", len(order), len(kinds))
@@ -116,6 +118,10 @@ func TestOrderIsComplete(t *testing.T) {
 	for _, k := range kinds {
 		if n := len(slices.DeleteFunc(slices.Clone(order), func(o slipway.StepKind) bool { return o != k })); n != 1 {
 			t.Errorf("%s is in the order of delivery %d times", k, n)
+		}
+		field := strings.ToUpper(string(k[:1])) + string(k[1:])
+		if _, ok := reflect.TypeFor[slipway.PlanStep]().FieldByName(field); !ok && k != slipway.KindPlan {
+			t.Errorf("a step of the plan has no field %s", field)
 		}
 	}
 }

@@ -129,7 +129,8 @@ func startAlone(ctx context.Context, dir string) (*aloneProcess, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build grype-alone: %w: %s", err, out)
 	}
-	p := &aloneProcess{cmd: exec.CommandContext(ctx, program, filepath.Join(dir, "db"))}
+	// With the priority that the scanner gives itself, as other processes may want the processors too.
+	p := &aloneProcess{cmd: exec.CommandContext(ctx, "nice", "-n", "10", program, filepath.Join(dir, "db"))}
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -81,10 +81,12 @@ func TestHostileImages(t *testing.T) {
 		"hard link out of the image": {func(t *testing.T) string {
 			return write(t, v1.Config{}, rawLayer(t, entries(t, tar.Header{Name: "a", Typeflag: tar.TypeLink, Linkname: "../../etc/shadow"})))
 		}, `the link "a" leads out of the image`},
-		"not a tar archive": {func(t *testing.T) string { return write(t, v1.Config{}, rawLayer(t, []byte(strings.Repeat("no tar ", 1000)))) }, "is not a tar archive"},
-		"cut short":         {cut, "cannot be unpacked"},
-		"altered":           {altered, "is not what the image's configuration says"},
-		"no image":          {func(t *testing.T) string { return t.TempDir() }, "it is not an OCI image layout"},
+		"not a tar archive": {func(t *testing.T) string {
+			return write(t, v1.Config{}, rawLayer(t, []byte(strings.Repeat("no tar ", 1000))))
+		}, "is not a tar archive"},
+		"cut short": {cut, "cannot be unpacked"},
+		"altered":   {altered, "is not what the image's configuration says"},
+		"no image":  {func(t *testing.T) string { return t.TempDir() }, "it is not an OCI image layout"},
 		"other configuration": {func(t *testing.T) string {
 			img, err := mutate.AppendLayers(empty.Image, layerOf(t, file{"a", "b"}))
 			if err != nil {

@@ -93,6 +93,11 @@ func (s *server) deployedFindings(r *http.Request, by slipway.User) (string, vie
 	return "findings", view{Title: "Findings of " + service + " in " + env, Project: project, Tab: "board", Data: p}, nil
 }
 
+// deployedHref is the page of what is bad in the image that runs in an environment.
+func deployedHref(project, service, env string) string {
+	return projectHref(project, "services", service, "findings") + "?" + url.Values{"environment": {env}, "severity": {string(slipway.SeverityHigh)}}.Encode()
+}
+
 // fill takes from the scan what was asked for.
 func (p *findingsPage) fill(r *http.Request, said []slipway.GateResult) {
 	p.Severity, p.Kind, p.Text = slipway.Severity(r.FormValue("severity")), slipway.FindingKind(r.FormValue("kind")), strings.TrimSpace(r.FormValue("q"))

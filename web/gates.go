@@ -166,11 +166,16 @@ func (row *gateRow) add(d slipway.RunDetail, g slipway.GateResult) {
 	if o.Environment != g.Environment {
 		o.Environment = "" // of several
 	}
-	for _, e := range evidenceOf(d, g) {
-		if !slices.Contains(o.Evidence, e) {
-			o.Evidence = append(o.Evidence, e)
+	o.Evidence = addEvidence(o.Evidence, evidenceOf(d, g))
+}
+
+func addEvidence(all, more []evidence) []evidence {
+	for _, e := range more {
+		if !slices.Contains(all, e) {
+			all = append(all, e)
 		}
 	}
+	return all
 }
 
 // addPlace adds a place; of one that is there the worst is kept.
@@ -283,10 +288,7 @@ func waiveHref(project string, g slipway.GateResult, subject, back string) strin
 
 // evidenceOf are the pages that show what a gate saw.
 func evidenceOf(d slipway.RunDetail, g slipway.GateResult) (out []evidence) {
-	has := func(kind slipway.StepKind) bool {
-		key := slipway.StepKey(kind, g.Service, "")
-		return slices.ContainsFunc(d.Steps, func(st slipway.Step) bool { return st.Spec.Key == key })
-	}
+	has := func(kind slipway.StepKind) bool { return hasStep(d, kind, g.Service) }
 	switch g.Gate {
 	case slipway.GateTests, slipway.GateCoverage:
 		if has(slipway.KindTest) {
@@ -356,6 +358,7 @@ func (p *runPage) failedGates(step string) (out []failedGate) {
 		}
 		if i := slices.IndexFunc(out, func(o failedGate) bool { return o.Gate == g.Gate && sameSaid(o.GateResult, g) }); i >= 0 {
 			out[i].Environments = append(out[i].Environments, g.Environment)
+			out[i].Evidence = addEvidence(out[i].Evidence, evidenceOf(d, g))
 			continue
 		}
 		f := failedGate{GateResult: g, ID: gateID(g.Service, g.Gate), Evidence: evidenceOf(d, g)}
@@ -392,22 +395,34 @@ func stepGates(said []slipway.GateResult, step string) (out []stepGate) {
 	return out
 }
 
-// stepEvidence are the pages about what a step made.
-func stepEvidence(run int64, st slipway.Step) []evidence {
+// stepEvidence are the pages about what a step made, or judged.
+func stepEvidence(d slipway.RunDetail, st slipway.Step) (out []evidence) {
+	run, service := d.Run.ID, st.Spec.Service
 	switch {
 	case st.Attempt == 0:
 	case st.Spec.Kind == slipway.KindScan:
-		return scanEvidence(run, st.Spec.Service)
+		return scanEvidence(run, service)
 	case st.Spec.Kind == slipway.KindChart:
-		return []evidence{{"manifests", evidenceHref(run, "manifests", st.Spec.Service)}}
+		return []evidence{{"manifests", evidenceHref(run, "manifests", service)}}
 	case st.Spec.Kind == slipway.KindGate:
-		out := append([]evidence{{"test report", reportHref(run, st.Spec.Service)}}, scanEvidence(run, st.Spec.Service)...)
-		return append(out, evidence{"manifests", evidenceHref(run, "manifests", st.Spec.Service, "environment", st.Spec.Environment)})
+		if hasStep(d, slipway.KindTest, service) {
+			out = append(out, evidence{"test report", reportHref(run, service)})
+		}
+		if hasStep(d, slipway.KindScan, service) {
+			out = append(out, scanEvidence(run, service)...)
+		}
+		return append(out, evidence{"manifests", evidenceHref(run, "manifests", service, "environment", st.Spec.Environment)})
 	}
-	return nil
+	return out
 }
 
-// note is a line of an approval about a gate.
+// hasStep reports whether a run has a step of that kind for a service, in no environment.
+func hasStep(d slipway.RunDetail, kind slipway.StepKind, service string) bool {
+	key := slipway.StepKey(kind, service, "")
+	return slices.ContainsFunc(d.Steps, func(st slipway.Step) bool { return st.Spec.Key == key })
+}
+
+// gateNote is a line of an approval about a gate.
 type gateNote struct {
 	Gate, Summary string
 	Verdict       slipway.Verdict

@@ -144,6 +144,9 @@ func TestWaive(t *testing.T) {
 			t.Errorf("until=%s answers %d", until, w.Code)
 		}
 	}
+	if page := s.ask("GET", "/projects/shop/waivers?gate=x&subject=%3Cscript%3E&back=https://evil.example", "").Body.String(); strings.Contains(page, `value="https:`) || strings.Contains(page, `href="https://evil`) || strings.Contains(page, "<script>") {
+		t.Error("the form leads to another site, or holds markup")
+	}
 	if w := s.ask("POST", "/projects/shop/waivers", "gate=x&subject=y&reason=z&until=2026-12-01&back=//evil.example"); w.Header().Get("Location") != "/projects/shop/waivers" {
 		t.Errorf("it leads to %s", w.Header().Get("Location"))
 	}

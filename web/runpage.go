@@ -109,7 +109,7 @@ func (s *server) explain(r *http.Request, by slipway.User, p *runPage) error {
 		return nil
 	}
 	key := p.Selected.Spec.Key
-	p.Said, p.Evidence = stepGates(p.said, key), stepEvidence(p.Run.ID, *p.Selected)
+	p.Said, p.Evidence = stepGates(p.said, key), stepEvidence(p.RunDetail, *p.Selected)
 	switch p.Selected.Spec.Kind {
 	case slipway.KindTest:
 		var err error

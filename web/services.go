@@ -86,6 +86,25 @@ type releasePage struct {
 	Chart   string
 	Gates   *gateList
 	Proofs  []proof
+	Running []running
+}
+
+// running is where the image of a release runs, with what its newest scan found that is bad.
+type running struct {
+	Environment string
+	Chip        *chip // nil: nothing, or it is not known
+	Href        string
+}
+
+// runs are the environments in which the image of the release runs now.
+func (p releasePage) runs(known map[string]chip) (out []running) {
+	for _, d := range p.Trace.Deployments {
+		now := d.State == slipway.Deployed || d.State == slipway.Verified || d.State == slipway.Unhealthy
+		if now && d.Target.Service == p.Release.Service && d.ImageDigest == p.Release.ImageDigest && !slices.ContainsFunc(out, func(o running) bool { return o.Environment == d.Target.Environment }) {
+			out = append(out, running{d.Target.Environment, chipOf(known, d.ImageDigest), deployedHref(d.Target.Project, d.Target.Service, d.Target.Environment)})
+		}
+	}
+	return out
 }
 
 // link is one part of a chain.
@@ -127,6 +146,7 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 		return "", view{}, err
 	}
 	p.Gates, p.Proofs = listGates(p.Run, said, given, projectHref(project, "releases", service, version)), proofs(p.Run, service)
+	p.Running = p.runs(s.chips(ctx, by, project))
 	state := string(p.Run.Run.State)
 	if p.Release.Quarantined != "" {
 		state = "quarantined"

@@ -41,6 +41,7 @@ func (s *server) funcs() template.FuncMap {
 		"notes":    splitNotes,
 		"https":    https,
 		"chip":     chipOf,
+		"deployed": deployedHref,
 		"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 		"month":    func() string { return s.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly) },
 	}

@@ -131,7 +131,8 @@ func (s *seeder) merged() {
 	r := s.run(slipway.Run{Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: commitOf["main"], Actor: "ada", Title: "first \x1b[2J\u202eevil"},
 		"cart: runs, 3 of 3 changed files are its own", planned("build/cart"), planned("test/cart"), planned("publish/cart", "build/cart", "test/cart"), planned("deploy/cart@development", "publish/cart"))
 	s.finish(r, "build/cart", slipway.Result{}, "COPY . /", "hostile \x1b]0;title\x07 text", "日本語 wide")
-	s.finish(r, "test/cart", slipway.Result{Report: &slipway.TestReport{Passed: 12, Suites: []slipway.TestSuite{{Name: "unit"}}}})
+	s.finish(r, "test/cart", slipway.Result{Report: &slipway.TestReport{Passed: 12, Suites: []slipway.TestSuite{{Name: "unit"}}},
+		Gates: []slipway.GateResult{{Gate: "tests", Verdict: slipway.Pass, Summary: "12 passed"}}})
 	s.finish(r, "publish/cart", slipway.Result{Artifacts: artifacts("main-a1a1a1a")})
 	s.finish(r, "deploy/cart@development", slipway.Result{Deployments: []slipway.Deployment{s.deployment("main-a1a1a1a", commitOf["main"], "development", 1)}})
 }
@@ -148,7 +149,9 @@ func (s *seeder) release(version, state string) {
 		planned("publish/cart"), planned("deploy/cart@qa", "publish/cart"), planned("approve/cart@production", "deploy/cart@qa"), planned("deploy/cart@production", "approve/cart@production"))
 	s.finish(r, "publish/cart", slipway.Result{Artifacts: artifacts(version),
 		Release: &slipway.Release{Service: "cart", Version: version, Commit: commit, ImageDigest: imageOf[version], ChartDigest: chartOf[version]}})
-	s.finish(r, "deploy/cart@qa", slipway.Result{Deployments: []slipway.Deployment{s.deployment(version, commit, "qa", 2)}})
+	s.finish(r, "deploy/cart@qa", slipway.Result{Deployments: []slipway.Deployment{s.deployment(version, commit, "qa", 2)},
+		Gates: []slipway.GateResult{{Gate: "signatures", Environment: "qa", Verdict: slipway.Warn, Summary: "0 of 2 signed",
+			Reasons: []slipway.GateReason{{Verdict: slipway.Warn, Subject: "unsigned cart", Message: "no trusted key signed it"}}}}})
 	s.finish(r, "approve/cart@production", slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Version: version, Required: 1, ImageDigest: imageOf[version], ChartDigest: chartOf[version],
 		ValuesDigest: digest("3"), BaseRevision: 1, Notes: []string{"tests: 12 passed"}, Diff: "apps/v1 Deployment cart\n-  replicas: 1\n+  replicas: 2\n+  note: \x1b[8mhidden\n"}})
 	if state != "verified" {
@@ -171,7 +174,19 @@ func (s *seeder) red() {
 	shot, size, err := s.Attachments().Keep(r.ID, strings.NewReader("a picture"))
 	s.ok(err)
 	report.Attachments = []slipway.Attachment{{Name: "shots/send.png", Size: size, Digest: shot, Case: "TestSend"}}
-	s.finish(r, "test/mail", slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed: TestSend, TestReceive", Report: report})
+	s.finish(r, "test/mail", slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed: TestSend, TestReceive", Report: report, Gates: redGates()})
+}
+
+// redGates has more reasons than are shown, one of them waived, and hostile names.
+func redGates() []slipway.GateResult {
+	g := slipway.GateResult{Gate: "tests", Verdict: slipway.Fail, Summary: "2 of 14 failed", Reasons: []slipway.GateReason{
+		{Verdict: slipway.Fail, Subject: "unit/mail.SendTest.TestSend", Message: "failed: want 1, got \x1b[31m2", Place: "mail.SendTest"},
+		{Verdict: slipway.Pass, Subject: "unit/mail.SendTest.TestReceive", Message: "failed", Waiver: &slipway.Waiver{Author: "ada", Reason: "the server \x1b[8mis down", Expires: time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)}},
+	}}
+	for i := range 10 {
+		g.Reasons = append(g.Reasons, slipway.GateReason{Verdict: slipway.Warn, Subject: fmt.Sprint("unit/Test", i), Message: "flaky"})
+	}
+	return []slipway.GateResult{g, {Gate: "coverage", Verdict: slipway.Pass, Summary: "75.0 % covered"}}
 }
 
 func redReport() *slipway.TestReport {

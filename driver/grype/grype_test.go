@@ -234,7 +234,7 @@ func TestEnvironmentIsEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"GOMEMLIMIT", "GOTRACEBACK", "HOME", "LANG", "TMPDIR"}
+	want := []string{"GOGC", "GOMEMLIMIT", "GOTRACEBACK", "HOME", "LANG", "TMPDIR"}
 	got := slices.DeleteFunc(rep.Scan.Problems, func(s string) bool { return s == "PWD" || strings.HasPrefix(s, "pid ") })
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)

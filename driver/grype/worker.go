@@ -36,12 +36,12 @@ type worker struct {
 	answered int
 }
 
-// environment is all that the process is given: where its files go and how much memory the garbage collector
-// leaves it.
+// environment is all that the process is given: where its files go, and how the garbage collector trades memory,
+// of which there is a bound, for time.
 func environment(temp string, memory uint64) []string {
 	env := []string{"TMPDIR=" + temp, "HOME=" + temp, "GOTRACEBACK=none", "LANG=C.UTF-8"}
 	if memory > 0 {
-		env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", memory/3*2))
+		env = append(env, "GOGC=200", fmt.Sprintf("GOMEMLIMIT=%d", memory/3*2))
 	}
 	return env
 }

@@ -1,0 +1,504 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/driver/cosign"
+	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/stage/attest"
+)
+
+// court is a server's gates over a real store, a real repository, and a registry in which nothing is signed.
+type court struct {
+	*seeder
+	t      *testing.T
+	server *server
+	log    *courtLog
+	now    time.Time
+}
+
+// courtLog is a log that is read afterwards.
+type courtLog struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *courtLog) Line(v slipway.LogLine) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, v.Text)
+}
+
+func (l *courtLog) Printf(format string, args ...any) {
+	l.Line(slipway.LogLine{Text: fmt.Sprintf(format, args...)})
+}
+
+func (l *courtLog) text() string { return strings.Join(l.lines, "\n") }
+
+// unsigned is a registry that has every digest, and nothing that is attached to one.
+type unsigned struct{ attest.Registry }
+
+func (unsigned) Referrers(context.Context, slipway.Repository, string) ([]attest.Attachment, error) {
+	return nil, nil
+}
+
+// slow is a registry that does not answer.
+type slow struct{ attest.Registry }
+
+func (slow) Referrers(context.Context, slipway.Repository, string) ([]attest.Attachment, error) {
+	return nil, slipway.Errorf(slipway.Unavailable, "the registry does not answer")
+}
+
+func newCourt(t *testing.T) *court {
+	t.Helper()
+	c := &court{seeder: &seeder{ctx: t.Context(), dir: t.TempDir(), jobs: map[int64]int{}}, t: t, log: &courtLog{}, now: time.Now()}
+	if err := c.open(t.Context(), c.dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c.project()
+	s := &server{store: c.Store, repos: repos{dir: filepath.Join(c.dir, "repos")}}
+	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: c.Store, History: c.Store, Namespaces: c.Store,
+		Candidates: slipway.Registry{Host: "registry.test"}, Production: slipway.Registry{Host: "registry.test", Prefix: "prod"}}
+	s.verifier = attest.NewVerifier(unsigned{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
+	c.server = s
+	c.check()
+	return c
+}
+
+func (c *court) check() {
+	c.t.Helper()
+	if c.err != nil {
+		c.t.Fatal(c.err)
+	}
+}
+
+// governs puts slipway.yaml on the default branch.
+func (c *court) governs(yaml string) {
+	c.t.Helper()
+	cmd := exec.CommandContext(c.ctx, "git", "--git-dir", c.server.repos.path("shop"), "fast-import", "--quiet", "--force")
+	cmd.Stdin = strings.NewReader(fmt.Sprintf("commit refs/heads/main\ncommitter Ada <ada@example.com> 1700000000 +0000\ndata 1\nx\ndeleteall\nM 100644 inline slipway.yaml\ndata %d\n%s\n", len(yaml), yaml))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		c.t.Fatalf("git fast-import: %v\n%s", err, out)
+	}
+}
+
+// lenient gates look at nothing but what a test turns on.
+func lenient(change func(g *slipway.Gates)) slipway.Gates {
+	off := slipway.LevelOff
+	g := slipway.Gates{Tests: off, Secrets: off, Coverage: slipway.CoverageGate{Level: off, MaxDrop: -1}, Database: slipway.DatabaseGate{Missing: off, Old: off},
+		Vulnerabilities: slipway.VulnerabilityGate{FailOn: slipway.SeverityNone, WarnOn: slipway.SeverityNone},
+		Manifests:       slipway.ManifestGate{Policies: map[string]slipway.Level{"probes": off}}, Signatures: slipway.SignatureGate{Level: off}}
+	if change != nil {
+		change(&g)
+	}
+	return g
+}
+
+// plans makes a run whose plan demands gates, nil for one of before there were any.
+func (c *court) plans(gates map[string]slipway.Gates, keys ...string) slipway.Run {
+	c.t.Helper()
+	p := slipway.Plan{Gates: gates}
+	for _, key := range keys {
+		st := planned(key)
+		switch st.Kind {
+		case slipway.KindGate:
+			st.Gate = &slipway.GateSpec{Environment: st.Environment, Version: "v1.0.0"}
+		case slipway.KindDeploy:
+			repo := slipway.Repository{Registry: slipway.Registry{Host: "registry.test"}, Name: "shop/cart"}
+			st.Deploy = &slipway.DeploySpec{Target: slipway.Target{Project: "shop", Environment: st.Environment, Service: "cart"}, Version: "v1.0.0", Image: repo, Chart: repo}
+		}
+		p.Steps = append(p.Steps, st)
+	}
+	r, err := c.CreateRun(c.ctx, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: commitOf["main"], Actor: "ada"}, p)
+	c.ok(err)
+	c.check()
+	return r
+}
+
+// step runs a step through a wrapper as the engine does, and ends it with what comes out.
+func (c *court) step(run slipway.Run, key string, r stage.Runner) (slipway.Result, error) {
+	c.t.Helper()
+	d, err := c.Run(c.ctx, run.ID)
+	c.ok(err)
+	c.check()
+	for _, st := range d.Steps {
+		if st.Spec.Key != key {
+			continue
+		}
+		st, _, err := c.StartStep(c.ctx, st.ID, c.jobs[st.ID], "here")
+		c.ok(err)
+		c.check()
+		env := stage.Env{Run: d.Run, StepID: st.ID, Attempt: st.Attempt, Log: c.log, Journal: noJournal{}, Now: func() time.Time { return c.now }, Artifacts: d.Artifacts, Deployments: d.Deployments}
+		res, err := r.Run(c.ctx, env, st.Spec)
+		if err == nil && res.Outcome != slipway.Waiting {
+			c.ok(c.FinishStep(c.ctx, st.ID, st.Attempt, res, nil))
+			c.check()
+		}
+		return res, err
+	}
+	c.t.Fatalf("no step %s", key)
+	return slipway.Result{}, nil
+}
+
+// gives is a runner that has that result.
+func gives(res slipway.Result) stage.Runner {
+	return stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) { return res, nil })
+}
+
+// deploys counts how often it was let through.
+func deploys(n *int) stage.Runner {
+	return stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
+		*n++
+		return slipway.Result{Outcome: slipway.Succeeded, Reason: "deployed"}, nil
+	})
+}
+
+func verdicts(gates []slipway.GateResult) string {
+	var out []string
+	for _, g := range gates {
+		out = append(out, strings.TrimSpace(g.Gate+" "+g.Environment)+" "+string(g.Verdict))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (c *court) want(name string, res slipway.Result, err error, outcome slipway.Outcome, gates string, reasons ...string) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatalf("%s: %v", name, err)
+	}
+	if res.Outcome != outcome || verdicts(res.Gates) != gates {
+		c.t.Errorf("%s: %s (%s), gates %q; want %s, gates %q", name, res.Outcome, res.Reason, verdicts(res.Gates), outcome, gates)
+	}
+	for _, words := range reasons {
+		if !strings.Contains(res.Reason, words) {
+			c.t.Errorf("%s: reason %q does not say %q", name, res.Reason, words)
+		}
+	}
+}
+
+func critical(id string) slipway.Finding {
+	return slipway.Finding{Kind: slipway.FindingVulnerability, ID: id, Severity: slipway.SeverityCritical, Package: "openssl", FixedIn: "3.1"}
+}
+
+func scanned(findings ...slipway.Finding) *slipway.Scan {
+	return &slipway.Scan{Digest: imageOf["v1.0.0"], Scanner: "grype 1", Packages: 7, Findings: findings, ScannedAt: time.Now(), Database: slipway.ScanDatabase{Built: time.Now(), Checksum: "db"}}
+}
+
+func TestAFailedGateFailsItsStep(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	run := c.plans(map[string]slipway.Gates{"": lenient(func(g *slipway.Gates) {
+		g.Tests, g.Coverage = slipway.LevelFail, slipway.CoverageGate{Level: slipway.LevelFail, Minimum: 80, MaxDrop: -1}
+	})}, "test/cart", "build/cart")
+	report := &slipway.TestReport{Passed: 3, Suites: []slipway.TestSuite{{Name: "unit"}}, Coverage: &slipway.Coverage{Covered: 1, Total: 2}}
+	res, err := c.step(run, "test/cart", c.server.judged(gives(slipway.Result{Outcome: slipway.Succeeded, Report: report, Inputs: "same", Reason: "3 passed"})))
+	c.want("uncovered", res, err, slipway.Failed, "tests pass, coverage fail", "gate coverage: 50.0 % covered, 80.0 % wanted")
+	if res.Inputs != "same" {
+		t.Errorf("the inputs are %q: a flaky test is told by them", res.Inputs)
+	}
+	on, err := c.Gates(c.ctx, slipway.GateFilter{Project: "shop", RunID: run.ID})
+	c.ok(err)
+	c.check()
+	if verdicts(on) != "tests pass, coverage fail" || on[1].Step != "test/cart" || on[1].Service != "cart" {
+		t.Errorf("on record: %+v", on)
+	}
+	if text := c.log.text(); !strings.Contains(text, "fail coverage: 50.0 % covered") || !strings.Contains(text, "  fail minimum: 50.0 % of 2 lines are covered") {
+		t.Errorf("log:\n%s", text)
+	}
+}
+
+// A step that failed by itself says why it did; its gates are on record all the same.
+func TestAFailedStepKeepsItsReason(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	run := c.plans(map[string]slipway.Gates{"": lenient(func(g *slipway.Gates) { g.Tests = slipway.LevelFail })}, "test/cart")
+	res, err := c.step(run, "test/cart", c.server.judged(gives(slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed", Report: redReport()})))
+	c.want("red", res, err, slipway.Failed, "tests fail", "2 of 14 tests failed")
+	if strings.Contains(res.Reason, "gate") || len(res.Gates[0].Reasons) == 0 {
+		t.Errorf("%q %+v", res.Reason, res.Gates)
+	}
+}
+
+func TestWhatGatesDoNotJudge(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	strict := map[string]slipway.Gates{"": config.StandardGates(true)}
+	for outcome, want := range map[slipway.Outcome]string{slipway.Succeeded: "vulnerabilities fail, secrets fail", slipway.Skipped: "", slipway.Postponed: "", slipway.Waiting: ""} {
+		run := c.plans(strict, "scan/cart")
+		d, err := c.Run(c.ctx, run.ID)
+		c.ok(err)
+		c.check()
+		env := stage.Env{Run: d.Run, StepID: d.Steps[0].ID, Log: c.log, Now: time.Now}
+		res, err := c.server.judged(gives(slipway.Result{Outcome: outcome, Reason: "so"})).Run(c.ctx, env, d.Steps[0].Spec)
+		if outcome == slipway.Succeeded {
+			outcome = slipway.Failed
+		}
+		c.want(string(outcome), res, err, outcome, want)
+	}
+	broken := errors.New("no BuildKit")
+	run := c.plans(strict, "test/cart")
+	res, err := c.step(run, "test/cart", c.server.judged(stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
+		return slipway.Result{}, broken
+	})))
+	if !errors.Is(err, broken) || len(res.Gates) != 0 {
+		t.Errorf("%+v %v", res, err)
+	}
+}
+
+// A run that was planned before there were gates goes on as it was planned.
+func TestARunPlannedBeforeGates(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	c.governs("environments: [{name: qa, gates: {signatures: {level: fail}}}]\n")
+	run := c.plans(nil, "scan/cart", "deploy/cart@qa")
+	res, err := c.step(run, "scan/cart", c.server.judged(gives(slipway.Result{Outcome: slipway.Succeeded, Scan: scanned(critical("CVE-1"))})))
+	c.want("scan", res, err, slipway.Succeeded, "")
+	n := 0
+	res, err = c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+	c.want("deploy", res, err, slipway.Succeeded, "", "deployed")
+	if n != 1 {
+		t.Errorf("deployed %d times", n)
+	}
+}
+
+// A chart is judged for each environment by what that demands, and the reason says which.
+func TestChartsAreJudgedForEachEnvironment(t *testing.T) {
+	t.Parallel()
+	probes := func(l slipway.Level) slipway.Gates {
+		return lenient(func(g *slipway.Gates) { g.Manifests.Policies = map[string]slipway.Level{"probes": l} })
+	}
+	policies := map[string]slipway.Gates{"": probes(slipway.LevelFail), "qa": probes(slipway.LevelWarn), "eu": probes(slipway.LevelFail)}
+	rendered := func(envs ...string) (out []slipway.ManifestReport) {
+		for _, env := range envs {
+			out = append(out, slipway.ManifestReport{Environment: env, Live: true, Objects: []slipway.ManifestObject{{Name: "Deployment/cart"}},
+				Problems: []slipway.ManifestProblem{{Policy: "probes", Object: "Deployment/cart", Message: "has none"}}})
+		}
+		return out
+	}
+	c := newCourt(t)
+	for name, x := range map[string]struct {
+		in      slipway.Result
+		outcome slipway.Outcome
+		gates   string
+		reason  string
+	}{
+		"lenient":          {slipway.Result{Manifests: rendered("qa")}, slipway.Succeeded, "manifests qa warn", ""},
+		"strict":           {slipway.Result{Manifests: rendered("qa", "eu")}, slipway.Failed, "manifests qa warn, manifests eu fail", "eu: gate manifests: 1 object, 1 failure (probes)"},
+		"two":              {slipway.Result{Manifests: rendered("eu", "us")}, slipway.Failed, "manifests eu fail, manifests us fail", "eu: gate manifests: 1 object, 1 failure (probes); us: gate manifests"},
+		"failed by itself": {slipway.Result{Outcome: slipway.Failed, Reason: "lint", Manifests: rendered("eu")}, slipway.Failed, "manifests eu fail", "lint"},
+		"not rendered":     {slipway.Result{Outcome: slipway.Failed, Reason: "lint"}, slipway.Failed, "", "lint"},
+		"for none":         {slipway.Result{}, slipway.Succeeded, "manifests warn", ""},
+	} {
+		if x.in.Outcome == "" {
+			x.in.Outcome = slipway.Succeeded
+		}
+		run := c.plans(policies, "chart/cart")
+		res, err := c.step(run, "chart/cart", c.server.judged(gives(x.in)))
+		c.want(name, res, err, x.outcome, x.gates, x.reason)
+	}
+}
+
+// candidate is a run with an image and what is known of it, up to its gates.
+func (c *court) candidate(gates map[string]slipway.Gates, findings ...slipway.Finding) slipway.Run {
+	c.t.Helper()
+	run := c.plans(gates, "publish/cart", "scan/cart", "test/cart", "chart/cart", "gate/cart@qa", "approve/cart@qa", "deploy/cart@qa")
+	c.finish(run, "publish/cart", slipway.Result{Artifacts: artifacts("v1.0.0")})
+	c.finish(run, "scan/cart", slipway.Result{Scan: scanned(findings...)})
+	c.finish(run, "test/cart", slipway.Result{Report: &slipway.TestReport{Passed: 3, Suites: []slipway.TestSuite{{Name: "unit"}}}})
+	c.finish(run, "chart/cart", slipway.Result{Manifests: []slipway.ManifestReport{{Environment: "qa", Live: true, Objects: []slipway.ManifestObject{{Name: "Deployment/cart"}}}}})
+	c.check()
+	return run
+}
+
+func failOn(s slipway.Severity) slipway.Gates {
+	return lenient(func(g *slipway.Gates) { g.Tests, g.Vulnerabilities.FailOn = slipway.LevelFail, s })
+}
+
+func TestTheGateOfAnEnvironment(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	gates := map[string]slipway.Gates{"": lenient(nil), "qa": failOn(slipway.SeverityCritical)}
+	res, err := c.step(c.candidate(gates), "gate/cart@qa", c.server.gate())
+	c.want("clean", res, err, slipway.Succeeded, "tests qa pass, vulnerabilities qa pass", "2 gates passed")
+	gates["qa"] = lenient(func(g *slipway.Gates) { g.Vulnerabilities.WarnOn = slipway.SeverityCritical })
+	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.server.gate())
+	c.want("warned", res, err, slipway.Succeeded, "vulnerabilities qa warn", "0 gates passed, 1 warned: vulnerabilities")
+	gates["qa"] = failOn(slipway.SeverityCritical)
+	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.server.gate())
+	c.want("vulnerable", res, err, slipway.Failed, "tests qa pass, vulnerabilities qa fail", "gate vulnerabilities: 1 critical (1 fixable)")
+	c.do(c.GiveWaiver(c.ctx, slipway.Waiver{Project: "shop", Gate: "vulnerabilities", Subject: "CVE-1 *", Environment: "qa", Reason: "r", Author: "ada", Expires: c.now.Add(time.Hour)}))
+	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.server.gate())
+	c.want("waived", res, err, slipway.Succeeded, "tests qa pass, vulnerabilities qa pass", "2 gates passed")
+	// What was demanded of an environment is not known: the strictest holds.
+	delete(gates, "qa")
+	res, err = c.step(c.candidate(gates), "gate/cart@qa", c.server.gate())
+	if err != nil || res.Outcome != slipway.Failed || !strings.Contains(verdicts(res.Gates), "tests qa pass") {
+		t.Errorf("%+v %v", res, err)
+	}
+	// Nothing passes for want of evidence.
+	gates["qa"] = failOn(slipway.SeverityCritical)
+	bare := c.plans(gates, "publish/cart", "gate/cart@qa")
+	c.finish(bare, "publish/cart", slipway.Result{Artifacts: artifacts("v1.1.0")})
+	res, err = c.step(bare, "gate/cart@qa", c.server.gate())
+	c.want("not scanned", res, err, slipway.Failed, "tests qa warn, vulnerabilities qa fail", "the image was not scanned")
+	if _, err = c.step(c.plans(gates, "gate/cart@qa"), "gate/cart@qa", c.server.gate()); slipway.ErrorCode(err) != slipway.Internal {
+		t.Errorf("without an image: %v", err)
+	}
+}
+
+// People may have taken days to approve.
+func TestWhatEndedBetweenGateAndDeployment(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	c.governs("environments: [{name: dev}]\n") // qa was taken out: what was planned holds
+	given, err := c.GiveWaiver(c.ctx, slipway.Waiver{Project: "shop", Gate: "vulnerabilities", Subject: "CVE-1 openssl", Reason: "r", Author: "ada", Expires: c.now.Add(24 * time.Hour)})
+	c.ok(err)
+	gates := map[string]slipway.Gates{"": lenient(nil), "qa": failOn(slipway.SeverityCritical)}
+	deploy := func(name string, outcome slipway.Outcome, said string, times int, reasons ...string) {
+		t.Helper()
+		run, n := c.candidate(gates, critical("CVE-1")), 0
+		res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+		c.want(name, res, err, outcome, said, reasons...)
+		if n != times {
+			t.Errorf("%s: deployed %d times, want %d", name, n, times)
+		}
+	}
+	deploy("it holds", slipway.Succeeded, "", 1, "deployed")
+	c.now = c.now.Add(25 * time.Hour)
+	deploy("it has ended", slipway.Failed, "vulnerabilities qa fail", 0, "not deployed, as the gates do not let it through any more: gate vulnerabilities: 1 critical")
+	if text := c.log.text(); !strings.Contains(text, "the waiver of ada expired on") {
+		t.Errorf("log:\n%s", text)
+	}
+	c.now = c.now.Add(-25 * time.Hour)
+	c.do(c.WithdrawWaiver(c.ctx, given.ID, "bob"))
+	deploy("it was withdrawn", slipway.Failed, "vulnerabilities qa fail", 0, "gates do not let it through")
+}
+
+// What is demanded when it is deployed counts when it is stricter than what was planned, and only then.
+func TestWhatIsDemandedNow(t *testing.T) {
+	t.Parallel()
+	medium := critical("CVE-1")
+	medium.Severity = slipway.SeverityMedium
+	off := "signatures: {level: off}, secrets: off, database: {missing: off, old: off}"
+	for name, x := range map[string]struct {
+		now     string
+		planned slipway.Severity
+		outcome slipway.Outcome
+		said    string
+	}{
+		"stricter":       {"environments: [{name: qa, gates: {" + off + ", vulnerabilities: {failOn: medium}}}]\n", slipway.SeverityCritical, slipway.Failed, "vulnerabilities qa fail"},
+		"the same":       {"environments: [{name: qa, gates: {" + off + ", vulnerabilities: {failOn: critical}}}]\n", slipway.SeverityCritical, slipway.Succeeded, ""},
+		"more lenient":   {"environments: [{name: qa, gates: {" + off + ", vulnerabilities: {failOn: none}}}]\n", slipway.SeverityMedium, slipway.Failed, "vulnerabilities qa fail"},
+		"broken":         {"environments: [{name: qa, gates: {tests: perhaps}}]\n", slipway.SeverityCritical, slipway.Succeeded, ""},
+		"broken, strict": {"environments: [{name: qa, gates: {tests: perhaps}}]\n", slipway.SeverityMedium, slipway.Failed, "vulnerabilities qa fail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCourt(t)
+			c.governs(x.now)
+			run, n := c.candidate(map[string]slipway.Gates{"": lenient(nil), "qa": failOn(x.planned)}, medium), 0
+			res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+			c.want(name, res, err, x.outcome, x.said)
+			if (n == 1) != (x.outcome == slipway.Succeeded) {
+				t.Errorf("deployed %d times", n)
+			}
+		})
+	}
+}
+
+// A rule that was changed since the plan is two of one name: both must hold, and they are one gate.
+func TestARuleThatWasChanged(t *testing.T) {
+	t.Parallel()
+	rule := func(expression string) slipway.Gates {
+		return lenient(func(g *slipway.Gates) {
+			g.Rules = []slipway.Rule{{Name: "small", Stage: slipway.KindGate, Expression: expression, Message: "not " + expression, Level: slipway.LevelFail}}
+		})
+	}
+	for name, x := range map[string]struct{ then, now, said string }{
+		"both fail": {"evidence.image.size < 1", "evidence.image.size < 2", "not evidence.image.size < 1"},
+		"the old":   {"evidence.image.size < 1", "evidence.image.size > 2", "not evidence.image.size < 1"},
+		"the new":   {"evidence.image.size > 1", "evidence.image.size < 2", "now it is too large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCourt(t)
+			c.governs("environments:\n  - name: qa\n    gates:\n      signatures: {level: off}\n      secrets: off\n      rules: [{name: small, expression: " + x.now + ", message: now it is too large}]\n")
+			run, n := c.candidate(map[string]slipway.Gates{"": lenient(nil), "qa": rule(x.then)}), 0
+			res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+			c.want(name, res, err, slipway.Failed, "small qa fail", x.said)
+			on, err := c.Gates(c.ctx, slipway.GateFilter{Project: "shop", RunID: run.ID, Environment: "qa", Service: "cart"})
+			c.ok(err)
+			c.check()
+			if n != 0 || verdicts(on) != "small qa fail" || (name == "both fail") != (len(on[0].Reasons) == 2) {
+				t.Errorf("deployed %d times, on record %+v", n, on)
+			}
+		})
+	}
+}
+
+func TestSignaturesBeforeADeployment(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	for level, want := range map[slipway.Level]struct {
+		outcome slipway.Outcome
+		said    string
+		reason  string
+		times   int
+	}{
+		slipway.LevelFail: {slipway.Failed, "signatures qa fail", "not deployed: gate signatures: 0 of 2 signed, provenance required", 0},
+		slipway.LevelWarn: {slipway.Succeeded, "signatures qa warn", "deployed", 1},
+		slipway.LevelOff:  {slipway.Succeeded, "", "deployed", 1},
+	} {
+		c.governs("environments: [{name: other}]\n")
+		run, n := c.candidate(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) {
+			g.Signatures = slipway.SignatureGate{Level: level, Attestations: []string{"provenance"}}
+		})}), 0
+		res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+		c.want(string(level), res, err, want.outcome, want.said, want.reason)
+		if n != want.times {
+			t.Errorf("%s: deployed %d times", level, n)
+		}
+	}
+	if text := c.log.text(); !strings.Contains(text, "fail unsigned registry.test/shop/cart@"+imageOf["v1.0.0"]) {
+		t.Errorf("log:\n%s", text)
+	}
+	// A registry that does not answer is no verdict: it is asked again.
+	c.server.verifier = attest.NewVerifier(slow{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
+	run, n := c.candidate(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) { g.Signatures = slipway.SignatureGate{Level: slipway.LevelWarn} })}), 0
+	if _, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n))); !slipway.Temporary(err) || n != 0 {
+		t.Errorf("deployed %d times: %v", n, err)
+	}
+}
+
+// Who is asked to approve reads what the gate of that environment said.
+func TestApprovalsAreNotedWithGates(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	run := c.candidate(map[string]slipway.Gates{"": failOn(slipway.SeverityCritical), "qa": failOn(slipway.SeverityCritical)})
+	res, err := c.step(run, "gate/cart@qa", c.server.gate())
+	c.want("gate", res, err, slipway.Succeeded, "tests qa pass, vulnerabilities qa pass")
+	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Notes: []string{"first install"}}})))
+	c.want("approve", res, err, slipway.Waiting, "")
+	if got := strings.Join(res.Approval.Notes, "\n"); got != "first install\ngate tests: pass: 3 passed\ngate vulnerabilities: pass: none that count in 7 packages" {
+		t.Errorf("notes:\n%s", got)
+	}
+	run = c.candidate(nil)
+	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
+	c.want("approved before", res, err, slipway.Succeeded, "", "approved before")
+}
