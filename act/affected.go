@@ -26,6 +26,7 @@ func (p *Planner) affected(ctx context.Context, repo PlanRepo, in *plan.Input) e
 	} else {
 		answer := plan.Affected(q)
 		in.Changes, in.Removed = answer.Changes, answer.Removed
+		plan.Spread(in)
 	}
 	if err := p.built(ctx, repo, q, in); err != nil {
 		return err
@@ -40,9 +41,9 @@ func (p *Planner) question(ctx context.Context, repo PlanRepo, in *plan.Input) (
 	if run.Event == slipway.ReleasePush {
 		return q, nil
 	}
-	ask := source.Input{Event: run.Event, Commit: run.Commit, DefaultTip: in.ConfigCommit}
+	ask := source.Input{Event: run.Event, Commit: run.Commit, DefaultTip: in.DefaultTip}
 	var err error
-	if ask.Before, err = p.History.LastBuilt(ctx, in.Project.Name, run.Ref); err != nil {
+	if ask.Before, err = p.History.LastBuilt(ctx, in.Project.Name, run.Codebase, run.Ref); err != nil {
 		return q, err
 	}
 	base := in.Project.DefaultBranch
@@ -72,12 +73,12 @@ func (p *Planner) question(ctx context.Context, repo PlanRepo, in *plan.Input) (
 // configAt is what an earlier commit said, nil when that was not valid. Environments matter where the
 // default branch moved, as nothing else changes what is deployed.
 func (p *Planner) configAt(ctx context.Context, repo PlanRepo, in *plan.Input, commit string) (*slipway.Config, error) {
-	own, problems, err := p.services(ctx, in.Project.Name, commit, repo.Tree)
+	own, problems, err := p.services(ctx, slipway.CodebaseKey(in.Project.Name, in.Run.Codebase), commit, repo.Tree)
 	if err != nil || len(problems) > 0 {
 		return nil, err
 	}
 	policy := in.Config
-	if in.Run.Event == slipway.DefaultPush {
+	if in.Run.Event == slipway.DefaultPush && in.Run.Codebase == "" {
 		if policy, problems, err = p.policyAt(ctx, in.Project.Name, commit, repo.Tree); err != nil || len(problems) > 0 {
 			return nil, err
 		}
@@ -179,7 +180,7 @@ type differences struct {
 	order []difference // oldest first
 }
 
-type difference struct{ project, base, head string }
+type difference struct{ codebase, base, head string }
 
 const (
 	maxDifferences = 32
@@ -213,9 +214,9 @@ func (d *differences) put(k difference, files []source.FileChange) {
 // compared is a repository whose differences are remembered.
 type compared struct {
 	PlanRepo
-	project string
-	known   *differences
-	ahead   *ahead
+	codebase string // key
+	known    *differences
+	ahead    *ahead
 }
 
 // ahead is what a plan asks for last, asked for first: git answers while the rest is found out.
@@ -246,14 +247,14 @@ func (c compared) Recent(ctx context.Context, commit string, limit int) ([]sourc
 	return c.ahead.recent, c.ahead.err
 }
 
-// repo is the repository of a project.
-func (p *Planner) repo(project string) compared {
-	return compared{PlanRepo: p.Repo(project), project: project, known: &p.differ}
+// repo is the repository of a codebase, by its key.
+func (p *Planner) repo(codebase string) compared {
+	return compared{PlanRepo: p.Repo(codebase), codebase: codebase, known: &p.differ}
 }
 
 // FileChanges asks the repository once.
 func (c compared) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
-	k := difference{c.project, base, head}
+	k := difference{c.codebase, base, head}
 	if files, ok := c.known.get(k); ok {
 		return files, nil
 	}

@@ -13,6 +13,7 @@ func (s *server) routes() {
 	s.deliveries()
 	s.settings()
 	s.connections()
+	s.codebases()
 	s.people()
 	s.streams()
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,7 @@ type Request struct {
 	Output     string // where the result files go: an empty, absolute folder
 	Limits     Limits
 	Secrets    map[string]string // for RUN --mount=type=secret,id=NAME, and variables of the test container
+	Contexts   map[string]string // name -> absolute folder that COPY --from=name takes files from
 }
 
 // Limits bound what is read back from a container.
@@ -92,7 +93,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no tests", step.Key)
 	}
-	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Codebase, spec.Source.Commit)
 	if err != nil {
 		return stage.Refused(err)
 	}
@@ -102,6 +103,9 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	}
 	if !filepath.IsLocal(filepath.FromSlash(spec.Dockerfile)) {
 		return failed("Dockerfile %q is outside of the service's folder", spec.Dockerfile), nil
+	}
+	if req.Contexts, err = stage.Contexts(ctx, env.Workspace, spec.Contexts); err != nil {
+		return stage.Refused(err)
 	}
 	res, err := r.Container.RunTests(ctx, req, env.Log)
 	switch {
