@@ -22,15 +22,17 @@ type Event struct {
 // Push is a ref that moves: recorded before the move, so that none is lost (Old or New may be the
 // zero hash: creation, deletion).
 type Push struct {
-	ID      int64     `json:"id"`
-	Project string    `json:"project"`
-	Ref     string    `json:"ref"`
-	Old     string    `json:"old"`
-	New     string    `json:"new"`
-	Actor   string    `json:"actor"`
-	State   PushState `json:"state"`
-	RunID   int64     `json:"runID,omitempty"`
-	Time    time.Time `json:"time"`
+	ID      int64  `json:"id"`
+	Project string `json:"project"`
+	// Codebase is the name of the one that was pushed to, "" for the main one.
+	Codebase string    `json:"codebase,omitempty"`
+	Ref      string    `json:"ref"`
+	Old      string    `json:"old"`
+	New      string    `json:"new"`
+	Actor    string    `json:"actor"`
+	State    PushState `json:"state"`
+	RunID    int64     `json:"runID,omitempty"`
+	Time     time.Time `json:"time"`
 }
 
 // PushState is where a push stands.

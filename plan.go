@@ -6,6 +6,8 @@ import "time"
 // It round-trips through JSON.
 type Plan struct {
 	Decisions []Decision `json:"decisions,omitempty"` // one per service: what runs, or why not
+	// Notes are what people should know besides, a sentence each.
+	Notes []string `json:"notes,omitempty"`
 	// Batch: of a service that runs, pushes are gathered while a run is active (S38).
 	Batch bool `json:"batch,omitempty"`
 	// Since are the commits that the run's was compared with; none: everything counts as changed.
@@ -21,8 +23,10 @@ type Plan struct {
 // Decision says what happens to one service and why, in a sentence for people.
 type Decision struct {
 	Service string `json:"service"`
-	Runs    bool   `json:"runs"`
-	Reason  string `json:"reason"`
+	// Codebase is where the service is, when that is not the run's.
+	Codebase string `json:"codebase,omitempty"`
+	Runs     bool   `json:"runs"`
+	Reason   string `json:"reason"`
 	// ChartOnly: the chart changed and the code did not, so that no image is built (S23).
 	ChartOnly bool `json:"chartOnly,omitempty"`
 	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
@@ -69,10 +73,17 @@ func StepKey(kind StepKind, service, environment string) string {
 	return key
 }
 
-// Source is a folder of a commit.
+// Source is a folder of a commit of a codebase.
 type Source struct {
-	Commit string `json:"commit"`
-	Dir    string `json:"dir"`
+	Codebase string `json:"codebase,omitempty"` // name; "": the main one
+	Commit   string `json:"commit"`
+	Dir      string `json:"dir"`
+}
+
+// NamedContext is a folder that a Dockerfile may copy from by a name, beside its build context.
+type NamedContext struct {
+	Name   string `json:"name"`
+	Source Source `json:"source"`
 }
 
 // BuildSpec builds a service's image (D15, D20).
@@ -87,6 +98,8 @@ type BuildSpec struct {
 	// Image is where the result goes, by digest, no tag yet; nil builds without keeping an image.
 	Image *Repository `json:"image,omitempty"`
 	Trust Trust       `json:"trust"`
+	// Contexts are services of other codebases that the Dockerfile copies from.
+	Contexts []NamedContext `json:"contexts,omitempty"`
 }
 
 // Trust separates caches: what a pull request wrote is never read by a release (D20).
@@ -118,6 +131,7 @@ type TestSpec struct {
 	Results    string            `json:"results"`
 	Trust      Trust             `json:"trust"`
 	Services   []TestService     `json:"services,omitempty"`
+	Contexts   []NamedContext    `json:"contexts,omitempty"` // as BuildSpec's
 }
 
 // ChartSpec lints, renders, validates and packages a service's chart (S91 to S96, S109, S110).

@@ -17,6 +17,7 @@ const (
 type Run struct {
 	ID         int64     `json:"id"`
 	Project    string    `json:"project"`
+	Codebase   string    `json:"codebase,omitempty"` // name of the one that was pushed; "": the main one
 	Event      EventKind `json:"event"`
 	Ref        string    `json:"ref"`            // full ref: refs/heads/main, refs/pull/3/head
 	Base       string    `json:"base,omitempty"` // commit before the push; for a pull request the base branch's name

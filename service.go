@@ -9,8 +9,9 @@ import (
 // slipway.yaml overrides what was discovered.
 type Service struct {
 	Name       string            `json:"name"`
-	Dir        string            `json:"dir"`        // slash-separated, relative to the repository, no leading slash; "." is the root
-	Dockerfile string            `json:"dockerfile"` // relative to Dir
+	Codebase   string            `json:"codebase,omitempty"` // name of the one that it is in; "": the main one
+	Dir        string            `json:"dir"`                // slash-separated, relative to the repository, no leading slash; "." is the root
+	Dockerfile string            `json:"dockerfile"`         // relative to Dir
 	Target     string            `json:"target,omitempty"`
 	Args       map[string]string `json:"args,omitempty"`
 	Test       *ServiceTest      `json:"test,omitempty"`  // nil: the Dockerfile has no test stage
@@ -21,6 +22,8 @@ type Service struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// After are services that it is deployed after, and that are no part of it.
 	After []string `json:"after,omitempty"`
+	// Elsewhere are those of DependsOn and After that are no services of this codebase.
+	Elsewhere []Elsewhere `json:"elsewhere,omitempty"`
 	// Context is the build context, relative to the repository; empty: Dir.
 	Context string `json:"context,omitempty"`
 	// Shared are folders and files outside of Dir that dependsOn names.
@@ -48,6 +51,14 @@ func (s Service) BuildContext() (dir, dockerfile string) {
 		return s.Context, file
 	}
 	return s.Context, strings.TrimPrefix(file, s.Context+"/")
+}
+
+// Elsewhere is a service of another codebase that slipway.yaml names.
+type Elsewhere struct {
+	Service string `json:"service"`
+	Line    int    `json:"line"` // of slipway.yaml
+	// Copied: the Dockerfile takes files from it, by its name: COPY --from=<service>.
+	Copied bool `json:"copied,omitempty"`
 }
 
 // Copy is something that a Dockerfile takes from its build context.

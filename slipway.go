@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Project is a repository (hosted here or mirrored) and everything delivered from it.
+// Project is a repository (hosted here or mirrored) and everything delivered from it. It may have further
+// ones: a Codebase each.
 type Project struct {
 	ID            int64     `json:"id"`
 	Name          string    `json:"name"` // lower-case DNS label, at most 40 characters
@@ -40,7 +41,8 @@ func CheckName(what, s string) error {
 // PullRequest proposes to merge Head into the Base branch.
 type PullRequest struct {
 	Project  string    `json:"project"`
-	Number   int64     `json:"number"`
+	Codebase string    `json:"codebase,omitempty"` // name; "": the main one
+	Number   int64     `json:"number"`             // unique in the project
 	Title    string    `json:"title"`
 	Base     string    `json:"base"` // branch name
 	Topic    string    `json:"topic,omitempty"`

@@ -7,13 +7,17 @@ type Board struct {
 	Project      string     `json:"project"`
 	Environments []string   `json:"environments"`
 	Rows         []BoardRow `json:"services"`
+	// Codebases are the names of the further codebases of the project.
+	Codebases []string `json:"codebases,omitempty"`
 }
 
 // BoardRow is one service.
 type BoardRow struct {
-	Service string      `json:"service"`
-	Cells   []BoardCell `json:"environments"` // as Board.Environments
-	LastRun *Run        `json:"lastRun,omitempty"`
+	Service string `json:"service"`
+	// Codebase is the name of the one that the service is in, "" for the main one.
+	Codebase string      `json:"codebase,omitempty"`
+	Cells    []BoardCell `json:"environments"` // as Board.Environments
+	LastRun  *Run        `json:"lastRun,omitempty"`
 }
 
 // BoardCell is one service in one environment.

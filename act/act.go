@@ -89,7 +89,7 @@ type Projects interface {
 	Projects(ctx context.Context) ([]slipway.Project, error)
 }
 
-// Repo is a project's repository.
+// Repo is the repository of a codebase.
 type Repo interface {
 	// Refs returns the refs below the prefixes (whole path parts) with the hashes they hold.
 	Refs(ctx context.Context, prefixes ...string) (map[string]string, error)
@@ -115,15 +115,18 @@ type Options struct {
 	PullEnds    PullEnds
 	Projects    Projects
 	Waivers     Waivers
+	Codebases   Codebases // nil: no project has further ones
 	// Held lets runs of forks begin that wait for a member; nil: there is no forge.
 	Held    Held
 	Planner *Planner
-	// Repo opens the repository of a project.
-	Repo func(project string) Repo
-	// Create makes the repository of a new project, for the project as it returns it (its default
+	// Repo opens the repository of a codebase, by its key.
+	Repo func(codebase string) Repo
+	// Create makes the repository of a new codebase, for the codebase as it returns it (its default
 	// branch may be for the repository to say). It is nobody's until keep is called, which is when
-	// the project is recorded; what was made and not kept does not stand in the way of another try.
-	Create func(ctx context.Context, p slipway.Project) (made slipway.Project, keep func() error, err error)
+	// the codebase is recorded; what was made and not kept does not stand in the way of another try.
+	Create func(ctx context.Context, c slipway.Codebase) (made slipway.Codebase, keep func() error, err error)
+	// Discard puts the repository of a codebase that was removed out of the way; nil: it is left.
+	Discard func(c slipway.Codebase) error
 	// Kept reports whether a file that a step of a run left in its workspace is still there. Default:
 	// every file is.
 	Kept func(path string) bool

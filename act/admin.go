@@ -54,11 +54,11 @@ func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.
 	if _, err := x.o.Projects.Project(ctx, p.Name); err == nil {
 		return p, slipway.Errorf(slipway.Conflict, "project %s exists already", p.Name)
 	}
-	made, keep, err := x.o.Create(ctx, p)
+	main, keep, err := x.o.Create(ctx, p.Main())
 	if err != nil {
 		return p, err
 	}
-	made, err = x.o.Projects.CreateProject(ctx, slipway.Project{Name: p.Name, DefaultBranch: made.DefaultBranch, GitURL: p.GitURL, CreatedAt: x.o.Now()}, by.Name)
+	made, err := x.o.Projects.CreateProject(ctx, slipway.Project{Name: p.Name, DefaultBranch: main.DefaultBranch, GitURL: p.GitURL, CreatedAt: x.o.Now()}, by.Name)
 	if err != nil {
 		return p, err
 	}

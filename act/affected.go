@@ -26,6 +26,7 @@ func (p *Planner) affected(ctx context.Context, repo *snapshot, in *plan.Input) 
 	} else {
 		answer := plan.Affected(q)
 		in.Changes, in.Removed = answer.Changes, answer.Removed
+		plan.Spread(in)
 	}
 	if err := p.built(ctx, repo, q, in); err != nil {
 		return err
@@ -40,9 +41,9 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 	if run.Event == slipway.ReleasePush {
 		return q, nil
 	}
-	ask := source.Input{Event: run.Event, Commit: run.Commit, DefaultTip: in.ConfigCommit}
+	ask := source.Input{Event: run.Event, Commit: run.Commit, DefaultTip: in.DefaultTip}
 	var err error
-	if ask.Before, err = p.History.LastBuilt(ctx, in.Project.Name, run.Ref); err != nil {
+	if ask.Before, err = p.History.LastBuilt(ctx, in.Project.Name, run.Codebase, run.Ref); err != nil {
 		return q, err
 	}
 	base := in.Project.DefaultBranch
@@ -72,12 +73,12 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 // configAt is what an earlier commit said, nil when that was not valid. Environments matter where the
 // default branch moved, as nothing else changes what is deployed.
 func (p *Planner) configAt(ctx context.Context, repo *snapshot, in *plan.Input, commit string) (*slipway.Config, error) {
-	own, problems, err := p.services(ctx, in.Project.Name, commit, repo.Tree)
+	own, problems, err := p.services(ctx, slipway.CodebaseKey(in.Project.Name, in.Run.Codebase), commit, repo.Tree)
 	if err != nil || len(problems) > 0 {
 		return nil, err
 	}
 	policy := in.Config
-	if in.Run.Event == slipway.DefaultPush {
+	if in.Run.Event == slipway.DefaultPush && in.Run.Codebase == "" {
 		if policy, problems, err = p.policyAt(ctx, in.Project.Name, commit, repo.Tree); err != nil || len(problems) > 0 {
 			return nil, err
 		}
@@ -179,7 +180,7 @@ type differences struct {
 	order []difference // oldest first
 }
 
-type difference struct{ project, base, head string }
+type difference struct{ codebase, base, head string }
 
 const (
 	maxDifferences = 32

@@ -25,7 +25,9 @@ type builtAt struct {
 	commit string
 }
 
-func (b builtAt) LastBuilt(context.Context, string, string) (string, error) { return b.commit, nil }
+func (b builtAt) LastBuilt(context.Context, string, string, string) (string, error) {
+	return b.commit, nil
+}
 
 // longHistory fills shop with a repository of many commits, and returns its tip and commits on top of it
 // that each change 100 files.

@@ -56,11 +56,11 @@ func TestOnlyTheChartChanged(t *testing.T) {
 	chart := w.commit(first, "chart", f)
 	plan, says, keys := w.planned(slipway.DefaultPush, "refs/heads/main", chart)
 	w.says(says, "cart: runs: src/cart/chart/values.yaml changed; no image is built", "mail: skipped")
-	if keys != "chart/cart publish/cart deploy/cart@development verify/cart@development" {
+	if keys != "scan/cart chart/cart publish/cart attest/cart gate/cart@development deploy/cart@development verify/cart@development" {
 		t.Errorf("steps: %s", keys)
 	}
 	want := slipway.BuiltImage{Digest: "sha256:old", Size: 9, Commit: first, RunID: run}
-	if b := plan.Steps[1].Publish.Built; b == nil || *b != want || len(plan.Since) != 1 || plan.Since[0] != first {
+	if b := step(t, plan, "publish/cart").Publish.Built; b == nil || *b != want || len(plan.Since) != 1 || plan.Since[0] != first {
 		t.Errorf("publishes %+v, compared with %v", b, plan.Since)
 	}
 	_, _, keys = w.planned(slipway.BranchPush, "refs/heads/x", chart)
@@ -86,11 +86,11 @@ func TestOnlyTheChartChanged(t *testing.T) {
 	}
 	again := w.commit(code, "the chart again", f.with("src/cart/a", "2").with("src/cart/chart/values.yaml", "replicas: 3\n"))
 	plan, _, _ = w.planned(slipway.DefaultPush, "refs/heads/main", again)
-	if b := plan.Steps[1].Publish.Built; b == nil || b.Digest != "sha256:other" {
+	if b := step(t, plan, "publish/cart").Publish.Built; b == nil || b.Digest != "sha256:other" {
 		t.Errorf("publishes %+v", b)
 	}
 	release, _, keys := w.planned(slipway.ReleasePush, "refs/heads/release/cart/v1.0.0", again)
-	if !strings.HasPrefix(keys, "build/cart chart/cart publish/cart") || release.Steps[2].Publish.Built != nil {
+	if !strings.HasPrefix(keys, "build/cart scan/cart chart/cart publish/cart") || step(t, release, "publish/cart").Publish.Built != nil {
 		t.Errorf("steps of a release: %s", keys)
 	}
 }
@@ -105,7 +105,7 @@ func TestOnlyTheChartChangedAndNothingWasBuilt(t *testing.T) {
 	chart := w.commit(first, "chart", charted().with("src/cart/chart/values.yaml", "replicas: 2\n"))
 	_, says, keys := w.planned(slipway.DefaultPush, "refs/heads/main", chart)
 	w.says(says, "an image is built too, as none of this code was published before")
-	if keys != "build/cart chart/cart publish/cart deploy/cart@development verify/cart@development" {
+	if keys != "build/cart scan/cart chart/cart publish/cart attest/cart gate/cart@development deploy/cart@development verify/cart@development" {
 		t.Errorf("steps: %s", keys)
 	}
 }
@@ -123,7 +123,7 @@ func TestRevisionOfTheCode(t *testing.T) {
 	if got := plan.Steps[0].Build.Labels[label]; got != first {
 		t.Errorf("the image is of %s, want %s", got, first)
 	}
-	if got := plan.Steps[1].Chart.Labels[label]; got != chart {
+	if got := step(t, plan, "chart/cart").Chart.Labels[label]; got != chart {
 		t.Errorf("the chart is of %s, want %s", got, chart)
 	}
 }

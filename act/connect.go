@@ -263,6 +263,13 @@ func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, 
 	return c, c.Check()
 }
 
+// Beside is the connection of a project for another repository on the same forge, of which git is fetched
+// from gitURL.
+func Beside(c slipway.Connection, gitURL string) slipway.Connection {
+	c.Repository, c.RepositoryID, c.HookIDs = repositoryOf(c.Forge, c.API, repositoryURL(gitURL)), "", nil
+	return c
+}
+
 // repositoryURL reads a git URL, that of scp too: git@host:owner/name.git.
 func repositoryURL(raw string) *url.URL {
 	if host, path, ok := strings.Cut(raw, ":"); ok && !strings.Contains(raw, "://") {

@@ -39,11 +39,11 @@ type History interface {
 // Builds is what was built before.
 type Builds interface {
 	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
-	LastBuilt(ctx context.Context, project, ref string) (string, error)
+	LastBuilt(ctx context.Context, project, codebase, ref string) (string, error)
 	// Images are those that runs of the default branch published of a service last, newest first.
 	Images(ctx context.Context, project, service string) ([]slipway.Artifact, error)
 	// ActiveRun is the newest run of a ref before a run that is at work; 0 for none.
-	ActiveRun(ctx context.Context, project, ref string, before int64) (int64, error)
+	ActiveRun(ctx context.Context, project, codebase, ref string, before int64) (int64, error)
 }
 
 // Namespaces knows where projects deploy.
@@ -65,13 +65,21 @@ type PlanRepo interface {
 // Planner makes the plan of a run from its commit, the default branch and what was built before: it
 // reads, and leaves the deciding to the pure planners.
 type Planner struct {
-	Repo       func(project string) PlanRepo
-	Projects   Projects
+	Repo      func(codebase string) PlanRepo // by the codebase's key
+	Projects  Projects
+	Codebases Codebases // nil: no project has further ones
+	// Lone is the name of the only codebase that is at hand of a project which has others, MainCodebase for
+	// the main one: services that it names and does not have are left open. "": there are no others.
+	Lone       string
 	History    History
 	Namespaces Namespaces // nil: every namespace is anybody's
 	Candidates slipway.Registry
 	Production slipway.Registry
 	URL        string // of this server
+	// Foreign says of each submodule of a commit that is an empty folder that it is; nil: nothing is said.
+	Foreign func(ctx context.Context, codebase, commit string) ([]string, error)
+	// Forks plans the runs of forks, which see no submodule; nil: this one does.
+	Forks *Planner
 
 	read   readings
 	differ differences
@@ -136,25 +144,42 @@ func (p *Planner) policyAt(ctx context.Context, project, commit string, open fun
 }
 
 // governs refuses a commit with which the default branch would not say anything valid: every run of
-// the project would fail until that is mended.
-func (p *Planner) governs(ctx context.Context, project, commit string, open func(context.Context, string) (Tree, error)) error {
-	_, problems, err := p.policyAt(ctx, project, commit, open)
-	if err != nil {
+// the project would fail until that is mended. Its services must fit those of the other codebases.
+func (p *Planner) governs(ctx context.Context, c slipway.Codebase, commit string, open func(context.Context, string) (Tree, error)) error {
+	if c.Name == "" {
+		_, problems, err := p.policyAt(ctx, c.Project, commit, open)
+		if err != nil {
+			return err
+		}
+		if err := problems.Err(); err != nil {
+			return slipway.Errorf(slipway.Invalid, "slipway.yaml of commit %s is not valid, and would govern every run on the default branch:\n%w", slipway.ShortHash(commit), err)
+		}
+	}
+	if all, err := p.all(ctx, c.Project); err != nil || len(all) == 1 {
 		return err
 	}
-	if err := problems.Err(); err != nil {
-		return slipway.Errorf(slipway.Invalid, "slipway.yaml of commit %s is not valid, and would govern every run on the default branch:\n%w", slipway.ShortHash(commit), err)
+	own, problems, err := p.services(ctx, c.Key(), commit, open)
+	switch {
+	case err != nil:
+		return err
+	case len(problems) > 0 && c.Name != "":
+		return slipway.Errorf(slipway.Invalid, "commit %s of %s is not valid:\n%w", slipway.ShortHash(commit), c.Title(), problems.Err())
+	case len(problems) > 0: // its run says so
+		return nil
 	}
-	return nil
+	return p.spans(ctx, c, own)
 }
 
 // changesPolicy reports whether a head changes what governs deployments: environments, registries,
 // approvals, limits, or what follows a deployment of a service (D14).
-func (p *Planner) changesPolicy(ctx context.Context, project, base, head string) (bool, error) {
-	repo := p.Repo(project)
+func (p *Planner) changesPolicy(ctx context.Context, c slipway.Codebase, base, head string) (bool, error) {
+	repo, project := p.Repo(c.Key()), c.Project
 	fork, err := repo.MergeBase(ctx, base, head)
 	if err != nil {
 		return false, err
+	}
+	if c.Name != "" {
+		return p.changesFollows(ctx, c, repo, fork, head)
 	}
 	before, _, err := p.policyAt(ctx, project, fork, repo.Tree)
 	if err != nil {
@@ -232,12 +257,18 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 		return slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}, nil
 	}
 	if next.Batch {
-		switch active, err := p.History.ActiveRun(ctx, env.Run.Project, env.Run.Ref, env.Run.ID); {
+		switch active, err := p.History.ActiveRun(ctx, env.Run.Project, env.Run.Codebase, env.Run.Ref, env.Run.ID); {
 		case err != nil:
 			return slipway.Result{}, err
 		case active != 0:
 			return slipway.Result{Outcome: slipway.Postponed, After: active, Reason: fmt.Sprintf("batch: begins when run #%d has ended, with what is pushed until then", active)}, nil
 		}
+	}
+	if next.Notes, err = p.notes(ctx, env.Run); err != nil {
+		return slipway.Result{}, err
+	}
+	for _, line := range next.Notes {
+		env.Log.Printf("%s", line)
 	}
 	runs, services := 0, 0
 	for _, d := range next.Decisions {
@@ -252,9 +283,24 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, services), Next: &next}, nil
 }
 
+// notes are what people should know of a run's commit besides its plan.
+func (p *Planner) notes(ctx context.Context, run slipway.Run) ([]string, error) {
+	if p.Foreign == nil || run.Fork {
+		return nil, nil
+	}
+	lines, err := p.Foreign(ctx, slipway.CodebaseKey(run.Project, run.Codebase), run.Commit)
+	if slipway.ErrorCode(err) == slipway.Invalid { // the plan has said so where it matters
+		err = nil
+	}
+	return lines, err
+}
+
 // Plan makes the plan of a run. It changes nothing, so that a push can be told what will run. Who asks
 // for a plan that is being made waits for that one: a push and the run it started do.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
+	if run.Fork && p.Forks != nil {
+		return p.Forks.Plan(ctx, pr, run)
+	}
 	if run.ID == 0 { // one that is not kept
 		return p.plan(ctx, pr, run)
 	}
@@ -264,9 +310,13 @@ func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 }
 
 func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
-	repo := p.snapshot(pr.Name)
+	c, err := p.Codebase(ctx, slipway.CodebaseKey(pr.Name, run.Codebase))
+	if err != nil {
+		return slipway.Plan{}, err
+	}
+	repo := p.snapshot(c.Key())
 	defer repo.askRecent(ctx, run.Commit)()
-	own, problems, err := p.services(ctx, pr.Name, run.Commit, repo.Tree)
+	own, problems, err := p.services(ctx, c.Key(), run.Commit, repo.Tree)
 	if err != nil {
 		return slipway.Plan{}, err
 	}
@@ -274,17 +324,24 @@ func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 		return slipway.Plan{}, slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(run.Commit), err)
 	}
 	fallback := ""
-	if run.Event == slipway.DefaultPush { // the first one; nothing else may govern itself (D14)
+	main := repo
+	switch {
+	case c.Name != "":
+		main = p.snapshot(pr.Name)
+	case run.Event == slipway.DefaultPush: // the first one; nothing else may govern itself (D14)
 		fallback = run.Commit
 	}
-	policy, governs, err := p.policy(ctx, pr, repo, fallback)
+	policy, governs, err := p.policy(ctx, pr, main, fallback)
 	if err != nil {
 		return slipway.Plan{}, err
 	}
-	if run.Event == slipway.ReleasePush && governs == "" {
+	if governs == "" && (run.Event == slipway.ReleasePush || c.Name != "" && run.Event == slipway.DefaultPush) {
 		return slipway.Plan{}, slipway.Errorf(slipway.Conflict, "the default branch %s does not exist: what it says about environments and approvals governs releases; push it first", pr.DefaultBranch)
 	}
-	in := plan.Input{Project: pr, Run: run, Config: config.Combine(own, policy), ConfigCommit: governs, SourceURL: first(pr.GitURL, p.URL+"/git/"+pr.Name+".git")}
+	in, err := p.input(ctx, pr, c, repo, plan.Input{Run: run, Config: own, ConfigCommit: governs}, policy)
+	if err != nil {
+		return slipway.Plan{}, err
+	}
 	if err := p.ask(ctx, repo, &in); err != nil {
 		return slipway.Plan{}, err
 	}
@@ -295,27 +352,69 @@ func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	return p.extend(ctx, made, in)
 }
 
+// input begins what a plan follows from: the services of the run's codebase and those of the others.
+func (p *Planner) input(ctx context.Context, pr slipway.Project, c slipway.Codebase, repo *snapshot, in plan.Input, policy slipway.Config) (plan.Input, error) {
+	own := in.Config
+	in.Project, in.SourceURL, in.DefaultTip = pr, p.sourceURL(c), in.ConfigCommit
+	in.Project.DefaultBranch, in.Project.GitURL = c.DefaultBranch, c.GitURL
+	if c.Name != "" {
+		tip, err := repo.branchTip(ctx, c.DefaultBranch)
+		if err != nil {
+			return in, err
+		}
+		in.DefaultTip = tip
+		var head slipway.Config
+		if tip != "" {
+			if head, _, err = p.services(ctx, c.Key(), tip, repo.Tree); err != nil {
+				return in, err
+			}
+		}
+		in.Config = config.Combine(own, p.follows(c, policy, head))
+	} else {
+		in.Config = config.Combine(own, policy)
+	}
+	var err error
+	if c.Linked { // what links it plans for its services
+		return in, nil
+	}
+	if in.Others, err = p.others(ctx, c, policy); err != nil {
+		return in, err
+	}
+	if len(in.Others) > 0 || p.Lone == "" && elsewhere(own) {
+		err = plan.CheckSpan(c, own.Services, in.Others)
+	}
+	if slipway.ErrorCode(err) == slipway.Invalid && in.Run.Fork { // strangers hear nothing of the others
+		err = slipway.Errorf(slipway.Invalid, "the services of commit %s do not fit those of the project's other codebases", slipway.ShortHash(in.Run.Commit))
+	}
+	return in, err
+}
+
 // ask fills in what the repository and earlier runs say, side by side: most of the time goes into waiting
 // for git.
 func (p *Planner) ask(ctx context.Context, repo *snapshot, in *plan.Input) error {
 	run, pr := in.Run, in.Project
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if run.Event != slipway.PullUpdate || run.Base != pr.DefaultBranch {
+		if run.Event != slipway.PullUpdate || run.Base != pr.DefaultBranch || run.Codebase != "" {
 			return nil
 		}
-		return p.governs(ctx, pr.Name, run.Commit, repo.Tree)
+		return p.governs(ctx, pr.Main(), run.Commit, repo.Tree)
 	})
-	group.Go(func() error { return p.affected(ctx, repo, in) })
+	group.Go(func() error {
+		if err := p.affected(ctx, repo, in); err != nil {
+			return err
+		}
+		return p.revisionsElsewhere(ctx, in)
+	})
 	group.Go(func() (err error) {
 		in.Claimed, err = p.claimed(ctx, run)
 		return err
 	})
 	group.Go(func() error {
-		if in.ConfigCommit == "" || run.Event != slipway.ReleasePush { // nothing else asks
+		if in.DefaultTip == "" || run.Event != slipway.ReleasePush { // nothing else asks
 			return nil
 		}
-		base, err := repo.MergeBase(ctx, in.ConfigCommit, run.Commit)
+		base, err := repo.MergeBase(ctx, in.DefaultTip, run.Commit)
 		in.Reviewed = base == run.Commit
 		return err
 	})
@@ -335,6 +434,9 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 				current = append(current, *cell.Current)
 			}
 		}
+	}
+	for _, o := range in.Others {
+		in.Config.Services = append(slices.Clone(in.Config.Services), o.Config.Services...)
 	}
 	releases, err := p.History.Releases(ctx, in.Project.Name, "")
 	if err != nil {
@@ -406,5 +508,34 @@ func (p *Planner) Board(ctx context.Context, project string) (slipway.Board, err
 			services = append(services, s.Name)
 		}
 	}
-	return p.History.Board(ctx, project, services, environments)
+	return p.spanBoard(ctx, project, services, environments)
+}
+
+// spanBoard adds the services of further codebases, with where each is.
+func (p *Planner) spanBoard(ctx context.Context, project string, services, environments []string) (slipway.Board, error) {
+	all, err := p.all(ctx, project)
+	if err != nil {
+		return slipway.Board{}, err
+	}
+	others, err := p.others(ctx, all[0], slipway.Config{})
+	if err != nil {
+		return slipway.Board{}, err
+	}
+	at := map[string]string{}
+	for _, o := range others {
+		for _, s := range o.Config.Services {
+			services, at[s.Name] = append(services, s.Name), o.Codebase.Name
+		}
+	}
+	b, err := p.History.Board(ctx, project, services, environments)
+	for _, c := range all[1:] {
+		b.Codebases = append(b.Codebases, c.Name)
+	}
+	for i := range b.Rows {
+		row := &b.Rows[i]
+		if row.Codebase = at[row.Service]; !slices.Contains(services, row.Service) && row.LastRun != nil {
+			row.Codebase = row.LastRun.Codebase // it is no service any more
+		}
+	}
+	return b, err
 }

@@ -86,20 +86,26 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 	if err := auth.Check(by, auth.Merge, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
-	if err := x.hosted(ctx, project); err != nil {
-		return slipway.PullRequest{}, err
-	}
 	defer x.lock(project)()
 	p, err := x.o.Pulls.Pull(ctx, project, number)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		if _, err := x.hosted(ctx, project); err != nil {
+			return p, err
+		}
+	}
 	if err != nil {
 		return p, err
 	}
-	if err := x.mayMerge(ctx, by, p); err != nil {
+	at, err := x.hosted(ctx, slipway.CodebaseKey(project, p.Codebase))
+	if err != nil {
+		return p, err
+	}
+	if err := x.mayMerge(ctx, by, at, p); err != nil {
 		return p, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mergeTimeout)
 	defer cancel()
-	repo := x.o.Repo(project)
+	repo := x.o.Repo(at.Key())
 	base, err := tip(ctx, repo, "refs/heads/"+p.Base)
 	if err != nil {
 		return p, err
@@ -117,12 +123,12 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 
 // merge makes the merge commit and moves the base branch to it.
 func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequest, base string) (slipway.PullRequest, error) {
-	repo, ref := x.o.Repo(p.Project), "refs/heads/"+p.Base
+	repo, ref := x.o.Repo(slipway.CodebaseKey(p.Project, p.Codebase)), "refs/heads/"+p.Base
 	commit, err := repo.Merge(ctx, base, p.Head, fmt.Sprintf("Merge pull request %d: %s", p.Number, p.Title), by.Name)
 	if err != nil {
 		return p, err
 	}
-	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: p.Project, Ref: ref, Old: base, New: commit, Actor: by.Name, Time: x.o.Now()})
+	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: p.Project, Codebase: p.Codebase, Ref: ref, Old: base, New: commit, Actor: by.Name, Time: x.o.Now()})
 	if err != nil {
 		return p, err
 	}
@@ -141,34 +147,51 @@ func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequ
 }
 
 // hosted refuses acts that move refs of a mirrored repository.
-func (x *Actions) hosted(ctx context.Context, project string) error {
-	p, err := x.o.Projects.Project(ctx, project)
-	if err == nil && p.GitURL != "" {
-		err = slipway.Errorf(slipway.Forbidden, "project %s mirrors %s: push and merge there", project, p.GitURL)
+func (x *Actions) hosted(ctx context.Context, codebase string) (slipway.Codebase, error) {
+	c, err := x.o.Planner.Codebase(ctx, codebase)
+	if err == nil && c.GitURL != "" {
+		what := "project " + c.Project
+		if c.Name != "" {
+			what = c.Title() + " of " + c.Project
+		}
+		err = slipway.Errorf(slipway.Forbidden, "%s mirrors %s: push and merge there", what, c.GitURL)
 	}
-	return err
+	return c, err
+}
+
+// mayOpen refuses pull requests where they would be numbered as those of the project's forge are.
+func (x *Actions) mayOpen(ctx context.Context, in Proposal) (slipway.Codebase, error) {
+	c, err := x.hosted(ctx, slipway.CodebaseKey(in.Project, in.Codebase))
+	if err != nil || c.Name == "" {
+		return c, err
+	}
+	p, err := x.o.Projects.Project(ctx, in.Project)
+	if err == nil && p.GitURL != "" {
+		err = slipway.Errorf(slipway.Forbidden, "pull requests of project %s are those of %s: codebase %s, which is hosted here, has none; push a branch, and merge it yourself", in.Project, p.GitURL, c.Name)
+	}
+	return c, err
 }
 
 // contained marks the open pull requests whose head a branch now holds as merged, whoever moved the
 // branch, and says so.
-func (x *Actions) contained(ctx context.Context, project, branch, commit, actor string) ([]string, error) {
-	open, err := x.o.Pulls.Pulls(ctx, project, slipway.PullOpen)
+func (x *Actions) contained(ctx context.Context, at slipway.Codebase, branch, commit, actor string) ([]string, error) {
+	open, err := x.o.Pulls.Pulls(ctx, at.Project, slipway.PullOpen)
 	if err != nil {
 		return nil, err
 	}
 	var lines []string
 	for _, p := range open {
-		if p.Base != branch {
+		if p.Base != branch || p.Codebase != at.Name {
 			continue
 		}
-		in, err := x.o.Repo(project).IsAncestor(ctx, p.Head, commit)
+		in, err := x.o.Repo(at.Key()).IsAncestor(ctx, p.Head, commit)
 		if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
-			return lines, fmt.Errorf("compare pull request %d of %s: %w", p.Number, project, err)
+			return lines, fmt.Errorf("compare pull request %d of %s: %w", p.Number, at.Project, err)
 		}
 		if !in {
 			continue
 		}
-		if _, err := x.o.PullEnds.MergePull(ctx, project, p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
+		if _, err := x.o.PullEnds.MergePull(ctx, at.Project, p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
 			return lines, err
 		}
 		lines = append(lines, fmt.Sprintf("pull request %d is merged by this", p.Number))
@@ -176,7 +199,7 @@ func (x *Actions) contained(ctx context.Context, project, branch, commit, actor 
 	return lines, nil
 }
 
-func (x *Actions) mayMerge(ctx context.Context, by slipway.User, p slipway.PullRequest) error {
+func (x *Actions) mayMerge(ctx context.Context, by slipway.User, at slipway.Codebase, p slipway.PullRequest) error {
 	if p.State != slipway.PullOpen {
 		return slipway.Errorf(slipway.Conflict, "pull request %d is %s", p.Number, p.State)
 	}
@@ -197,21 +220,20 @@ func (x *Actions) mayMerge(ctx context.Context, by slipway.User, p slipway.PullR
 	if len(p.Reviewers) < policy.Approvals {
 		return slipway.Errorf(slipway.Conflict, "pull request %d needs %d approvals and has %d (slipway pulls approve %d)", p.Number, policy.Approvals, len(p.Reviewers), p.Number)
 	}
-	return x.mayGovern(ctx, by, p)
+	return x.mayGovern(ctx, by, at, p)
 }
 
 // mayGovern keeps one person from changing alone what governs deployments: a pull request that does
 // needs the approval of somebody who may push to the default branch, unless that person merges it.
-func (x *Actions) mayGovern(ctx context.Context, by slipway.User, p slipway.PullRequest) error {
-	project, err := x.o.Projects.Project(ctx, p.Project)
-	if err != nil || p.Base != project.DefaultBranch || len(p.Reviewers) > 0 || auth.Check(by, auth.PushDefault, p.Project) == nil {
-		return err
+func (x *Actions) mayGovern(ctx context.Context, by slipway.User, at slipway.Codebase, p slipway.PullRequest) error {
+	if p.Base != at.DefaultBranch || len(p.Reviewers) > 0 || auth.Check(by, auth.PushDefault, p.Project) == nil {
+		return nil
 	}
-	base, err := tip(ctx, x.o.Repo(p.Project), "refs/heads/"+p.Base)
+	base, err := tip(ctx, x.o.Repo(at.Key()), "refs/heads/"+p.Base)
 	if err != nil {
 		return err
 	}
-	changes, err := x.o.Planner.changesPolicy(ctx, p.Project, base, p.Head)
+	changes, err := x.o.Planner.changesPolicy(ctx, at, base, p.Head)
 	if err == nil && changes {
 		err = slipway.Errorf(slipway.Forbidden, "pull request %d changes what governs deployments (environments, registries, approvals or limits in slipway.yaml): an approver must approve it first (slipway pulls approve %d)", p.Number, p.Number)
 	}

@@ -19,26 +19,23 @@ type Command struct {
 
 // Receive decides about a push before any ref moves, and records it: all commands or none. tree
 // reads a commit that is perhaps not yet part of the repository. It returns what it recorded, in the
-// order of the commands.
-func (x *Actions) Receive(ctx context.Context, by slipway.User, project string, commands []Command, tree func(ctx context.Context, commit string) (Tree, error)) ([]slipway.Push, error) {
-	p, err := x.o.Projects.Project(ctx, project)
+// order of the commands. codebase is the key of what is pushed to.
+func (x *Actions) Receive(ctx context.Context, by slipway.User, codebase string, commands []Command, tree func(ctx context.Context, commit string) (Tree, error)) ([]slipway.Push, error) {
+	at, err := x.hosted(ctx, codebase)
 	if err != nil {
 		return nil, err
-	}
-	if p.GitURL != "" {
-		return nil, slipway.Errorf(slipway.Forbidden, "project %s mirrors %s: push there", project, p.GitURL)
 	}
 	if len(commands) > 100 {
 		return nil, slipway.Errorf(slipway.Invalid, "this push moves %d refs: at most 100 at once", len(commands))
 	}
 	for _, c := range commands {
-		if err := x.mayMove(ctx, by, p, c, tree); err != nil {
+		if err := x.mayMove(ctx, by, at, c, tree); err != nil {
 			return nil, err
 		}
 	}
 	pushes := make([]slipway.Push, 0, len(commands))
 	for _, c := range commands {
-		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: by.Name, Time: x.o.Now()})
+		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: at.Project, Codebase: at.Name, Ref: c.Ref, Old: c.Old, New: c.New, Actor: by.Name, Time: x.o.Now()})
 		if err != nil {
 			x.Refused(ctx, pushes)
 			return nil, fmt.Errorf("record push of %s: %w", c.Ref, err)
@@ -48,19 +45,19 @@ func (x *Actions) Receive(ctx context.Context, by slipway.User, project string, 
 	return pushes, nil
 }
 
-func (x *Actions) mayMove(ctx context.Context, by slipway.User, p slipway.Project, c Command, tree func(context.Context, string) (Tree, error)) error {
-	action, err := auth.RefAction(c.Ref, p.DefaultBranch)
+func (x *Actions) mayMove(ctx context.Context, by slipway.User, at slipway.Codebase, c Command, tree func(context.Context, string) (Tree, error)) error {
+	action, err := auth.RefAction(c.Ref, at.DefaultBranch)
 	if err != nil {
 		return err
 	}
-	if err := auth.Check(by, action, p.Name); err != nil {
+	if err := auth.Check(by, action, at.Project); err != nil {
 		return err
 	}
 	if action == auth.PushDefault && c.Old != slipway.ZeroHash && (c.Forced || c.New == slipway.ZeroHash) {
-		return slipway.Errorf(slipway.Forbidden, "%s is the default branch: it is never rewritten or deleted; revert with a new commit", p.DefaultBranch)
+		return slipway.Errorf(slipway.Forbidden, "%s is the default branch: it is never rewritten or deleted; revert with a new commit", at.DefaultBranch)
 	}
 	if action == auth.PushDefault && c.New != slipway.ZeroHash {
-		if err := x.o.Planner.governs(ctx, p.Name, c.New, tree); err != nil {
+		if err := x.o.Planner.governs(ctx, at, c.New, tree); err != nil {
 			return err
 		}
 	}
@@ -68,13 +65,16 @@ func (x *Actions) mayMove(ctx context.Context, by slipway.User, p slipway.Projec
 	if err != nil || !is || c.New == slipway.ZeroHash {
 		return err
 	}
-	return x.mayRelease(ctx, p.Name, release, c.New, tree)
+	return x.mayRelease(ctx, at, release, c.New, tree)
 }
 
 // mayRelease refuses a release branch that names no service of the commit, or a version that another
 // commit has claimed (D1).
-func (x *Actions) mayRelease(ctx context.Context, project string, r slipway.ReleaseBranch, commit string, tree func(context.Context, string) (Tree, error)) error {
-	found, problems, err := x.o.Planner.services(ctx, project, commit, tree)
+func (x *Actions) mayRelease(ctx context.Context, at slipway.Codebase, r slipway.ReleaseBranch, commit string, tree func(context.Context, string) (Tree, error)) error {
+	if at.Linked {
+		return slipway.Errorf(slipway.Invalid, "release/%s/%s: %s is delivered from the codebase that links it as a submodule: push the release branch there", r.Service, r.Version.Leaf, at.Title())
+	}
+	found, problems, err := x.o.Planner.services(ctx, at.Key(), commit, tree)
 	if err == nil {
 		err = problems.Err()
 	}
@@ -86,9 +86,16 @@ func (x *Actions) mayRelease(ctx context.Context, project string, r slipway.Rele
 		names = append(names, s.Name)
 	}
 	if !slices.Contains(names, r.Service) {
+		right, ok, err := x.o.Planner.home(ctx, at, r.Service)
+		if err != nil {
+			return err
+		}
+		if ok {
+			return slipway.Errorf(slipway.Invalid, "release/%s/%s: service %s is in %s: push the release branch there (%s)", r.Service, r.Version.Leaf, r.Service, right.Title(), x.o.Planner.sourceURL(right))
+		}
 		return slipway.Errorf(slipway.Invalid, "release/%s/%s: there is no service %q in this commit; it has: %s", r.Service, r.Version.Leaf, r.Service, first(strings.Join(names, ", "), "none"))
 	}
-	claimed, err := x.o.Deployments.Claim(ctx, project, r.Service, r.Version.Leaf)
+	claimed, err := x.o.Deployments.Claim(ctx, at.Project, r.Service, r.Version.Leaf)
 	if err != nil {
 		return err
 	}
@@ -137,11 +144,11 @@ func (x *Actions) Late(ctx context.Context) {
 
 // accept marks a push as moved and creates its run in the same transaction.
 func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, error) {
-	p, err := x.o.Projects.Project(ctx, push.Project)
+	at, err := x.o.Planner.Codebase(ctx, slipway.CodebaseKey(push.Project, push.Codebase))
 	if err != nil {
 		return nil, err
 	}
-	run, why, err := x.runOf(ctx, p, push)
+	run, why, err := x.runOf(ctx, at, push)
 	if err != nil {
 		return nil, err
 	}
@@ -151,17 +158,17 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 	}
 	var lines []string
 	if branch, ok := strings.CutPrefix(push.Ref, "refs/heads/"); ok && push.New != slipway.ZeroHash {
-		if lines, err = x.contained(ctx, p.Name, branch, push.New, push.Actor); err != nil {
-			x.o.Log.WarnContext(ctx, "look for merged pull requests", "project", p.Name, "ref", push.Ref, "error", err)
+		if lines, err = x.contained(ctx, at, branch, push.New, push.Actor); err != nil {
+			x.o.Log.WarnContext(ctx, "look for merged pull requests", "project", at.Project, "ref", push.Ref, "error", err)
 		}
 	}
 	switch {
 	case run == nil:
 		return append(lines, why), nil
-	case p.GitURL != "": // nobody here pushed and listens
+	case at.GitURL != "": // nobody here pushed and listens
 		return lines, nil
 	}
-	return append(lines, x.explain(ctx, p, made)...), nil
+	return append(lines, x.explain(ctx, made)...), nil
 }
 
 // FirstPlan is the plan every run of a push begins with: the step that makes the real one.
@@ -171,25 +178,29 @@ func FirstPlan() slipway.Plan {
 }
 
 // runOf is the run that a push makes, or nil and why it makes none.
-func (x *Actions) runOf(ctx context.Context, p slipway.Project, push slipway.Push) (*slipway.Run, string, error) {
+func (x *Actions) runOf(ctx context.Context, at slipway.Codebase, push slipway.Push) (*slipway.Run, string, error) {
 	branch := strings.TrimPrefix(push.Ref, "refs/heads/")
 	switch {
 	case push.New == slipway.ZeroHash:
 		return nil, fmt.Sprintf("%s is deleted: nothing runs", push.Ref), nil
 	case strings.HasPrefix(push.Ref, "refs/tags/"):
-		return x.runOfTag(ctx, p, push)
+		return x.runOfTag(ctx, at, push)
 	}
-	subject, _, err := x.o.Repo(p.Name).Subject(ctx, push.New)
+	_, release, _ := slipway.ParseReleaseRef(push.Ref)
+	if at.Linked && (release || branch == at.DefaultBranch) {
+		return nil, fmt.Sprintf("%s is built and deployed from the codebase that links it as a submodule: nothing runs until that moves to %s", at.Title(), slipway.ShortHash(push.New)), nil
+	}
+	subject, _, err := x.o.Repo(at.Key()).Subject(ctx, push.New)
 	if err != nil {
 		subject = "" // the plan step says what is wrong with the commit
 	}
-	run := &slipway.Run{Project: p.Name, Event: slipway.BranchPush, Ref: push.Ref, Base: push.Old, Commit: push.New, Title: title(subject), Actor: push.Actor}
-	if branch == p.DefaultBranch {
+	run := &slipway.Run{Project: at.Project, Codebase: at.Name, Event: slipway.BranchPush, Ref: push.Ref, Base: push.Old, Commit: push.New, Title: title(subject), Actor: push.Actor}
+	if branch == at.DefaultBranch {
 		run.Event = slipway.DefaultPush
 	}
 	var number int64
 	if n, err := fmt.Sscanf(push.Ref, "refs/pull/%d/head", &number); n == 1 && err == nil {
-		pull, err := x.o.Pulls.Pull(ctx, p.Name, number)
+		pull, err := x.o.Pulls.Pull(ctx, at.Project, number)
 		if err != nil {
 			return nil, "", err
 		}
@@ -207,11 +218,15 @@ func (x *Actions) runOf(ctx context.Context, p slipway.Project, push slipway.Pus
 }
 
 // explain says what a new run will do.
-func (x *Actions) explain(ctx context.Context, p slipway.Project, run slipway.Run) []string {
+func (x *Actions) explain(ctx context.Context, run slipway.Run) []string {
 	lines := []string{"", fmt.Sprintf("run #%d  %s/runs/%d", run.ID, x.o.URL, run.ID)}
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
-	plan, err := x.o.Planner.Plan(ctx, p, run)
+	p, err := x.o.Projects.Project(ctx, run.Project)
+	var plan slipway.Plan
+	if err == nil {
+		plan, err = x.o.Planner.Plan(ctx, p, run)
+	}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
 			lines = append(lines, "  "+strings.TrimRight(line, "\n"))
@@ -228,6 +243,13 @@ func (x *Actions) explain(ctx context.Context, p slipway.Project, run slipway.Ru
 	}
 	if rest := len(plan.Decisions) - shown; rest > 0 {
 		lines = append(lines, fmt.Sprintf("  %d more services skipped: no changed file is theirs", rest))
+	}
+	notes, err := x.o.Planner.notes(ctx, run)
+	if err != nil {
+		x.o.Log.WarnContext(ctx, "look for submodules", "run", run.ID, "error", err)
+	}
+	for _, note := range notes {
+		lines = append(lines, "  "+note)
 	}
 	return append(lines, "")
 }
@@ -250,7 +272,7 @@ func (x *Actions) Recover(ctx context.Context) error {
 		return err
 	}
 	for _, p := range projects {
-		if err := x.recoverPulls(ctx, p.Name); err != nil {
+		if err := x.recoverProject(ctx, p.Name); err != nil {
 			x.o.Log.ErrorContext(ctx, "recover pull requests; the next start tries again", "project", p.Name, "error", err)
 		}
 	}
@@ -259,7 +281,7 @@ func (x *Actions) Recover(ctx context.Context) error {
 
 // settle accepts or refuses a recorded push by where its ref is now.
 func (x *Actions) settle(ctx context.Context, push slipway.Push) error {
-	repo := x.o.Repo(push.Project)
+	repo := x.o.Repo(slipway.CodebaseKey(push.Project, push.Codebase))
 	now, err := tip(ctx, repo, push.Ref)
 	if err != nil {
 		return err
@@ -281,13 +303,30 @@ func (x *Actions) settle(ctx context.Context, push slipway.Push) error {
 	return x.o.Pushes.RefusePush(ctx, push.ID, "the server stopped before the ref moved")
 }
 
-// recoverPulls finds the pull requests that were merged and not marked so.
-func (x *Actions) recoverPulls(ctx context.Context, project string) error {
+// recoverProject finds the pull requests of all codebases that were merged and not marked so.
+func (x *Actions) recoverProject(ctx context.Context, project string) error {
 	open, err := x.o.Pulls.Pulls(ctx, project, slipway.PullOpen)
 	if err != nil || len(open) == 0 {
 		return err
 	}
-	branches, err := x.o.Repo(project).Refs(ctx, "refs/heads")
+	all, err := x.o.Planner.all(ctx, project)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		of := slices.DeleteFunc(slices.Clone(open), func(p slipway.PullRequest) bool { return p.Codebase != c.Name })
+		if err := x.recoverPulls(ctx, c, of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *Actions) recoverPulls(ctx context.Context, at slipway.Codebase, open []slipway.PullRequest) error {
+	if len(open) == 0 {
+		return nil
+	}
+	branches, err := x.o.Repo(at.Key()).Refs(ctx, "refs/heads")
 	if err != nil {
 		return err
 	}
@@ -298,7 +337,7 @@ func (x *Actions) recoverPulls(ctx context.Context, project string) error {
 			continue
 		}
 		seen[p.Base] = true
-		if _, err := x.contained(ctx, project, p.Base, commit, ""); err != nil {
+		if _, err := x.contained(ctx, at, p.Base, commit, ""); err != nil {
 			return err
 		}
 	}
@@ -307,7 +346,7 @@ func (x *Actions) recoverPulls(ctx context.Context, project string) error {
 
 // Proposal is a push to refs/for/<base> (AGit flow).
 type Proposal struct {
-	Project, Base, Topic, Title, Head string
+	Project, Codebase, Base, Topic, Title, Head string
 }
 
 // Propose opens the pull request that a push to refs/for/<base> asks for, or brings it up to date,
@@ -317,20 +356,21 @@ func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (pu
 	if err := auth.Check(by, auth.OpenPull, in.Project); err != nil {
 		return push, nil, err
 	}
-	if err := x.hosted(ctx, in.Project); err != nil {
+	at, err := x.mayOpen(ctx, in)
+	if err != nil {
 		return push, nil, err
 	}
 	defer x.lock(in.Project)()
-	subject, err := x.mayPropose(ctx, in)
+	subject, err := x.mayPropose(ctx, at, in)
 	if err != nil {
 		return push, nil, err
 	}
-	pull, opened, err := x.o.Pulls.OpenPull(ctx, slipway.PullRequest{Project: in.Project, Base: in.Base, Topic: in.Topic, Head: in.Head, Author: by.Name, Title: title(first(in.Title, subject, "commit "+slipway.ShortHash(in.Head)))})
+	pull, opened, err := x.o.Pulls.OpenPull(ctx, slipway.PullRequest{Project: in.Project, Codebase: at.Name, Base: in.Base, Topic: in.Topic, Head: in.Head, Author: by.Name, Title: title(first(in.Title, subject, "commit "+slipway.ShortHash(in.Head)))})
 	if err != nil {
 		return push, nil, err
 	}
-	push = slipway.Push{Project: in.Project, Ref: pull.Ref(), New: in.Head, Actor: by.Name, Time: x.o.Now()}
-	if push.Old, err = tip(ctx, x.o.Repo(in.Project), push.Ref); err != nil {
+	push = slipway.Push{Project: in.Project, Codebase: at.Name, Ref: pull.Ref(), New: in.Head, Actor: by.Name, Time: x.o.Now()}
+	if push.Old, err = tip(ctx, x.o.Repo(at.Key()), push.Ref); err != nil {
 		return push, nil, err
 	}
 	if push.Old == push.New {
@@ -346,8 +386,8 @@ func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (pu
 }
 
 // mayPropose checks that there is something to merge, and returns its first line.
-func (x *Actions) mayPropose(ctx context.Context, in Proposal) (subject string, err error) {
-	repo := x.o.Repo(in.Project)
+func (x *Actions) mayPropose(ctx context.Context, at slipway.Codebase, in Proposal) (subject string, err error) {
+	repo := x.o.Repo(at.Key())
 	base, err := tip(ctx, repo, "refs/heads/"+in.Base)
 	if err != nil {
 		return "", err
@@ -380,11 +420,12 @@ func (x *Actions) refuse(ctx context.Context, push slipway.Push, why string) {
 }
 
 // Seen records that refs of a mirrored repository are about to move as its remote's have: Moved or
-// Settle follows.
-func (x *Actions) Seen(ctx context.Context, project string, commands []Command) ([]slipway.Push, error) {
+// Settle follows. codebase is the key of the repository.
+func (x *Actions) Seen(ctx context.Context, codebase string, commands []Command) ([]slipway.Push, error) {
+	project, name := slipway.SplitCodebase(codebase)
 	pushes := make([]slipway.Push, 0, len(commands))
 	for _, c := range commands {
-		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: first(c.Actor, mirrorActor), Time: x.o.Now()})
+		push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: project, Codebase: name, Ref: c.Ref, Old: c.Old, New: c.New, Actor: first(c.Actor, mirrorActor), Time: x.o.Now()})
 		if err != nil {
 			x.Refused(ctx, pushes)
 			return nil, fmt.Errorf("record push of %s: %w", c.Ref, err)

@@ -13,8 +13,8 @@ import (
 // plan. It is safe for concurrent use.
 type snapshot struct {
 	PlanRepo
-	project string
-	differ  *differences
+	codebase string // key
+	differ   *differences
 
 	refs    answers[string, string]
 	bases   answers[[2]string, string]
@@ -28,9 +28,9 @@ type listing struct {
 	limit  int
 }
 
-// snapshot is the repository of a project as it is from now on.
-func (p *Planner) snapshot(project string) *snapshot {
-	return &snapshot{PlanRepo: p.Repo(project), project: project, differ: &p.differ}
+// snapshot is the repository of a codebase as it is from now on.
+func (p *Planner) snapshot(codebase string) *snapshot {
+	return &snapshot{PlanRepo: p.Repo(codebase), codebase: codebase, differ: &p.differ}
 }
 
 // Resolve is PlanRepo's.
@@ -48,7 +48,7 @@ func (s *snapshot) MergeBase(ctx context.Context, a, b string) (string, error) {
 
 // FileChanges is PlanRepo's.
 func (s *snapshot) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
-	k := difference{s.project, base, head}
+	k := difference{s.codebase, base, head}
 	if files, ok := s.differ.get(k); ok {
 		return files, nil
 	}

@@ -27,9 +27,9 @@ const (
 
 // reading says what was read from where: a commit never changes, so neither does what it says.
 type reading struct {
-	project, commit string
-	part            part
-	clusters        string // the registered ones, against which a policy is checked
+	codebase, commit string // key of the codebase
+	part             part
+	given            string // what it was read with: the registered clusters, the pins of the main codebase
 }
 
 // maxReadings bounds how many configurations are remembered: of one with 200 services, some 100 KiB.
@@ -102,7 +102,7 @@ func (p *Planner) inherit(ctx context.Context, k reading) (slipway.Config, bool)
 	if !ok {
 		return slipway.Config{}, false
 	}
-	files, err := p.snapshot(k.project).FileChanges(ctx, near.commit, k.commit)
+	files, err := p.snapshot(k.codebase).FileChanges(ctx, near.commit, k.commit)
 	if err != nil || len(files) > maxDiffering {
 		return slipway.Config{}, false
 	}
@@ -145,10 +145,22 @@ func (p *Planner) load(ctx context.Context, k reading, open func(context.Context
 	return c, problems, nil
 }
 
-// services are those of a commit.
-func (p *Planner) services(ctx context.Context, project, commit string, open func(context.Context, string) (Tree, error)) (slipway.Config, config.Problems, error) {
-	return p.load(ctx, reading{project: project, commit: commit, part: servicesPart}, open, func(files fs.FS) (slipway.Config, config.Problems) {
-		return config.LoadServices(files, p.options(project, nil))
+// services are those of a commit of a codebase.
+func (p *Planner) services(ctx context.Context, codebase, commit string, open func(context.Context, string) (Tree, error)) (slipway.Config, config.Problems, error) {
+	o, linked, err := p.serviceOptions(ctx, codebase)
+	if err != nil {
+		return slipway.Config{}, nil, err
+	}
+	var mounts map[string]string
+	watched := func(ctx context.Context, commit string) (Tree, error) {
+		t, err := open(ctx, commit)
+		if m, ok := t.(interface{ Mounts() map[string]string }); ok && err == nil {
+			mounts = m.Mounts()
+		}
+		return t, err
+	}
+	return p.load(ctx, reading{codebase: codebase, commit: commit, part: servicesPart, given: given(o, linked)}, watched, func(files fs.FS) (slipway.Config, config.Problems) {
+		return readServices(files, o, mounts, linked)
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 func TestReadingsAreBounded(t *testing.T) {
 	t.Parallel()
 	var m readings
-	key := func(i int) reading { return reading{project: "shop", commit: strconv.Itoa(i), part: servicesPart} }
+	key := func(i int) reading { return reading{codebase: "shop", commit: strconv.Itoa(i), part: servicesPart} }
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {

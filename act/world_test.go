@@ -183,11 +183,11 @@ func (w *world) restart() {
 	open := func(project string) repo { return repo{git.Repo{Dir: w.path(project), Readers: readers}, w.hooks} }
 	hooked := pushes{w.store, w.hooks}
 	w.planner = &act.Planner{
-		Repo: func(p string) act.PlanRepo { return open(p) }, Projects: w.store, History: w.store, Namespaces: w.store,
+		Repo: func(p string) act.PlanRepo { return open(p) }, Projects: w.store, Codebases: w.store, History: w.store, Namespaces: w.store,
 		Candidates: slipway.Registry{Host: "registry.test"}, Production: slipway.Registry{Host: "registry.test", Prefix: "prod"}, URL: "http://slipway.test",
 	}
 	w.Actions = act.New(act.Options{
-		Runs: w.store, Approvals: w.store, Deployments: w.store, Quarantines: w.store, Pushes: hooked, Pulls: hooked, PullEnds: hooked, Projects: hooked, Waivers: w.store, Planner: w.planner,
+		Runs: w.store, Approvals: w.store, Deployments: w.store, Quarantines: w.store, Pushes: hooked, Pulls: hooked, PullEnds: hooked, Projects: hooked, Codebases: w.store, Waivers: w.store, Planner: w.planner,
 		Repo: func(p string) act.Repo { return open(p) }, Create: w.create, Kept: kept, Observer: w.observer, URL: "http://slipway.test", Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	w.people = &act.People{Store: w.store, Credentials: w.store, Keys: w.store, URL: "http://slipway.test"}
@@ -200,8 +200,8 @@ func kept(path string) bool {
 
 func (w *world) path(project string) string { return filepath.Join(w.dir, project+".git") }
 
-func (w *world) create(ctx context.Context, p slipway.Project) (slipway.Project, func() error, error) {
-	aside := w.path("new-" + p.Name)
+func (w *world) create(ctx context.Context, p slipway.Codebase) (slipway.Codebase, func() error, error) {
+	aside := w.path(filepath.Join(p.Project, "new-"+p.Name))
 	if p.DefaultBranch == "" {
 		p.DefaultBranch = "trunk" // as the mirrored repository says
 	}
@@ -210,7 +210,7 @@ func (w *world) create(ctx context.Context, p slipway.Project) (slipway.Project,
 		if w.hooks.keep != nil {
 			return w.hooks.keep
 		}
-		return os.Rename(aside, w.path(p.Name))
+		return os.Rename(aside, w.path(p.Key()))
 	}, err
 }
 

@@ -118,6 +118,7 @@ type Options struct {
 	Reviews     Reviews
 	Forges      Forges
 	Settings    Settings
+	Codebases   Codebases
 	People      People
 	Credentials Credentials
 	Identity    Identity

@@ -179,6 +179,18 @@ func (b *backend) CreateProject(_ context.Context, by slipway.User, p slipway.Pr
 	return p, b.asked(by, "create project %s %s %s", p.Name, p.DefaultBranch, p.GitURL)
 }
 
+func (b *backend) Codebases(_ context.Context, by slipway.User, project string) ([]slipway.Codebase, error) {
+	return some(b, slipway.Codebase{ID: 1}), b.asked(by, "codebases %s", project)
+}
+
+func (b *backend) CreateCodebase(_ context.Context, by slipway.User, c slipway.Codebase) (slipway.Codebase, error) {
+	return c, b.asked(by, "create codebase %s %s %t", c.Key(), c.GitURL, c.Linked)
+}
+
+func (b *backend) RemoveCodebase(_ context.Context, by slipway.User, project, name string) error {
+	return b.asked(by, "remove codebase %s %s", project, name)
+}
+
 func (b *backend) Clusters(_ context.Context, by slipway.User) ([]slipway.Cluster, error) {
 	return some(b, slipway.Cluster{Name: "a"}), b.asked(by, "clusters")
 }
@@ -252,7 +264,7 @@ func newWorld(t *testing.T) *world {
 		watch: make(chan struct{}), stopped: make(chan struct{}, 10), left: make(chan struct{}, 1000),
 	}}
 	b := w.backend
-	server := httptest.NewServer(api.New(api.Options{Reads: b, Streams: b, Deliveries: b, Pulls: b, Reviews: b, Settings: b, People: b, Credentials: b, Identity: b,
+	server := httptest.NewServer(api.New(api.Options{Reads: b, Streams: b, Deliveries: b, Pulls: b, Reviews: b, Settings: b, Codebases: b, People: b, Credentials: b, Identity: b,
 		Heartbeat: 20 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(w.log, nil))}))
 	t.Cleanup(server.Close)
 	w.url = server.URL
@@ -339,19 +351,24 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 		"create project a trunk https://x/": func() error {
 			return drop(c.CreateProject(ctx, slipway.Project{Name: "a", DefaultBranch: "trunk", GitURL: "https://x/"}))
 		},
-		"clusters":               func() error { return drop(c.Clusters(ctx)) },
-		"add cluster a ctx text": func() error { return drop(c.AddCluster(ctx, "a", "ctx", []byte("text"))) },
-		"remove cluster a":       func() error { return c.RemoveCluster(ctx, "a") },
-		"users":                  func() error { return drop(c.Users(ctx)) },
-		"create user bob true":   func() error { return drop(c.CreateUser(ctx, "bob", true)) },
-		"role bob shop viewer":   func() error { return drop(c.SetRole(ctx, "bob", "shop", slipway.Viewer)) },
-		"token bob laptop":       func() error { return drop(c.CreateToken(ctx, "bob", "laptop")) },
-		"tokens of bob":          func() error { return drop(c.Tokens(ctx, "bob")) },
-		"revoke bob 7":           func() error { return c.RevokeToken(ctx, "bob", 7) },
-		"remove user bob":        func() error { return c.RemoveUser(ctx, "bob") },
-		"link bob":               func() error { return drop(c.CreateLink(ctx, "bob")) },
-		"log 7 build/cart false": func() error { return c.Log(ctx, 7, "build/cart", false, func(slipway.LogLine) error { return nil }) },
-		"log 7 build/cart true":  func() error { return c.Log(ctx, 7, "build/cart", true, func(slipway.LogLine) error { return nil }) },
+		"codebases shop": func() error { return drop(c.Codebases(ctx, "shop")) },
+		"create codebase shop/web https://x/ true": func() error {
+			return drop(c.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: "web", GitURL: "https://x/", Linked: true}))
+		},
+		"remove codebase shop web": func() error { return c.RemoveCodebase(ctx, "shop", "web") },
+		"clusters":                 func() error { return drop(c.Clusters(ctx)) },
+		"add cluster a ctx text":   func() error { return drop(c.AddCluster(ctx, "a", "ctx", []byte("text"))) },
+		"remove cluster a":         func() error { return c.RemoveCluster(ctx, "a") },
+		"users":                    func() error { return drop(c.Users(ctx)) },
+		"create user bob true":     func() error { return drop(c.CreateUser(ctx, "bob", true)) },
+		"role bob shop viewer":     func() error { return drop(c.SetRole(ctx, "bob", "shop", slipway.Viewer)) },
+		"token bob laptop":         func() error { return drop(c.CreateToken(ctx, "bob", "laptop")) },
+		"tokens of bob":            func() error { return drop(c.Tokens(ctx, "bob")) },
+		"revoke bob 7":             func() error { return c.RevokeToken(ctx, "bob", 7) },
+		"remove user bob":          func() error { return c.RemoveUser(ctx, "bob") },
+		"link bob":                 func() error { return drop(c.CreateLink(ctx, "bob")) },
+		"log 7 build/cart false":   func() error { return c.Log(ctx, 7, "build/cart", false, func(slipway.LogLine) error { return nil }) },
+		"log 7 build/cart true":    func() error { return c.Log(ctx, 7, "build/cart", true, func(slipway.LogLine) error { return nil }) },
 	}
 }
 

@@ -16,6 +16,7 @@ func (s *server) routes() {
 	s.settings()
 	s.keys()
 	s.connections()
+	s.codebases()
 	s.people()
 	s.streams()
 	s.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {

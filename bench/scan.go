@@ -209,7 +209,7 @@ func (sameFolder) TreeHash(context.Context, string, string) (string, error) { re
 type benchSpace string
 
 // Tree implements stage.Workspace.
-func (b benchSpace) Tree(context.Context, string) (string, error) { return string(b), nil }
+func (b benchSpace) Tree(context.Context, string, string) (string, error) { return string(b), nil }
 
 // Dir implements stage.Workspace.
 func (b benchSpace) Dir(name string) (string, error) {

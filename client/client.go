@@ -292,6 +292,22 @@ func (c *Client) LinkAccount(ctx context.Context, name, account, user string) er
 	return err
 }
 
+// Codebases lists the git repositories of a project, the main one first.
+func (c *Client) Codebases(ctx context.Context, name string) ([]slipway.Codebase, error) {
+	return get[[]slipway.Codebase](ctx, c, project(name)+"/codebases", nil)
+}
+
+// CreateCodebase adds a further codebase to the project that it names.
+func (c *Client) CreateCodebase(ctx context.Context, b slipway.Codebase) (slipway.Codebase, error) {
+	return post[slipway.Codebase](ctx, c, project(b.Project)+"/codebases", b)
+}
+
+// RemoveCodebase takes a further codebase away from its project; one of which services are deployed is a
+// Conflict.
+func (c *Client) RemoveCodebase(ctx context.Context, name, codebase string) error {
+	return c.remove(ctx, project(name)+"/codebases/"+url.PathEscape(codebase))
+}
+
 // Clusters lists the registered clusters.
 func (c *Client) Clusters(ctx context.Context) ([]slipway.Cluster, error) {
 	return get[[]slipway.Cluster](ctx, c, "/api/v1/clusters", nil)

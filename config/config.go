@@ -25,6 +25,14 @@ type Options struct {
 	Clusters   []string // names of the registered clusters; empty: not checked
 	// Now tells whether a waiver has expired; nil: the clock.
 	Now func() time.Time
+	// Several: the project has further codebases, so that dependsOn and after may name services that this
+	// tree does not have. They are in Service.Elsewhere, for the caller to check.
+	Several bool
+	// Further is the name of the further codebase that the tree is of, "" for the main one. A service at
+	// its root has that name, and slipway.yaml holds nothing but how services are built, tested, charted
+	// and triggered. Pins are then those of the main codebase.
+	Further string
+	Pins    map[string]string
 }
 
 func (o Options) filled() Options {
@@ -44,9 +52,12 @@ func (o Options) filled() Options {
 func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	opts = opts.filled()
 	f, problems := open(fsys)
-	own, more := servicesOf(fsys, f, opts.Project)
+	own, more := servicesOf(fsys, f, opts)
 	for _, p := range more {
 		problems.add(p)
+	}
+	if opts.Further != "" {
+		return own, problems.sorted()
 	}
 	c := policy(f, opts, &problems)
 	c.Services, c.Pins, c.Shared = own.Services, own.Pins, own.Shared
@@ -61,7 +72,7 @@ func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 func LoadServices(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	f, problems := open(fsys)
 	problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.class == structure && !ownKey(p.Path) })
-	own, more := servicesOf(fsys, f, opts.filled().Project)
+	own, more := servicesOf(fsys, f, opts.filled())
 	for _, p := range more {
 		problems.add(p)
 	}
@@ -127,6 +138,19 @@ func ownKey(path string) bool {
 	return true
 }
 
+// mainOnly refuses what only the main codebase decides about.
+func (d *draft) mainOnly(f File) {
+	for _, k := range f.root.keys {
+		switch k.Value {
+		case "version", "services", "shared":
+			continue
+		}
+		d.problems.add(Problem{File: f.name, Line: k.Line, Column: k.Column, Path: k.Value,
+			Message: "this is for the project as a whole",
+			Hint:    "it belongs in slipway.yaml of the main codebase: a further one says only how its own services are built, tested, charted and triggered"})
+	}
+}
+
 // open reads slipway.yaml from the tree; none is an empty one.
 func open(fsys fs.FS) (File, Problems) {
 	data, err := read(fsys, Name, maxFileSize)
@@ -143,8 +167,12 @@ func open(fsys fs.FS) (File, Problems) {
 }
 
 // servicesOf reads what a commit decides for itself.
-func servicesOf(fsys fs.FS, f File, project string) (slipway.Config, Problems) {
-	d := &draft{fsys: fsys, project: project, pins: f.root.get("pins").table()}
+func servicesOf(fsys fs.FS, f File, opts Options) (slipway.Config, Problems) {
+	d := &draft{fsys: fsys, project: opts.Project, pins: f.root.get("pins").table(), several: opts.Several || opts.Further != ""}
+	if opts.Further != "" {
+		d.project, d.pins = opts.Further, opts.Pins
+		d.mainOnly(f)
+	}
 	d.discover()
 	d.override(f.root.get("services"))
 	d.sameNames()

@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // dependencies sorts dependsOn into services and paths, and refuses what does not exist and cycles.
@@ -18,20 +20,36 @@ func (d *draft) dependencies() {
 		s := &d.services[i]
 		for _, item := range s.settings.get("dependsOn").items {
 			name := item.text("")
-			if _, ok := known[name]; ok {
+			if _, ok := known[name]; ok || d.noPath(name) && d.elsewhere(s, item) {
 				s.DependsOn = append(s.DependsOn, name)
 			} else if p, ok := d.dependency(item, names); ok {
 				s.Shared = append(s.Shared, p)
 			}
 		}
 		for _, item := range s.settings.get("after").items {
-			if _, ok := known[item.text("")]; !ok {
+			if _, ok := known[item.text("")]; !ok && !d.elsewhere(s, item) {
 				d.problems.add(item.problem(didYouMean(item.text(""), names), "there is no service %s", item.text("")))
 			}
 		}
 		known[s.Name] = *s
 	}
 	d.serviceCycles(known)
+}
+
+// elsewhere takes a name for that of a service of another codebase, where the project has others.
+func (d *draft) elsewhere(s *found, item value) bool {
+	name := item.text("")
+	if !d.several || !slipway.ValidName(name) {
+		return false
+	}
+	s.Elsewhere = append(s.Elsewhere, slipway.Elsewhere{Service: name, Line: item.node.Line, Copied: slices.Contains(s.images, name)})
+	return true
+}
+
+// noPath reports that nothing in the tree has a name.
+func (d *draft) noPath(name string) bool {
+	here, err := there(d.fsys, cleanPath(name))
+	return !here && err == nil
 }
 
 // dependency is a path that dependsOn names.

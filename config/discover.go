@@ -46,13 +46,15 @@ type draft struct {
 	project  string
 	services []found
 	pins     map[string]string
+	several  bool // other codebases of the project have services too
 	problems Problems
 }
 
 // found is a service with what slipway.yaml says of it.
 type found struct {
 	slipway.Service
-	settings value // zero when it is not in the file
+	settings value    // zero when it is not in the file
+	images   []string // that its Dockerfile names
 }
 
 func (d *draft) problem(file, hint, format string, args ...any) {

@@ -171,6 +171,7 @@ func (d *draft) dockerfileOf(s *found) {
 	d.testOf(s, content)
 	d.contextOf(s, content)
 	s.Pins = pinsOf(content, s.Service, d.pins)
+	s.images = content.Images
 }
 
 func didYouMeanStage(name string, content Dockerfile) string {

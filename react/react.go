@@ -50,8 +50,9 @@ type Runs interface {
 type Options struct {
 	Events Events
 	Runs   Runs
-	// Connect speaks with the forge of a project.
-	Connect func(ctx context.Context, project string) (Forge, error)
+	// Connect speaks with the forge of a project about its main codebase, "", or about a further one; nil
+	// for one that is not on that forge.
+	Connect func(ctx context.Context, project, codebase string) (Forge, error)
 	// Problem keeps what the forge refuses, "" when it takes what it is told.
 	Problem func(ctx context.Context, project, problem string) error
 	// Watch returns a channel that is closed when there may be new events.
@@ -174,14 +175,14 @@ func (r *Reactor) tell(ctx context.Context, project string, events []slipway.Eve
 	if len(commits) == 0 && len(pulls) == 0 {
 		return 0, nil
 	}
-	t := &teller{Reactor: r, project: project}
+	t := &teller{Reactor: r, project: project, forges: map[string]Forge{}}
 	for _, commit := range commits {
-		statuses, err := r.statuses(ctx, project, commit.hash, commit.pull)
+		statuses, err := r.statuses(ctx, project, commit.codebase, commit.hash, commit.pull)
 		if err != nil {
 			return firstWait, err
 		}
 		for _, s := range statuses {
-			if wait, err := t.status(ctx, s); err != nil {
+			if wait, err := t.status(ctx, commit.codebase, s); err != nil {
 				return wait, err
 			}
 		}
@@ -196,14 +197,16 @@ func (r *Reactor) tell(ctx context.Context, project string, events []slipway.Eve
 
 // commit is one whose statuses may have changed; pull is set if a fork's head waits at it.
 type commit struct {
-	hash string
-	pull slipway.PullRequest
+	codebase string // "": the main one
+	hash     string
+	pull     slipway.PullRequest
 }
 
 // subjects are the commits and pull requests of which the forge is told.
 func (r *Reactor) subjects(ctx context.Context, project string, runs, pulls []int64) ([]commit, []int64, error) {
 	held := map[string]slipway.PullRequest{}
 	commented := map[int64]bool{}
+	var further []commit
 	for _, number := range pulls {
 		p, err := r.Runs.Pull(ctx, project, number)
 		if slipway.ErrorCode(err) == slipway.NotFound || (err == nil && !p.Forge) {
@@ -225,6 +228,12 @@ func (r *Reactor) subjects(ctx context.Context, project string, runs, pulls []in
 		if d.Run.Event == slipway.RollbackCall {
 			continue // of an environment, not of a commit
 		}
+		if c := (commit{codebase: d.Run.Codebase, hash: d.Run.Commit}); c.codebase != "" {
+			if !slices.ContainsFunc(further, func(o commit) bool { return o.codebase == c.codebase && o.hash == c.hash }) {
+				further = append(further, c)
+			}
+			continue // its pull requests are not on the forge
+		}
 		if _, ok := held[d.Run.Commit]; !ok {
 			held[d.Run.Commit] = slipway.PullRequest{}
 		}
@@ -234,27 +243,34 @@ func (r *Reactor) subjects(ctx context.Context, project string, runs, pulls []in
 	}
 	var commits []commit
 	for _, hash := range slices.Sorted(maps.Keys(held)) {
-		commits = append(commits, commit{hash, held[hash]})
+		commits = append(commits, commit{hash: hash, pull: held[hash]})
 	}
-	return commits, slices.Sorted(maps.Keys(commented)), nil
+	return append(commits, further...), slices.Sorted(maps.Keys(commented)), nil
 }
 
 // teller sends to the forge of a project. It connects when there is something to send.
 type teller struct {
 	*Reactor
 	project string
-	forge   Forge
+	forges  map[string]Forge // by codebase
 }
 
-func (t *teller) connect(ctx context.Context) (err error) {
-	if t.forge == nil {
-		t.forge, err = t.Connect(ctx, t.project)
+func (t *teller) connect(ctx context.Context, codebase string) (Forge, error) {
+	if forge, ok := t.forges[codebase]; ok {
+		return forge, nil
 	}
-	return err
+	forge, err := t.Connect(ctx, t.project, codebase)
+	if err == nil {
+		t.forges[codebase] = forge
+	}
+	return forge, err
 }
 
-func (t *teller) status(ctx context.Context, s slipway.CommitStatus) (time.Duration, error) {
+func (t *teller) status(ctx context.Context, codebase string, s slipway.CommitStatus) (time.Duration, error) {
 	name := "status " + s.Commit + " " + s.Context
+	if codebase != "" {
+		name = "status " + codebase + " " + s.Commit + " " + s.Context
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return firstWait, fmt.Errorf("encode status: %w", err)
@@ -263,7 +279,7 @@ func (t *teller) status(ctx context.Context, s slipway.CommitStatus) (time.Durat
 	if err != nil || had == string(b) {
 		return firstWait, err
 	}
-	return t.send(ctx, name, func() (string, error) { return string(b), t.forge.SetStatus(ctx, s) })
+	return t.send(ctx, codebase, name, func(forge Forge) (string, error) { return string(b), forge.SetStatus(ctx, s) })
 }
 
 // said is what is kept of a comment.
@@ -291,8 +307,8 @@ func (t *teller) comment(ctx context.Context, number int64) (time.Duration, erro
 	if before.Text == text {
 		return 0, nil
 	}
-	return t.send(ctx, name, func() (string, error) {
-		id, err := t.forge.Comment(ctx, slipway.PullComment{Pull: number, Marker: t.project, Text: text, ID: before.ID})
+	return t.send(ctx, "", name, func(forge Forge) (string, error) {
+		id, err := forge.Comment(ctx, slipway.PullComment{Pull: number, Marker: t.project, Text: text, ID: before.ID})
 		if err != nil {
 			return "", err
 		}
@@ -301,12 +317,16 @@ func (t *teller) comment(ctx context.Context, number int64) (time.Duration, erro
 	})
 }
 
-// send sends one thing and keeps that it was sent. Its error says how long to wait.
-func (t *teller) send(ctx context.Context, name string, send func() (string, error)) (time.Duration, error) {
-	err := t.connect(ctx)
+// send sends one thing and keeps that it was sent. Its error says how long to wait. What is refused about a
+// further codebase holds nothing else up: perhaps the project's credential is not for that one.
+func (t *teller) send(ctx context.Context, codebase, name string, send func(Forge) (string, error)) (time.Duration, error) {
+	forge, err := t.connect(ctx, codebase)
+	if err == nil && forge == nil {
+		return 0, nil
+	}
 	var sent string
 	if err == nil {
-		sent, err = send()
+		sent, err = send(forge)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return firstWait, cause
@@ -314,6 +334,10 @@ func (t *teller) send(ctx context.Context, name string, send func() (string, err
 	if err == nil {
 		t.took()
 		return firstWait, errors.Join(t.Problem(ctx, t.project, ""), t.Events.SetSent(ctx, t.project, name, sent))
+	}
+	if codebase != "" && slipway.ErrorCode(err) != slipway.Unavailable {
+		t.Log.WarnContext(ctx, "the forge does not take this of a further codebase", "project", t.project, "codebase", codebase, "what", name, "error", err)
+		return 0, nil
 	}
 	wait, skip := t.failed(name, err)
 	if slipway.ErrorCode(err) != slipway.Unavailable && slipway.ErrorCode(err) != slipway.Internal {

@@ -133,10 +133,18 @@ func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error
 	return c.ID, c.Check()
 }
 
+// connect knows the main codebase, and pages.
+func (w *world) connect(_ context.Context, _, codebase string) (react.Forge, error) {
+	if codebase == "" || codebase == "pages" {
+		return w, nil
+	}
+	return nil, nil
+}
+
 func (w *world) reactor() *react.Reactor {
 	return react.New(react.Options{
 		Events: w, Runs: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond,
-		Connect: func(context.Context, string) (react.Forge, error) { return w, nil },
+		Connect: w.connect,
 		Problem: func(_ context.Context, _, problem string) error { w.problem = problem; return nil },
 	})
 }
@@ -214,6 +222,10 @@ func TestStatuses(t *testing.T) {
 			{Run: slipway.Run{ID: 2, Project: "shop", Event: slipway.BranchPush, Ref: "refs/heads/x", Commit: commit, State: slipway.RunFailed}, Plan: slipway.Plan{Decisions: []slipway.Decision{{Service: "cart", Runs: true}}}, Steps: []slipway.Step{step(9, "build/cart", slipway.StepFailed, "")}},
 			delivery(1, slipway.RunSucceeded, build(slipway.StepSucceeded))},
 			want: "slipway failure: build/cart failed /runs/2?step=build%2Fcart\nslipway/cart failure: build failed /runs/2?step=build%2Fcart\n" + skipped},
+		"of another codebase": {runs: []slipway.RunDetail{
+			{Run: slipway.Run{ID: 2, Project: "shop", Codebase: "web", Event: slipway.BranchPush, Ref: "refs/heads/x", Commit: commit, State: slipway.RunFailed}},
+			delivery(1, slipway.RunSucceeded, build(slipway.StepSucceeded))},
+			want: "slipway success: 1 service, 1 skipped /runs/1\nslipway/cart success: done /runs/1\n" + skipped},
 		"the newer of two": {runs: []slipway.RunDetail{delivery(4, slipway.RunSucceeded, build(slipway.StepSucceeded)), delivery(1, slipway.RunFailed, build(slipway.StepFailed))},
 			want: strings.ReplaceAll("slipway success: 1 service, 1 skipped /runs/1\nslipway/cart success: done /runs/1\n"+skipped, "/runs/1", "/runs/4")},
 	} {
@@ -230,6 +242,41 @@ func TestStatuses(t *testing.T) {
 				t.Errorf("%s: %s is of pull request %d and branch %q", name, s.Context, s.Pull, s.Branch)
 			}
 		}
+	}
+}
+
+// A further codebase gets its statuses where it is on the project's forge. What is refused about it holds
+// nothing else up.
+func TestStatusesOfFurtherCodebases(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	run := func(id int64, codebase, hash string) {
+		w.runs = append(w.runs, slipway.RunDetail{Run: slipway.Run{ID: id, Project: "shop", Codebase: codebase, Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: hash, State: slipway.RunSucceeded}})
+		w.happened(id, 0)
+	}
+	run(1, "web", strings.Repeat("a", 40))   // elsewhere
+	run(2, "pages", strings.Repeat("b", 40)) // on the forge
+	run(3, "", strings.Repeat("c", 40))
+	w.round(t, w.reactor())
+	var told []string
+	for key := range w.statuses {
+		told = append(told, key)
+	}
+	slices.Sort(told)
+	if got := strings.Join(told, ", "); got != "bbbbbbb slipway, ccccccc slipway" {
+		t.Errorf("told of %s", got)
+	}
+	w = newWorld()
+	run(2, "pages", strings.Repeat("b", 40))
+	w.fail = func(string) error { return slipway.Errorf(slipway.Forbidden, "not that one") }
+	if wait := w.round(t, w.reactor()); wait != 0 || w.problem != "" || w.reacted != 1 {
+		t.Errorf("waits %s, problem %q, reacted to %d", wait, w.problem, w.reacted)
+	}
+	w = newWorld()
+	run(2, "pages", strings.Repeat("b", 40))
+	w.fail = func(string) error { return slipway.Errorf(slipway.Unavailable, "later") }
+	if wait, err := w.reactor().Round(t.Context(), "shop"); wait == 0 || err == nil || w.reacted != 0 {
+		t.Errorf("does not try again: %s, %v", wait, err)
 	}
 }
 

@@ -6,6 +6,8 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -104,12 +106,33 @@ type Journal interface {
 
 // Workspace gives folders that live as long as the run needs them.
 type Workspace interface {
-	// Tree returns a folder with the files of a commit of the run's project. It is shared by the
-	// run's steps and must not be written to. Links out of the tree are refused when it is made.
-	Tree(ctx context.Context, commit string) (string, error)
+	// Tree returns a folder with the files of a commit of a codebase of the run's project, "" for the main
+	// one. It is shared by the run's steps and must not be written to. Links out of the tree are refused
+	// when it is made.
+	Tree(ctx context.Context, codebase, commit string) (string, error)
 	// Dir returns a folder for the step's files; the same for each attempt, and readable by the
 	// run's later steps under the same name.
 	Dir(name string) (string, error)
+}
+
+// Contexts are the folders of named contexts, by name.
+func Contexts(ctx context.Context, w Workspace, list []slipway.NamedContext) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	out := map[string]string{}
+	for _, c := range list {
+		tree, err := w.Tree(ctx, c.Source.Codebase, c.Source.Commit)
+		if err != nil {
+			return nil, fmt.Errorf("check out %s, which is copied from: %w", c.Name, err)
+		}
+		dir := filepath.FromSlash(c.Source.Dir)
+		if !filepath.IsLocal(dir) {
+			return nil, slipway.Errorf(slipway.Invalid, "folder %q of %s is outside of its codebase", c.Source.Dir, c.Name)
+		}
+		out[c.Name] = filepath.Join(tree, dir)
+	}
+	return out, nil
 }
 
 // Intent is a helper for runners: the journal's value under key, or the zero value.

@@ -118,8 +118,8 @@ func TestRefused(t *testing.T) {
 // folders is a workspace with one tree.
 type folders struct{ tree, dir string }
 
-func (f folders) Dir(string) (string, error)                   { return f.dir, nil }
-func (f folders) Tree(context.Context, string) (string, error) { return f.tree, nil }
+func (f folders) Dir(string) (string, error)                           { return f.dir, nil }
+func (f folders) Tree(context.Context, string, string) (string, error) { return f.tree, nil }
 
 // lines is a log in memory.
 type lines struct {

@@ -7,12 +7,12 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// ActiveRun is the newest run of a ref before a run that is at work, not one that waits for another or for
+// ActiveRun is the newest run of a codebase's ref before a run that is at work, not one that waits for another or for
 // a person; 0 for none.
-func (s *Store) ActiveRun(ctx context.Context, project, ref string, before int64) (int64, error) {
-	id, _, err := one(ctx, s.reader, scanInt, `SELECT r.id FROM runs r WHERE r.project = $1 AND r.ref = $2 AND r.id < $3
+func (s *Store) ActiveRun(ctx context.Context, project, codebase, ref string, before int64) (int64, error) {
+	id, _, err := one(ctx, s.reader, scanInt, `SELECT r.id FROM runs r WHERE r.project = $1 AND r.codebase = $2 AND r.ref = $3 AND r.id < $4
 		AND r.state IN ('queued', 'running') AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = r.id AND s.behind <> 0)
-		ORDER BY r.id DESC LIMIT 1`, project, ref, before)
+		ORDER BY r.id DESC LIMIT 1`, project, codebase, ref, before)
 	return id, err
 }
 
@@ -58,7 +58,7 @@ func (t *tx) wakeBehind(r *runRow) error {
 // compares with what was built last, has their changes too (S38).
 func (t *tx) gather(r *runRow) error {
 	ids, err := list(t.ctx, t, scanInt, `SELECT DISTINCT r.id FROM runs r JOIN steps s ON s.run_id = r.id
-		WHERE r.project = $1 AND r.ref = $2 AND r.event = $3 AND r.id < $4 AND s.behind <> 0 ORDER BY r.id`, r.Project, r.Ref, r.Event, r.ID)
+		WHERE r.project = $1 AND r.ref = $2 AND r.event = $3 AND r.id < $4 AND r.codebase = $5 AND s.behind <> 0 ORDER BY r.id`, r.Project, r.Ref, r.Event, r.ID, r.Codebase)
 	if err != nil {
 		return err
 	}

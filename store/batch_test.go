@@ -9,7 +9,7 @@ import (
 // batched starts the plan step of a run and puts it behind the run that is active.
 func (w *world) batched(r slipway.Run) {
 	w.t.Helper()
-	active, err := w.ActiveRun(w.ctx, "shop", r.Ref, r.ID)
+	active, err := w.ActiveRun(w.ctx, "shop", "", r.Ref, r.ID)
 	w.ok(err)
 	if active == 0 {
 		w.t.Fatalf("no run is active before run #%d", r.ID)
@@ -27,7 +27,7 @@ func TestPushesAreGatheredWhileARunIsActive(t *testing.T) {
 	w.batched(second)
 	w.states(second.ID, "plan", "retrying")
 	other := w.newRun("refs/heads/feature/x", commitA, plan)
-	if id, err := w.ActiveRun(w.ctx, "shop", "refs/heads/feature/x", other.ID); err != nil || id != 0 {
+	if id, err := w.ActiveRun(w.ctx, "shop", "", "refs/heads/feature/x", other.ID); err != nil || id != 0 {
 		t.Errorf("another ref: %d, %v", id, err)
 	}
 
@@ -42,7 +42,7 @@ func TestPushesAreGatheredWhileARunIsActive(t *testing.T) {
 	w.ok(w.FinishStep(w.ctx, st.ID, st.Attempt, succeeded, nil))
 	w.runState(first.ID, slipway.RunSucceeded)
 	w.states(third.ID, "plan", "ready")
-	if id, err := w.ActiveRun(w.ctx, "shop", "refs/heads/main", third.ID); err != nil || id != 0 {
+	if id, err := w.ActiveRun(w.ctx, "shop", "", "refs/heads/main", third.ID); err != nil || id != 0 {
 		t.Errorf("still active: %d, %v", id, err)
 	}
 	w.finish(third.ID, "plan", succeeded)

@@ -139,6 +139,9 @@ func (s *Store) ProjectDetail(ctx context.Context, project string) (slipway.Proj
 
 // ForgeLinks are the pages of a run on the project's forge, nil if it has none.
 func (s *Store) ForgeLinks(ctx context.Context, run slipway.Run) (*slipway.ForgeLinks, error) {
+	if run.Codebase != "" { // only the main codebase is on it
+		return nil, nil
+	}
 	var repository string
 	l, ok, err := one(ctx, s.reader, func(r scanner) (*slipway.ForgeLinks, error) {
 		v := &slipway.ForgeLinks{}

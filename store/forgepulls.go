@@ -102,7 +102,7 @@ func (s *Store) RunHeld(ctx context.Context, project string, number int64, head,
 // NameActor says who moved a ref to a commit, for the runs of it that polling made before the forge told:
 // from is who they were put down to. Their waiting approvals get the name too.
 func (s *Store) NameActor(ctx context.Context, project, ref, commit, from, actor string) error {
-	runs, err := list(ctx, s.reader, scanInt, `SELECT id FROM runs WHERE project = $1 AND ref = $2 AND commit_hash = $3 AND actor = $4`, project, ref, commit, from)
+	runs, err := list(ctx, s.reader, scanInt, `SELECT id FROM runs WHERE project = $1 AND codebase = '' AND ref = $2 AND commit_hash = $3 AND actor = $4`, project, ref, commit, from)
 	if err != nil || len(runs) == 0 {
 		return err
 	}

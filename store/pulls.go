@@ -9,12 +9,12 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const pullColumns = `project, number, title, base, topic, head, author, state, merged_as, reviewers, forge, link, fork, held, created_at, updated_at`
+const pullColumns = `project, number, title, base, topic, head, author, state, merged_as, reviewers, forge, link, fork, held, created_at, updated_at, codebase`
 
 func scanPull(r scanner) (p slipway.PullRequest, err error) {
 	var reviewers string
 	err = r.Scan(&p.Project, &p.Number, &p.Title, &p.Base, &p.Topic, &p.Head, &p.Author, &p.State, &p.MergedAs,
-		&reviewers, &p.Forge, &p.Link, &p.Fork, &p.Held, stamp{&p.CreatedAt}, stamp{&p.UpdatedAt})
+		&reviewers, &p.Forge, &p.Link, &p.Fork, &p.Held, stamp{&p.CreatedAt}, stamp{&p.UpdatedAt}, &p.Codebase)
 	p.Reviewers = strings.Fields(reviewers)
 	return p, err
 }
@@ -26,7 +26,7 @@ func (s *Store) OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.Pu
 	var out slipway.PullRequest
 	err := s.write(ctx, func(t *tx) error {
 		old, ok, err := one(ctx, t, scanPull, `SELECT `+pullColumns+` FROM pulls
-			WHERE project = $1 AND author = $2 AND base = $3 AND topic = $4 AND state = 'open' AND forge = 0`, p.Project, p.Author, p.Base, p.Topic)
+			WHERE project = $1 AND author = $2 AND base = $3 AND topic = $4 AND codebase = $5 AND state = 'open' AND forge = 0`, p.Project, p.Author, p.Base, p.Topic, p.Codebase)
 		if err != nil {
 			return err
 		}
@@ -42,13 +42,13 @@ func (s *Store) OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.Pu
 }
 
 func (t *tx) openPull(p slipway.PullRequest) (slipway.PullRequest, error) {
-	out, _, err := one(t.ctx, t, scanPull, `INSERT INTO pulls (project, number, title, base, topic, head, author, state, created_at, updated_at)
-		VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM pulls WHERE project = $2), $3, $4, $5, $6, $7, 'open', $8, $9) RETURNING `+pullColumns,
-		p.Project, p.Project, p.Title, p.Base, p.Topic, p.Head, p.Author, ms(t.now), ms(t.now))
+	out, _, err := one(t.ctx, t, scanPull, `INSERT INTO pulls (project, number, title, base, topic, head, author, state, created_at, updated_at, codebase)
+		VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM pulls WHERE project = $2), $3, $4, $5, $6, $7, 'open', $8, $9, $10) RETURNING `+pullColumns,
+		p.Project, p.Project, p.Title, p.Base, p.Topic, p.Head, p.Author, ms(t.now), ms(t.now), p.Codebase)
 	if err != nil {
 		return out, fmt.Errorf("open pull request: %w", err)
 	}
-	return out, t.pullEvent(out, 0, "opened", out.Author, "pull request #%d opened: %s", out.Number, out.Title)
+	return out, t.pullEvent(out, 0, "opened", out.Author, "pull request #%d%s opened: %s", out.Number, inCodebase(out.Codebase), out.Title)
 }
 
 func (t *tx) updatePull(old, p slipway.PullRequest) (slipway.PullRequest, error) {

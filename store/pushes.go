@@ -7,10 +7,10 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const pushColumns = `id, project, ref, old, new, actor, state, coalesce(run_id, 0), created_at`
+const pushColumns = `id, project, ref, old, new, actor, state, coalesce(run_id, 0), created_at, codebase`
 
 func scanPush(r scanner) (p slipway.Push, err error) {
-	return p, r.Scan(&p.ID, &p.Project, &p.Ref, &p.Old, &p.New, &p.Actor, &p.State, &p.RunID, stamp{&p.Time})
+	return p, r.Scan(&p.ID, &p.Project, &p.Ref, &p.Old, &p.New, &p.Actor, &p.State, &p.RunID, stamp{&p.Time}, &p.Codebase)
 }
 
 // RecordPush writes a push down before its ref moves, in state received. The same push recorded again
@@ -18,14 +18,14 @@ func scanPush(r scanner) (p slipway.Push, err error) {
 func (s *Store) RecordPush(ctx context.Context, p slipway.Push) (slipway.Push, error) {
 	err := s.write(ctx, func(t *tx) error {
 		old, ok, err := one(ctx, t, scanPush, `SELECT `+pushColumns+` FROM pushes
-			WHERE project = $1 AND ref = $2 AND old = $3 AND new = $4 AND state = 'received'`, p.Project, p.Ref, p.Old, p.New)
+			WHERE project = $1 AND ref = $2 AND old = $3 AND new = $4 AND codebase = $5 AND state = 'received'`, p.Project, p.Ref, p.Old, p.New, p.Codebase)
 		if err != nil || ok {
 			p = old
 			return err
 		}
 		p.State, p.Time, p.RunID = slipway.PushReceived, t.now, 0
-		err = t.QueryRowContext(ctx, `INSERT INTO pushes (project, ref, old, new, actor, state, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
-			p.Project, p.Ref, p.Old, p.New, p.Actor, p.State, ms(t.now)).Scan(&p.ID)
+		err = t.QueryRowContext(ctx, `INSERT INTO pushes (project, ref, old, new, actor, state, created_at, codebase) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id`,
+			p.Project, p.Ref, p.Old, p.New, p.Actor, p.State, ms(t.now), p.Codebase).Scan(&p.ID)
 		if err != nil {
 			return fmt.Errorf("record push of %s: %w", p.Ref, err)
 		}
@@ -40,13 +40,14 @@ func (s *Store) RecordPush(ctx context.Context, p slipway.Push) (slipway.Push, e
 func pushKey(id int64, state slipway.PushState) string { return fmt.Sprintf("push/%d/%s", id, state) }
 
 func describePush(p slipway.Push) string {
+	at := inCodebase(p.Codebase)
 	switch {
 	case p.New == slipway.ZeroHash:
-		return p.Ref + " is to be deleted"
+		return p.Ref + at + " is to be deleted"
 	case p.Old == slipway.ZeroHash:
-		return fmt.Sprintf("%s is to be created at %s", p.Ref, slipway.ShortHash(p.New))
+		return fmt.Sprintf("%s%s is to be created at %s", p.Ref, at, slipway.ShortHash(p.New))
 	}
-	return fmt.Sprintf("%s is to move from %s to %s", p.Ref, slipway.ShortHash(p.Old), slipway.ShortHash(p.New))
+	return fmt.Sprintf("%s%s is to move from %s to %s", p.Ref, at, slipway.ShortHash(p.Old), slipway.ShortHash(p.New))
 }
 
 // AcceptPush says that the ref of a push has moved and, when run is set, makes its run with the steps
@@ -74,6 +75,7 @@ func (s *Store) AcceptPush(ctx context.Context, pushID int64, run *slipway.Run, 
 		}
 		if run != nil {
 			r := *run
+			r.Codebase = p.Codebase
 			if r.Project == "" {
 				r.Project = p.Project
 			}
@@ -85,7 +87,7 @@ func (s *Store) AcceptPush(ctx context.Context, pushID int64, run *slipway.Run, 
 			}
 			e.RunID = out.ID
 		}
-		if err := t.setSeen(p.Project, p.Ref, p.New); err != nil {
+		if err := t.setSeen(p.Project, p.Codebase, p.Ref, p.New); err != nil {
 			return err
 		}
 		return t.event(pushKey(p.ID, slipway.PushAccepted), e)
@@ -144,11 +146,11 @@ func (s *Store) OpenPushes(ctx context.Context) ([]slipway.Push, error) {
 	return list(ctx, s.reader, scanPush, `SELECT `+pushColumns+` FROM pushes WHERE state = 'received' ORDER BY id`)
 }
 
-// SeenRefs returns the last commit of each ref of a project that made a push or was looked at.
-func (s *Store) SeenRefs(ctx context.Context, project string) (map[string]string, error) {
+// SeenRefs returns the last commit of each ref of a codebase that made a push or was looked at.
+func (s *Store) SeenRefs(ctx context.Context, project, codebase string) (map[string]string, error) {
 	type seen struct{ ref, commit string }
 	rows, err := list(ctx, s.reader, func(r scanner) (v seen, err error) { return v, r.Scan(&v.ref, &v.commit) },
-		`SELECT ref, commit_hash FROM refs_seen WHERE project = $1`, project)
+		`SELECT ref, commit_hash FROM refs_seen WHERE project = $1 AND codebase = $2`, project, codebase)
 	out := make(map[string]string, len(rows))
 	for _, v := range rows {
 		out[v.ref] = v.commit
@@ -156,17 +158,17 @@ func (s *Store) SeenRefs(ctx context.Context, project string) (map[string]string
 	return out, err
 }
 
-// SetSeenRef keeps where a ref of a project is; the zero hash or "" forgets the ref.
-func (s *Store) SetSeenRef(ctx context.Context, project, ref, commit string) error {
-	return s.write(ctx, func(t *tx) error { return t.setSeen(project, ref, commit) })
+// SetSeenRef keeps where a ref of a codebase is; the zero hash or "" forgets the ref.
+func (s *Store) SetSeenRef(ctx context.Context, project, codebase, ref, commit string) error {
+	return s.write(ctx, func(t *tx) error { return t.setSeen(project, codebase, ref, commit) })
 }
 
-func (t *tx) setSeen(project, ref, commit string) error {
+func (t *tx) setSeen(project, codebase, ref, commit string) error {
 	if commit == "" || commit == slipway.ZeroHash {
-		_, err := t.exec(`DELETE FROM refs_seen WHERE project = $1 AND ref = $2`, project, ref)
+		_, err := t.exec(`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2 AND ref = $3`, project, codebase, ref)
 		return err
 	}
-	_, err := t.exec(`INSERT INTO refs_seen (project, ref, commit_hash) VALUES ($1, $2, $3)
-		ON CONFLICT (project, ref) DO UPDATE SET commit_hash = excluded.commit_hash`, project, ref, commit)
+	_, err := t.exec(`INSERT INTO refs_seen (project, codebase, ref, commit_hash) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (project, codebase, ref) DO UPDATE SET commit_hash = excluded.commit_hash`, project, codebase, ref, commit)
 	return err
 }

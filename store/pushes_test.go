@@ -50,7 +50,7 @@ func TestAPushIsRecordedAcceptedOnceOrRefused(t *testing.T) {
 
 	gone, err := w.RecordPush(w.ctx, slipway.Push{Project: "shop", Ref: "refs/heads/main", Old: commitA, New: slipway.ZeroHash, Actor: "ada"})
 	w.ok(err)
-	seen, err := w.SeenRefs(w.ctx, "shop")
+	seen, err := w.SeenRefs(w.ctx, "shop", "")
 	w.ok(err)
 	if want := map[string]string{"refs/heads/main": commitA}; !reflect.DeepEqual(seen, want) {
 		t.Errorf("seen: %v", seen)
@@ -60,7 +60,7 @@ func TestAPushIsRecordedAcceptedOnceOrRefused(t *testing.T) {
 	if none.ID != 0 {
 		t.Errorf("run: %+v", none)
 	}
-	if seen, err = w.SeenRefs(w.ctx, "shop"); err != nil || len(seen) != 0 {
+	if seen, err = w.SeenRefs(w.ctx, "shop", ""); err != nil || len(seen) != 0 {
 		t.Errorf("seen: %v %v", seen, err)
 	}
 	_, err = w.RecordPush(w.ctx, slipway.Push{Project: "nowhere", Ref: "refs/heads/main"})

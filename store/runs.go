@@ -9,7 +9,7 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const runColumns = `id, project, event, ref, base, commit_hash, title, actor, pull, fork, service, version, state, reason, created_at, started_at, finished_at`
+const runColumns = `id, project, event, ref, base, commit_hash, title, actor, pull, fork, service, version, state, reason, created_at, started_at, finished_at, codebase`
 
 func scanRun(r scanner) (v slipway.Run, err error) {
 	return v, r.Scan(runDest(&v)...)
@@ -17,7 +17,7 @@ func scanRun(r scanner) (v slipway.Run, err error) {
 
 func runDest(v *slipway.Run) []any {
 	return []any{&v.ID, &v.Project, &v.Event, &v.Ref, &v.Base, &v.Commit, &v.Title, &v.Actor, &v.Pull, &v.Fork, &v.Service, &v.Version,
-		&v.State, &v.Reason, stamp{&v.CreatedAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt}}
+		&v.State, &v.Reason, stamp{&v.CreatedAt}, stamp{&v.StartedAt}, stamp{&v.FinishedAt}, &v.Codebase}
 }
 
 // runRow is a run with its steps inside a transaction. What is changed is changed here too, so that
@@ -86,9 +86,9 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	}
 	row := &runRow{Run: r}
 	row.State, row.Reason, row.CreatedAt, row.StartedAt, row.FinishedAt = slipway.RunQueued, "", t.now, time.Time{}, time.Time{}
-	err := t.QueryRowContext(t.ctx, `INSERT INTO runs (project, event, ref, base, commit_hash, title, actor, pull, fork, service, version, state, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING id`,
-		r.Project, r.Event, r.Ref, r.Base, r.Commit, r.Title, r.Actor, r.Pull, bit(r.Fork), r.Service, r.Version, row.State, ms(t.now)).Scan(&row.ID)
+	err := t.QueryRowContext(t.ctx, `INSERT INTO runs (project, event, ref, base, commit_hash, title, actor, pull, fork, service, version, state, created_at, codebase)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING id`,
+		r.Project, r.Event, r.Ref, r.Base, r.Commit, r.Title, r.Actor, r.Pull, bit(r.Fork), r.Service, r.Version, row.State, ms(t.now), r.Codebase).Scan(&row.ID)
 	if err != nil {
 		return r, fmt.Errorf("create run: %w", err)
 	}
@@ -100,7 +100,7 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	}
 	if err := t.event(fmt.Sprintf("run/%d/0", row.ID), slipway.Event{
 		Kind: "run.created", Project: r.Project, RunID: row.ID, Actor: r.Actor,
-		Message: fmt.Sprintf("run #%d created for %s of %s at %s", row.ID, r.Event, r.Ref, slipway.ShortHash(r.Commit)),
+		Message: fmt.Sprintf("run #%d created for %s of %s at %s%s", row.ID, r.Event, r.Ref, slipway.ShortHash(r.Commit), inCodebase(r.Codebase)),
 	}); err != nil {
 		return r, err
 	}
@@ -120,6 +120,7 @@ func (t *tx) savePlan(runID int64, p slipway.Plan) error {
 		return err
 	}
 	old.Decisions = append(old.Decisions, p.Decisions...)
+	old.Notes = append(old.Notes, p.Notes...)
 	if p.ConfigCommit != "" {
 		old.ConfigCommit = p.ConfigCommit
 	}
@@ -156,8 +157,8 @@ func (t *tx) supersede(r *runRow) error {
 	default:
 		return nil
 	}
-	ids, err := list(t.ctx, t, scanInt, `SELECT id FROM runs WHERE project = $1 AND ref = $2 AND event = $3 AND id < $4
-		AND state IN ('queued', 'running', 'waiting') ORDER BY id`, r.Project, r.Ref, r.Event, r.ID)
+	ids, err := list(t.ctx, t, scanInt, `SELECT id FROM runs WHERE project = $1 AND ref = $2 AND event = $3 AND id < $4 AND codebase = $5
+		AND state IN ('queued', 'running', 'waiting') ORDER BY id`, r.Project, r.Ref, r.Event, r.ID, r.Codebase)
 	if err != nil {
 		return err
 	}
@@ -379,10 +380,18 @@ func derive(steps []*stepRow, cancel string) (slipway.RunState, string) {
 	return slipway.RunSucceeded, ""
 }
 
-// LastBuilt returns the commit of the newest run of a ref that succeeded, "" when there is none: what
+// inCodebase ends a sentence about something in a codebase; nothing is said of the main one.
+func inCodebase(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " in codebase " + name
+}
+
+// LastBuilt returns the commit of the newest run of a codebase's ref that succeeded, "" when there is none: what
 // the next push of that ref is compared with (D4).
-func (s *Store) LastBuilt(ctx context.Context, project, ref string) (string, error) {
+func (s *Store) LastBuilt(ctx context.Context, project, codebase, ref string) (string, error) {
 	c, _, err := one(ctx, s.reader, scanString, `SELECT commit_hash FROM runs
-		WHERE project = $1 AND ref = $2 AND state = 'succeeded' AND event IN ('push', 'pull-request', 'merge', 'release') ORDER BY id DESC LIMIT 1`, project, ref)
+		WHERE project = $1 AND codebase = $2 AND ref = $3 AND state = 'succeeded' AND event IN ('push', 'pull-request', 'merge', 'release') ORDER BY id DESC LIMIT 1`, project, codebase, ref)
 	return c, err
 }

@@ -167,9 +167,9 @@ func TestRunsAndEventsAreFiltered(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	built, err := w.LastBuilt(w.ctx, "shop", "refs/heads/feature/a")
+	built, err := w.LastBuilt(w.ctx, "shop", "", "refs/heads/feature/a")
 	w.ok(err)
-	never, err := w.LastBuilt(w.ctx, "shop", "refs/heads/feature/b")
+	never, err := w.LastBuilt(w.ctx, "shop", "", "refs/heads/feature/b")
 	w.ok(err)
 	if built != commitA || never != "" {
 		t.Errorf("last built: %q %q", built, never)

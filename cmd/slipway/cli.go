@@ -112,7 +112,7 @@ func first(values ...string) string {
 	return ""
 }
 
-var remoteProject = regexp.MustCompile(`^/git/([a-z0-9-]+)\.git/?$`)
+var remoteProject = regexp.MustCompile(`^/git/([a-z0-9-]+)(?:/[a-z0-9-]+)?\.git/?$`)
 
 // project finds out which project is meant.
 func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {

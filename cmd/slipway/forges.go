@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -125,10 +127,17 @@ func (s *server) forgeOf(ctx context.Context, project string) (slipway.Connectio
 	return c, client, err
 }
 
-// remoteOf is where a project is fetched from, with the credential of its forge if it has one.
-func (s *server) remoteOf(ctx context.Context, p slipway.Project) (git.Remote, error) {
+// remoteOf is where a codebase is fetched from, with the credential of the project's forge if it has one and
+// the codebase is there too.
+func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, error) {
 	m := git.Remote{URL: p.GitURL}
-	_, client, err := s.forgeOf(ctx, p.Name)
+	if p.Name != "" {
+		main, err := s.store.Project(ctx, p.Project)
+		if err != nil || !sameOrigin(p.GitURL, main.GitURL) {
+			return m, err
+		}
+	}
+	_, client, err := s.forgeOf(ctx, p.Project)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return m, nil
 	}
@@ -137,6 +146,14 @@ func (s *server) remoteOf(ctx context.Context, p slipway.Project) (git.Remote, e
 	}
 	m.User, m.Password, err = client.GitAuth(ctx)
 	return m, err
+}
+
+// sameOrigin reports whether two git URLs are asked with one protocol at one host, so that a credential for
+// one may be shown to the other.
+func sameOrigin(a, b string) bool {
+	u, uerr := url.Parse(a)
+	v, verr := url.Parse(b)
+	return uerr == nil && verr == nil && u.Host != "" && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
 }
 
 func (s *server) openForges() {
@@ -149,14 +166,14 @@ func (s *server) openForges() {
 			if err != nil {
 				return err
 			}
-			return s.pollMirror(ctx, p, actors)
+			return s.pollMirror(ctx, p.Main(), actors)
 		},
 		FetchPull: func(ctx context.Context, project string, number int64, ref string) (string, error) {
 			p, err := s.store.Project(ctx, project)
 			if err != nil {
 				return "", err
 			}
-			m, err := s.remoteOf(ctx, p)
+			m, err := s.remoteOf(ctx, p.Main())
 			if err != nil {
 				return "", err
 			}
@@ -170,14 +187,39 @@ func (s *server) openForges() {
 	})
 	s.reactor = react.New(react.Options{
 		Events: s.store, Runs: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
-		Connect: func(ctx context.Context, project string) (react.Forge, error) {
-			_, client, err := s.forgeOf(ctx, project)
-			return client, err
-		},
+		Connect: s.reactTo,
 		Problem: func(ctx context.Context, project, problem string) error {
 			return s.store.SetForgeProblem(ctx, project, "write", problem)
 		},
 	})
+}
+
+// reactTo is the forge of a codebase: that of the project, for a further one if it is there too.
+func (s *server) reactTo(ctx context.Context, project, codebase string) (react.Forge, error) {
+	connection, client, err := s.forgeOf(ctx, project)
+	if err != nil || codebase == "" {
+		return client, err
+	}
+	main, err := s.store.Project(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.planner.Codebase(ctx, slipway.CodebaseKey(project, codebase))
+	if slipway.ErrorCode(err) == slipway.NotFound || err == nil && !sameOrigin(c.GitURL, main.GitURL) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.store.Credential(ctx, connection.Credential)
+	if err != nil {
+		return nil, err
+	}
+	beside, err := s.openForge(act.Beside(connection, c.GitURL), token)
+	if err != nil {
+		return nil, err
+	}
+	return beside, nil
 }
 
 // wakes tells the loop of each project that there is something to do.

@@ -19,12 +19,13 @@ import (
 
 func (s *server) openGit(ctx context.Context) (*gitserver.Server, error) {
 	return gitserver.New(ctx, gitserver.Options{
-		Dir: func(ctx context.Context, project string) (string, error) {
-			if _, err := s.store.Project(ctx, project); err != nil {
+		Dir: func(ctx context.Context, project, codebase string) (string, error) {
+			c, err := s.planner.Codebase(ctx, slipway.CodebaseKey(project, codebase))
+			if err != nil {
 				return "", err
 			}
-			dir := s.repos.path(project)
-			_, err := os.Stat(dir)
+			dir := s.repos.path(c.Key())
+			_, err = os.Stat(dir)
 			return dir, err
 		},
 		Open: func(dir string, env []string) gitserver.Repository { return git.Repo{Dir: dir, Env: env} },
@@ -53,15 +54,15 @@ type pushes struct {
 	server *server
 
 	mu       sync.Mutex
-	recorded map[string]slipway.Push // received and not yet moved, by project, ref and commit
+	recorded map[string]slipway.Push // received and not yet moved, by codebase, ref and commit
 }
 
-func key(project, ref, commit string) string { return project + " " + ref + " " + commit }
+func key(codebase, ref, commit string) string { return codebase + " " + ref + " " + commit }
 
 func (p *pushes) remember(push slipway.Push) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.recorded[key(push.Project, push.Ref, push.New)] = push
+	p.recorded[key(slipway.CodebaseKey(push.Project, push.Codebase), push.Ref, push.New)] = push
 }
 
 // take returns the recorded pushes of commands, in their order.
@@ -70,7 +71,7 @@ func (p *pushes) take(in gitserver.Push) []slipway.Push {
 	defer p.mu.Unlock()
 	var out []slipway.Push
 	for _, c := range in.Commands {
-		k := key(in.Project, c.Ref, c.New)
+		k := key(slipway.CodebaseKey(in.Project, in.Codebase), c.Ref, c.New)
 		if push, ok := p.recorded[k]; ok {
 			delete(p.recorded, k)
 			out = append(out, push)
@@ -89,8 +90,8 @@ func (p *pushes) Receive(ctx context.Context, in gitserver.Push) ([]string, erro
 	for i, c := range in.Commands {
 		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New, Forced: c.Forced}
 	}
-	view := repo{git.Repo{Dir: in.Dir, Env: in.Env}}
-	recorded, err := p.server.actions.Receive(ctx, by, in.Project, commands, view.Tree)
+	view := p.server.view(in)
+	recorded, err := p.server.actions.Receive(ctx, by, slipway.CodebaseKey(in.Project, in.Codebase), commands, view.Tree)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func (p *pushes) Propose(ctx context.Context, in gitserver.Proposal) (gitserver.
 	if err != nil {
 		return gitserver.Proposed{}, err
 	}
-	push, lines, err := p.server.actions.Propose(ctx, by, act.Proposal{Project: in.Project, Base: in.Base, Topic: in.Topic, Title: in.Title, Head: in.Head})
+	push, lines, err := p.server.actions.Propose(ctx, by, act.Proposal{Project: in.Project, Codebase: in.Codebase, Base: in.Base, Topic: in.Topic, Title: in.Title, Head: in.Head})
 	if err != nil {
 		return gitserver.Proposed{}, err
 	}
@@ -129,22 +130,22 @@ func (p *pushes) Refused(ctx context.Context, in gitserver.Push) {
 // mirrorTimeout bounds one fetch: a remote that hangs must not keep the others from being fetched.
 const mirrorTimeout = 10 * time.Minute
 
-// pollMirror fetches what a project mirrors and takes every ref that moved there as a push: recorded,
+// pollMirror fetches what a codebase mirrors and takes every ref that moved there as a push: recorded,
 // then moved, then accepted, so that a crash at any point loses none and makes none twice. What was
-// there before the project was added is taken as it is, but for the default branch. actors says who moved
+// there before the codebase was added is taken as it is, but for the default branch. actors says who moved
 // a ref, by ref and commit with a blank between; nil: nobody knows.
-func (s *server) pollMirror(ctx context.Context, p slipway.Project, actors map[string]string) error {
+func (s *server) pollMirror(ctx context.Context, p slipway.Codebase, actors map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
-	defer s.mirrors.lock(p.Name)()
-	r := s.repos.open(p.Name)
+	defer s.mirrors.lock(p.Key())()
+	r := s.repos.open(p.Key())
 	remote, err := s.remoteOf(ctx, p)
 	if err != nil {
 		return err
 	}
 	changes, err := r.Fetch(ctx, remote)
 	if err != nil {
-		return fmt.Errorf("fetch %s: %w", p.Name, err)
+		return fmt.Errorf("fetch %s: %w", p.Key(), err)
 	}
 	if len(changes) == 0 {
 		return nil
@@ -167,13 +168,13 @@ func (s *server) pollMirror(ctx context.Context, p slipway.Project, actors map[s
 	for i, c := range changes {
 		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New, Actor: actors[c.Ref+" "+c.New]}
 	}
-	pushes, err := s.actions.Seen(ctx, p.Name, commands)
+	pushes, err := s.actions.Seen(ctx, p.Key(), commands)
 	if err != nil {
 		return err
 	}
 	if err := r.Apply(ctx, changes); err != nil {
 		s.actions.Settle(context.WithoutCancel(ctx), pushes)
-		return fmt.Errorf("move the refs of %s: %w", p.Name, err)
+		return fmt.Errorf("move the refs of %s: %w", p.Key(), err)
 	}
 	s.actions.Moved(context.WithoutCancel(ctx), pushes)
 	return nil
@@ -185,15 +186,15 @@ type mirrorLocks struct {
 	of map[string]*sync.Mutex
 }
 
-func (m *mirrorLocks) lock(project string) (unlock func()) {
+func (m *mirrorLocks) lock(codebase string) (unlock func()) {
 	m.mu.Lock()
 	if m.of == nil {
 		m.of = map[string]*sync.Mutex{}
 	}
-	l := m.of[project]
+	l := m.of[codebase]
 	if l == nil {
 		l = &sync.Mutex{}
-		m.of[project] = l
+		m.of[codebase] = l
 	}
 	m.mu.Unlock()
 	l.Lock()

@@ -23,16 +23,16 @@ func (s *server) pollMirrors(ctx context.Context) {
 	tick := time.NewTicker(s.opts.poll)
 	defer tick.Stop()
 	for {
-		projects, err := s.store.Projects(ctx)
+		codebases, err := s.codebases(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("poll mirrors", "error", err)
 		}
-		for _, p := range projects {
-			if p.GitURL == "" || s.onForge(ctx, p.Name) {
+		for _, c := range codebases {
+			if c.GitURL == "" || c.Name == "" && s.onForge(ctx, c.Project) {
 				continue
 			}
-			if err := s.pollMirror(ctx, p, nil); err != nil && ctx.Err() == nil {
-				s.log.Warn("poll mirror", "project", p.Name, "error", err)
+			if err := s.pollMirror(ctx, c, nil); err != nil && ctx.Err() == nil {
+				s.log.Warn("poll mirror", "codebase", c.Key(), "error", err)
 			}
 		}
 		changed := s.store.Watch()
@@ -44,7 +44,7 @@ func (s *server) pollMirrors(ctx context.Context) {
 				waiting = false
 			case <-changed:
 				changed = s.store.Watch()
-				waiting = !s.newMirror(ctx, projects)
+				waiting = !s.newMirror(ctx, codebases)
 			}
 		}
 	}
@@ -56,11 +56,21 @@ func (s *server) onForge(ctx context.Context, project string) bool {
 	return err == nil
 }
 
-// newMirror reports whether a mirrored project was added since.
-func (s *server) newMirror(ctx context.Context, known []slipway.Project) bool {
-	now, err := s.store.Projects(ctx)
-	return err == nil && slices.ContainsFunc(now, func(p slipway.Project) bool {
-		return p.GitURL != "" && !slices.ContainsFunc(known, func(k slipway.Project) bool { return k.ID == p.ID })
+// codebases are those of all projects.
+func (s *server) codebases(ctx context.Context) (all []slipway.Codebase, err error) {
+	projects, err := s.store.Projects(ctx)
+	for _, p := range projects {
+		further, ferr := s.store.Codebases(ctx, p.Name)
+		all, err = append(append(all, p.Main()), further...), errors.Join(err, ferr)
+	}
+	return all, err
+}
+
+// newMirror reports whether a mirrored codebase was added since.
+func (s *server) newMirror(ctx context.Context, known []slipway.Codebase) bool {
+	now, err := s.codebases(ctx)
+	return err == nil && slices.ContainsFunc(now, func(c slipway.Codebase) bool {
+		return c.GitURL != "" && !slices.ContainsFunc(known, func(k slipway.Codebase) bool { return k.Key() == c.Key() && k.ID == c.ID })
 	})
 }
 

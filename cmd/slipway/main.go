@@ -128,7 +128,7 @@ func newRoot() *cobra.Command {
 		"see":   {c.status(), c.runs(), c.logs(), c.trace(), c.approvals(), c.releases(), c.pulls(), c.events(), c.tests(), c.gates(), c.waivers(), c.scanImage(), c.verify()},
 		"do":    {c.approve(), c.reject(), c.merge(), c.rollback(), c.retry(), c.cancel(), c.lift(), c.waive()},
 		"repo":  {c.initRepository(), c.newGroup(), c.run(), c.plan(), c.validate(), c.schema()},
-		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.users(), c.tokens(), c.clusters(), c.retentionCommand(), c.keys(), c.doctor(), c.version()},
+		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.codebases(), c.users(), c.tokens(), c.clusters(), c.retentionCommand(), c.keys(), c.doctor(), c.version()},
 	} {
 		for _, cmd := range commands {
 			cmd.GroupID = group

@@ -15,7 +15,7 @@ import (
 
 // planOptions are the flags of `slipway plan`.
 type planOptions struct {
-	since, event, ref string
+	since, event, ref, codebase string
 }
 
 // offlinePlan is what a server would plan if the working tree were pushed.
@@ -42,6 +42,7 @@ func (c *cli) plan() *cobra.Command {
 	cmd.Flags().StringVar(&o.since, "since", "", "branch, tag or commit that was built last (default: where the branch left the default branch)")
 	cmd.Flags().StringVar(&o.event, "event", "push", "what happens: push, pull-request or release")
 	cmd.Flags().StringVar(&o.ref, "ref", "", "branch, or refs/tags/NAME, that is pushed (default: the current branch)")
+	loneFlag(cmd, &o.codebase)
 	return cmd
 }
 
@@ -105,7 +106,7 @@ func planOffline(ctx context.Context, w worktree, project string, o planOptions)
 	pr := slipway.Project{ID: 1, Name: project, DefaultBranch: branch}
 	past := &offlineHistory{localHistory: localHistory{built}}
 	planner := &act.Planner{
-		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{pr}, History: past,
+		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{pr}, Lone: o.codebase, History: past,
 		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
 	}
 	past.policy = planner.Policy

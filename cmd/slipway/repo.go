@@ -16,7 +16,8 @@ import (
 var notName = regexp.MustCompile(`[^a-z0-9]+`)
 
 func (c *cli) validate() *cobra.Command {
-	return &cobra.Command{
+	codebase := ""
+	cmd := &cobra.Command{
 		Use: "validate [DIR]", Short: "Check slipway.yaml, Dockerfiles and charts' places; every problem at once",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -33,7 +34,7 @@ func (c *cli) validate() *cobra.Command {
 			}
 			defer root.Close()
 			project := strings.Trim(notName.ReplaceAllString(strings.ToLower(first(c.flags.project, filepath.Base(dir))), "-"), "-")
-			found, problems := config.Load(root.FS(), config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+			found, problems := config.Load(root.FS(), loneOptions(project, codebase))
 			if done, err := c.out.value(struct {
 				Config   slipway.Config   `json:"config"`
 				Problems []config.Problem `json:"problems"`
@@ -54,6 +55,22 @@ func (c *cli) validate() *cobra.Command {
 			return nil
 		},
 	}
+	loneFlag(cmd, &codebase)
+	return cmd
+}
+
+// loneFlag says of which codebase the files here are.
+func loneFlag(cmd *cobra.Command, codebase *string) {
+	cmd.Flags().StringVar(codebase, "codebase", "", "which codebase of a project with several it is (main for the main one): dependsOn and after may name services of others")
+}
+
+// loneOptions are what a configuration is read with where no server is asked.
+func loneOptions(project, codebase string) config.Options {
+	o := config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}, Several: codebase != ""}
+	if codebase != slipway.MainCodebase {
+		o.Further = codebase
+	}
+	return o
 }
 
 func plural(n int, what string) string {

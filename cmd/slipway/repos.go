@@ -15,30 +15,39 @@ import (
 	"github.com/slipway-cd/slipway/driver/git"
 )
 
-// repos are the bare repositories of the projects, below one folder.
+// repos are the bare repositories of the projects' codebases, below one folder, by their keys.
 type repos struct {
 	dir     string
 	readers *git.Readers
 }
 
-// repo is a git.Repo as package act sees it.
-type repo struct{ git.Repo }
+// repo is a repository as package act sees it.
+type repo struct{ git.Whole }
 
-func (r repos) path(project string) string { return filepath.Join(r.dir, project+".git") }
+// alone is a repository whose submodules are empty folders.
+func alone(r git.Repo) repo { return repo{git.Whole{Repo: r}} }
 
-func (r repos) open(project string) repo {
-	return repo{git.Repo{Dir: r.path(project), Readers: r.readers}}
+func (r repos) path(codebase string) string {
+	return filepath.Join(r.dir, filepath.FromSlash(codebase)+".git")
 }
 
-// aside is where the repository of a project is made, until the project is recorded.
-func (r repos) aside(project string) string { return filepath.Join(r.dir, ".new", project+".git") }
+func (r repos) open(codebase string) repo { return alone(r.git(codebase)) }
 
-// create makes the repository of a project aside, and keep puts it into its place. What it mirrors is
+func (r repos) git(codebase string) git.Repo {
+	return git.Repo{Dir: r.path(codebase), Readers: r.readers}
+}
+
+// aside is where the repository of a codebase is made, until the codebase is recorded.
+func (r repos) aside(codebase string) string {
+	return repos{dir: filepath.Join(r.dir, ".new")}.path(codebase)
+}
+
+// create makes the repository of a codebase aside, and keep puts it into its place. What it mirrors is
 // asked for its default branch and fetched later, by pollMirror.
-func (r repos) create(ctx context.Context, p slipway.Project) (slipway.Project, func() error, error) {
-	dir := r.aside(p.Name)
-	if _, err := os.Lstat(r.path(p.Name)); err == nil {
-		return p, nil, slipway.Errorf(slipway.Conflict, "%s is there already and belongs to no project: move it away", r.path(p.Name))
+func (r repos) create(ctx context.Context, p slipway.Codebase) (slipway.Codebase, func() error, error) {
+	dir := r.aside(p.Key())
+	if _, err := os.Lstat(r.path(p.Key())); err == nil {
+		return p, nil, slipway.Errorf(slipway.Conflict, "%s is there already and belongs to no project: move it away", r.path(p.Key()))
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return p, nil, fmt.Errorf("clear %s: %w", dir, err)
@@ -55,18 +64,35 @@ func (r repos) create(ctx context.Context, p slipway.Project) (slipway.Project, 
 			return p, nil, err
 		}
 	}
-	return p, func() error { return os.Rename(dir, r.path(p.Name)) }, nil
+	return p, func() error { return r.keep(p) }, nil
 }
 
-// recover puts into their places the repositories of projects that were recorded just before a crash,
-// and clears away those of projects that were not.
-func (r repos) recover(projects []slipway.Project) error {
-	for _, p := range projects {
-		if _, err := os.Lstat(r.path(p.Name)); err == nil {
+// keep puts the repository of a codebase into its place.
+func (r repos) keep(c slipway.Codebase) error {
+	if err := os.MkdirAll(filepath.Dir(r.path(c.Key())), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(r.aside(c.Key()), r.path(c.Key()))
+}
+
+// discard puts the repository of a codebase that was removed out of the way.
+func (r repos) discard(c slipway.Codebase) error {
+	dir := filepath.Join(r.dir, ".removed")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(r.path(c.Key()), filepath.Join(dir, fmt.Sprintf("%s-%s-%d.git", c.Project, c.Name, time.Now().UnixNano())))
+}
+
+// recover puts into their places the repositories of codebases that were recorded just before a crash,
+// and clears away those of codebases that were not.
+func (r repos) recover(codebases []slipway.Codebase) error {
+	for _, c := range codebases {
+		if _, err := os.Lstat(r.path(c.Key())); err == nil {
 			continue
 		}
-		if err := os.Rename(r.aside(p.Name), r.path(p.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("recover the repository of %s: %w", p.Name, err)
+		if err := r.keep(c); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("recover the repository of %s: %w", c.Key(), err)
 		}
 	}
 	return os.RemoveAll(filepath.Join(r.dir, ".new"))
@@ -75,8 +101,8 @@ func (r repos) recover(projects []slipway.Project) error {
 // unlock removes the locks that the git of a server left which lost its power, in repositories made and
 // being made, and says which.
 func (r repos) unlock(before time.Time) (removed []string, err error) {
-	for _, dir := range []string{r.dir, filepath.Join(r.dir, ".new")} {
-		found, gerr := filepath.Glob(filepath.Join(dir, "*.git"))
+	for _, pattern := range []string{"*.git", "*/*.git", ".new/*/*.git"} {
+		found, gerr := filepath.Glob(filepath.Join(r.dir, pattern))
 		err = errors.Join(err, gerr)
 		for _, path := range found {
 			names, lerr := git.Repo{Dir: path}.RemoveLocks(before)
@@ -93,7 +119,7 @@ func (r repos) unlock(before time.Time) (removed []string, err error) {
 
 // Tree is the files of a commit.
 func (r repo) Tree(ctx context.Context, commit string) (act.Tree, error) {
-	t, err := r.Repo.Tree(ctx, commit)
+	t, err := r.Whole.Tree(ctx, commit)
 	if err != nil {
 		return nil, err
 	}

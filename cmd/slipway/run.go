@@ -39,6 +39,7 @@ type runOptions struct {
 	tools        string
 	mirrors      []string
 	keepBuildkit bool
+	codebase     string
 }
 
 func (c *cli) run() *cobra.Command {
@@ -56,6 +57,7 @@ func (c *cli) run() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
+	loneFlag(cmd, &o.codebase)
 	f.StringVar(&o.since, "since", "", "compare with where this branch left that branch, tag or commit (default: the default branch)")
 	f.StringVar(&o.event, "event", string(slipway.PullUpdate), "what to plan for: push, pull-request, merge or release")
 	f.IntVar(&o.parallel, "parallel", 2, "how many steps run at once")
@@ -133,10 +135,10 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	}
 	say := c.said(progress)
 	say.out.line("%s: %s", say.out.bold(project), printable(w.describe()))
-	if err := say.checkConfiguration(ctx, w, project); err != nil {
+	if err := say.checkConfiguration(ctx, w, project, o.codebase); err != nil {
 		return w, localPlan{}, err
 	}
-	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services}
+	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, codebase: o.codebase}
 	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
 		return w, localPlan{}, ofSurroundings(err)
 	}
@@ -156,12 +158,12 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 }
 
 // checkConfiguration prints what is wrong with it, as validate does.
-func (c *cli) checkConfiguration(ctx context.Context, w worktree, project string) error {
+func (c *cli) checkConfiguration(ctx context.Context, w worktree, project, codebase string) error {
 	files, err := w.repo.Tree(ctx, w.commit)
 	if err != nil {
 		return ofSurroundings(err)
 	}
-	_, problems := config.Load(files, config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+	_, problems := config.Load(files, loneOptions(project, codebase))
 	if err := files.Close(); err != nil {
 		return ofSurroundings(err)
 	}

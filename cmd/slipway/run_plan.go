@@ -24,6 +24,7 @@ type localRequest struct {
 	base     string // commit; "" compares with nothing
 	baseName string // what people call it
 	services []string
+	codebase string // of a project with several; "": it has one
 }
 
 // localPlan is what the server would plan for the working tree if it were pushed, cut down to what can
@@ -60,7 +61,7 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	}
 	project := slipway.Project{ID: 1, Name: req.project, DefaultBranch: hereBranch}
 	planner := &act.Planner{
-		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{project}, History: localHistory{req.base},
+		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{project}, Lone: req.codebase, History: localHistory{req.base},
 		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
 	}
 	made, err := planner.Plan(ctx, project, run)
@@ -159,7 +160,7 @@ func (r localRepo) Resolve(_ context.Context, ref string) (string, error) {
 
 // Tree is the files of a commit.
 func (r localRepo) Tree(ctx context.Context, commit string) (act.Tree, error) {
-	return repo{r.Repo}.Tree(ctx, commit)
+	return alone(r.Repo).Tree(ctx, commit)
 }
 
 // localProject is the only project of a laptop.
@@ -182,7 +183,9 @@ func (l localProject) Projects(context.Context) ([]slipway.Project, error) {
 type localHistory struct{ built string }
 
 // LastBuilt is what the working tree is compared with.
-func (h localHistory) LastBuilt(context.Context, string, string) (string, error) { return h.built, nil }
+func (h localHistory) LastBuilt(context.Context, string, string, string) (string, error) {
+	return h.built, nil
+}
 
 // Images finds none: what is built here is pushed nowhere.
 func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact, error) {
@@ -190,7 +193,9 @@ func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact,
 }
 
 // ActiveRun finds none.
-func (localHistory) ActiveRun(context.Context, string, string, int64) (int64, error) { return 0, nil }
+func (localHistory) ActiveRun(context.Context, string, string, string, int64) (int64, error) {
+	return 0, nil
+}
 
 // Release finds none.
 func (localHistory) Release(context.Context, string, string, string) (slipway.Release, error) {

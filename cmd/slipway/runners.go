@@ -53,7 +53,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 func (s *server) reusing(r stage.Runner) stage.Runner {
 	return reuse.Runner{
 		Inner: r, Past: s.store, Bases: s.buildkit, Images: s.oci, Version: buildkit.Version,
-		Repo: func(project string) reuse.Repo { return s.repos.open(project) },
+		Repo: func(codebase string) reuse.Repo { return s.open(codebase) },
 		BaseImages: func(dockerfile []byte, args map[string]string) ([]string, bool) {
 			d, problems := config.ParseDockerfile("Dockerfile", dockerfile)
 			if len(problems) > 0 {

@@ -30,11 +30,17 @@ func (c *cli) board(b slipway.Board) {
 		c.out.line("project %s has no services yet: push a branch with a folder that holds a Dockerfile", b.Project)
 		return
 	}
-	head := append([]string{"SERVICE"}, upper(b.Environments)...)
-	head = append(head, "LAST RUN")
+	head := []string{"SERVICE"}
+	if len(b.Codebases) > 0 {
+		head = append(head, "CODEBASE")
+	}
+	head = append(append(head, upper(b.Environments)...), "LAST RUN")
 	var rows [][]string
 	for _, r := range b.Rows {
 		row := []string{c.out.bold(printable(r.Service))}
+		if len(b.Codebases) > 0 {
+			row = append(row, first(r.Codebase, slipway.MainCodebase))
+		}
 		for _, cell := range r.Cells {
 			row = append(row, c.cell(cell))
 		}
@@ -141,7 +147,11 @@ func shortRef(r slipway.Run) string {
 	if r.Pull > 0 {
 		return fmt.Sprintf("pull/%d", r.Pull)
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(r.Ref, "refs/heads/"), "refs/")
+	ref := strings.TrimPrefix(strings.TrimPrefix(r.Ref, "refs/heads/"), "refs/")
+	if r.Codebase != "" {
+		return r.Codebase + ":" + ref
+	}
+	return ref
 }
 
 func (c *cli) runsShow() *cobra.Command {
@@ -185,10 +195,16 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 	if r.Title != "" {
 		c.out.line("%s", c.out.dim(printable(r.Title)))
 	}
+	if r.Codebase != "" {
+		c.out.line("in codebase %s", r.Codebase)
+	}
 	for _, dec := range d.Plan.Decisions {
 		if len(d.Plan.Decisions) <= 20 || dec.Runs {
 			c.out.line("  %s", printable(dec.Reason))
 		}
+	}
+	for _, note := range d.Plan.Notes {
+		c.out.line("  %s", printable(note))
 	}
 	c.out.line("")
 	var rows [][]string

@@ -56,6 +56,7 @@ type server struct {
 	git        *gitserver.Server
 	repos      repos
 	workspaces *source.Workspaces
+	forkTrees  *source.Workspaces // the same folders, for runs of forks
 	oci        *oci.Client
 	buildkit   *buildkit.Engine
 	kube       *kube.Client
@@ -143,7 +144,8 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	s.charts = helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
 	s.closers = append(s.closers, func() error { s.charts.Close(); return nil })
 	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
-	s.workspaces = source.NewWorkspaces(s.workDir(), func(project string) (source.Exporter, error) { return s.repos.open(project), nil })
+	s.workspaces = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.open(codebase), nil })
+	s.forkTrees = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.repos.open(codebase), nil })
 	s.observer = act.NewObserver(background, s.helm, time.Now)
 	s.closers = append(s.closers, func() error { s.observer.Close(); return nil })
 	s.openActions()
@@ -166,10 +168,14 @@ func (s *server) workDir() string { return filepath.Join(s.opts.data, "work") }
 
 func (s *server) openActions() {
 	candidates, production := s.registries()
-	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: s.store, History: s.store, Namespaces: s.store,
-		Candidates: candidates, Production: production, URL: s.opts.url}
-	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Waivers: s.store, Held: s.store,
-		Planner: s.planner, Repo: func(p string) act.Repo { return s.repos.open(p) }, Create: s.repos.create, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
+	planner := func(open func(codebase string) repo) *act.Planner {
+		return &act.Planner{Repo: func(c string) act.PlanRepo { return open(c) }, Projects: s.store, Codebases: s.store, History: s.store, Namespaces: s.store,
+			Candidates: candidates, Production: production, URL: s.opts.url, Foreign: s.submodules().foreign}
+	}
+	s.planner = planner(s.open)
+	s.planner.Forks = planner(s.repos.open) // strangers see nothing of other codebases
+	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Codebases: s.store, Waivers: s.store, Held: s.store,
+		Planner: s.planner, Repo: func(p string) act.Repo { return s.open(p) }, Create: s.repos.create, Discard: s.repos.discard, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
 	s.people = &act.People{Store: s.store, Credentials: s.store, Keys: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
 	s.openForges()
@@ -201,8 +207,13 @@ func (s *server) openEngine() (err error) {
 		Logs: func(run, step int64, attempt int) (io.WriteCloser, error) {
 			return s.store.Logs().OpenLog(run, step, attempt)
 		},
-		Workspace: func(run slipway.Run, _ slipway.Step) stage.Workspace { return s.workspaces.For(run.Project, run.ID) },
-		Log:       s.log,
+		Workspace: func(run slipway.Run, _ slipway.Step) stage.Workspace {
+			if run.Fork {
+				return s.forkTrees.For(run.Project, run.ID)
+			}
+			return s.workspaces.For(run.Project, run.ID)
+		},
+		Log: s.log,
 	})
 	return err
 }
@@ -220,11 +231,11 @@ func (s *server) recover(ctx context.Context) error {
 	if err := s.git.Recover(ctx); err != nil {
 		return err
 	}
-	projects, err := s.store.Projects(ctx)
+	codebases, err := s.codebases(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.repos.recover(projects); err != nil {
+	if err := s.repos.recover(codebases); err != nil {
 		return err
 	}
 	if err := s.actions.Recover(ctx); err != nil {
@@ -292,7 +303,7 @@ func (s *server) routes() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{Reads: sees, Tests: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
-		Settings: settings{s.actions, s.clusters}, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
+		Settings: settings{s.actions, s.clusters}, Codebases: s.actions, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
 		Gates: sees, Waivers: s.actions, Retention: retainer{s}, Log: s.log,
 		Keys: &act.Keys{Store: s.store, Builders: s.builders, Registry: s.opts.registryHost, Now: time.Now}}))
 	mux.Handle("/v2/", s.registry)

@@ -300,7 +300,7 @@ func newUpstream(t *testing.T) *upstream {
 }
 
 // mirror is a server's own parts, without its process, over a mirrored project.
-func mirror(t *testing.T, u *upstream) (*server, slipway.Project) {
+func mirror(t *testing.T, u *upstream) (*server, slipway.Codebase) {
 	t.Helper()
 	data := t.TempDir()
 	o := serveOptions{data: data, buildkit: "unix://" + filepath.Join(data, "none.sock"), poll: time.Hour, registryHost: defaultRegistryHost, url: "http://slipway.test"}
@@ -313,15 +313,15 @@ func mirror(t *testing.T, u *upstream) (*server, slipway.Project) {
 			t.Error(err)
 		}
 	})
-	made, keep, err := s.repos.create(t.Context(), slipway.Project{Name: "lib", GitURL: u.url})
+	made, keep, err := s.repos.create(t.Context(), slipway.Codebase{Project: "lib", GitURL: u.url})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := must[slipway.Project](t)(s.store.CreateProject(t.Context(), made, adminName))
+	p := must[slipway.Project](t)(s.store.CreateProject(t.Context(), slipway.Project{Name: made.Project, DefaultBranch: made.DefaultBranch, GitURL: made.GitURL}, adminName))
 	if err := keep(); err != nil {
 		t.Fatal(err)
 	}
-	return s, p
+	return s, p.Main()
 }
 
 // runsOf are the refs and commits that have runs, newest first.
@@ -380,18 +380,18 @@ func TestMirror(t *testing.T) {
 // Killed at any point of a poll, the next start and poll make the run that is missing, and none twice.
 func TestMirrorSurvivesACrash(t *testing.T) {
 	t.Parallel()
-	for name, crash := range map[string]func(s *server, p slipway.Project) error{
-		"after the fetch": func(s *server, p slipway.Project) error {
-			_, err := s.repos.open(p.Name).Fetch(t.Context(), git.Remote{URL: p.GitURL})
+	for name, crash := range map[string]func(s *server, p slipway.Codebase) error{
+		"after the fetch": func(s *server, p slipway.Codebase) error {
+			_, err := s.repos.open(p.Project).Fetch(t.Context(), git.Remote{URL: p.GitURL})
 			return err
 		},
-		"after recording": func(s *server, p slipway.Project) error {
+		"after recording": func(s *server, p slipway.Codebase) error {
 			_, err := fetchAndRecord(t.Context(), s, p)
 			return err
 		},
-		"after the refs moved": func(s *server, p slipway.Project) error {
+		"after the refs moved": func(s *server, p slipway.Codebase) error {
 			changes, err := fetchAndRecord(t.Context(), s, p)
-			return errors.Join(err, s.repos.open(p.Name).Apply(t.Context(), changes))
+			return errors.Join(err, s.repos.open(p.Project).Apply(t.Context(), changes))
 		},
 	} {
 		u := newUpstream(t)
@@ -420,10 +420,10 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 	}
 }
 
-func fetchAndRecord(ctx context.Context, s *server, p slipway.Project) ([]git.RefChange, error) {
-	changes, err := s.repos.open(p.Name).Fetch(ctx, git.Remote{URL: p.GitURL})
+func fetchAndRecord(ctx context.Context, s *server, p slipway.Codebase) ([]git.RefChange, error) {
+	changes, err := s.repos.open(p.Project).Fetch(ctx, git.Remote{URL: p.GitURL})
 	for _, c := range changes {
-		_, rerr := s.store.RecordPush(ctx, slipway.Push{Project: p.Name, Ref: c.Ref, Old: c.Old, New: c.New, Actor: "mirror"})
+		_, rerr := s.store.RecordPush(ctx, slipway.Push{Project: p.Project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: "mirror"})
 		err = errors.Join(err, rerr)
 	}
 	return changes, err
@@ -436,18 +436,18 @@ func TestRepositories(t *testing.T) {
 	r := repos{dir: t.TempDir()}
 	ctx := t.Context()
 	for range 2 { // the first try was not recorded
-		if _, _, err := r.create(ctx, slipway.Project{Name: "shop"}); err != nil {
+		if _, _, err := r.create(ctx, slipway.Codebase{Project: "shop"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := os.Stat(r.path("shop")); err == nil {
 		t.Error("it is in its place before the project is recorded")
 	}
-	if _, _, err := r.create(ctx, slipway.Project{Name: "blog"}); err != nil {
+	if _, _, err := r.create(ctx, slipway.Codebase{Project: "blog"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := r.recover([]slipway.Project{{Name: "shop"}}); err != nil { // recorded, and killed then
+		if err := r.recover([]slipway.Codebase{{Project: "shop"}}); err != nil { // recorded, and killed then
 			t.Fatal(err)
 		}
 	}
@@ -457,7 +457,7 @@ func TestRepositories(t *testing.T) {
 	if _, err := os.Stat(r.aside("blog")); err == nil {
 		t.Error("what belongs to no project is left")
 	}
-	if _, _, err := r.create(ctx, slipway.Project{Name: "shop"}); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), "belongs to no project: move it away") {
+	if _, _, err := r.create(ctx, slipway.Codebase{Project: "shop"}); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), "belongs to no project: move it away") {
 		t.Errorf("over one that is there: %v", err)
 	}
 	if _, err := os.Stat(r.path("shop")); err != nil {

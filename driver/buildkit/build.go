@@ -21,7 +21,7 @@ func (e *Engine) Build(ctx context.Context, req build.Request, log stage.Log) (b
 	}
 	j := job{
 		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Target,
-		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets,
+		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets, contexts: req.Contexts,
 	}
 	return e.build(ctx, ln, j, req, log)
 }

@@ -45,7 +45,7 @@ func (e *Engine) RunTests(ctx context.Context, req test.Request, log stage.Log) 
 	}
 	j := job{
 		project: req.Project, service: req.Service, dir: req.Dir, dockerfile: req.Dockerfile, target: req.Stage,
-		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets,
+		args: req.Args, epoch: req.Epoch, pins: req.Pins, trust: req.Trust, secrets: req.Secrets, contexts: req.Contexts,
 	}
 	opt, pol, err := e.solveOpt(ln, j, log)
 	if err != nil {

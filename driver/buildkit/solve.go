@@ -31,6 +31,7 @@ type job struct {
 	trust            slipway.Trust
 	secrets          map[string]string
 	noCache          bool
+	contexts         map[string]string // name -> folder
 }
 
 // scope names what cache mounts belong to: builds of another project or another trust have others.
@@ -69,6 +70,9 @@ func (j job) frontend() map[string]string {
 	if j.noCache {
 		attrs["no-cache"] = ""
 	}
+	for name := range j.contexts {
+		attrs["context:"+name] = "local:" + mountOf(name)
+	}
 	for k, v := range j.args {
 		if !reservedArg(k) {
 			attrs["build-arg:"+k] = v
@@ -76,6 +80,9 @@ func (j job) frontend() map[string]string {
 	}
 	return attrs
 }
+
+// mountOf is the mount of a named context.
+func mountOf(name string) string { return "from-" + name }
 
 // reservedArg are build arguments that change how the frontend works rather than what is built.
 func reservedArg(name string) bool {
@@ -98,6 +105,12 @@ func (e *Engine) solveOpt(ln *link, j job, log stage.Log) (client.SolveOpt, *pol
 	if err != nil {
 		return client.SolveOpt{}, nil, err
 	}
+	mounts := map[string]fsutil.FS{"context": tree, "dockerfile": dockerfile}
+	for name, dir := range j.contexts {
+		if mounts[mountOf(name)], err = buildContext(dir); err != nil {
+			return client.SolveOpt{}, nil, err
+		}
+	}
 	secrets := map[string][]byte{}
 	for name, value := range j.secrets {
 		secrets[name] = []byte(value)
@@ -110,7 +123,7 @@ func (e *Engine) solveOpt(ln *link, j job, log stage.Log) (client.SolveOpt, *pol
 		Ref:                  identity.NewID(),
 		Frontend:             "dockerfile.v0",
 		FrontendAttrs:        j.frontend(),
-		LocalMounts:          map[string]fsutil.FS{"context": tree, "dockerfile": dockerfile},
+		LocalMounts:          mounts,
 		SharedKey:            j.scope() + "/" + j.service + ":" + j.dockerfile,
 		Session:              []session.Attachable{pol.creds, secretsprovider.FromMap(secrets)},
 		SourcePolicyProvider: policysession.NewPolicyProvider(pol.check),

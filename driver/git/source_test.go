@@ -16,13 +16,13 @@ func TestWorkspaceOfARealRepository(t *testing.T) {
 	evil := w.commit("evil", map[string]string{"l->": "../../../etc"})
 	root := t.TempDir()
 	all := source.NewWorkspaces(root, func(string) (source.Exporter, error) { return w.repo, nil })
-	dir, err := all.For("demo", 1).Tree(t.Context(), good)
+	dir, err := all.For("demo", 1).Tree(t.Context(), "", good)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "a")); err != nil || string(data) != "1" {
 		t.Errorf("%q, %v", data, err)
 	}
-	_, err = all.For("demo", 1).Tree(t.Context(), evil)
+	_, err = all.For("demo", 1).Tree(t.Context(), "", evil)
 	wantCode(t, err, slipway.Invalid, `"l" points to "../../../etc"`)
 }

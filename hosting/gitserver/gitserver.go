@@ -1,5 +1,5 @@
 // Package gitserver serves bare repositories over smart HTTP with git's own http-backend, at
-// /git/<project>.git. What a push may do is asked of its caller before any ref moves, and told to it
+// /git/<project>.git, and further codebases of a project at /git/<project>/<codebase>.git. What a push may do is asked of its caller before any ref moves, and told to it
 // after; git push origin HEAD:refs/for/<branch> proposes a change to be merged (AGit flow).
 //
 // Its hooks are a few lines of shell without secrets; they talk to this process through named pipes
@@ -56,6 +56,7 @@ type Pushes interface {
 // Push is refs that shall move or have moved together.
 type Push struct {
 	Project  string
+	Codebase string // "": the project's main one
 	Actor    string // as Authorize returned it
 	Commands []Command
 	Options  []string // as given with git push -o
@@ -81,6 +82,7 @@ func (c Command) Deleted() bool { return c.New == slipway.ZeroHash }
 // Proposal is a push to refs/for/<branch>[/<topic>].
 type Proposal struct {
 	Project     string
+	Codebase    string // "": the project's main one
 	Actor       string
 	Base        string // existing branch to merge into
 	Topic       string // from the ref, or -o topic=...; may be empty
@@ -100,8 +102,9 @@ type Proposed struct {
 
 // Options is what the server needs; the first five are required.
 type Options struct {
-	// Dir returns the absolute path of a project's bare repository, slipway.NotFound if there is none.
-	Dir func(ctx context.Context, project string) (string, error)
+	// Dir returns the absolute path of the bare repository of a project's codebase, "" for its main one;
+	// slipway.NotFound if there is none.
+	Dir func(ctx context.Context, project, codebase string) (string, error)
 	// Open returns a view of a bare repository with additions to git's environment.
 	Open func(dir string, env []string) Repository
 	// Authorize says who asks and whether they may read, or with write, push. The same error must
@@ -162,7 +165,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		Options: o, ctx: ctx,
 		hooks: filepath.Join(o.State, "hooks"), pushes: filepath.Join(o.State, "pushes"),
-		path:  regexp.MustCompile(`^` + regexp.QuoteMeta(o.Prefix) + `([a-z0-9-]{1,40})(?:\.git)?/(info/refs|git-upload-pack|git-receive-pack)$`),
+		path:  regexp.MustCompile(`^` + regexp.QuoteMeta(o.Prefix) + `([a-z0-9-]{1,40})(?:/([a-z0-9-]{1,40}))?(?:\.git)?/(info/refs|git-upload-pack|git-receive-pack)$`),
 		reads: make(chan struct{}, o.Concurrent), writes: make(chan struct{}, o.Concurrent),
 		locks: map[string]chan struct{}{},
 	}

@@ -28,11 +28,12 @@ const receivePack = "git-receive-pack"
 
 // request is a request that may be answered.
 type request struct {
-	project string
-	actor   string
-	service string // git-upload-pack or git-receive-pack
-	path    string // below the repository: /info/refs or /<service>
-	dir     string
+	project  string
+	codebase string // "": the project's main one
+	actor    string
+	service  string // git-upload-pack or git-receive-pack
+	path     string // below the repository: /info/refs or /<service>
+	dir      string
 }
 
 func (q request) push() bool { return q.service == receivePack && q.path != "/info/refs" }
@@ -64,7 +65,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	errNotFound = slipway.Errorf(slipway.NotFound, "there is no git repository here; URLs look like /git/<project>.git")
+	errNotFound = slipway.Errorf(slipway.NotFound, "there is no git repository here; URLs look like /git/<project>.git or /git/<project>/<codebase>.git")
 	errMethod   = errors.New("method not allowed")
 	errFull     = slipway.Errorf(slipway.Unavailable, "the server's disk is full: nothing was changed; push again when there is room")
 )
@@ -72,10 +73,10 @@ var (
 // admit reads what is asked for and whether it may be had.
 func (s *Server) admit(r *http.Request) (request, error) {
 	m := s.path.FindStringSubmatch(r.URL.EscapedPath())
-	if m == nil || !slipway.ValidName(m[1]) {
+	if m == nil || !slipway.ValidName(m[1]) || (m[2] != "" && !slipway.ValidName(m[2])) {
 		return request{}, errNotFound
 	}
-	q := request{project: m[1], service: m[2], path: "/" + m[2]}
+	q := request{project: m[1], codebase: m[2], service: m[3], path: "/" + m[3]}
 	method := http.MethodPost
 	if q.service == "info/refs" {
 		method = http.MethodGet
@@ -94,7 +95,7 @@ func (s *Server) admit(r *http.Request) (request, error) {
 	if q.actor, err = s.Authorize(r.Context(), r, q.project, q.service == receivePack); err != nil {
 		return q, err
 	}
-	if q.dir, err = s.Dir(r.Context(), q.project); err == nil && q.service == receivePack && !q.push() {
+	if q.dir, err = s.Dir(r.Context(), q.project, q.codebase); err == nil && q.service == receivePack && !q.push() {
 		err = room(q.dir)
 	}
 	return q, err

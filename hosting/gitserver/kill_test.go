@@ -17,7 +17,7 @@ func serveForKill(ctx context.Context, bare, state string) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}},
-		Dir:       func(context.Context, string) (string, error) { return bare, nil },
+		Dir:       func(context.Context, string, string) (string, error) { return bare, nil },
 		Open:      func(dir string, env []string) Repository { return cli{dir, env} },
 		Authorize: func(context.Context, *http.Request, string, bool) (string, error) { return "ann", nil },
 	})

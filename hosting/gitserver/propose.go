@@ -145,7 +145,7 @@ func (p *push) proposal(ctx context.Context, repo Repository, c Command) (Propos
 	if commit != c.New {
 		return Proposal{}, slipway.Errorf(slipway.Invalid, "%s: a commit must be proposed, not a tag", slipway.ShortHash(c.New))
 	}
-	pr := Proposal{Project: p.q.project, Actor: p.q.actor, Base: base, Topic: topic, Head: c.New, Options: p.given(), Dir: p.q.dir}
+	pr := Proposal{Project: p.q.project, Codebase: p.q.codebase, Actor: p.q.actor, Base: base, Topic: topic, Head: c.New, Options: p.given(), Dir: p.q.dir}
 	for _, o := range pr.Options {
 		key, value, _ := strings.Cut(o, "=")
 		switch key {

@@ -111,7 +111,7 @@ func (p *push) settle(ctx context.Context) {
 }
 
 func (p *push) batch(commands []Command, env []string) Push {
-	return Push{Project: p.q.project, Actor: p.q.actor, Commands: commands, Options: p.given(), Dir: p.q.dir, Env: env}
+	return Push{Project: p.q.project, Codebase: p.q.codebase, Actor: p.q.actor, Commands: commands, Options: p.given(), Dir: p.q.dir, Env: env}
 }
 
 // given is the push options, known once pre has answered.

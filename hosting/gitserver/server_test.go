@@ -150,16 +150,23 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	base := t.TempDir()
 	w := &world{t: t, pushes: &pushes{}, bare: filepath.Join(base, "demo.git"), copy: filepath.Join(base, "copy"), log: &bytes.Buffer{}}
 	w.must(base, "init", "--quiet", "--bare", "--initial-branch=main", w.bare)
+	w.must(base, "init", "--quiet", "--bare", "--initial-branch=main", filepath.Join(base, "demo", "lib.git"))
 	ctx, stop := context.WithCancelCause(t.Context())
 	w.stop = stop
 	o := Options{
 		State: filepath.Join(base, "state"), Pushes: w.pushes,
 		Log: slog.New(slog.NewTextHandler(&locked{b: w.log}, nil)),
-		Dir: func(_ context.Context, project string) (string, error) {
+		Dir: func(_ context.Context, project, codebase string) (string, error) {
 			if project != "demo" {
 				return "", slipway.Errorf(slipway.NotFound, "project %q does not exist", project)
 			}
-			return w.bare, nil
+			switch codebase {
+			case "":
+				return w.bare, nil
+			case "lib":
+				return filepath.Join(base, "demo", "lib.git"), nil
+			}
+			return "", slipway.Errorf(slipway.NotFound, "project demo has no codebase %q", codebase)
 		},
 		Open: func(dir string, env []string) Repository { return cli{dir, env} },
 		Authorize: func(_ context.Context, r *http.Request, _ string, write bool) (string, error) {

@@ -38,6 +38,7 @@ type Request struct {
 	Image      *slipway.Repository
 	Trust      slipway.Trust     // builds of different trust share no cache that one of them could write
 	Secrets    map[string]string // for RUN --mount=type=secret,id=NAME; never in a layer
+	Contexts   map[string]string // name -> absolute folder that COPY --from=name takes files from
 }
 
 // Result is how a build ended.
@@ -97,7 +98,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no build", step.Key)
 	}
-	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Codebase, spec.Source.Commit)
 	if err != nil {
 		return stage.Refused(fmt.Errorf("check out %s: %w", slipway.ShortHash(spec.Source.Commit), err))
 	}
@@ -108,11 +109,15 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if err := checkRelative(spec.Dockerfile); err != nil {
 		return slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}, nil
 	}
+	contexts, err := stage.Contexts(ctx, env.Workspace, spec.Contexts)
+	if err != nil {
+		return stage.Refused(err)
+	}
 	res, err := r.Builder.Build(ctx, Request{
 		Project: env.Run.Project, Service: step.Service,
 		Dir: dir, Dockerfile: spec.Dockerfile, Target: spec.Target,
 		Args: spec.Args, Labels: spec.Labels, Epoch: spec.Epoch, Pins: spec.Pins,
-		Image: spec.Image, Trust: spec.Trust, Secrets: env.Secrets,
+		Image: spec.Image, Trust: spec.Trust, Secrets: env.Secrets, Contexts: contexts,
 	}, env.Log)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("build image of %s: %w", step.Service, err)

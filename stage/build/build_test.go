@@ -32,7 +32,7 @@ type workspace struct {
 	err error
 }
 
-func (w workspace) Tree(_ context.Context, commit string) (string, error) {
+func (w workspace) Tree(_ context.Context, _, commit string) (string, error) {
 	return filepath.Join("/trees", commit), w.err
 }
 

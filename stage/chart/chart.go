@@ -107,7 +107,7 @@ func (r *Runner) read(ctx context.Context, env stage.Env, spec *slipway.ChartSpe
 	if !filepath.IsLocal(dir) {
 		return Chart{}, nil, slipway.Errorf(slipway.Invalid, "chart folder %q of %s: must be inside the repository", spec.Source.Dir, spec.Service)
 	}
-	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Codebase, spec.Source.Commit)
 	if slipway.ErrorCode(err) == slipway.Invalid { // a link out of the tree, for example
 		return Chart{}, []Problem{{Severity: Error, Message: err.Error()}}, nil
 	}

@@ -301,7 +301,7 @@ func newEnv(t testing.TB, tree string) *testEnv {
 	return e
 }
 
-func (e *testEnv) Tree(_ context.Context, commit string) (string, error) {
+func (e *testEnv) Tree(_ context.Context, _, commit string) (string, error) {
 	if commit != "c0ffee" {
 		return "", slipway.Errorf(slipway.NotFound, "commit %s", commit)
 	}

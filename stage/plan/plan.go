@@ -25,12 +25,19 @@ const Epoch = 315532800
 
 // Input is all that a plan follows from.
 type Input struct {
+	// Project has the default branch and the git URL of the codebase that the run is of.
 	Project slipway.Project
 	Run     slipway.Run
+	// Source says what services are built from, but for the folder; zero: the run's codebase and commit.
+	Source slipway.Source
 	// Config holds the services of the run's commit and everything else of the default branch's
 	// (D14), as config.Combine makes it; ConfigCommit is that commit of the default branch.
 	Config       slipway.Config
 	ConfigCommit string
+	// DefaultTip is where the default branch of the run's codebase is; "" when it does not exist yet.
+	DefaultTip string
+	// Others are the further codebases of the project, and the main one where the run is of another.
+	Others []Other
 	// Changes says, by service, what the run's commit changed. A service without an entry counts
 	// as unchanged.
 	Changes map[string]Change
@@ -125,6 +132,11 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 			p.Steps = append(p.Steps, steps(in, svc, n)...)
 		}
 		p.Decisions = append(p.Decisions, d)
+	}
+	if in.Run.Event == slipway.DefaultPush {
+		p = planOthers(in, p)
+	} else {
+		noteOthers(in, p)
 	}
 	for _, svc := range in.Removed {
 		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Removed: true, Reason: goneReason(in, svc)})

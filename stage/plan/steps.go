@@ -53,6 +53,14 @@ func chartSteps(in Input, svc slipway.Service, n naming) []slipway.PlanStep {
 	return []slipway.PlanStep{scan, chart, publish, attestStep(in, svc, publish.Key, nil)}
 }
 
+// source is a folder of what services are built from.
+func (in Input) source(dir string) slipway.Source {
+	if in.Source.Commit == "" {
+		return slipway.Source{Codebase: in.Run.Codebase, Commit: in.Run.Commit, Dir: dir}
+	}
+	return slipway.Source{Codebase: in.Source.Codebase, Commit: in.Source.Commit, Dir: dir}
+}
+
 func newStep(in Input, kind slipway.StepKind, svc slipway.Service, timeout slipway.Duration, needs ...string) slipway.PlanStep {
 	return slipway.PlanStep{
 		Key: slipway.StepKey(kind, svc.Name, ""), Kind: kind, Service: svc.Name,
@@ -65,9 +73,9 @@ func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	dir, dockerfile := svc.BuildContext()
 	commit, created := revision(in, svc)
 	s.Build = &slipway.BuildSpec{
-		Source:     slipway.Source{Commit: in.Run.Commit, Dir: dir},
+		Source:     in.source(dir),
 		Dockerfile: dockerfile, Target: svc.Target, Args: svc.Args, Labels: labels(in, commit, created),
-		Epoch: Epoch, Pins: in.Config.Pins, Trust: n.trust,
+		Epoch: Epoch, Pins: in.Config.Pins, Trust: n.trust, Contexts: contexts(in, svc),
 	}
 	if n.kept {
 		r := image(in, svc)
@@ -80,7 +88,7 @@ func buildStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 func scanStep(in Input, svc slipway.Service, needs ...string) slipway.PlanStep {
 	s := newStep(in, slipway.KindScan, svc, scanTimeout, needs...)
 	dir, _ := svc.BuildContext()
-	s.Scan = &slipway.ScanSpec{Image: image(in, svc), Source: slipway.Source{Commit: in.Run.Commit, Dir: dir}, Reports: svc.Scan.Reports}
+	s.Scan = &slipway.ScanSpec{Image: image(in, svc), Source: in.source(dir), Reports: svc.Scan.Reports}
 	return s
 }
 
@@ -90,7 +98,7 @@ func attestStep(in Input, svc slipway.Service, publish string, build *slipway.Bu
 	s := newStep(in, slipway.KindAttest, svc, publishTimeout, publish)
 	s.Attest = &slipway.AttestSpec{
 		Image: image(in, svc), Chart: chart(in, svc), Source: in.SourceURL, Ref: in.Run.Ref,
-		Commit: in.Run.Commit, Dir: svc.Dir, Build: build,
+		Commit: in.source("").Commit, Dir: svc.Dir, Build: build,
 	}
 	return s
 }
@@ -99,9 +107,9 @@ func testStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	s := newStep(in, slipway.KindTest, svc, slipway.Duration(svc.Test.Timeout))
 	dir, dockerfile := svc.BuildContext()
 	s.Test = &slipway.TestSpec{
-		Source:     slipway.Source{Commit: in.Run.Commit, Dir: dir},
+		Source:     in.source(dir),
 		Dockerfile: dockerfile, Args: svc.Args, Epoch: Epoch, Pins: in.Config.Pins,
-		Stage: svc.Test.Stage, Results: svc.Test.Results, Trust: n.trust, Services: svc.Test.Services,
+		Stage: svc.Test.Stage, Results: svc.Test.Results, Trust: n.trust, Services: svc.Test.Services, Contexts: contexts(in, svc),
 	}
 	return s
 }
@@ -110,7 +118,7 @@ func chartStep(in Input, svc slipway.Service, n naming) slipway.PlanStep {
 	s := newStep(in, slipway.KindChart, svc, chartTimeout)
 	commit, created := chartRevision(in, svc)
 	s.Chart = &slipway.ChartSpec{
-		Source:  slipway.Source{Commit: in.Run.Commit, Dir: svc.Chart},
+		Source:  in.source(svc.Chart),
 		Service: svc.Name, Port: svc.Port, Version: n.chart, Created: created,
 		Renders: renders(in), Labels: labels(in, commit, created), Image: image(in, svc),
 	}
@@ -121,7 +129,7 @@ func publishStep(in Input, svc slipway.Service, n naming, needs []string) slipwa
 	s := newStep(in, slipway.KindPublish, svc, publishTimeout, needs...)
 	s.Publish = &slipway.PublishSpec{
 		Image: image(in, svc), Tag: n.tag, Chart: chart(in, svc),
-		ChartVersion: n.chart, Release: n.release, Commit: in.Run.Commit, Trust: n.trust,
+		ChartVersion: n.chart, Release: n.release, Commit: in.source("").Commit, Trust: n.trust,
 	}
 	return s
 }
@@ -181,7 +189,7 @@ func chartRevision(in Input, svc slipway.Service) (string, time.Time) {
 // that is not known.
 func revision(in Input, svc slipway.Service) (string, time.Time) {
 	c := in.Changes[svc.Name]
-	commit, when := cmp.Or(c.Revision, in.Run.Commit), c.RevisionTime
+	commit, when := cmp.Or(c.Revision, in.source("").Commit), c.RevisionTime
 	if c.Revision == "" || when.IsZero() {
 		when = in.CommitTime
 	}

@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -253,7 +254,7 @@ func TestPublishRelease(t *testing.T) {
 		}
 		want := slipway.Release{Project: "shop", Service: "delivery", Version: "v1.0.2", Commit: b.step.Publish.Commit, RunID: 1,
 			ImageDigest: img.Digest, ChartDigest: ch.Digest, CreatedAt: b.env.Now()}
-		if *res.Release != want {
+		if !reflect.DeepEqual(*res.Release, want) {
 			t.Errorf("release %+v, want %+v", *res.Release, want)
 		}
 		if again := b.run(t, r); fmt.Sprint(again.Artifacts) != fmt.Sprint(res.Artifacts) {

@@ -46,7 +46,7 @@ type Images interface {
 // Runner does a step with Inner, unless the result is known.
 type Runner struct {
 	Inner  stage.Runner
-	Repo   func(project string) Repo
+	Repo   func(codebase string) Repo // by the codebase's key
 	Bases  Bases
 	Past   Past
 	Images Images
@@ -94,6 +94,7 @@ type subject struct {
 	trust      slipway.Trust
 	settings   any      // the rest of what decides about the result
 	images     []string // of services beside it, resolved as base images are
+	contexts   []slipway.NamedContext
 }
 
 func subjectOf(step slipway.PlanStep) (subject, bool) {
@@ -104,14 +105,14 @@ func subjectOf(step slipway.PlanStep) (subject, bool) {
 		if b.Image != nil {
 			image = b.Image.Ref()
 		}
-		return subject{b.Source, b.Dockerfile, b.Args, b.Pins, b.Trust, []any{"build", b.Target, b.Epoch, image}, nil}, true
+		return subject{b.Source, b.Dockerfile, b.Args, b.Pins, b.Trust, []any{"build", b.Target, b.Epoch, image}, nil, b.Contexts}, true
 	case step.Test != nil:
 		t := step.Test
 		var images []string
 		for _, service := range t.Services {
 			images = append(images, service.Image)
 		}
-		return subject{t.Source, t.Dockerfile, t.Args, t.Pins, t.Trust, []any{"test", t.Stage, t.Results, t.Epoch, t.Services}, images}, true
+		return subject{t.Source, t.Dockerfile, t.Args, t.Pins, t.Trust, []any{"test", t.Stage, t.Results, t.Epoch, t.Services}, images, t.Contexts}, true
 	}
 	return subject{}, false
 }
@@ -123,7 +124,7 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 	if !ok || len(env.Secrets) > 0 {
 		return "", nil
 	}
-	repo := r.Repo(env.Run.Project)
+	repo := r.Repo(slipway.CodebaseKey(env.Run.Project, s.source.Codebase))
 	data, err := repo.ReadFile(ctx, s.source.Commit, path.Join(s.source.Dir, s.dockerfile), maxDockerfile)
 	if err != nil {
 		return "", nil //nolint:nilerr // the step itself says what is wrong with it
@@ -133,7 +134,17 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 		return "", nil
 	}
 	bases := map[string]string{}
+	for _, c := range s.contexts {
+		tree, err := r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)).TreeHash(ctx, c.Source.Commit, c.Source.Dir)
+		if err != nil {
+			return "", fmt.Errorf("find the files of %s: %w", c.Name, err)
+		}
+		bases[c.Name] = "tree " + tree
+	}
 	for _, image := range slices.Concat(images, s.images) {
+		if bases[image] != "" {
+			continue
+		}
 		if bases[image], err = r.Bases.Digest(ctx, env.Run.Project, image, s.pins); err != nil {
 			return "", fmt.Errorf("find base image %s: %w", image, err)
 		}
@@ -212,7 +223,7 @@ func (r Runner) sameHistory(ctx context.Context, env stage.Env, step, earlier sl
 	if was == is || was == "" {
 		return true, nil
 	}
-	ok, err := r.Repo(env.Run.Project).IsAncestor(ctx, was, step.Build.Source.Commit)
+	ok, err := r.Repo(slipway.CodebaseKey(env.Run.Project, step.Build.Source.Codebase)).IsAncestor(ctx, was, step.Build.Source.Commit)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return false, nil // pruned since
 	}

@@ -249,3 +249,59 @@ func TestStepsWithSecretsAreDoneAgain(t *testing.T) {
 		t.Errorf("%+v %v, done %d times", res, err, a.done)
 	}
 }
+
+// What is copied from another codebase is an input: its folder, and no image of that name.
+func TestNamedContextsAreInputs(t *testing.T) {
+	t.Parallel()
+	trees := map[string]string{"shop/web c1 pages": "t1", "shop a1 api": "a"}
+	var asked []string
+	a := newAround()
+	r := a.runner()
+	r.Repo = func(codebase string) reuse.Repo { return treesOf{a, codebase, trees} }
+	r.Bases = bases(func(image string) { asked = append(asked, image) })
+	r.BaseImages = func([]byte, map[string]string) ([]string, bool) { return []string{"golang:1.26", "api"}, true }
+	step := build(slipway.TrustBranch, "c1")
+	step.Build.Source = slipway.Source{Codebase: "web", Commit: "c1", Dir: "pages"}
+	step.Build.Contexts = []slipway.NamedContext{{Name: "api", Source: slipway.Source{Commit: "a1", Dir: "api"}}}
+	key := func() string {
+		t.Helper()
+		if _, err := r.Run(t.Context(), stage.Env{Run: slipway.Run{ID: 9, Project: "shop", Codebase: "web"}, Log: a}, step); err != nil || len(a.keys) == 0 {
+			t.Fatalf("%v, said %v", err, a.said)
+		}
+		return a.keys[len(a.keys)-1]
+	}
+	first := key()
+	if again := key(); again != first {
+		t.Error("the same inputs have two keys")
+	}
+	trees["shop a1 api"] = "b"
+	if key() == first {
+		t.Error("another folder that is copied from has the same key")
+	}
+	for _, image := range asked {
+		if image == "api" {
+			t.Error("a named context is asked for as an image")
+		}
+	}
+}
+
+type treesOf struct {
+	*around
+	codebase string
+	trees    map[string]string
+}
+
+func (r treesOf) TreeHash(_ context.Context, commit, dir string) (string, error) {
+	hash, ok := r.trees[r.codebase+" "+commit+" "+dir]
+	if !ok {
+		return "", slipway.Errorf(slipway.NotFound, "no folder %s in %s at %s", dir, r.codebase, commit)
+	}
+	return hash, nil
+}
+
+type bases func(image string)
+
+func (b bases) Digest(_ context.Context, _, image string, _ map[string]string) (string, error) {
+	b(image)
+	return "sha256:aa", nil
+}

@@ -113,7 +113,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if err != nil {
 		return slipway.Result{}, err
 	}
-	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Codebase, spec.Source.Commit)
 	if err != nil {
 		return stage.Refused(err)
 	}
@@ -282,7 +282,7 @@ func (r Runner) folder(ctx context.Context, env stage.Env, step slipway.PlanStep
 	}
 	key := ""
 	if r.Repo != nil && r.Past != nil {
-		hash, err := r.Repo(env.Run.Project).TreeHash(ctx, spec.Source.Commit, spec.Source.Dir)
+		hash, err := r.Repo(slipway.CodebaseKey(env.Run.Project, spec.Source.Codebase)).TreeHash(ctx, spec.Source.Commit, spec.Source.Dir)
 		if err != nil {
 			return Secrets{}, fmt.Errorf("find the files of %s: %w", step.Service, err)
 		}

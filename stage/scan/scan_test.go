@@ -109,7 +109,7 @@ func (f *fake) TreeHash(_ context.Context, commit, dir string) (string, error) {
 
 type workspace struct{ dir string }
 
-func (w workspace) Tree(context.Context, string) (string, error) {
+func (w workspace) Tree(context.Context, string, string) (string, error) {
 	return filepath.Join(w.dir, "tree"), nil
 }
 

@@ -21,11 +21,11 @@ type Exporter interface {
 }
 
 // Workspaces keeps the folders of all runs: <root>/<run>/tree-<commit>, shared by the steps of the
-// run, and <root>/<run>/step/<name>. It is safe for concurrent use within one process; a root belongs
+// run (tree-<commit>-<codebase> for a further codebase), and <root>/<run>/step/<name>. It is safe for concurrent use within one process; a root belongs
 // to one process.
 type Workspaces struct {
 	root string
-	open func(project string) (Exporter, error)
+	open func(codebase string) (Exporter, error)
 
 	mu    sync.Mutex
 	locks map[string]*lock // by tree folder, while someone makes it or waits for it
@@ -39,8 +39,8 @@ type lock struct {
 const tempPrefix = ".tmp-"
 
 // NewWorkspaces keeps runs' folders under root, which is made when it is needed. open returns the
-// repository of a project.
-func NewWorkspaces(root string, open func(project string) (Exporter, error)) *Workspaces {
+// repository of a codebase by its key.
+func NewWorkspaces(root string, open func(codebase string) (Exporter, error)) *Workspaces {
 	return &Workspaces{root: root, open: open, locks: map[string]*lock{}}
 }
 
@@ -105,11 +105,17 @@ type workspace struct {
 }
 
 // Tree implements stage.Workspace. A tree that is there is complete: it is made beside and renamed.
-func (s workspace) Tree(ctx context.Context, commit string) (string, error) {
+func (s workspace) Tree(ctx context.Context, codebase, commit string) (string, error) {
 	if len(commit) < 40 || strings.ContainsFunc(commit, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
 		return "", slipway.Errorf(slipway.Invalid, "%.80q is not the full hash of a commit", commit)
 	}
-	dir := filepath.Join(s.dir, "tree-"+commit)
+	if codebase != "" && !slipway.ValidName(codebase) {
+		return "", slipway.Errorf(slipway.Invalid, "%.80q is not the name of a codebase", codebase)
+	}
+	dir, key := filepath.Join(s.dir, "tree-"+commit), slipway.CodebaseKey(s.project, codebase)
+	if codebase != "" {
+		dir += "-" + codebase
+	}
 	release, err := s.all.lock(ctx, dir)
 	if err != nil {
 		return "", err
@@ -118,14 +124,14 @@ func (s workspace) Tree(ctx context.Context, commit string) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	if err := s.make(ctx, commit, dir); err != nil {
-		return "", fmt.Errorf("check out %s of %s: %w", slipway.ShortHash(commit), s.project, err)
+	if err := s.make(ctx, key, commit, dir); err != nil {
+		return "", fmt.Errorf("check out %s of %s: %w", slipway.ShortHash(commit), key, err)
 	}
 	return dir, nil
 }
 
-func (s workspace) make(ctx context.Context, commit, dir string) (err error) {
-	repo, err := s.all.open(s.project)
+func (s workspace) make(ctx context.Context, key, commit, dir string) (err error) {
+	repo, err := s.all.open(key)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func TestTreeIsMadeOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() {
-			dir, err := all.For("demo", 7).Tree(t.Context(), commit("a"))
+			dir, err := all.For("demo", 7).Tree(t.Context(), "", commit("a"))
 			if err != nil {
 				t.Error(err)
 				return
@@ -67,11 +67,11 @@ func TestTreeIsMadeOnce(t *testing.T) {
 	if len(all.locks) != 0 {
 		t.Errorf("locks left: %v", all.locks)
 	}
-	if _, err := all.For("other", 8).Tree(t.Context(), commit("a")); slipway.ErrorCode(err) != slipway.NotFound {
+	if _, err := all.For("other", 8).Tree(t.Context(), "", commit("a")); slipway.ErrorCode(err) != slipway.NotFound {
 		t.Errorf("%v", err)
 	}
 	for _, bad := range []string{"", "main", "../../x", strings.Repeat("/", 40), commit("a")[:12]} {
-		if _, err := all.For("demo", 7).Tree(t.Context(), bad); slipway.ErrorCode(err) != slipway.Invalid {
+		if _, err := all.For("demo", 7).Tree(t.Context(), "", bad); slipway.ErrorCode(err) != slipway.Invalid {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -84,14 +84,14 @@ func TestTreeThatFailsLeavesNothing(t *testing.T) {
 	}}
 	all, root := newWorkspaces(t, e)
 	w := all.For("demo", 7)
-	if _, err := w.Tree(t.Context(), commit("a")); slipway.ErrorCode(err) != slipway.Invalid {
+	if _, err := w.Tree(t.Context(), "", commit("a")); slipway.ErrorCode(err) != slipway.Invalid {
 		t.Errorf("%v", err)
 	}
 	if entries, _ := os.ReadDir(filepath.Join(root, "7")); len(entries) != 0 {
 		t.Errorf("left %v", entries)
 	}
 	e.act = nil
-	if _, err := w.Tree(t.Context(), commit("a")); err != nil {
+	if _, err := w.Tree(t.Context(), "", commit("a")); err != nil {
 		t.Errorf("the next attempt: %v", err)
 	}
 }
@@ -107,13 +107,13 @@ func TestWhoWaitsForATreeCanGiveUp(t *testing.T) {
 	all, _ := newWorkspaces(t, e)
 	done := make(chan error)
 	go func() {
-		_, err := all.For("demo", 7).Tree(t.Context(), commit("a"))
+		_, err := all.For("demo", 7).Tree(t.Context(), "", commit("a"))
 		done <- err
 	}()
 	<-entered
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(slipway.ErrTimeout)
-	if _, err := all.For("demo", 7).Tree(ctx, commit("a")); !errors.Is(err, slipway.ErrTimeout) {
+	if _, err := all.For("demo", 7).Tree(ctx, "", commit("a")); !errors.Is(err, slipway.ErrTimeout) {
 		t.Errorf("%v", err)
 	}
 	close(goOn)
@@ -129,7 +129,7 @@ func TestSweepAndRemove(t *testing.T) {
 		t.Errorf("sweeping nothing: %v", err)
 	}
 	for run := range int64(3) {
-		if _, err := all.For("demo", run).Tree(t.Context(), commit("a")); err != nil {
+		if _, err := all.For("demo", run).Tree(t.Context(), "", commit("a")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,6 +172,34 @@ func TestDir(t *testing.T) {
 	}
 	for _, bad := range []string{"", ".", "..", "../x", "/x", "a/../../x", strings.Repeat("x", 300)} {
 		if _, err := w.Dir(bad); slipway.ErrorCode(err) != slipway.Invalid {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestTreesOfCodebases(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 2)
+	all := NewWorkspaces(filepath.Join(t.TempDir(), "work"), func(codebase string) (Exporter, error) {
+		asked <- codebase
+		return &exporter{}, nil
+	})
+	main, err := all.For("demo", 7).Tree(t.Context(), "", commit("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	web, err := all.For("demo", 7).Tree(t.Context(), "web", commit("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if main == web {
+		t.Errorf("two codebases have one folder: %s", web)
+	}
+	if one, two := <-asked, <-asked; one != "demo" || two != "demo/web" {
+		t.Errorf("asked for %s and %s", one, two)
+	}
+	for _, bad := range []string{"..", "a/b", "-x", "A"} {
+		if _, err := all.For("demo", 7).Tree(t.Context(), bad, commit("a")); slipway.ErrorCode(err) != slipway.Invalid {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -48,6 +48,7 @@ type Request struct {
 	Secrets    map[string]string // for RUN --mount=type=secret,id=NAME, and variables of the test container
 	// Services run beside the tests, which reach each by its name; nobody else does. They see no secrets.
 	Services []slipway.TestService
+	Contexts map[string]string // name -> absolute folder that COPY --from=name takes files from
 }
 
 // Limits bound what is read back from a container.
@@ -108,7 +109,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no tests", step.Key)
 	}
-	tree, err := env.Workspace.Tree(ctx, spec.Source.Commit)
+	tree, err := env.Workspace.Tree(ctx, spec.Source.Codebase, spec.Source.Commit)
 	if err != nil {
 		return stage.Refused(err)
 	}
@@ -121,6 +122,9 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	}
 	if err := CheckServices(spec.Services); err != nil {
 		return failed("%s", err), nil
+	}
+	if req.Contexts, err = stage.Contexts(ctx, env.Workspace, spec.Contexts); err != nil {
+		return stage.Refused(err)
 	}
 	res, err := r.Container.RunTests(ctx, req, env.Log)
 	switch {

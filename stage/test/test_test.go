@@ -39,7 +39,7 @@ func (c *container) RunTests(_ context.Context, req test.Request, _ stage.Log) (
 
 type workspace struct{ dir string }
 
-func (w workspace) Tree(context.Context, string) (string, error) { return "/tree", nil }
+func (w workspace) Tree(context.Context, string, string) (string, error) { return "/tree", nil }
 func (w workspace) Dir(name string) (string, error) {
 	dir := filepath.Join(w.dir, name)
 	return dir, os.MkdirAll(dir, 0o755)

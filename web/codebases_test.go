@@ -1,0 +1,44 @@
+package web_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// A project with several codebases shows where each service and each run is from; another says nothing of it.
+func TestCodebasesAreShown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	text := func(target string) string {
+		root := parse(t, s.ask("GET", target, "").Body.String())
+		for _, problem := range check(root) {
+			t.Errorf("%s: %s", target, problem)
+		}
+		return strings.Join(strings.Fields(words(root)), " ")
+	}
+	for _, page := range []string{"/projects/shop", "/projects/shop/runs", "/runs/14"} {
+		if strings.Contains(text(page), "codebase") {
+			t.Errorf("%s of a project with one codebase speaks of it", page)
+		}
+	}
+	s.change(14, func() {
+		b := s.boards["shop"]
+		b.Codebases = []string{"pages"}
+		b.Rows[2].Codebase = "pages"
+		d := s.detail(14)
+		d.Run.Codebase = "pages"
+		d.Plan.Notes = []string{"submodule far is an empty folder"}
+	})
+	for page, want := range map[string][]string{
+		"/projects/shop":      {"web codebase pages", "delivery main codebase"},
+		"/projects/shop/runs": {"codebase pages"},
+		"/runs/14":            {"of codebase pages at", "submodule far is an empty folder"},
+	} {
+		got := text(page)
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s does not say %q:\n%s", page, w, got)
+			}
+		}
+	}
+}
