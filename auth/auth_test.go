@@ -11,11 +11,11 @@ import (
 func TestRoleByAction(t *testing.T) {
 	t.Parallel()
 	want := map[slipway.Role]string{ // y or n per action, in the order of auth.Actions
-		"":                "nnnnnnnnnnnnnnnnn",
-		slipway.Viewer:    "yyynnnnnnnnnnnnnn",
-		slipway.Developer: "yyyyyyyyyyynnnnnn",
-		slipway.Approver:  "yyyyyyyyyyyyyyynn",
-		slipway.Admin:     "yyyyyyyyyyyyyyyyn",
+		"":                "nnnnnnnnnnnnnnnnnn",
+		slipway.Viewer:    "yyynnnnnnnnnnnnnnn",
+		slipway.Developer: "yyyyyyyyyyynnnnnnn",
+		slipway.Approver:  "yyyyyyyyyyyyyyyynn",
+		slipway.Admin:     "yyyyyyyyyyyyyyyyyn",
 	}
 	for role, row := range want {
 		u := slipway.User{Name: "ada", Roles: map[string]slipway.Role{"shop": role}}

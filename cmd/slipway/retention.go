@@ -83,6 +83,9 @@ func (s *server) retention(ctx context.Context, project string, dry bool, actor 
 		return report, err
 	}
 	report.Blobs, report.Bytes = freed.Blobs, freed.Bytes
+	if _, err := s.store.ForgetSBOMs(ctx, project); err != nil {
+		return report, err
+	}
 	if len(report.Removed) > 0 || report.Blobs > 0 {
 		err = s.store.RecordRetention(ctx, report, actor)
 	}
