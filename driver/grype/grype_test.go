@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -79,7 +80,7 @@ func scanners() map[string]fakeScanner {
 		"refuses": func(request, int) { say(answer{Refused: "it has too many layers"}) },
 		"broken":  func(request, int) { say(answer{Error: "no space left on device"}) },
 		"crashes": func(request, int) { fmt.Fprintln(os.Stderr, "panic: index out of range"); os.Exit(2) },
-		"hangs":   func(request, int) { select {} },
+		"hangs":   func(request, int) { forever() },
 		"killed":  func(request, int) { syscall.Kill(os.Getpid(), syscall.SIGKILL) }, //nolint:errcheck // that is all
 		"floods": func(request, int) {
 			line := `{"progress":"` + strings.Repeat("x", 1<<20) + `"}` + "\n"
@@ -96,7 +97,7 @@ func scanners() map[string]fakeScanner {
 				os.Exit(4)
 			}
 			f.Truncate(1 << 30) //nolint:errcheck // the test then fails
-			select {}
+			forever()
 		},
 		"second": func(req request, n int) {
 			if n == 2 {
@@ -316,4 +317,11 @@ func TestState(t *testing.T) {
 	if got := g.Database(); got.Missing != "the vulnerability database cannot be read: it has 2 bytes and not 4, as it had when it was imported; import it again" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// forever waits for a signal that does not come. An empty select would end the process where cgo is not there.
+func forever() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGUSR2)
+	<-c
 }

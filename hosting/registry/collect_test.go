@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
@@ -142,5 +143,44 @@ func TestKeepsWhatClientsWereToldOf(t *testing.T) {
 	}
 	if _, err := os.Stat(w.blobFile("shop/delivery", layer)); err != nil {
 		t.Errorf("a client was told that %s is there, and it is not any more", layer)
+	}
+}
+
+// The platforms of an index go with it, and stay with it: they have no tag of their own.
+func TestPlatformsBelongToTheirIndex(t *testing.T) {
+	t.Parallel()
+	clock := &later{}
+	w := openWorld(t, t.TempDir(), registry.Options{Now: clock.now})
+	index, err := random.Index(256, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mustPush("dev", "shop/delivery:v1.0.0", index)
+	top := digestOf(t, index)
+	if got := held(t, w, "shop"); len(got) != 1 || !slices.Equal(got["shop/delivery@"+top], []string{"v1.0.0"}) {
+		t.Errorf("held: %v", got)
+	}
+	clock.by = 2 * time.Hour
+	if _, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range m.Manifests {
+		if err := pull(w, "shop/delivery@"+d.Digest.String()); err != nil {
+			t.Errorf("platform %s: %v", d.Digest, err)
+		}
+	}
+	if err := w.reg.Remove(t.Context(), "shop/delivery", top); err != nil {
+		t.Fatal(err)
+	}
+	clock.by = 4 * time.Hour
+	if _, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := held(t, w, "shop"); len(got) != 0 {
+		t.Errorf("after the index was removed: %v", got)
 	}
 }
