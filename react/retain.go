@@ -60,6 +60,9 @@ func judge(rule slipway.Keep, age time.Duration, newer int) (why string, old boo
 	case newer < rule.Newest:
 		return fmt.Sprintf("among the newest %d", rule.Newest), false
 	}
+	if newer == 1 {
+		return fmt.Sprintf("%s old, and one is newer", days(age)), true
+	}
 	return fmt.Sprintf("%s old, and %d are newer", days(age), newer), true
 }
 

@@ -35,7 +35,7 @@ func TestRetain(t *testing.T) {
 		"d": "kept: among the newest 2",
 		"e": "removed: 10 days old, and 2 are newer",
 		"f": "kept: younger than 7 days",
-		"g": "removed: 8 days old, and 1 are newer",
+		"g": "removed: 8 days old, and one is newer",
 	}
 	got := map[string]string{}
 	for _, r := range removed {

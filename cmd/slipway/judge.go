@@ -87,7 +87,6 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 		return res, fmt.Errorf("judge %s: %w", seen.Service, err)
 	}
 	var failed []string
-	said = once(said)
 	for _, g := range said {
 		told(log, g, seen.Stage != slipway.KindChart) // the chart step told its remarks as it found them
 		if g.Verdict == slipway.Fail {
