@@ -196,3 +196,15 @@ func TestRefusedWaivers(t *testing.T) {
 		}
 	}
 }
+
+// What cannot prove where it comes from is let in by an admin of the project, and not by one approver.
+func TestSignaturesAreWaivedByAdmins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withWaivers()
+	in := good()
+	in.Gate, in.Subject = slipway.GateSignatures, "signature registry.test/shop/cart"
+	_, err := w.GiveWaiver(w.ctx, w.approver, in)
+	w.code(err, slipway.Forbidden)
+	w.do(w.GiveWaiver(w.ctx, w.admin, in))
+}
