@@ -10,9 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/moby/buildkit/client"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/grype"
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 const pullBudget = 1.3
@@ -53,6 +60,11 @@ func measurePull(ctx context.Context, w *world) ([]row, error) {
 		return nil, err
 	}
 	defer p.buildkit.Close()
+	close, err := p.openScan(ctx, w, s, first)
+	if err != nil {
+		return nil, err
+	}
+	defer close()
 	var m pulls
 	if err := new(pulls).raw(ctx, p); err != nil { // fills the caches
 		return nil, fmt.Errorf("the raw parts: %w", err)
@@ -111,10 +123,51 @@ func (s *site) parts(ctx context.Context, data string, d slipway.RunDetail) (*pa
 	return p, err
 }
 
+// openScan makes what the raw parts scan, and the libraries alone, which scan it.
+func (p *parts) openScan(ctx context.Context, w *world, s *site, d slipway.RunDetail) (done func(), err error) {
+	dir := filepath.Join(w.dir, "pull-scan")
+	bins, err := slipwaytest.Build(ctx, w.say)
+	if err != nil {
+		return nil, err
+	}
+	g, err := grype.New(grype.Options{Program: bins.Scanner, Database: filepath.Join(dir, "db"), Temp: filepath.Join(dir, "temp")})
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close() //nolint:errcheck // it is thrown away
+	if err := benchDatabase(ctx, bins.Scanner, g, dir); err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(d.Artifacts, func(a slipway.Artifact) bool { return a.Kind == slipway.ArtifactImage })
+	if i < 0 {
+		return nil, fmt.Errorf("run #%d made no image", d.Run.ID)
+	}
+	_, repository, _ := strings.Cut(d.Artifacts[i].Repository, "/")
+	ref, err := name.NewDigest(s.server.Address + "/" + repository + "@" + d.Artifacts[i].Digest)
+	if err != nil {
+		return nil, err
+	}
+	image, err := remote.Image(ref, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: p.user, Password: p.secret})), remote.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	p.layout = filepath.Join(dir, "image")
+	to, err := layout.Write(p.layout, empty.Index)
+	if err != nil {
+		return nil, err
+	}
+	if err := to.AppendImage(image); err != nil {
+		return nil, err
+	}
+	p.libraries, err = startAlone(ctx, dir)
+	return func() { p.libraries.end(); os.RemoveAll(dir) }, err
+}
+
 // pulls are the times of pull-request runs and of their raw parts.
 type pulls struct {
 	runs, raws         []time.Duration
 	image, tests, lint []time.Duration       // raw
+	scans              []time.Duration       // raw
 	steps              map[string]*stepTimes // by kind
 	kinds              []slipway.StepKind    // in the order of their first start
 }
@@ -130,7 +183,7 @@ func (m *pulls) raw(ctx context.Context, p *parts) error {
 	for _, part := range []struct {
 		do   func(context.Context) error
 		into *[]time.Duration
-	}{{p.solveImage, &m.image}, {p.checkChart, &m.lint}, {p.runTests, &m.tests}} {
+	}{{p.solveImage, &m.image}, {p.scanImage, &m.scans}, {p.checkChart, &m.lint}, {p.runTests, &m.tests}} {
 		at := time.Now()
 		if err := part.do(ctx); err != nil {
 			return err
@@ -165,7 +218,7 @@ func (m *pulls) slipway(ctx context.Context, s *site, file string) error {
 
 // table shows the steps beside the raw parts.
 func (m *pulls) table() string {
-	raw := map[slipway.StepKind][]time.Duration{slipway.KindBuild: m.image, slipway.KindTest: m.tests, slipway.KindChart: m.lint}
+	raw := map[slipway.StepKind][]time.Duration{slipway.KindBuild: m.image, slipway.KindTest: m.tests, slipway.KindChart: m.lint, slipway.KindScan: m.scans}
 	var rows [][]string
 	slices.SortFunc(m.kinds, func(a, b slipway.StepKind) int {
 		return int(millis(m.steps[string(a)].waited).p50() - millis(m.steps[string(b)].waited).p50())
@@ -177,11 +230,11 @@ func (m *pulls) table() string {
 	rows = append(rows, []string{"all", "", number(millis(m.runs).p50()), number(millis(m.raws).p50())})
 	return strings.TrimSpace(`
 The run is that of a pull request whose new commit changes one file, which .dockerignore leaves out of the build (a
-commit that changes no file would reuse the results of the run before): plan, build without keeping an image, chart lint,
-render and schema check for three environments, tests in a container. Its time is from its creation to its end, as it
+commit that changes no file would reuse the results of the run before): plan, build and push of an image of another digest, its scan, chart lint,
+render, schema check and policies for three environments, tests in a container. Its time is from its creation to its end, as it
 records them. The raw parts are the same, by BuildKit's client and the Helm library in one process, one after the
-other, on the same daemon, from a tree that is checked out: solve of the image, lint and one render for each
-environment, solve of the test stage and its entrypoint in a container, results read back. Build, tests and chart check
+other, on the same daemon, from a tree that is checked out: solve and push of the image, its packages and vulnerabilities with
+syft and grype alone (no search for secrets), lint and one render for each environment, solve of the test stage and its entrypoint in a container, results read back. Build, tests and chart check
 of the run go side by side. Medians, in ms.`) + "\n\n" +
 		cells([]string{"Step", "Started after", "Took", "Raw part"}, rows)
 }

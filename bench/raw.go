@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
@@ -35,14 +36,16 @@ import (
 // parts does the work of a pull-request run with the libraries alone, in one process, one part after
 // the other, in a folder that is checked out already: what a script would do that knows all the answers.
 type parts struct {
-	buildkit *client.Client
-	mirror   string // host:port/prefix of base images
-	user     string
-	secret   string
-	tree     string
-	build    slipway.BuildSpec
-	test     slipway.TestSpec
-	chart    slipway.ChartSpec
+	buildkit  *client.Client
+	mirror    string // host:port/prefix of base images
+	user      string
+	secret    string
+	tree      string
+	build     slipway.BuildSpec
+	test      slipway.TestSpec
+	chart     slipway.ChartSpec
+	libraries *aloneProcess // syft and grype alone
+	layout    string        // of the run's image
 }
 
 // Register makes the credentials for the mirror part of a session.
@@ -105,16 +108,27 @@ func drain(solve func(ch chan *client.SolveStatus) error) error {
 	return err
 }
 
-// solveImage builds the image and keeps it nowhere.
+// solveImage builds the image, with another label each time as the runs have, and pushes it by digest.
 func (p *parts) solveImage(ctx context.Context) error {
 	opt, err := p.solveOpt(p.build.Source, p.build.Dockerfile, p.build.Target, p.build.Epoch, p.build.Args, p.build.Labels)
 	if err != nil {
 		return err
 	}
+	opt.FrontendAttrs["label:again"] = time.Now().String()
+	opt.Exports = []client.ExportEntry{{Type: client.ExporterImage, Attrs: map[string]string{
+		"name": strings.TrimSuffix(p.mirror, "/mirror") + "/" + project + "/raw", "push": "true", "push-by-digest": "true", "registry.insecure": "true",
+		"rewrite-timestamp": "true", "oci-mediatypes": "true",
+	}}}
 	return drain(func(ch chan *client.SolveStatus) error {
 		_, err := p.buildkit.Solve(ctx, nil, opt, ch)
 		return err
 	})
+}
+
+// scanImage looks into the image with the libraries alone.
+func (p *parts) scanImage(context.Context) error {
+	_, err := p.libraries.scan(p.layout)
+	return err
 }
 
 // runTests builds the test stage, runs its entrypoint in a container and reads what it left.
