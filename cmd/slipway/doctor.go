@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway/driver/buildkit"
+	"github.com/slipway-cd/slipway/driver/grype"
 	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kube"
 )
@@ -47,6 +48,11 @@ func (c *cli) doctor() *cobra.Command {
 				return err
 			}
 			found = append(found, built...)
+			scans, err := scanFindings(dir)
+			if err != nil {
+				return err
+			}
+			found = append(found, scans...)
 			found = append(found, clusterFindings(cmd.Context(), first(kubeconfig, os.Getenv("KUBECONFIG")))...)
 			return c.diagnosis(found)
 		},
@@ -87,6 +93,29 @@ func (c *cli) diagnosis(found []finding) error {
 		err = errQuiet
 	}
 	return err
+}
+
+// scanFindings looks for the scanner, and whether its database is of use: without either, images are not judged
+// by what is known to be wrong with them, and the gates say so.
+func scanFindings(dir string) ([]finding, error) {
+	program, err := grype.Find("")
+	if err != nil {
+		return nil, err
+	}
+	scanner := finding{Name: "scanner", OK: program != "", Detail: first(program, "slipway-scanner is neither beside slipway nor in PATH"),
+		Do: "build it (cd scanner && go build ./cmd/slipway-scanner) and put it beside slipway, or name it with serve --scanner"}
+	g, err := grype.New(grype.Options{Program: program, Database: filepath.Join(dir, "vulnerabilities")})
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close() //nolint:errcheck // a folder that stays empty
+	db := g.Database()
+	known := finding{Name: "vulnerability database", OK: db.Missing == "", Detail: db.Missing,
+		Do: "bring one: serve --scan-database URL|FOLDER|FILE, or slipway scan db import (docs/howto/vulnerability-database.md)"}
+	if known.OK {
+		known.Detail = "built " + ago(db.Built)
+	}
+	return []finding{scanner, known}, nil
 }
 
 func gitFindings(ctx context.Context) []finding {
