@@ -102,8 +102,8 @@ func scanFindings(dir string) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	scanner := finding{Name: "scanner", OK: program != "", Detail: first(program, "slipway-scanner is neither beside slipway nor in PATH"),
-		Do: "build it (cd scanner && go build ./cmd/slipway-scanner) and put it beside slipway, or name it with serve --scanner"}
+	scanner := finding{Name: "scanner", OK: program != "", Detail: first(program, "slipway-scanner was not found: not beside this program, not in PATH"),
+		Do: "build it (cd scanner && go build ./cmd/slipway-scanner) and put it beside this program, or name it with serve --scanner"}
 	g, err := grype.New(grype.Options{Program: program, Database: filepath.Join(dir, "vulnerabilities")})
 	if err != nil {
 		return nil, err
