@@ -260,10 +260,15 @@ func draw(t *rapid.T, s *config.Shape, right bool, at string) any {
 		return rapid.SampledFrom(s.Enum()).Draw(t, at)
 	}
 	if s.Expr() != "" {
-		// the YAML writer cannot write a block of lines that begins with an empty one and a space
-		return rapid.StringMatching(s.Expr()).Filter(func(x string) bool { return (len(x) <= 30 || s.Expr()[1] == 's') && !strings.ContainsAny(x, "\n\r") }).Draw(t, at)
+		return rapid.StringMatching(s.Expr()).Filter(func(x string) bool { return (len(x) <= 30 || s.Expr()[1] == 's') && writable(x) }).Draw(t, at)
 	}
-	return rapid.StringN(0, 20, -1).Draw(t, at)
+	return rapid.StringN(0, 20, -1).Filter(writable).Draw(t, at)
+}
+
+// writable reports whether the YAML writer can write a text: what it makes of lines of which the first is
+// empty or begins with a space, no reader takes.
+func writable(s string) bool {
+	return !strings.Contains(s, "\n") || strings.TrimLeft(s, " \t\r\n") == s
 }
 
 // What strangers write does not crash, hang or split parser and schema, and problems point into the
