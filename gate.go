@@ -1,6 +1,9 @@
 package slipway
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Verdict is what a gate says.
 type Verdict string
@@ -210,5 +213,38 @@ type GateFilter struct {
 	Environment string // with those that belong to none; empty: all
 }
 
-// Holds reports whether the waiver holds at a time.
-func (w Waiver) Holds(now time.Time) bool { return w.Withdrawn.IsZero() && now.Before(w.Expires) }
+// Holds reports whether the waiver may let something through at a time: it has a reason, an author and an end
+// that has not come, and nobody took it back.
+func (w Waiver) Holds(now time.Time) bool {
+	return w.Withdrawn.IsZero() && now.Before(w.Expires) && w.Reason != "" && w.Author != ""
+}
+
+// Concerns reports whether the waiver is for a gate, of a service and in an environment.
+func (w Waiver) Concerns(gate, service, environment string) bool {
+	return w.Gate == gate && (w.Service == "" || w.Service == service) && (w.Environment == "" || w.Environment == environment)
+}
+
+// Covers reports whether the waiver's subject names that of a reason: a * stands for any characters, everything
+// else for itself. It takes time in proportion to the two lengths. Each part between stars is found as early as
+// it can stand, which leaves most room for the rest.
+func (w Waiver) Covers(subject string) bool {
+	first, rest, star := strings.Cut(w.Subject, "*")
+	if !star {
+		return subject == first
+	}
+	if !strings.HasPrefix(subject, first) {
+		return false
+	}
+	subject = subject[len(first):]
+	for {
+		part, more, star := strings.Cut(rest, "*")
+		if !star {
+			return strings.HasSuffix(subject, part)
+		}
+		at := strings.Index(subject, part)
+		if at < 0 {
+			return false
+		}
+		subject, rest = subject[at+len(part):], more
+	}
+}

@@ -1,5 +1,5 @@
-// Package act is what people may ask Slipway for: push, merge, approve, reject, roll back, retry,
-// cancel, and keep projects, users and clusters. Every act names who asks, asks auth whether they
+// Package act is what people may ask Slipway for: push, merge, approve, reject, waive, roll back, retry,
+// cancel, and keep projects, codebases, users, keys and clusters. Every act names who asks, asks auth whether they
 // may, and is done through conditional changes of the store, so that two at once cannot both win. The
 // API, the web UI and the git server all go through here; it does nothing by itself: every act
 // has somebody who asked.

@@ -110,7 +110,7 @@ func rules() *shape {
 		elem: &shape{
 			kind: object, word: "name, expression, message", doc: "A rule. What it may read is on the page about gates.",
 			keys: []key{
-				{name: "name", required: true, shape: nameText("Name of its gate: not one of " + strings.Join(gate.Names(), ", ") + ".")},
+				{name: "name", required: true, shape: nameText("Name of its gate: not one of " + strings.Join(slipway.GateNames(), ", ") + ".")},
 				{name: "stage", shape: &shape{kind: text, enum: []string{string(slipway.KindTest), string(slipway.KindScan), string(slipway.KindChart), string(slipway.KindGate)}, doc: "The kind of step after which it is judged. All rules are judged at gate, before people are asked."}, fallback: "gate"},
 				{name: "expression", required: true, shape: &shape{kind: text, most: gate.MaxExpression, word: "an expression in CEL", doc: "The expression. It is checked here: a misspelt field is a problem of the file."}},
 				{name: "message", required: true, shape: lineText(500, "What to tell people when it is false.")},

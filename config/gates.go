@@ -153,7 +153,7 @@ func rulesOf(list value, problems *Problems) (out []slipway.Rule) {
 			continue // missing or malformed: said already
 		}
 		name := v.get("name")
-		if slices.Contains(gate.Names(), r.Name) {
+		if slices.Contains(slipway.GateNames(), r.Name) {
 			problems.add(name.problem("give it another name", "%s is a gate that is built in", r.Name))
 			continue
 		}
@@ -247,7 +247,7 @@ func checkWaivers(f File, c slipway.Config, problems *Problems) {
 	for _, e := range c.Environments {
 		environments = append(environments, e.Name)
 	}
-	known := gate.Names()
+	known := slipway.GateNames()
 	for _, rule := range ofAll(f, "rules") {
 		known = append(known, rule.get("name").text(""))
 	}

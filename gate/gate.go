@@ -66,12 +66,6 @@ func (j *judge) gates() []func() []slipway.GateResult {
 	return nil
 }
 
-// Names are the gates that are built in, in the order of their results. A rule has another name.
-func Names() []string {
-	return []string{slipway.GateTests, slipway.GateCoverage, slipway.GateVulnerabilities, slipway.GateDatabase,
-		slipway.GateSecrets, slipway.GateManifests, slipway.GateSignatures}
-}
-
 // verdict is what a level makes of something that the gate does not like.
 func verdict(l slipway.Level) slipway.Verdict {
 	switch l {

@@ -114,11 +114,11 @@ func TestJudgeZeroPolicy(t *testing.T) {
 	e.Scan.Database.Missing = "never fetched"
 	e.Manifests[0].Problems = []slipway.ManifestProblem{{Policy: "new-one", Object: "Deployment/web", Message: "x"}}
 	got, err := gate.Judge(t.Context(), slipway.Gates{}, e, nil)
-	if err != nil || len(got) != len(gate.Names()) {
+	if err != nil || len(got) != len(slipway.GateNames()) {
 		t.Fatalf("%d results, %v", len(got), err)
 	}
 	for i, r := range got {
-		if r.Verdict != slipway.Fail || r.Gate != gate.Names()[i] {
+		if r.Verdict != slipway.Fail || r.Gate != slipway.GateNames()[i] {
 			t.Errorf("%s: %s %s", r.Gate, r.Verdict, r.Summary)
 		}
 	}

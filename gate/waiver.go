@@ -10,59 +10,12 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// Match reports whether a waiver's subject names that of a reason: a * stands for any characters, everything
-// else for itself. It takes time in proportion to the two lengths.
-func Match(pattern, subject string) bool { return newPattern(pattern).match(subject) }
-
-// pattern is what stands before, between and behind the stars.
-type pattern struct {
-	parts []string
-}
-
-func newPattern(s string) pattern { return pattern{strings.Split(s, "*")} }
-
-// match finds each part as early as it can stand, which leaves most room for the rest: what was passed over
-// is never looked at again.
-func (p pattern) match(s string) bool {
-	first, last := p.parts[0], p.parts[len(p.parts)-1]
-	if len(p.parts) == 1 {
-		return s == first
-	}
-	if len(s) < len(first)+len(last) || !strings.HasPrefix(s, first) || !strings.HasSuffix(s, last) {
-		return false
-	}
-	s = s[len(first) : len(s)-len(last)]
-	for _, part := range p.parts[1 : len(p.parts)-1] {
-		at := strings.Index(s, part)
-		if at < 0 {
-			return false
-		}
-		s = s[at+len(part):]
-	}
-	return true
-}
-
-// Holds reports whether a waiver may let something through at a time: it has a reason, an author and an end
-// that has not come, and nobody took it back.
-func Holds(w slipway.Waiver, now time.Time) bool {
-	return w.Withdrawn.IsZero() && now.Before(w.Expires) && w.Reason != "" && w.Author != ""
-}
-
-type waiver struct {
-	slipway.Waiver
-	pattern pattern
-}
-
 // waivers are in an order that depends only on what they say: the one that ends last comes first.
-type waivers []waiver
+type waivers []slipway.Waiver
 
 func newWaivers(lists ...[]slipway.Waiver) (out waivers) {
-	for _, list := range lists {
-		for _, w := range list {
-			out = append(out, waiver{w, newPattern(w.Subject)})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b waiver) int {
+	out = slices.Concat(lists...)
+	slices.SortStableFunc(out, func(a, b slipway.Waiver) int {
 		return cmp.Or(b.Expires.Compare(a.Expires), strings.Compare(a.Subject, b.Subject), strings.Compare(a.Author, b.Author),
 			strings.Compare(a.Reason, b.Reason), cmp.Compare(a.ID, b.ID), strings.Compare(a.Place, b.Place),
 			strings.Compare(a.Service, b.Service), strings.Compare(a.Environment, b.Environment), a.Withdrawn.Compare(b.Withdrawn))
@@ -73,7 +26,7 @@ func newWaivers(lists ...[]slipway.Waiver) (out waivers) {
 // of are the waivers for a gate, service and environment.
 func (ws waivers) of(gate, service, environment string) (out waivers) {
 	for _, w := range ws {
-		if w.Gate == gate && (w.Service == "" || w.Service == service) && (w.Environment == "" || w.Environment == environment) {
+		if w.Concerns(gate, service, environment) {
 			out = append(out, w)
 		}
 	}
@@ -84,15 +37,14 @@ func (ws waivers) of(gate, service, environment string) (out waivers) {
 func (ws waivers) find(subject string, now time.Time) (*slipway.Waiver, string) {
 	lapsed := ""
 	for _, w := range ws {
-		if !w.pattern.match(subject) {
+		if !w.Covers(subject) {
 			continue
 		}
-		if Holds(w.Waiver, now) {
-			given := w.Waiver
-			return &given, ""
+		if w.Holds(now) {
+			return &w, ""
 		}
 		if lapsed == "" {
-			lapsed = why(w.Waiver)
+			lapsed = why(w)
 		}
 	}
 	return nil, lapsed

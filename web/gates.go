@@ -249,32 +249,11 @@ func badness(v slipway.Verdict) int {
 // waivedSince is the waiver that will let a reason through when its gate speaks again.
 func waivedSince(given []slipway.Waiver, g slipway.GateResult, subject string) *slipway.Waiver {
 	for i, w := range given {
-		if w.Gate == g.Gate && (w.Service == "" || w.Service == g.Service) && (w.Environment == "" || w.Environment == g.Environment) && fits(w.Subject, subject) {
+		if w.Concerns(g.Gate, g.Service, g.Environment) && w.Covers(subject) {
 			return &given[i]
 		}
 	}
 	return nil
-}
-
-// fits reports whether a waiver's subject names that of a reason: a * stands for any characters.
-func fits(pattern, subject string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == subject
-	}
-	if !strings.HasPrefix(subject, first) {
-		return false
-	}
-	subject = subject[len(first):]
-	parts := strings.Split(rest, "*")
-	for _, part := range parts[:len(parts)-1] {
-		at := strings.Index(subject, part)
-		if at < 0 {
-			return false
-		}
-		subject = subject[at+len(part):]
-	}
-	return strings.HasSuffix(subject, parts[len(parts)-1])
 }
 
 // waiveHref is the form that lets a subject through, filled in.

@@ -1,7 +1,7 @@
 // Package registry is the embedded OCI registry: an http.Handler for /v2/ over one folder of OCI
 // layouts, with Slipway's users, namespaces and immutable version tags. It accepts and serves images,
-// charts and their referrers, copies between repositories with hard links, and promises that what it
-// answered with success survives a crash and a power cut.
+// charts and their referrers, copies between repositories with hard links, removes candidates and frees
+// their bytes when asked, and promises that what it answered with success survives a crash and a power cut.
 //
 // Manifests, tags and referrers are kept by olareg, which this package wraps and alone may talk to;
 // uploads, mounts and everything that must be durable or refused are done here. It does not know

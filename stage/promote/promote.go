@@ -1,4 +1,4 @@
-// Package promote plans how a release reaches environments: people agree where they must, production
+// Package promote plans how a release reaches environments: gates judge it, people agree where they must, production
 // gets its own names for the same digests, Helm deploys, the result is verified, and only then the
 // next environment is tried. Nothing is rebuilt. It is pure: it plans, the engine runs.
 package promote
