@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"github.com/google/cel-go/cel"
 	celast "github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/types"
@@ -145,33 +146,12 @@ func (b rulebook) nearest(name string) string {
 	best, least := "", 3
 	for _, t := range b.table.byName {
 		for _, f := range t.names {
-			if d := distance(strings.ToLower(name), strings.ToLower(f)); d < least || (d == least && best != "" && f < best) {
+			if d := levenshtein.Distance(strings.ToLower(name), strings.ToLower(f), nil); d < least || (d == least && best != "" && f < best) {
 				best, least = f, d
 			}
 		}
 	}
 	return best
-}
-
-// distance is the number of single-character edits between two words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // errSlow is the cause of the end of a rule that took too long.
