@@ -7,7 +7,8 @@ import (
 
 // Codebase is a git repository of a project. Each project has a main one, whose name is "": its default
 // branch governs environments, registries, approvals, pins and limits (D14). Further ones hold services
-// of the same project; they are hosted here as well, or mirrored and polled.
+// of the same project; they are hosted here as well, or mirrored: polled, and connected with a forge of
+// their own where they have a Connection.
 type Codebase struct {
 	ID            int64  `json:"id"`
 	Project       string `json:"project"`

@@ -14,32 +14,58 @@ const (
 // ForkPolicies lists every policy.
 func ForkPolicies() []ForkPolicy { return []ForkPolicy{ForksRun, ForksApprove} }
 
-// ConnectRequest asks for a project to be connected with its repository on a forge. Forge, API and
-// Repository may be left empty where they follow from the git URL of the project.
+// ConnectRequest asks for a codebase to be connected with its repository on a forge. Forge, Address and
+// Repository may be left empty where they follow from the git URL of the codebase.
 type ConnectRequest struct {
 	Project    string     `json:"project"`
+	Codebase   string     `json:"codebase,omitempty"` // name; "": the main one
 	Forge      ForgeKind  `json:"forge"`
 	Address    string     `json:"address,omitempty"`    // of the forge or of its API; empty: from the git URL
 	Repository string     `json:"repository,omitempty"` // as Connection.Repository; empty: from the git URL
 	Forks      ForkPolicy `json:"forks,omitempty"`      // empty: approve for a public repository, run for a private one
 	// Token is what Slipway shows the forge: an access token, or for a GitHub App what docs/howto/forge.md
-	// says. It is kept sealed and never shown again.
-	Token string `json:"token"`
+	// says. It is kept sealed and never shown again. A further codebase may do without, when it is on the
+	// forge of the main one: then it is that one's.
+	Token string `json:"token,omitempty"`
 }
 
 // Connected is what came of a ConnectRequest.
 type Connected struct {
 	Project ProjectDetail `json:"project"`
+	// Codebase is the further one that was connected, or was not because of Problem; nil for the main one.
+	Codebase *CodebaseDetail `json:"codebase,omitempty"`
 	// Paste is what a person enters on the forge's pages because the webhook could not be made through
 	// its API, with the webhook's secret; it is shown now and not again. Empty: the webhook is made.
 	Paste string `json:"paste,omitempty"`
-	// Problem is why Paste is needed.
+	// Problem is why Paste is needed, or why a codebase is not connected.
 	Problem string `json:"problem,omitempty"`
 }
 
-// ProjectDetail is a project and how it is connected.
+// Of is what was connected.
+func (c Connected) Of() CodebaseDetail {
+	if c.Codebase != nil {
+		return *c.Codebase
+	}
+	return c.Project.CodebaseDetail
+}
+
+// Removed is what is left of a codebase that was taken away from its project.
+type Removed struct {
+	// Problem is why the webhook is still on the forge; "" if it is not.
+	Problem string `json:"problem,omitempty"`
+}
+
+// ProjectDetail is a project and how its codebases are connected: the main one, and the further ones by
+// name.
 type ProjectDetail struct {
-	Project    Project      `json:"project"`
+	Project Project `json:"project"`
+	CodebaseDetail
+	Codebases []CodebaseDetail `json:"codebases,omitempty"`
+}
+
+// CodebaseDetail is a codebase and how it is connected.
+type CodebaseDetail struct {
+	Codebase   Codebase     `json:"codebase"`
 	Connection *Connection  `json:"connection,omitempty"`
 	Forks      ForkPolicy   `json:"forks,omitempty"`
 	HookURL    string       `json:"hookURL,omitempty"` // where the forge sends to
@@ -47,7 +73,7 @@ type ProjectDetail struct {
 	Health     *ForgeHealth `json:"health,omitempty"`
 }
 
-// ForgeHealth says how a project's forge answers and what it sent.
+// ForgeHealth says how a codebase's forge answers and what it sent.
 type ForgeHealth struct {
 	// Problems are what the forge refuses and what to do; none while it answers as it should.
 	Problems  []ForgeProblem `json:"problems,omitempty"`
@@ -57,7 +83,7 @@ type ForgeHealth struct {
 	Behind    int            `json:"behind"`             // events whose statuses and comments are not on the forge yet
 }
 
-// ForgeLinks are the pages of a run's subjects on the project's forge.
+// ForgeLinks are the pages of a run's subjects on its codebase's forge.
 type ForgeLinks struct {
 	Forge  ForgeKind `json:"forge"`
 	Commit string    `json:"commit"`
@@ -99,20 +125,21 @@ type ForgeProblem struct {
 // ForgeCommand is what a comment on a pull request asked for, and what was answered. One comment is
 // obeyed once.
 type ForgeCommand struct {
-	Project string    `json:"project"`
-	Comment string    `json:"comment"` // the forge's id of the comment
-	Pull    int64     `json:"pull"`
-	Text    string    `json:"text"`   // retry, approve
-	Author  string    `json:"author"` // on the forge
-	Allowed bool      `json:"allowed"`
-	Answer  string    `json:"answer"`
-	Time    time.Time `json:"time"`
+	Project  string    `json:"project"`
+	Codebase string    `json:"codebase,omitempty"` // name; "": the main one
+	Comment  string    `json:"comment"`            // the forge's id of the comment
+	Pull     int64     `json:"pull"`
+	Text     string    `json:"text"`   // retry, approve
+	Author   string    `json:"author"` // on the forge
+	Allowed  bool      `json:"allowed"`
+	Answer   string    `json:"answer"`
+	Time     time.Time `json:"time"`
 }
 
 // Received is a delivery as it was kept before it was answered.
 type Received struct {
 	ID       int64     `json:"id"`
-	Project  string    `json:"project"`
+	Codebase string    `json:"codebase"` // key
 	Delivery Delivery  `json:"delivery"`
 	Attempts int       `json:"attempts"` // tries that ended in an error
 	Time     time.Time `json:"time"`

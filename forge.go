@@ -32,11 +32,12 @@ const (
 // ForgeKinds lists every kind.
 func ForgeKinds() []ForgeKind { return []ForgeKind{GitHub, GitLab, Gitea, AzureDevOps} }
 
-// Connection joins a project with its repository on a forge. It holds no credential: Credential and
+// Connection joins a codebase with its repository on a forge. It holds no credential: Credential and
 // HookSecret are the names under which the store keeps them, sealed.
 type Connection struct {
-	Project string    `json:"project"`
-	Forge   ForgeKind `json:"forge"`
+	Project  string    `json:"project"`
+	Codebase string    `json:"codebase,omitempty"` // name; "": the main one
+	Forge    ForgeKind `json:"forge"`
 	// API is where the API is, without a slash at the end: https://api.github.com,
 	// https://gitlab.com/api/v4, https://git.example.com/api/v1, https://dev.azure.com.
 	API string `json:"api"`
@@ -45,12 +46,17 @@ type Connection struct {
 	Repository string `json:"repository"`
 	// RepositoryID is the forge's own id, which a new name does not change. Once it is known, a
 	// webhook's payload is compared with it; before, with Repository.
-	RepositoryID string    `json:"repositoryID,omitempty"`
-	Credential   string    `json:"credential,omitempty"`
-	HookSecret   string    `json:"hookSecret,omitempty"`
-	HookIDs      []string  `json:"hookIDs,omitempty"` // the webhooks that Slipway made there; none: pasted by a person
-	CreatedAt    time.Time `json:"createdAt"`
+	RepositoryID string `json:"repositoryID,omitempty"`
+	Credential   string `json:"credential,omitempty"`
+	// Shared is set when Credential is the one of the main codebase, which is on the same forge.
+	Shared     bool      `json:"shared,omitempty"`
+	HookSecret string    `json:"hookSecret,omitempty"`
+	HookIDs    []string  `json:"hookIDs,omitempty"` // the webhooks that Slipway made there; none: pasted by a person
+	CreatedAt  time.Time `json:"createdAt"`
 }
+
+// Key is CodebaseKey of what is connected.
+func (c Connection) Key() string { return CodebaseKey(c.Project, c.Codebase) }
 
 // forgeAPIs are the public APIs; a kind without one must be given its address.
 func forgeAPIs() map[ForgeKind]string {

@@ -10,6 +10,8 @@ package slipway
 import (
 	"fmt"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,7 +44,7 @@ func CheckName(what, s string) error {
 type PullRequest struct {
 	Project  string    `json:"project"`
 	Codebase string    `json:"codebase,omitempty"` // name; "": the main one
-	Number   int64     `json:"number"`             // unique in the project
+	Number   int64     `json:"number"`             // unique in the codebase; the forge's, where it is on one
 	Title    string    `json:"title"`
 	Base     string    `json:"base"` // branch name
 	Topic    string    `json:"topic,omitempty"`
@@ -64,6 +66,34 @@ type PullRequest struct {
 
 // Ref is where the pull request's head is kept: refs/pull/<n>/head.
 func (p PullRequest) Ref() string { return fmt.Sprintf("refs/pull/%d/head", p.Number) }
+
+// Name is PullName of p.
+func (p PullRequest) Name() string { return PullName(p.Codebase, p.Number) }
+
+// PullName is what people call a pull request by in its project: 3 in the main codebase, web#3 in a
+// further one.
+func PullName(codebase string, number int64) string {
+	if codebase == "" {
+		return strconv.FormatInt(number, 10)
+	}
+	return codebase + "#" + strconv.FormatInt(number, 10)
+}
+
+// ParsePull reads what PullName writes, main#3 for the main codebase too.
+func ParsePull(s string) (codebase string, number int64, err error) {
+	name, digits, further := strings.Cut(s, "#")
+	if !further {
+		name, digits = MainCodebase, s
+	}
+	number, err = strconv.ParseInt(digits, 10, 64)
+	if err != nil || number < 1 || !ValidName(name) {
+		return "", 0, Errorf(Invalid, "pull request %q: expected its number, such as 3, or web#3 for one of codebase web", CleanLine(s, 60))
+	}
+	if name == MainCodebase {
+		name = ""
+	}
+	return name, number, nil
+}
 
 // PullState is the state of a pull request.
 type PullState string

@@ -55,12 +55,14 @@ type RunDetail struct {
 // RunFilter selects runs, newest first.
 type RunFilter struct {
 	Project string
-	Service string
-	Ref     string
-	Commit  string
-	State   RunState
-	Before  int64 // runs with a smaller ID; 0: from the newest
-	Limit   int   // 0: 50; at most 200
+	// Codebase is the key of the one whose runs are meant; "": of all. It needs no Project.
+	Codebase string
+	Service  string
+	Ref      string
+	Commit   string
+	State    RunState
+	Before   int64 // runs with a smaller ID; 0: from the newest
+	Limit    int   // 0: 50; at most 200
 }
 
 // EventFilter selects events.

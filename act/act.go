@@ -64,22 +64,25 @@ type Pulls interface {
 	// OpenPull opens a pull request or brings the open one of that author, base and topic up to
 	// date; it reports whether it is new.
 	OpenPull(ctx context.Context, p slipway.PullRequest) (slipway.PullRequest, bool, error)
-	Pull(ctx context.Context, project string, number int64) (slipway.PullRequest, error)
-	// Pulls lists those in a state, or all with state "".
+	// Pull is the one that has a number in a codebase, given by its key.
+	Pull(ctx context.Context, codebase string, number int64) (slipway.PullRequest, error)
+	// PullsOf are those that have a number in a project.
+	PullsOf(ctx context.Context, project string, number int64) ([]slipway.PullRequest, error)
+	// Pulls lists those of a project in a state, or all with state "".
 	Pulls(ctx context.Context, project string, state slipway.PullState) ([]slipway.PullRequest, error)
 	// ReviewPull counts somebody's approval of a head; another head than the pull request's is a Conflict.
-	ReviewPull(ctx context.Context, project string, number int64, head, reviewer string) (slipway.PullRequest, error)
+	ReviewPull(ctx context.Context, codebase string, number int64, head, reviewer string) (slipway.PullRequest, error)
 }
 
 // Held is where heads of forks wait for a member's approval to run.
 type Held interface {
-	RunHeld(ctx context.Context, project string, number int64, head, actor string, run slipway.Run, plan slipway.Plan) (slipway.Run, error)
+	RunHeld(ctx context.Context, codebase string, number int64, head, actor string, run slipway.Run, plan slipway.Plan) (slipway.Run, error)
 }
 
-// PullEnds is where it is recorded how pull requests end.
+// PullEnds is where it is recorded how pull requests end, by the keys of their codebases.
 type PullEnds interface {
-	MergePull(ctx context.Context, project string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error)
-	ClosePull(ctx context.Context, project string, number int64, actor string) (slipway.PullRequest, error)
+	MergePull(ctx context.Context, codebase string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error)
+	ClosePull(ctx context.Context, codebase string, number int64, actor string) (slipway.PullRequest, error)
 }
 
 // Projects is where projects are kept.

@@ -209,7 +209,8 @@ func TestRefsOfCodebasesAreApart(t *testing.T) {
 	w.ok(err)
 	web.move(push.Ref, head)
 	w.Moved(w.ctx, []slipway.Push{push})
-	pull := w.pull(1)
+	pull, err := w.Pull(w.ctx, w.viewer, "shop", 1) // the only one of that number, whichever codebase has it
+	w.ok(err)
 	if run := w.allRuns()[0]; pull.Codebase != "web" || run.Codebase != "web" || run.Pull != 1 {
 		t.Errorf("pull %+v, run %+v", pull, run)
 	}
@@ -224,6 +225,58 @@ func TestRefsOfCodebasesAreApart(t *testing.T) {
 	if len(trace.Runs) == 0 || trace.Runs[0].Codebase != "web" {
 		t.Errorf("trace of a commit of web: %+v", trace.Runs)
 	}
+}
+
+// A codebase that is hosted beside a main one on a forge has pull requests of its own, with its own numbers.
+func TestPullsBesideAForge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateProject(w.ctx, w.admin, slipway.Project{Name: "blog", GitURL: "https://git.test/blog.git"}))
+	w.do(w.CreateCodebase(w.ctx, w.admin, slipway.Codebase{Project: "blog", Name: "web"}))
+	hash := strings.Repeat("a", 40)
+	for n := range int64(3) {
+		w.do(w.store.SaveForgePull(w.ctx, slipway.PullRequest{Project: "blog", Number: n + 1, Title: "on the forge", Base: "trunk", Head: hash, Author: "eve@github", State: slipway.PullOpen}))
+	}
+	web := w.at("blog/web")
+	web.approver = w.admin
+	web.push("refs/heads/main", docker("pages"))
+	head := web.commit(web.ref("refs/heads/main"), "more", docker("pages").with("src/pages/x", "1"))
+	propose := func() string {
+		t.Helper()
+		push, lines, err := w.Propose(w.ctx, w.admin, act.Proposal{Project: "blog", Codebase: "web", Base: "main", Head: head})
+		w.ok(err)
+		web.move(push.Ref, head)
+		return strings.Join(append(lines, w.Moved(w.ctx, []slipway.Push{push})...), "\n")
+	}
+	w.says(propose(), "pull request web#1 into main opened", "slipway merge web#1")
+	theirs, err := w.Pull(w.ctx, w.admin, "blog", 1)
+	w.ok(err)
+	ours, err := w.Pull(w.ctx, w.admin, "blog/web", 1)
+	w.ok(err)
+	if !theirs.Forge || theirs.Codebase != "" || ours.Forge || ours.Codebase != "web" || ours.Head != head {
+		t.Errorf("of the forge %+v, hosted %+v", theirs, ours)
+	}
+	_, err = w.Merge(w.ctx, w.admin, "blog", 1)
+	w.code(err, slipway.Forbidden, "mirrors https://git.test/blog.git")
+	_, err = w.Pull(w.ctx, w.admin, "blog/web", 2)
+	w.code(err, slipway.NotFound)
+	_, err = w.Pull(w.ctx, w.admin, "blog", 9)
+	w.code(err, slipway.NotFound)
+	w.succeed(w.allRuns()[0].ID)
+	merged, err := w.Merge(w.ctx, w.admin, "blog/web", 1)
+	w.ok(err)
+	if merged.State != slipway.PullMerged || web.ref("refs/heads/main") != merged.MergedAs {
+		t.Errorf("merged %+v", merged)
+	}
+	if theirs, err := w.Pull(w.ctx, w.admin, "blog", 1); err != nil || theirs.State != slipway.PullOpen {
+		t.Errorf("the forge's of that number is %+v, %v", theirs, err)
+	}
+	// A number that two further codebases have is nobody's without a name.
+	for _, name := range []string{"web", "app"} {
+		w.do(w.store.SaveForgePull(w.ctx, slipway.PullRequest{Project: "blog", Codebase: name, Number: 7, Title: "x", Base: "main", Head: hash, Author: "eve@github", State: slipway.PullOpen}))
+	}
+	_, err = w.Pull(w.ctx, w.admin, "blog", 7)
+	w.code(err, slipway.Conflict, "say app#7 or web#7")
 }
 
 func TestKeepingCodebases(t *testing.T) {

@@ -37,10 +37,10 @@ func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Re
 	if word == "" {
 		return "no command", nil
 	}
-	if had, ok, err := f.Commands.Command(ctx, c.Project, in.ID); err != nil || ok {
+	if had, ok, err := f.Commands.Command(ctx, c.Key(), in.ID); err != nil || ok {
 		return "obeyed before: " + had.Answer, err
 	}
-	done := slipway.ForgeCommand{Project: c.Project, Comment: in.ID, Pull: in.Pull, Text: word, Author: in.Author.Name}
+	done := slipway.ForgeCommand{Project: c.Project, Codebase: c.Codebase, Comment: in.ID, Pull: in.Pull, Text: word, Author: in.Author.Name}
 	by, err := f.mayCommand(ctx, c, in.Author)
 	switch code := slipway.ErrorCode(err); {
 	case code == slipway.Forbidden:
@@ -68,7 +68,7 @@ func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway
 	}
 	may, err := client.MayWrite(ctx, a)
 	if err != nil {
-		f.problem(ctx, c.Project, "read", err)
+		f.problem(ctx, c.Key(), "read", err)
 		if slipway.ErrorCode(err) == slipway.Forbidden { // the token may not ask; that is not the author's fault
 			return "", slipway.Errorf(slipway.Unavailable, "ask for the rights of %s: %w", a.Name, err)
 		}
@@ -90,7 +90,7 @@ func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway
 }
 
 func (f *Forges) obey(ctx context.Context, c slipway.Connection, by string, r slipway.Received, word, commit string) (string, error) {
-	p, err := f.x.o.Pulls.Pull(ctx, c.Project, r.Delivery.Comment.Pull)
+	p, err := f.x.o.Pulls.Pull(ctx, c.Key(), r.Delivery.Comment.Pull)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return "", slipway.Errorf(slipway.Unavailable, "pull request %d is not known yet", r.Delivery.Comment.Pull)
 	}
@@ -122,7 +122,7 @@ func (f *Forges) retry(ctx context.Context, p slipway.PullRequest, by string) (s
 	if p.Held != "" {
 		return "", slipway.Errorf(slipway.Conflict, "%s is of a fork and waits for `/slipway approve`", slipway.ShortHash(p.Held))
 	}
-	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Project: p.Project, Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: keyOf(p), Ref: p.Ref(), Commit: p.Head, Limit: 1})
 	if err != nil {
 		return "", err
 	}
@@ -146,5 +146,5 @@ func (x *Actions) admit(ctx context.Context, p slipway.PullRequest, by string) (
 		return slipway.Run{}, slipway.Errorf(slipway.Conflict, "pull request %d has no commit that waits for approval to run; reviews and merges are the forge's business", p.Number)
 	}
 	p.Head = p.Held
-	return x.o.Held.RunHeld(ctx, p.Project, p.Number, p.Held, by, pullRun(p, by), FirstPlan())
+	return x.o.Held.RunHeld(ctx, keyOf(p), p.Number, p.Held, by, pullRun(p, by), FirstPlan())
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/slipway-cd/slipway/auth"
 )
 
-// Forge is what is asked of a project's forge.
+// Forge is what is asked of a codebase's forge.
 type Forge interface {
 	Repository(ctx context.Context) (slipway.ForgeRepository, error)
 	// Pulls lists the open pull requests.
@@ -25,20 +25,26 @@ type Forge interface {
 	CreateHooks(ctx context.Context, address, secret string) ([]string, error)
 }
 
-// Connections is where it is kept how projects are connected with forges.
+// Connections is where it is kept how codebases, given by their keys, are connected with forges.
 type Connections interface {
-	Connection(ctx context.Context, project string) (slipway.Connection, error)
-	ProjectDetail(ctx context.Context, project string) (slipway.ProjectDetail, error)
-	SaveConnection(ctx context.Context, d slipway.ProjectDetail, token, actor string) (slipway.Connection, error)
-	SetHooks(ctx context.Context, project string, ids []string, actor string) error
+	Connection(ctx context.Context, codebase string) (slipway.Connection, error)
+	// SaveConnection connects a codebase; without a token it shares that of the main one.
+	SaveConnection(ctx context.Context, d slipway.CodebaseDetail, token, actor string) (slipway.Connection, error)
+	SetHooks(ctx context.Context, codebase string, ids []string, actor string) error
 	// Credential opens a credential by the name that a connection has for it.
 	Credential(ctx context.Context, name string) (string, error)
 }
 
-// Deliveries is where what webhooks sent is kept until it is processed.
+// Details is where it is kept how codebases and projects are connected, and how their forges answer.
+type Details interface {
+	ProjectDetail(ctx context.Context, project string) (slipway.ProjectDetail, error)
+	CodebaseDetail(ctx context.Context, codebase string) (slipway.CodebaseDetail, error)
+}
+
+// Deliveries is where what the webhooks of codebases sent is kept until it is processed.
 type Deliveries interface {
-	ReceiveDelivery(ctx context.Context, project string, d slipway.Delivery) (fresh bool, err error)
-	DueDeliveries(ctx context.Context, project string, limit int) (due []slipway.Received, next time.Time, err error)
+	ReceiveDelivery(ctx context.Context, codebase string, d slipway.Delivery) (fresh bool, err error)
+	DueDeliveries(ctx context.Context, codebase string, limit int) (due []slipway.Received, next time.Time, err error)
 	FinishDeliveries(ctx context.Context, ids []int64, reason string) error
 	DelayDeliveries(ctx context.Context, ids []int64, until time.Time, reason string) error
 }
@@ -47,47 +53,50 @@ type Deliveries interface {
 type ForgePulls interface {
 	SaveForgePull(ctx context.Context, p slipway.PullRequest) (slipway.PullRequest, error)
 	// RunHeld lets the held head of a fork run.
-	RunHeld(ctx context.Context, project string, number int64, head, actor string, run slipway.Run, plan slipway.Plan) (slipway.Run, error)
-	Synced(ctx context.Context, project string) (bool, error)
-	SetSynced(ctx context.Context, project string) error
+	RunHeld(ctx context.Context, codebase string, number int64, head, actor string, run slipway.Run, plan slipway.Plan) (slipway.Run, error)
+	Synced(ctx context.Context, codebase string) (bool, error)
+	SetSynced(ctx context.Context, codebase string) error
 	// NameActor says who moved a ref to a commit, where it was put down to somebody else.
-	NameActor(ctx context.Context, project, ref, commit, from, actor string) error
+	NameActor(ctx context.Context, codebase, ref, commit, from, actor string) error
 }
 
 // Commands is where it is kept which comments were obeyed, and whose the accounts of forges are.
 type Commands interface {
-	Command(ctx context.Context, project, comment string) (slipway.ForgeCommand, bool, error)
+	Command(ctx context.Context, codebase, comment string) (slipway.ForgeCommand, bool, error)
 	SaveCommand(ctx context.Context, c slipway.ForgeCommand) error
 	UserByAccount(ctx context.Context, api string, a slipway.Account) (slipway.User, error)
 	LinkAccount(ctx context.Context, api, account, user, actor string) error
 }
 
-// ForgeOptions is what a project on a forge is followed with.
+// ForgeOptions is what a codebase on a forge is followed with; functions take its key.
 type ForgeOptions struct {
 	Connections Connections
+	Details     Details
 	Deliveries  Deliveries
 	Pulls       ForgePulls
 	Commands    Commands
 	// Problem keeps what a forge refuses in an area, "" for nothing.
-	Problem func(ctx context.Context, project, area, problem string) error
+	Problem func(ctx context.Context, codebase, area, problem string) error
 	// Open speaks with the forge of a connection; token is the credential.
 	Open func(c slipway.Connection, token string) (Forge, error)
 	// Receive verifies a webhook's request, and only then reads it.
 	Receive func(c slipway.Connection, secret string, h http.Header, body []byte) (slipway.Delivery, error)
 	// HookText is what a person enters where the webhook cannot be made through the API.
 	HookText func(c slipway.Connection, address, secret string) string
+	// Unhook removes the webhooks that Slipway made.
+	Unhook func(ctx context.Context, c slipway.Connection, token string) error
 	// Mirror fetches branches and tags and takes what moved as pushes. actors says who moved a ref, by
 	// ref and commit with a blank between.
-	Mirror func(ctx context.Context, project string, actors map[string]string) error
+	Mirror func(ctx context.Context, codebase string, actors map[string]string) error
 	// FetchPull fetches the ref of a pull request and returns its commit.
-	FetchPull func(ctx context.Context, project string, number int64, ref string) (string, error)
-	// Wake has the deliveries of a project worked off; it does not block.
-	Wake func(project string)
+	FetchPull func(ctx context.Context, codebase string, number int64, ref string) (string, error)
+	// Wake has the deliveries of a codebase worked off; it does not block.
+	Wake func(codebase string)
 	// Connected has what waits for a better token tried again; it does not block.
-	Connected func(project string)
+	Connected func(codebase string)
 }
 
-// Forges follows what happens to projects on forges: webhooks are kept and then worked off, and polling
+// Forges follows what happens to codebases on forges: webhooks are kept and then worked off, and polling
 // finds what they missed. What a forge says is a hint; git and the forge's API are asked for the truth.
 // Its methods are safe for concurrent use.
 type Forges struct {
@@ -98,7 +107,7 @@ type Forges struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	hooks map[string]hooked // by project
+	hooks map[string]hooked // by codebase
 }
 
 // hooked is what a webhook's request is verified with.
@@ -112,10 +121,10 @@ func NewForges(x *Actions, o ForgeOptions) *Forges {
 	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}}
 }
 
-// HookURL is where the forge of a project sends to.
-func (f *Forges) HookURL(project string) string { return f.url + "/hooks/" + project }
+// HookURL is where the forge of a codebase sends to.
+func (f *Forges) HookURL(codebase string) string { return f.url + "/hooks/" + codebase }
 
-// Project is a project with its connection.
+// Project is a project with the connections of its codebases.
 func (f *Forges) Project(ctx context.Context, by slipway.User, project string) (slipway.ProjectDetail, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.ProjectDetail{}, err
@@ -124,28 +133,39 @@ func (f *Forges) Project(ctx context.Context, by slipway.User, project string) (
 }
 
 func (f *Forges) detail(ctx context.Context, project string) (slipway.ProjectDetail, error) {
-	d, err := f.Connections.ProjectDetail(ctx, project)
-	if err == nil && d.Connection != nil {
-		d.HookURL = f.HookURL(project)
+	d, err := f.Details.ProjectDetail(ctx, project)
+	if err != nil {
+		return d, err
 	}
-	return d, err
+	f.addHook(&d.CodebaseDetail)
+	for i := range d.Codebases {
+		f.addHook(&d.Codebases[i])
+	}
+	return d, nil
 }
 
-// Connect connects a mirrored project with its repository on a forge, or gives it a new token: the forge
+func (f *Forges) addHook(d *slipway.CodebaseDetail) {
+	if d.Connection != nil {
+		d.HookURL = f.HookURL(d.Connection.Key())
+	}
+}
+
+// Connect connects a mirrored codebase with its repository on a forge, or gives it a new token: the forge
 // is asked first, then the connection is kept, then the webhook is made. If the webhook cannot be made,
-// the answer says what a person has to paste where.
+// the answer says what a person has to paste where. A further codebase without a token shares that of the
+// main one.
 func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error) {
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return slipway.Connected{}, err
 	}
-	p, err := f.x.o.Projects.Project(ctx, r.Project)
+	at, err := f.x.o.Planner.Codebase(ctx, slipway.CodebaseKey(r.Project, r.Codebase))
 	if err != nil {
 		return slipway.Connected{}, err
 	}
-	if p.GitURL == "" {
-		return slipway.Connected{}, slipway.Errorf(slipway.Invalid, "project %s is hosted here: only a project that mirrors a repository (slipway project add NAME --git URL) is connected with a forge", p.Name)
+	if at.GitURL == "" {
+		return slipway.Connected{}, slipway.Errorf(slipway.Invalid, "%s of project %s is hosted here: only what mirrors a repository (--git URL) is connected with a forge", at.Title(), at.Project)
 	}
-	c, repository, err := f.Probe(ctx, by, r, p.GitURL)
+	c, repository, err := f.Probe(ctx, by, r, at.GitURL)
 	if err != nil {
 		return slipway.Connected{}, err
 	}
@@ -155,18 +175,38 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 			forks = slipway.ForksRun
 		}
 	}
-	defer f.forget(p.Name)
-	c, err = f.Connections.SaveConnection(ctx, slipway.ProjectDetail{Project: p, Connection: &c, Forks: forks, Link: repository.Link}, strings.TrimSpace(r.Token), by.Name)
+	defer f.forget(at.Key())
+	c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Codebase: at, Connection: &c, Forks: forks, Link: repository.Link}, strings.TrimSpace(r.Token), by.Name)
 	if err != nil {
 		return slipway.Connected{}, err
 	}
-	out, err := f.hook(ctx, by, c, r.Token)
+	out, err := f.hook(ctx, by, c)
 	if err != nil {
 		return out, err
 	}
-	out.Project, err = f.detail(ctx, p.Name)
-	f.Connected(p.Name)
-	return out, err
+	if err := f.describe(ctx, &out, at); err != nil {
+		return out, err
+	}
+	f.Connected(at.Key())
+	for _, d := range out.Project.Codebases {
+		if at.Name == "" && d.Connection != nil && d.Connection.Shared {
+			f.Connected(d.Codebase.Key())
+		}
+	}
+	return out, nil
+}
+
+// describe says in out how a codebase is connected.
+func (f *Forges) describe(ctx context.Context, out *slipway.Connected, at slipway.Codebase) (err error) {
+	if out.Project, err = f.detail(ctx, at.Project); err != nil {
+		return err
+	}
+	for i, d := range out.Project.Codebases {
+		if d.Codebase.Name == at.Name {
+			out.Codebase = &out.Project.Codebases[i]
+		}
+	}
+	return nil
 }
 
 // Probe says which repository on which forge is meant, and what the forge says of it; nothing is kept.
@@ -175,11 +215,15 @@ func (f *Forges) Probe(ctx context.Context, by slipway.User, r slipway.ConnectRe
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return slipway.Connection{}, none, err
 	}
+	token, err := f.token(ctx, &r, gitURL)
+	if err != nil {
+		return slipway.Connection{}, none, err
+	}
 	c, err := connectionOf(r, gitURL)
 	if err != nil {
 		return c, none, err
 	}
-	client, err := f.Open(c, r.Token)
+	client, err := f.Open(c, token)
 	if err != nil {
 		return c, none, err
 	}
@@ -193,17 +237,56 @@ func (f *Forges) Probe(ctx context.Context, by slipway.User, r slipway.ConnectRe
 	return c, repository, c.Check()
 }
 
+// token is what is shown to the forge of a request: its own token or, for a further codebase without one, that
+// of the main codebase. A credential is shown to nobody but the forge that it is for, so the address must
+// be the same, and git's host too.
+func (f *Forges) token(ctx context.Context, r *slipway.ConnectRequest, gitURL string) (string, error) {
+	if token := strings.TrimSpace(r.Token); token != "" || r.Codebase == "" {
+		return token, nil
+	}
+	main, err := f.Connections.Connection(ctx, r.Project)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return "", slipway.Errorf(slipway.Invalid, "codebase %s needs a token for its forge (--token-file): project %s has none that it could share", r.Codebase, r.Project)
+	}
+	if err != nil {
+		return "", err
+	}
+	p, err := f.x.o.Projects.Project(ctx, r.Project)
+	if err != nil {
+		return "", err
+	}
+	if r.Forge == "" && r.Address == "" {
+		r.Forge, r.Address = main.Forge, main.API
+	}
+	c, err := connectionOf(*r, gitURL)
+	if err != nil {
+		return "", err
+	}
+	if c.API != main.API || c.Forge != main.Forge || !SameOrigin(gitURL, p.GitURL) {
+		return "", slipway.Errorf(slipway.Invalid, "codebase %s needs a token of its own (--token-file): that of project %s is for %s, and is shown to no other host", r.Codebase, r.Project, main.API)
+	}
+	return f.Connections.Credential(ctx, main.Credential)
+}
+
+// SameOrigin reports whether two git URLs are asked with one protocol at one host, so that a credential for
+// one may be shown to the other.
+func SameOrigin(a, b string) bool {
+	u, uerr := url.Parse(a)
+	v, verr := url.Parse(b)
+	return uerr == nil && verr == nil && u.Host != "" && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
+}
+
 // hook makes the webhook, or says what to paste.
-func (f *Forges) hook(ctx context.Context, by slipway.User, c slipway.Connection, token string) (slipway.Connected, error) {
+func (f *Forges) hook(ctx context.Context, by slipway.User, c slipway.Connection) (slipway.Connected, error) {
 	secret, err := f.Connections.Credential(ctx, c.HookSecret)
 	if err != nil {
 		return slipway.Connected{}, err
 	}
-	client, err := f.Open(c, token)
+	client, err := f.open(ctx, c)
 	if err != nil {
 		return slipway.Connected{}, err
 	}
-	address := f.HookURL(c.Project)
+	address := f.HookURL(c.Key())
 	ids, err := client.CreateHooks(ctx, address, secret)
 	if err != nil {
 		problem := err.Error()
@@ -212,7 +295,7 @@ func (f *Forges) hook(ctx context.Context, by slipway.User, c slipway.Connection
 		}
 		return slipway.Connected{Paste: f.HookText(c, address, secret), Problem: problem}, nil
 	}
-	return slipway.Connected{}, f.Connections.SetHooks(ctx, c.Project, ids, by.Name)
+	return slipway.Connected{}, f.Connections.SetHooks(ctx, c.Key(), ids, by.Name)
 }
 
 // unreachable reports whether a server is on loopback and the forge is not.
@@ -226,16 +309,16 @@ func loopback(host string) bool {
 	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
 }
 
-// LinkAccount says whose an account of a project's forge is; user "" takes that back. It holds for every
-// project on that forge, so it takes an admin of the server.
-func (f *Forges) LinkAccount(ctx context.Context, by slipway.User, project, account, user string) error {
+// LinkAccount says whose an account of a codebase's forge is; user "" takes that back. It holds for everything
+// on that forge, so it takes an admin of the server.
+func (f *Forges) LinkAccount(ctx context.Context, by slipway.User, codebase, account, user string) error {
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return err
 	}
 	if account == "" || account != slipway.CleanLine(account, 100) {
 		return slipway.Errorf(slipway.Invalid, "account: expected a name on the forge, in one line of at most 100 characters")
 	}
-	c, err := f.Connections.Connection(ctx, project)
+	c, err := f.Connections.Connection(ctx, codebase)
 	if err != nil {
 		return err
 	}
@@ -244,8 +327,8 @@ func (f *Forges) LinkAccount(ctx context.Context, by slipway.User, project, acco
 
 // connectionOf reads from a request and the git URL which repository on which forge is meant.
 func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, error) {
-	c := slipway.Connection{Project: r.Project, Forge: r.Forge, Repository: r.Repository}
-	if strings.TrimSpace(r.Token) == "" || len(r.Token) > 16<<10 {
+	c := slipway.Connection{Project: r.Project, Codebase: r.Codebase, Forge: r.Forge, Repository: r.Repository}
+	if r.Codebase == "" && strings.TrimSpace(r.Token) == "" || len(r.Token) > 16<<10 {
 		return c, slipway.Errorf(slipway.Invalid, "a token for the forge is needed, of at most 16 KiB (--token-file)")
 	}
 	if r.Forks != "" && r.Forks != slipway.ForksRun && r.Forks != slipway.ForksApprove {
@@ -261,13 +344,6 @@ func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, 
 		c.Repository = repositoryOf(c.Forge, address, u)
 	}
 	return c, c.Check()
-}
-
-// Beside is the connection of a project for another repository on the same forge, of which git is fetched
-// from gitURL.
-func Beside(c slipway.Connection, gitURL string) slipway.Connection {
-	c.Repository, c.RepositoryID, c.HookIDs = repositoryOf(c.Forge, c.API, repositoryURL(gitURL)), "", nil
-	return c
 }
 
 // repositoryURL reads a git URL, that of scp too: git@host:owner/name.git.

@@ -54,6 +54,18 @@ func TestConnectionOf(t *testing.T) {
 	}
 }
 
+func TestSameOrigin(t *testing.T) {
+	t.Parallel()
+	for pair, want := range map[[2]string]bool{
+		{"https://a.example/x", "https://A.example/y"}: true, {"https://a.example/x", "http://a.example/y"}: false,
+		{"https://a.example/x", "https://b.example/x"}: false, {"", ""}: false,
+	} {
+		if SameOrigin(pair[0], pair[1]) != want {
+			t.Errorf("%v", pair)
+		}
+	}
+}
+
 func TestParseCommand(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -9,7 +9,7 @@ import (
 )
 
 // SyncPulls takes over every pull request that the forge has open, and the end of those that it has not
-// any more: what webhooks missed. Those that were there before the project was connected are taken as
+// any more: what webhooks missed. Those that were there before the codebase was connected are taken as
 // they are, without a run.
 func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 	client, err := f.open(ctx, c)
@@ -17,11 +17,11 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 		return err
 	}
 	theirs, err := client.Pulls(ctx)
-	f.problem(ctx, c.Project, "read", err)
+	f.problem(ctx, c.Key(), "read", err)
 	if err != nil {
 		return err
 	}
-	synced, err := f.Pulls.Synced(ctx, c.Project)
+	synced, err := f.Pulls.Synced(ctx, c.Key())
 	if err != nil {
 		return err
 	}
@@ -29,13 +29,13 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 	if err != nil {
 		return err
 	}
-	refs, err := f.x.o.Repo(c.Project).Refs(ctx, "refs/pull")
+	refs, err := f.x.o.Repo(c.Key()).Refs(ctx, "refs/pull")
 	if err != nil {
 		return err
 	}
 	gone := map[int64]slipway.PullRequest{}
 	for _, p := range ours {
-		if p.Forge {
+		if p.Forge && p.Codebase == c.Codebase {
 			gone[p.Number] = p
 		}
 	}
@@ -52,7 +52,7 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 	for number := range gone {
 		p, err := client.Pull(ctx, number)
 		if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
-			f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "project", c.Project, "pull", number, "error", err)
+			f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", c.Key(), "pull", number, "error", err)
 			continue
 		}
 		if err != nil {
@@ -65,7 +65,7 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 	if synced {
 		return nil
 	}
-	return f.Pulls.SetSynced(ctx, c.Project)
+	return f.Pulls.SetSynced(ctx, c.Key())
 }
 
 // sync takes over a pull request as the forge's API has it.
@@ -83,12 +83,15 @@ func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.Forge
 		return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
 	}
 	defer f.x.lock(c.Project)()
-	old, err := f.x.o.Pulls.Pull(ctx, c.Project, p.Number)
+	if _, err := f.Connections.Connection(ctx, c.Key()); err != nil { // the codebase was removed meanwhile
+		return err
+	}
+	old, err := f.x.o.Pulls.Pull(ctx, c.Key(), p.Number)
 	known := err == nil
 	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
 		return err
 	}
-	next := slipway.PullRequest{Project: c.Project, Number: p.Number, Title: title(p.Title), Base: p.Base, Topic: p.Topic, Head: head,
+	next := slipway.PullRequest{Project: c.Project, Codebase: c.Codebase, Number: p.Number, Title: title(p.Title), Base: p.Base, Topic: p.Topic, Head: head,
 		Author: f.actor(ctx, c, p.Author), State: slipway.PullOpen, Link: p.Link, Fork: p.Fork}
 	if next.Held, err = f.held(ctx, c, old, next); err != nil {
 		return err
@@ -106,17 +109,17 @@ func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.Forge
 }
 
 // ensureRun makes a run for the head of an open pull request that has none: polling took it for one that
-// was there before the project was connected, and the forge says that it is new.
-func (f *Forges) ensureRun(ctx context.Context, project string, number int64, actor string) error {
-	defer f.x.lock(project)()
-	p, err := f.x.o.Pulls.Pull(ctx, project, number)
+// was there before the codebase was connected, and the forge says that it is new.
+func (f *Forges) ensureRun(ctx context.Context, c slipway.Connection, number int64, actor string) error {
+	defer f.x.lock(c.Project)()
+	p, err := f.x.o.Pulls.Pull(ctx, c.Key(), number)
 	if slipway.ErrorCode(err) == slipway.NotFound || (err == nil && (p.State != slipway.PullOpen || p.Held != "")) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Project: project, Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: c.Key(), Ref: p.Ref(), Commit: p.Head, Limit: 1})
 	if err != nil || len(runs) > 0 {
 		return err
 	}
@@ -127,24 +130,24 @@ func (f *Forges) ensureRun(ctx context.Context, project string, number int64, ac
 // head is the commit of a pull request as git has it. Where the forge only offers a merge of it, that
 // holds the head.
 func (f *Forges) head(ctx context.Context, c slipway.Connection, p slipway.ForgePull) (string, error) {
-	commit, err := f.FetchPull(ctx, c.Project, p.Number, p.FetchRef)
+	commit, err := f.FetchPull(ctx, c.Key(), p.Number, p.FetchRef)
 	if err != nil || !strings.HasSuffix(p.FetchRef, "/merge") || strings.HasPrefix(p.FetchRef, "refs/heads/") {
 		return commit, err
 	}
-	in, err := f.x.o.Repo(c.Project).IsAncestor(ctx, p.Head, commit)
+	in, err := f.x.o.Repo(c.Key()).IsAncestor(ctx, p.Head, commit)
 	if err == nil && !in {
 		err = slipway.Errorf(slipway.Unavailable, "%s does not hold %s yet", p.FetchRef, slipway.ShortHash(p.Head))
 	}
 	return p.Head, err
 }
 
-// held is the head that waits for a member, "" if it may run: it is of a fork, the project asks for that,
+// held is the head that waits for a member, "" if it may run: it is of a fork, the connection asks for that,
 // and nobody has approved this very commit.
 func (f *Forges) held(ctx context.Context, c slipway.Connection, old, next slipway.PullRequest) (string, error) {
 	if !next.Fork {
 		return "", nil
 	}
-	d, err := f.Connections.ProjectDetail(ctx, c.Project)
+	d, err := f.Details.CodebaseDetail(ctx, c.Key())
 	if err != nil || d.Forks != slipway.ForksApprove {
 		return "", err
 	}
@@ -156,7 +159,8 @@ func (f *Forges) held(ctx context.Context, c slipway.Connection, old, next slipw
 
 // move moves the pull request's ref to its head as a push, and reports whether it had to.
 func (f *Forges) move(ctx context.Context, p slipway.PullRequest, actor string, quiet bool) (bool, error) {
-	repo := f.x.o.Repo(p.Project)
+	codebase := keyOf(p)
+	repo := f.x.o.Repo(codebase)
 	old, err := tip(ctx, repo, p.Ref())
 	if err != nil || old == p.Head {
 		return false, err
@@ -164,7 +168,7 @@ func (f *Forges) move(ctx context.Context, p slipway.PullRequest, actor string, 
 	if quiet {
 		return true, repo.UpdateRef(ctx, p.Ref(), p.Head, old)
 	}
-	pushes, err := f.x.Seen(ctx, p.Project, []Command{{Ref: p.Ref(), Old: old, New: p.Head, Actor: actor}})
+	pushes, err := f.x.Seen(ctx, codebase, []Command{{Ref: p.Ref(), Old: old, New: p.Head, Actor: actor}})
 	if err != nil {
 		return true, err
 	}
@@ -179,7 +183,7 @@ func (f *Forges) move(ctx context.Context, p slipway.PullRequest, actor string, 
 // ended takes over that a pull request was merged or closed; its runs that are under way are cancelled.
 func (f *Forges) ended(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string) error {
 	defer f.x.lock(c.Project)()
-	old, err := f.x.o.Pulls.Pull(ctx, c.Project, p.Number)
+	old, err := f.x.o.Pulls.Pull(ctx, c.Key(), p.Number)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return nil // it came and went
 	}
@@ -194,7 +198,7 @@ func (f *Forges) ended(ctx context.Context, c slipway.Connection, p slipway.Forg
 	if _, err := f.Pulls.SaveForgePull(ctx, next); err != nil {
 		return err
 	}
-	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Project: c.Project, Ref: next.Ref(), Limit: 20})
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: c.Key(), Ref: next.Ref(), Limit: 20})
 	if err != nil {
 		return err
 	}
@@ -211,5 +215,5 @@ func (f *Forges) ended(ctx context.Context, c slipway.Connection, p slipway.Forg
 
 // pullRun is the run of a pull request's head.
 func pullRun(p slipway.PullRequest, actor string) slipway.Run {
-	return slipway.Run{Project: p.Project, Event: slipway.PullUpdate, Ref: p.Ref(), Base: p.Base, Commit: p.Head, Title: p.Title, Actor: actor, Pull: p.Number, Fork: p.Fork}
+	return slipway.Run{Project: p.Project, Codebase: p.Codebase, Event: slipway.PullUpdate, Ref: p.Ref(), Base: p.Base, Commit: p.Head, Title: p.Title, Actor: actor, Pull: p.Number, Fork: p.Fork}
 }

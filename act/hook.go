@@ -12,37 +12,37 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// Receive takes a request of a webhook: it is verified, read, and kept before Receive returns; what
+// Receive takes a request of a codebase's webhook: it is verified, read, and kept before Receive returns; what
 // follows comes later. The same delivery again is not kept twice. body must be bounded by the caller.
-func (f *Forges) Receive(ctx context.Context, project string, h http.Header, body []byte) (d slipway.Delivery, fresh bool, err error) {
-	if !slipway.ValidName(project) {
-		return d, false, slipway.Errorf(slipway.NotFound, "there is no such project")
+func (f *Forges) Receive(ctx context.Context, codebase string, h http.Header, body []byte) (d slipway.Delivery, fresh bool, err error) {
+	if project, name := slipway.SplitCodebase(codebase); !slipway.ValidName(project) || name != "" && !slipway.ValidName(name) {
+		return d, false, slipway.Errorf(slipway.NotFound, "there is no such project or codebase")
 	}
-	k, err := f.hooked(ctx, project)
+	k, err := f.hooked(ctx, codebase)
 	if err != nil {
 		return d, false, err
 	}
 	if d, err = f.ForgeOptions.Receive(k.connection, k.secret, h, body); err != nil {
 		return d, false, err
 	}
-	if fresh, err = f.Deliveries.ReceiveDelivery(ctx, project, d); err != nil {
+	if fresh, err = f.Deliveries.ReceiveDelivery(ctx, codebase, d); err != nil {
 		return d, false, err
 	}
 	if fresh {
-		f.Wake(project)
+		f.Wake(codebase)
 	}
 	return d, fresh, nil
 }
 
-// hooked is what a project's webhook is verified with, remembered until the project is connected anew.
-func (f *Forges) hooked(ctx context.Context, project string) (hooked, error) {
+// hooked is what a codebase's webhook is verified with, remembered until the codebase is connected anew.
+func (f *Forges) hooked(ctx context.Context, codebase string) (hooked, error) {
 	f.mu.Lock()
-	k, ok := f.hooks[project]
+	k, ok := f.hooks[codebase]
 	f.mu.Unlock()
 	if ok {
 		return k, nil
 	}
-	c, err := f.Connections.Connection(ctx, project)
+	c, err := f.Connections.Connection(ctx, codebase)
 	if err != nil {
 		return k, err
 	}
@@ -52,29 +52,29 @@ func (f *Forges) hooked(ctx context.Context, project string) (hooked, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.hooks[project] = k
+	f.hooks[codebase] = k
 	return k, nil
 }
 
-func (f *Forges) forget(project string) {
+func (f *Forges) forget(codebase string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.hooks, project)
+	delete(f.hooks, codebase)
 }
 
-// atOnce is how many deliveries of a project are worked off together.
+// atOnce is how many deliveries of a codebase are worked off together.
 const atOnce = 500
 
-// Work works off the deliveries of a project that are due, and returns when the next one is, the zero
+// Work works off the deliveries of a codebase that are due, and returns when the next one is, the zero
 // time if none is. Pushes together need one fetch; of a pull request only its newest state is taken.
 // What cannot be done now is tried again later.
-func (f *Forges) Work(ctx context.Context, project string) (next time.Time, err error) {
+func (f *Forges) Work(ctx context.Context, codebase string) (next time.Time, err error) {
 	for {
-		due, next, err := f.Deliveries.DueDeliveries(ctx, project, atOnce)
+		due, next, err := f.Deliveries.DueDeliveries(ctx, codebase, atOnce)
 		if err != nil || len(due) == 0 {
 			return next, err
 		}
-		c, err := f.Connections.Connection(ctx, project)
+		c, err := f.Connections.Connection(ctx, codebase)
 		if err != nil {
 			return next, err
 		}
@@ -148,7 +148,7 @@ func (f *Forges) batch(ctx context.Context, c slipway.Connection, b batch) error
 	if code := slipway.ErrorCode(err); (code == slipway.Invalid || code == slipway.Conflict) && b.kind == slipway.DeliveryComment || attempts >= mostAttempts {
 		return f.Deliveries.FinishDeliveries(ctx, b.ids(), "given up: "+err.Error())
 	}
-	f.log.WarnContext(ctx, "work off deliveries; tried again later", "project", c.Project, "kind", b.kind, "error", err)
+	f.log.WarnContext(ctx, "work off deliveries; tried again later", "codebase", c.Key(), "kind", b.kind, "error", err)
 	wait := min(time.Second<<min(attempts, 10), 5*time.Minute)
 	return f.Deliveries.DelayDeliveries(ctx, b.ids(), f.now().Add(max(wait, slipway.RetryAfter(err))), err.Error())
 }
@@ -167,7 +167,7 @@ func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string,
 			return "", err
 		}
 		p, err := client.Pull(ctx, b.pull)
-		f.problem(ctx, c.Project, "read", err)
+		f.problem(ctx, c.Key(), "read", err)
 		if slipway.ErrorCode(err) == slipway.NotFound {
 			return "", fmt.Errorf("pull request %d: %w", b.pull, err)
 		}
@@ -178,7 +178,7 @@ func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string,
 		if err := f.sync(ctx, c, p, actor); err != nil || !b.moved() {
 			return "taken over", err
 		}
-		return "taken over", f.ensureRun(ctx, c.Project, b.pull, actor)
+		return "taken over", f.ensureRun(ctx, c, b.pull, actor)
 	case slipway.DeliveryComment:
 		return f.comment(ctx, c, newest)
 	}
@@ -196,7 +196,7 @@ func (f *Forges) pushed(ctx context.Context, c slipway.Connection, all []slipway
 		if actor == mirrorActor || commit == slipway.ZeroHash {
 			continue
 		}
-		if err := f.Pulls.NameActor(ctx, c.Project, ref, commit, mirrorActor, actor); err != nil {
+		if err := f.Pulls.NameActor(ctx, c.Key(), ref, commit, mirrorActor, actor); err != nil {
 			return err
 		}
 	}
@@ -205,16 +205,16 @@ func (f *Forges) pushed(ctx context.Context, c slipway.Connection, all []slipway
 
 // Poll fetches branches and tags, whether a webhook told of them or not.
 func (f *Forges) Poll(ctx context.Context, c slipway.Connection, actors map[string]string) error {
-	err := f.Mirror(ctx, c.Project, actors)
+	err := f.Mirror(ctx, c.Key(), actors)
 	if context.Cause(ctx) == nil {
-		f.problem(ctx, c.Project, "fetch", err)
+		f.problem(ctx, c.Key(), "fetch", err)
 	}
 	return err
 }
 
 // problem keeps what the forge refuses, for `slipway project show`. Trouble of its API that may pass is
 // not a refusal.
-func (f *Forges) problem(ctx context.Context, project, area string, err error) {
+func (f *Forges) problem(ctx context.Context, codebase, area string, err error) {
 	text := ""
 	switch code := slipway.ErrorCode(err); {
 	case err == nil:
@@ -223,8 +223,8 @@ func (f *Forges) problem(ctx context.Context, project, area string, err error) {
 	default:
 		text = slipway.CleanLine(err.Error(), 600)
 	}
-	if err := f.Problem(ctx, project, area, text); err != nil {
-		f.log.ErrorContext(ctx, "keep what the forge refuses", "project", project, "error", err)
+	if err := f.Problem(ctx, codebase, area, text); err != nil {
+		f.log.ErrorContext(ctx, "keep what the forge refuses", "codebase", codebase, "error", err)
 	}
 }
 

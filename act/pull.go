@@ -18,33 +18,52 @@ func (x *Actions) Pulls(ctx context.Context, by slipway.User, project string) ([
 	return x.o.Pulls.Pulls(ctx, project, "")
 }
 
-// Pull returns one pull request.
-func (x *Actions) Pull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+// Pull returns one pull request: that with a number in a codebase, given by its key. With the key of the main
+// codebase, which has none of that number, it is the one of that number which another codebase has.
+func (x *Actions) Pull(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error) {
+	project, _ := slipway.SplitCodebase(codebase)
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
-	return x.o.Pulls.Pull(ctx, project, number)
+	return x.pull(ctx, codebase, number)
 }
+
+func (x *Actions) pull(ctx context.Context, codebase string, number int64) (slipway.PullRequest, error) {
+	p, err := x.o.Pulls.Pull(ctx, codebase, number)
+	project, name := slipway.SplitCodebase(codebase)
+	if name != "" || slipway.ErrorCode(err) != slipway.NotFound {
+		return p, err
+	}
+	others, oerr := x.o.Pulls.PullsOf(ctx, project, number)
+	switch {
+	case oerr != nil:
+		return p, oerr
+	case len(others) == 0:
+		return p, err
+	case len(others) == 1:
+		return others[0], nil
+	}
+	var names []string
+	for _, o := range others {
+		names = append(names, o.Name())
+	}
+	return p, slipway.Errorf(slipway.Conflict, "several codebases of %s have a pull request %d: say %s", project, number, strings.Join(names, " or "))
+}
+
+// keyOf is the key of a pull request's codebase.
+func keyOf(p slipway.PullRequest) string { return slipway.CodebaseKey(p.Project, p.Codebase) }
 
 // ReviewPull approves the head of a pull request that the reviewer looked at, by its whole hash. When the
 // pull request is at another one by now, it is a Conflict; its author's word does not count. For one on a
 // forge, which is reviewed there, it approves that the held head of a fork runs.
-func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project string, number int64, head string) (slipway.PullRequest, error) {
+func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, codebase string, number int64, head string) (slipway.PullRequest, error) {
+	project, _ := slipway.SplitCodebase(codebase)
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
-	p, err := x.o.Pulls.Pull(ctx, project, number)
+	p, err := x.pull(ctx, codebase, number)
 	if err == nil && p.Forge && x.o.Held != nil {
-		if err := auth.Check(by, auth.RetryRun, project); err != nil {
-			return p, err
-		}
-		if p.Held != "" && head != p.Held {
-			return p, slipway.Errorf(slipway.Conflict, "pull request %d has moved on: %s waits to run, not %s; look at it again", number, slipway.ShortHash(p.Held), slipway.ShortHash(head))
-		}
-		if _, err := x.admit(ctx, p, by.Name); err != nil {
-			return p, err
-		}
-		return x.o.Pulls.Pull(ctx, project, number)
+		return x.letRun(ctx, by, p, head)
 	}
 	if err := auth.Check(by, auth.ReviewPull, project); err != nil {
 		return slipway.PullRequest{}, err
@@ -53,12 +72,26 @@ func (x *Actions) ReviewPull(ctx context.Context, by slipway.User, project strin
 		return p, err
 	}
 	if p.Author == by.Name {
-		return p, slipway.Errorf(slipway.Forbidden, "%s opened pull request %d and may not approve it", by.Name, number)
+		return p, slipway.Errorf(slipway.Forbidden, "%s opened pull request %s and may not approve it", by.Name, p.Name())
 	}
 	if !wholeHash(head) {
-		return p, slipway.Errorf(slipway.Invalid, "head %q: say which commit of pull request %d you looked at, by its whole hash (slipway pulls show %d)", head, number, number)
+		return p, slipway.Errorf(slipway.Invalid, "head %q: say which commit of pull request %s you looked at, by its whole hash (slipway pulls show %s)", head, p.Name(), p.Name())
 	}
-	return x.o.Pulls.ReviewPull(ctx, project, number, head, by.Name)
+	return x.o.Pulls.ReviewPull(ctx, keyOf(p), p.Number, head, by.Name)
+}
+
+// letRun lets the held head of a fork run, when it is the one that was looked at.
+func (x *Actions) letRun(ctx context.Context, by slipway.User, p slipway.PullRequest, head string) (slipway.PullRequest, error) {
+	if err := auth.Check(by, auth.RetryRun, p.Project); err != nil {
+		return p, err
+	}
+	if p.Held != "" && head != p.Held {
+		return p, slipway.Errorf(slipway.Conflict, "pull request %s has moved on: %s waits to run, not %s; look at it again", p.Name(), slipway.ShortHash(p.Held), slipway.ShortHash(head))
+	}
+	if _, err := x.admit(ctx, p, by.Name); err != nil {
+		return p, err
+	}
+	return x.o.Pulls.Pull(ctx, keyOf(p), p.Number)
 }
 
 // wholeHash reports whether s can be the hash of a commit, not shortened: the author of a pull request
@@ -68,12 +101,17 @@ func wholeHash(s string) bool {
 }
 
 // ClosePull closes an open pull request without merging it.
-func (x *Actions) ClosePull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+func (x *Actions) ClosePull(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error) {
+	project, _ := slipway.SplitCodebase(codebase)
 	if err := auth.Check(by, auth.ClosePull, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
 	defer x.lock(project)() // not while it is merged
-	return x.o.PullEnds.ClosePull(ctx, project, number, by.Name)
+	p, err := x.pull(ctx, codebase, number)
+	if err != nil {
+		return p, err
+	}
+	return x.o.PullEnds.ClosePull(ctx, keyOf(p), p.Number, by.Name)
 }
 
 // mergeTimeout bounds what follows the decision to merge, which goes on when whoever asked hangs up.
@@ -82,21 +120,22 @@ const mergeTimeout = time.Minute
 // Merge merges a pull request when it may: open, its newest run on its head succeeded, the required
 // approvals are there, and the base has no conflicting change (S29, D14). The move of the base branch
 // is recorded before it happens, like any push. A head that the base has already is merged as it is.
-func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error) {
+func (x *Actions) Merge(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error) {
+	project, _ := slipway.SplitCodebase(codebase)
 	if err := auth.Check(by, auth.Merge, project); err != nil {
 		return slipway.PullRequest{}, err
 	}
 	defer x.lock(project)()
-	p, err := x.o.Pulls.Pull(ctx, project, number)
+	p, err := x.pull(ctx, codebase, number)
 	if slipway.ErrorCode(err) == slipway.NotFound {
-		if _, err := x.hosted(ctx, project); err != nil {
+		if _, err := x.hosted(ctx, codebase); err != nil {
 			return p, err
 		}
 	}
 	if err != nil {
 		return p, err
 	}
-	at, err := x.hosted(ctx, slipway.CodebaseKey(project, p.Codebase))
+	at, err := x.hosted(ctx, keyOf(p))
 	if err != nil {
 		return p, err
 	}
@@ -111,19 +150,19 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, project string, nu
 		return p, err
 	}
 	if base == slipway.ZeroHash {
-		return p, slipway.Errorf(slipway.Conflict, "pull request %d is for branch %s, which does not exist any more", number, p.Base)
+		return p, slipway.Errorf(slipway.Conflict, "pull request %s is for branch %s, which does not exist any more", p.Name(), p.Base)
 	}
 	if contained, err := repo.IsAncestor(ctx, p.Head, base); err != nil {
 		return p, err
 	} else if contained {
-		return x.o.PullEnds.MergePull(ctx, project, number, p.Head, base, by.Name)
+		return x.o.PullEnds.MergePull(ctx, keyOf(p), p.Number, p.Head, base, by.Name)
 	}
 	return x.merge(ctx, by, p, base)
 }
 
 // merge makes the merge commit and moves the base branch to it.
 func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequest, base string) (slipway.PullRequest, error) {
-	repo, ref := x.o.Repo(slipway.CodebaseKey(p.Project, p.Codebase)), "refs/heads/"+p.Base
+	repo, ref := x.o.Repo(keyOf(p)), "refs/heads/"+p.Base
 	commit, err := repo.Merge(ctx, base, p.Head, fmt.Sprintf("Merge pull request %d: %s", p.Number, p.Title), by.Name)
 	if err != nil {
 		return p, err
@@ -136,12 +175,12 @@ func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequ
 		if now, rerr := tip(ctx, repo, ref); rerr != nil || now != commit {
 			x.refuse(ctx, push, "the base branch did not move to the merge")
 			if slipway.ErrorCode(err) == slipway.Conflict {
-				err = slipway.Errorf(slipway.Conflict, "branch %s moved while pull request %d was merged: try again", p.Base, p.Number)
+				err = slipway.Errorf(slipway.Conflict, "branch %s moved while pull request %s was merged: try again", p.Base, p.Name())
 			}
 			return p, err
 		}
 	}
-	merged, err := x.o.PullEnds.MergePull(ctx, p.Project, p.Number, p.Head, commit, by.Name)
+	merged, err := x.o.PullEnds.MergePull(ctx, keyOf(p), p.Number, p.Head, commit, by.Name)
 	x.Moved(ctx, []slipway.Push{push})
 	return merged, err
 }
@@ -155,19 +194,6 @@ func (x *Actions) hosted(ctx context.Context, codebase string) (slipway.Codebase
 			what = c.Title() + " of " + c.Project
 		}
 		err = slipway.Errorf(slipway.Forbidden, "%s mirrors %s: push and merge there", what, c.GitURL)
-	}
-	return c, err
-}
-
-// mayOpen refuses pull requests where they would be numbered as those of the project's forge are.
-func (x *Actions) mayOpen(ctx context.Context, in Proposal) (slipway.Codebase, error) {
-	c, err := x.hosted(ctx, slipway.CodebaseKey(in.Project, in.Codebase))
-	if err != nil || c.Name == "" {
-		return c, err
-	}
-	p, err := x.o.Projects.Project(ctx, in.Project)
-	if err == nil && p.GitURL != "" {
-		err = slipway.Errorf(slipway.Forbidden, "pull requests of project %s are those of %s: codebase %s, which is hosted here, has none; push a branch, and merge it yourself", in.Project, p.GitURL, c.Name)
 	}
 	return c, err
 }
@@ -186,39 +212,39 @@ func (x *Actions) contained(ctx context.Context, at slipway.Codebase, branch, co
 		}
 		in, err := x.o.Repo(at.Key()).IsAncestor(ctx, p.Head, commit)
 		if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
-			return lines, fmt.Errorf("compare pull request %d of %s: %w", p.Number, at.Project, err)
+			return lines, fmt.Errorf("compare pull request %s of %s: %w", p.Name(), at.Project, err)
 		}
 		if !in {
 			continue
 		}
-		if _, err := x.o.PullEnds.MergePull(ctx, at.Project, p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
+		if _, err := x.o.PullEnds.MergePull(ctx, at.Key(), p.Number, p.Head, commit, actor); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
 			return lines, err
 		}
-		lines = append(lines, fmt.Sprintf("pull request %d is merged by this", p.Number))
+		lines = append(lines, fmt.Sprintf("pull request %s is merged by this", p.Name()))
 	}
 	return lines, nil
 }
 
 func (x *Actions) mayMerge(ctx context.Context, by slipway.User, at slipway.Codebase, p slipway.PullRequest) error {
 	if p.State != slipway.PullOpen {
-		return slipway.Errorf(slipway.Conflict, "pull request %d is %s", p.Number, p.State)
+		return slipway.Errorf(slipway.Conflict, "pull request %s is %s", p.Name(), p.State)
 	}
-	runs, err := x.o.Runs.Runs(ctx, slipway.RunFilter{Project: p.Project, Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	runs, err := x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: keyOf(p), Ref: p.Ref(), Commit: p.Head, Limit: 1})
 	if err != nil {
 		return err
 	}
 	switch {
 	case len(runs) == 0:
-		return slipway.Errorf(slipway.Conflict, "pull request %d has no run for its head %s yet", p.Number, slipway.ShortHash(p.Head))
+		return slipway.Errorf(slipway.Conflict, "pull request %s has no run for its head %s yet", p.Name(), slipway.ShortHash(p.Head))
 	case runs[0].State != slipway.RunSucceeded:
-		return slipway.Errorf(slipway.Conflict, "pull request %d may be merged when run #%d has succeeded: it is %s (%s/runs/%d)", p.Number, runs[0].ID, runs[0].State, x.o.URL, runs[0].ID)
+		return slipway.Errorf(slipway.Conflict, "pull request %s may be merged when run #%d has succeeded: it is %s (%s/runs/%d)", p.Name(), runs[0].ID, runs[0].State, x.o.URL, runs[0].ID)
 	}
 	policy, err := x.o.Planner.PullRequests(ctx, p.Project)
 	if err != nil {
 		return err
 	}
 	if len(p.Reviewers) < policy.Approvals {
-		return slipway.Errorf(slipway.Conflict, "pull request %d needs %d approvals and has %d (slipway pulls approve %d)", p.Number, policy.Approvals, len(p.Reviewers), p.Number)
+		return slipway.Errorf(slipway.Conflict, "pull request %s needs %d approvals and has %d (slipway pulls approve %s)", p.Name(), policy.Approvals, len(p.Reviewers), p.Name())
 	}
 	return x.mayGovern(ctx, by, at, p)
 }
@@ -235,7 +261,7 @@ func (x *Actions) mayGovern(ctx context.Context, by slipway.User, at slipway.Cod
 	}
 	changes, err := x.o.Planner.changesPolicy(ctx, at, base, p.Head)
 	if err == nil && changes {
-		err = slipway.Errorf(slipway.Forbidden, "pull request %d changes what governs deployments (environments, registries, approvals or limits in slipway.yaml): an approver must approve it first (slipway pulls approve %d)", p.Number, p.Number)
+		err = slipway.Errorf(slipway.Forbidden, "pull request %s changes what governs deployments (environments, registries, approvals or limits in slipway.yaml): an approver must approve it first (slipway pulls approve %s)", p.Name(), p.Name())
 	}
 	return err
 }

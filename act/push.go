@@ -200,12 +200,12 @@ func (x *Actions) runOf(ctx context.Context, at slipway.Codebase, push slipway.P
 	}
 	var number int64
 	if n, err := fmt.Sscanf(push.Ref, "refs/pull/%d/head", &number); n == 1 && err == nil {
-		pull, err := x.o.Pulls.Pull(ctx, at.Project, number)
+		pull, err := x.o.Pulls.Pull(ctx, at.Key(), number)
 		if err != nil {
 			return nil, "", err
 		}
 		if pull.Held != "" && pull.Held == push.New {
-			return nil, fmt.Sprintf("pull request %d is of a fork: it runs when a member approves that", number), nil
+			return nil, fmt.Sprintf("pull request %s is of a fork: it runs when a member approves that", pull.Name()), nil
 		}
 		run.Event, run.Base, run.Title, run.Pull, run.Fork = slipway.PullUpdate, pull.Base, pull.Title, pull.Number, pull.Fork
 	}
@@ -356,7 +356,7 @@ func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (pu
 	if err := auth.Check(by, auth.OpenPull, in.Project); err != nil {
 		return push, nil, err
 	}
-	at, err := x.mayOpen(ctx, in)
+	at, err := x.hosted(ctx, slipway.CodebaseKey(in.Project, in.Codebase))
 	if err != nil {
 		return push, nil, err
 	}
@@ -374,13 +374,13 @@ func (x *Actions) Propose(ctx context.Context, by slipway.User, in Proposal) (pu
 		return push, nil, err
 	}
 	if push.Old == push.New {
-		return push, []string{"", fmt.Sprintf("pull request %d is at %s already: nothing runs", pull.Number, slipway.ShortHash(in.Head)), ""}, nil
+		return push, []string{"", fmt.Sprintf("pull request %s is at %s already: nothing runs", pull.Name(), slipway.ShortHash(in.Head)), ""}, nil
 	}
 	word := "updated"
 	if opened {
 		word = "opened"
 	}
-	lines = []string{"", fmt.Sprintf("pull request %d into %s %s: %s", pull.Number, pull.Base, word, pull.Title), fmt.Sprintf("merge it when its run has succeeded: slipway merge %d", pull.Number)}
+	lines = []string{"", fmt.Sprintf("pull request %s into %s %s: %s", pull.Name(), pull.Base, word, pull.Title), fmt.Sprintf("merge it when its run has succeeded: slipway merge %s", pull.Name())}
 	push, err = x.o.Pushes.RecordPush(ctx, push)
 	return push, lines, err
 }

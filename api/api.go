@@ -51,19 +51,19 @@ type Deliveries interface {
 	LiftQuarantine(ctx context.Context, by slipway.User, project, service, version string) (slipway.Release, error)
 }
 
-// Pulls are pull requests, and releases.
+// Pulls are pull requests, by the keys of their codebases, and releases.
 type Pulls interface {
 	Pulls(ctx context.Context, by slipway.User, project string) ([]slipway.PullRequest, error)
-	Pull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	Pull(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error)
 	Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error)
 }
 
-// Reviews are what a person does to pull requests.
+// Reviews are what a person does to pull requests, by the keys of their codebases.
 type Reviews interface {
-	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	Merge(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error)
 	// ReviewPull approves the head that was looked at; a Conflict when it moved since.
-	ReviewPull(ctx context.Context, by slipway.User, project string, number int64, head string) (slipway.PullRequest, error)
-	ClosePull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	ReviewPull(ctx context.Context, by slipway.User, codebase string, number int64, head string) (slipway.PullRequest, error)
+	ClosePull(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error)
 }
 
 // Settings are what an admin keeps.
@@ -91,14 +91,15 @@ type Credentials interface {
 	CreateLink(ctx context.Context, by slipway.User, user string) (string, error)
 }
 
-// Forges connects projects with forges.
+// Forges connects codebases with forges.
 type Forges interface {
 	Project(ctx context.Context, by slipway.User, project string) (slipway.ProjectDetail, error)
 	Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error)
 	// Probe asks the forge for the repository that is meant; nothing is kept.
 	Probe(ctx context.Context, by slipway.User, r slipway.ConnectRequest, gitURL string) (slipway.Connection, slipway.ForgeRepository, error)
-	// LinkAccount says whose an account of the project's forge is; user "" takes that back.
-	LinkAccount(ctx context.Context, by slipway.User, project, account, user string) error
+	// LinkAccount says whose an account of the forge of a codebase, given by its key, is; user "" takes
+	// that back.
+	LinkAccount(ctx context.Context, by slipway.User, codebase, account, user string) error
 }
 
 // Identity finds out who asks.

@@ -183,12 +183,16 @@ func (b *backend) Codebases(_ context.Context, by slipway.User, project string) 
 	return some(b, slipway.Codebase{ID: 1}), b.asked(by, "codebases %s", project)
 }
 
-func (b *backend) CreateCodebase(_ context.Context, by slipway.User, c slipway.Codebase) (slipway.Codebase, error) {
-	return c, b.asked(by, "create codebase %s %s %t", c.Key(), c.GitURL, c.Linked)
+func (b *backend) CreateCodebase(_ context.Context, by slipway.User, c slipway.Codebase, r *slipway.ConnectRequest) (slipway.Connected, error) {
+	out := slipway.Connected{Codebase: &slipway.CodebaseDetail{Codebase: c}}
+	if r != nil {
+		return out, b.asked(by, "create codebase %s on %s with %s", c.Key(), r.Forge, r.Token)
+	}
+	return out, b.asked(by, "create codebase %s %s %t", c.Key(), c.GitURL, c.Linked)
 }
 
-func (b *backend) RemoveCodebase(_ context.Context, by slipway.User, project, name string) error {
-	return b.asked(by, "remove codebase %s %s", project, name)
+func (b *backend) RemoveCodebase(_ context.Context, by slipway.User, project, name string) (slipway.Removed, error) {
+	return slipway.Removed{}, b.asked(by, "remove codebase %s %s", project, name)
 }
 
 func (b *backend) Clusters(_ context.Context, by slipway.User) ([]slipway.Cluster, error) {
@@ -323,10 +327,10 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 	drop := func(_ any, err error) error { return err }
 	return map[string]func() error{
 		"board shop": func() error { return drop(c.Board(ctx, "shop")) },
-		"runs {Project:shop Service:cart Ref:refs/heads/a b Commit:abc State:failed Before:7 Limit:3}": func() error {
+		"runs {Project:shop Codebase: Service:cart Ref:refs/heads/a b Commit:abc State:failed Before:7 Limit:3}": func() error {
 			return drop(c.Runs(ctx, slipway.RunFilter{Project: "shop", Service: "cart", Ref: "refs/heads/a b", Commit: "abc", State: slipway.RunFailed, Before: 7, Limit: 3}))
 		},
-		"runs {Project: Service: Ref: Commit: State: Before:0 Limit:0}": func() error { return drop(c.Runs(ctx, slipway.RunFilter{})) },
+		"runs {Project: Codebase: Service: Ref: Commit: State: Before:0 Limit:0}": func() error { return drop(c.Runs(ctx, slipway.RunFilter{})) },
 		"run 7":                 func() error { return drop(c.Run(ctx, 7)) },
 		"report 7 test/cart":    func() error { return drop(c.Report(ctx, 7, "test/cart")) },
 		"trace a b&c=d in ":     func() error { return drop(c.Trace(ctx, "a b&c=d")) },
@@ -340,22 +344,31 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 		"rollback {Project:shop Service:cart Environment:qa To:v1 Reason:r}": func() error {
 			return drop(c.Rollback(ctx, slipway.RollbackRequest{Project: "shop", Service: "cart", Environment: "qa", To: "v1", Reason: "r"}))
 		},
-		"pulls shop":          func() error { return drop(c.Pulls(ctx, "shop")) },
-		"merge shop 3":        func() error { return drop(c.Merge(ctx, "shop", 3)) },
-		"pull shop 3":         func() error { return drop(c.Pull(ctx, "shop", 3)) },
-		"review shop 3 at c6": func() error { return drop(c.ReviewPull(ctx, "shop", 3, "c6")) },
-		"close shop 3":        func() error { return drop(c.ClosePull(ctx, "shop", 3)) },
-		"releases shop ":      func() error { return drop(c.Releases(ctx, "shop", "")) },
-		"releases shop cart":  func() error { return drop(c.Releases(ctx, "shop", "cart")) },
-		"projects":            func() error { return drop(c.Projects(ctx)) },
+		"runs {Project:shop Codebase:shop/web Service: Ref: Commit: State: Before:0 Limit:0}": func() error { return drop(c.Runs(ctx, slipway.RunFilter{Codebase: "shop/web"})) },
+		"runs {Project:shop Codebase:shop Service: Ref: Commit: State: Before:0 Limit:0}":     func() error { return drop(c.Runs(ctx, slipway.RunFilter{Codebase: "shop"})) },
+		"pull shop/web 3":         func() error { return drop(c.Pull(ctx, "shop/web", 3)) },
+		"merge shop/web 3":        func() error { return drop(c.Merge(ctx, "shop/web", 3)) },
+		"review shop/web 3 at c6": func() error { return drop(c.ReviewPull(ctx, "shop/web", 3, "c6")) },
+		"close shop/web 3":        func() error { return drop(c.ClosePull(ctx, "shop/web", 3)) },
+		"pulls shop":              func() error { return drop(c.Pulls(ctx, "shop")) },
+		"merge shop 3":            func() error { return drop(c.Merge(ctx, "shop", 3)) },
+		"pull shop 3":             func() error { return drop(c.Pull(ctx, "shop", 3)) },
+		"review shop 3 at c6":     func() error { return drop(c.ReviewPull(ctx, "shop", 3, "c6")) },
+		"close shop 3":            func() error { return drop(c.ClosePull(ctx, "shop", 3)) },
+		"releases shop ":          func() error { return drop(c.Releases(ctx, "shop", "")) },
+		"releases shop cart":      func() error { return drop(c.Releases(ctx, "shop", "cart")) },
+		"projects":                func() error { return drop(c.Projects(ctx)) },
 		"create project a trunk https://x/": func() error {
 			return drop(c.CreateProject(ctx, slipway.Project{Name: "a", DefaultBranch: "trunk", GitURL: "https://x/"}))
 		},
 		"codebases shop": func() error { return drop(c.Codebases(ctx, "shop")) },
 		"create codebase shop/web https://x/ true": func() error {
-			return drop(c.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: "web", GitURL: "https://x/", Linked: true}))
+			return drop(c.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: "web", GitURL: "https://x/", Linked: true}, nil))
 		},
-		"remove codebase shop web": func() error { return c.RemoveCodebase(ctx, "shop", "web") },
+		"create codebase shop/web on gitea with t": func() error {
+			return drop(c.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: "web", GitURL: "https://x/"}, &slipway.ConnectRequest{Forge: slipway.Gitea, Token: "t"}))
+		},
+		"remove codebase shop web": func() error { return drop(c.RemoveCodebase(ctx, "shop", "web")) },
 		"clusters":                 func() error { return drop(c.Clusters(ctx)) },
 		"add cluster a ctx text":   func() error { return drop(c.AddCluster(ctx, "a", "ctx", []byte("text"))) },
 		"remove cluster a":         func() error { return c.RemoveCluster(ctx, "a") },

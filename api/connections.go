@@ -31,27 +31,30 @@ func (s *server) connections() {
 		}
 		return s.createConnected(r, by, p.Project, *p.Connection)
 	})
-	s.handle("PUT /api/v1/projects/{project}/connection", func(r *http.Request, by slipway.User) (any, error) {
-		var c slipway.ConnectRequest
-		if err := decode(r, &c); err != nil {
-			return nil, err
-		}
-		c.Project = r.PathValue("project")
-		return s.Forges.Connect(r.Context(), by, c)
-	})
+	s.handle("PUT /api/v1/projects/{project}/connection", s.connect)
 	s.handle("PUT /api/v1/projects/{project}/accounts/{account}", func(r *http.Request, by slipway.User) (any, error) {
 		var a AccountOf
 		if err := decode(r, &a); err != nil {
 			return nil, err
 		}
-		return struct{}{}, s.Forges.LinkAccount(r.Context(), by, r.PathValue("project"), r.PathValue("account"), a.User)
+		return struct{}{}, s.Forges.LinkAccount(r.Context(), by, codebase(r), r.PathValue("account"), a.User)
 	})
+}
+
+// connect connects the codebase of the path, the main one where it names none.
+func (s *server) connect(r *http.Request, by slipway.User) (any, error) {
+	var c slipway.ConnectRequest
+	if err := decode(r, &c); err != nil {
+		return nil, err
+	}
+	c.Project, c.Codebase = slipway.SplitCodebase(codebase(r))
+	return s.Forges.Connect(r.Context(), by, c)
 }
 
 // createConnected asks the forge before anything is made, so that a wrong token or address leaves nothing
 // behind.
 func (s *server) createConnected(r *http.Request, by slipway.User, p slipway.Project, c slipway.ConnectRequest) (any, error) {
-	c.Project = p.Name
+	c.Project, c.Codebase = p.Name, ""
 	_, repository, err := s.Forges.Probe(r.Context(), by, c, p.GitURL)
 	if err != nil {
 		return nil, err

@@ -13,9 +13,9 @@ import (
 
 // Webhooks takes what forges send.
 type Webhooks interface {
-	// Receive verifies a request, and keeps it before it returns. It reports false for one that came
-	// before.
-	Receive(ctx context.Context, project string, h http.Header, body []byte) (d slipway.Delivery, fresh bool, err error)
+	// Receive verifies a request for a codebase, given by its key, and keeps it before it returns. It
+	// reports false for one that came before.
+	Receive(ctx context.Context, codebase string, h http.Header, body []byte) (d slipway.Delivery, fresh bool, err error)
 }
 
 // HookAnswer is how a delivery is acknowledged.
@@ -33,7 +33,7 @@ const (
 	hooksAtOnce  = 64
 )
 
-// Hooks returns the handler of POST /hooks/{project}. It answers 202 once the delivery is kept.
+// Hooks returns the handler of POST /hooks/{project} and of POST /hooks/{project}/{codebase}. It answers 202 once the delivery is kept.
 func Hooks(to Webhooks, now func() time.Time, log *slog.Logger) http.Handler {
 	s := &server{Options: Options{Log: log}}
 	free := make(chan struct{}, hooksAtOnce)
@@ -49,7 +49,7 @@ func Hooks(to Webhooks, now func() time.Time, log *slog.Logger) http.Handler {
 			s.fail(w, r, err)
 			return
 		}
-		d, fresh, err := to.Receive(r.Context(), r.PathValue("project"), r.Header, body)
+		d, fresh, err := to.Receive(r.Context(), slipway.CodebaseKey(r.PathValue("project"), r.PathValue("codebase")), r.Header, body)
 		if err != nil {
 			log.WarnContext(r.Context(), "webhook refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", slipway.ErrorCode(err), "error", err)
 			s.fail(w, r, err)

@@ -60,7 +60,7 @@ func (s *server) reads() {
 		if err != nil {
 			return nil, err
 		}
-		return s.Pulls.Pull(r.Context(), by, r.PathValue("project"), n)
+		return s.Pulls.Pull(r.Context(), by, codebase(r), n)
 	})
 	s.handle("GET /api/v1/projects/{project}/releases", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Pulls.Releases(r.Context(), by, r.PathValue("project"), r.URL.Query().Get("service")))
@@ -71,6 +71,14 @@ func runFilter(r *http.Request) (slipway.RunFilter, error) {
 	q := r.URL.Query()
 	f := slipway.RunFilter{Project: q.Get("project"), Service: q.Get("service"), Ref: q.Get("ref"),
 		Commit: q.Get("commit"), State: slipway.RunState(q.Get("state"))}
+	if name := q.Get("codebase"); name != "" {
+		if f.Project == "" {
+			return f, slipway.Errorf(slipway.Invalid, "codebase=%q: say of which project=", name)
+		}
+		if f.Codebase = f.Project; name != slipway.MainCodebase {
+			f.Codebase = slipway.CodebaseKey(f.Project, name)
+		}
+	}
 	for name, to := range map[string]func(int64){
 		"before": func(n int64) { f.Before = n },
 		"limit":  func(n int64) { f.Limit = int(n) },
@@ -147,17 +155,17 @@ func (s *server) deliveries() {
 	})
 	for verb, do := range map[string]func(r *http.Request, by slipway.User, n int64) (any, error){
 		"merge": func(r *http.Request, by slipway.User, n int64) (any, error) {
-			return s.Reviews.Merge(r.Context(), by, r.PathValue("project"), n)
+			return s.Reviews.Merge(r.Context(), by, codebase(r), n)
 		},
 		"approve": func(r *http.Request, by slipway.User, n int64) (any, error) {
 			var in Review
 			if err := decode(r, &in); err != nil {
 				return nil, err
 			}
-			return s.Reviews.ReviewPull(r.Context(), by, r.PathValue("project"), n, in.Head)
+			return s.Reviews.ReviewPull(r.Context(), by, codebase(r), n, in.Head)
 		},
 		"close": func(r *http.Request, by slipway.User, n int64) (any, error) {
-			return s.Reviews.ClosePull(r.Context(), by, r.PathValue("project"), n)
+			return s.Reviews.ClosePull(r.Context(), by, codebase(r), n)
 		},
 	} {
 		s.handle("POST /api/v1/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (any, error) {

@@ -143,8 +143,14 @@ func (c *Client) remove(ctx context.Context, path string) error {
 
 func project(name string) string { return "/api/v1/projects/" + url.PathEscape(name) }
 
-func pull(name string, number int64) string {
-	return project(name) + "/pulls/" + strconv.FormatInt(number, 10)
+// pull is the path of what is done to a pull request of a codebase, given by its key; verb "" shows it.
+func pull(codebase string, number int64, verb string) string {
+	of, name := slipway.SplitCodebase(codebase)
+	path := project(of) + "/pulls/" + strconv.FormatInt(number, 10) + verb
+	if name != "" {
+		path += "?codebase=" + url.QueryEscape(name)
+	}
+	return path
 }
 
 func user(name string) string { return "/api/v1/users/" + url.PathEscape(name) }
@@ -159,6 +165,11 @@ func (c *Client) Board(ctx context.Context, name string) (slipway.Board, error) 
 // Runs lists runs, newest first.
 func (c *Client) Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, error) {
 	q := url.Values{}
+	if f.Codebase != "" {
+		project, name := slipway.SplitCodebase(f.Codebase)
+		f.Project = project
+		q.Set("codebase", cmp.Or(name, slipway.MainCodebase))
+	}
 	for k, v := range map[string]string{"project": f.Project, "service": f.Service, "ref": f.Ref, "commit": f.Commit, "state": string(f.State)} {
 		if v != "" {
 			q.Set(k, v)
@@ -228,25 +239,26 @@ func (c *Client) Pulls(ctx context.Context, name string) ([]slipway.PullRequest,
 	return get[[]slipway.PullRequest](ctx, c, project(name)+"/pulls", nil)
 }
 
-// Pull returns a pull request.
-func (c *Client) Pull(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
-	return get[slipway.PullRequest](ctx, c, pull(name, number), nil)
+// Pull returns a pull request: that with a number in a codebase, given by its key. With a project's name it is
+// also the one of another codebase, where only one has that number.
+func (c *Client) Pull(ctx context.Context, codebase string, number int64) (slipway.PullRequest, error) {
+	return get[slipway.PullRequest](ctx, c, pull(codebase, number, ""), nil)
 }
 
-// Merge merges a pull request.
-func (c *Client) Merge(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
-	return post[slipway.PullRequest](ctx, c, pull(name, number)+"/merge", nil)
+// Merge merges a pull request, named as for Pull.
+func (c *Client) Merge(ctx context.Context, codebase string, number int64) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, pull(codebase, number, "/merge"), nil)
 }
 
 // ReviewPull approves the head of a pull request that was looked at, by its whole hash; it is a Conflict
 // when the pull request has moved since.
-func (c *Client) ReviewPull(ctx context.Context, name string, number int64, head string) (slipway.PullRequest, error) {
-	return post[slipway.PullRequest](ctx, c, pull(name, number)+"/approve", map[string]string{"head": head})
+func (c *Client) ReviewPull(ctx context.Context, codebase string, number int64, head string) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, pull(codebase, number, "/approve"), map[string]string{"head": head})
 }
 
 // ClosePull closes a pull request without merging it.
-func (c *Client) ClosePull(ctx context.Context, name string, number int64) (slipway.PullRequest, error) {
-	return post[slipway.PullRequest](ctx, c, pull(name, number)+"/close", nil)
+func (c *Client) ClosePull(ctx context.Context, codebase string, number int64) (slipway.PullRequest, error) {
+	return post[slipway.PullRequest](ctx, c, pull(codebase, number, "/close"), nil)
 }
 
 // Releases lists the releases of a service, or of all with service "".
@@ -281,14 +293,23 @@ func (c *Client) CreateConnected(ctx context.Context, p slipway.Project, r slipw
 	}{p, r})
 }
 
-// Connect connects a project with its forge, or gives it a new token.
+// Connect connects a codebase with its forge, or gives it a new token.
 func (c *Client) Connect(ctx context.Context, r slipway.ConnectRequest) (slipway.Connected, error) {
-	return do[slipway.Connected](ctx, c, http.MethodPut, project(r.Project)+"/connection", nil, r)
+	path := project(r.Project)
+	if r.Codebase != "" {
+		path += "/codebases/" + url.PathEscape(r.Codebase)
+	}
+	return do[slipway.Connected](ctx, c, http.MethodPut, path+"/connection", nil, r)
 }
 
-// LinkAccount says whose an account of a project's forge is; user "" takes that back.
-func (c *Client) LinkAccount(ctx context.Context, name, account, user string) error {
-	_, err := do[struct{}](ctx, c, http.MethodPut, project(name)+"/accounts/"+url.PathEscape(account), nil, map[string]string{"user": user})
+// LinkAccount says whose an account of the forge of a codebase, given by its key, is; user "" takes that back.
+func (c *Client) LinkAccount(ctx context.Context, codebase, account, user string) error {
+	of, name := slipway.SplitCodebase(codebase)
+	q := url.Values{}
+	if name != "" {
+		q.Set("codebase", name)
+	}
+	_, err := do[struct{}](ctx, c, http.MethodPut, project(of)+"/accounts/"+url.PathEscape(account), q, map[string]string{"user": user})
 	return err
 }
 
@@ -297,15 +318,19 @@ func (c *Client) Codebases(ctx context.Context, name string) ([]slipway.Codebase
 	return get[[]slipway.Codebase](ctx, c, project(name)+"/codebases", nil)
 }
 
-// CreateCodebase adds a further codebase to the project that it names.
-func (c *Client) CreateCodebase(ctx context.Context, b slipway.Codebase) (slipway.Codebase, error) {
-	return post[slipway.Codebase](ctx, c, project(b.Project)+"/codebases", b)
+// CreateCodebase adds a further codebase to the project that it names, and connects it with its forge as r
+// says; without r, where the project's credential is for that forge.
+func (c *Client) CreateCodebase(ctx context.Context, b slipway.Codebase, r *slipway.ConnectRequest) (slipway.Connected, error) {
+	return post[slipway.Connected](ctx, c, project(b.Project)+"/codebases", struct {
+		slipway.Codebase
+		Connection *slipway.ConnectRequest `json:"connection,omitempty"`
+	}{b, r})
 }
 
 // RemoveCodebase takes a further codebase away from its project; one of which services are deployed is a
 // Conflict.
-func (c *Client) RemoveCodebase(ctx context.Context, name, codebase string) error {
-	return c.remove(ctx, project(name)+"/codebases/"+url.PathEscape(codebase))
+func (c *Client) RemoveCodebase(ctx context.Context, name, codebase string) (slipway.Removed, error) {
+	return do[slipway.Removed](ctx, c, http.MethodDelete, project(name)+"/codebases/"+url.PathEscape(codebase), nil, nil)
 }
 
 // Clusters lists the registered clusters.

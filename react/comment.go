@@ -13,19 +13,19 @@ const mostRows = 60
 
 // commentText is what Slipway's comment on a pull request says now, "" for none: a pull request that has
 // had neither run nor command.
-func (r *Reactor) commentText(ctx context.Context, project string, number int64) (string, error) {
-	p, err := r.Runs.Pull(ctx, project, number)
+func (r *Reactor) commentText(ctx context.Context, codebase string, number int64) (string, error) {
+	p, err := r.Runs.Pull(ctx, codebase, number)
 	if slipway.ErrorCode(err) == slipway.NotFound || (err == nil && !p.Forge) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	last, commanded, err := r.Runs.LastCommand(ctx, project, number)
+	last, commanded, err := r.Runs.LastCommand(ctx, codebase, number)
 	if err != nil {
 		return "", err
 	}
-	runs, err := r.Runs.Runs(ctx, slipway.RunFilter{Project: project, Ref: p.Ref(), Limit: 1})
+	runs, err := r.Runs.Runs(ctx, slipway.RunFilter{Codebase: codebase, Ref: p.Ref(), Limit: 1})
 	if err != nil {
 		return "", err
 	}

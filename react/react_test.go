@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type world struct {
 	reports  map[int64]slipway.TestReport
 	pulls    map[int64]slipway.PullRequest
 	command  *slipway.ForgeCommand
+	asks     map[string]bool // of which codebases pull requests were asked; nil: not kept
 	problem  string
 	statuses map[string]slipway.CommitStatus
 	comments map[string]slipway.PullComment
@@ -72,7 +74,7 @@ func (w *world) SetSent(_ context.Context, _, name, sent string) error {
 
 func (w *world) Runs(_ context.Context, f slipway.RunFilter) (out []slipway.Run, _ error) {
 	for _, d := range w.runs {
-		if (f.Commit == "" || d.Run.Commit == f.Commit) && (f.Ref == "" || d.Run.Ref == f.Ref) {
+		if (f.Codebase == "" || f.Codebase == slipway.CodebaseKey(d.Run.Project, d.Run.Codebase)) && (f.Commit == "" || d.Run.Commit == f.Commit) && (f.Ref == "" || d.Run.Ref == f.Ref) {
 			out = append(out, d.Run)
 		}
 	}
@@ -95,7 +97,10 @@ func (w *world) Report(_ context.Context, step int64) (slipway.TestReport, error
 	return slipway.TestReport{}, slipway.Errorf(slipway.NotFound, "no report")
 }
 
-func (w *world) Pull(_ context.Context, _ string, number int64) (slipway.PullRequest, error) {
+func (w *world) Pull(_ context.Context, codebase string, number int64) (slipway.PullRequest, error) {
+	if w.asks != nil {
+		w.asks[codebase] = true
+	}
 	if p, ok := w.pulls[number]; ok {
 		return p, nil
 	}
@@ -133,18 +138,10 @@ func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error
 	return c.ID, c.Check()
 }
 
-// connect knows the main codebase, and pages.
-func (w *world) connect(_ context.Context, _, codebase string) (react.Forge, error) {
-	if codebase == "" || codebase == "pages" {
-		return w, nil
-	}
-	return nil, nil
-}
-
 func (w *world) reactor() *react.Reactor {
 	return react.New(react.Options{
 		Events: w, Runs: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond,
-		Connect: w.connect,
+		Connect: func(context.Context, string) (react.Forge, error) { return w, nil },
 		Problem: func(_ context.Context, _, problem string) error { w.problem = problem; return nil },
 	})
 }
@@ -245,38 +242,68 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// A further codebase gets its statuses where it is on the project's forge. What is refused about it holds
-// nothing else up.
-func TestStatusesOfFurtherCodebases(t *testing.T) {
+// The forge of each codebase is told of its own commits and pull requests, and of no other's, though their
+// numbers and their events are the same.
+func TestEachCodebaseIsToldOfItsOwn(t *testing.T) {
+	t.Parallel()
+	a, b, c := strings.Repeat("a", 40), strings.Repeat("b", 40), strings.Repeat("c", 40)
+	for key, want := range map[string]string{
+		"shop":       "ccccccc slipway; shop/pulls/3 at ccccccc",
+		"shop/pages": "bbbbbbb slipway; shop/pages/pulls/3 at bbbbbbb",
+		"shop/web":   "aaaaaaa slipway; ",
+		"shop/none":  "; ",
+	} {
+		w := newWorld()
+		run := func(id, pull int64, codebase, hash string) {
+			w.runs = append(w.runs, slipway.RunDetail{Run: slipway.Run{ID: id, Project: "shop", Codebase: codebase, Event: slipway.PullUpdate, Ref: "refs/pull/3/head", Pull: pull, Commit: hash, State: slipway.RunSucceeded}})
+			w.happened(id, 0)
+		}
+		run(1, 0, "web", a)
+		run(2, 3, "pages", b)
+		run(3, 3, "", c)
+		w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, State: slipway.PullOpen, Forge: true, Head: c}
+		w.asks = map[string]bool{}
+		if wait, err := w.reactor().Round(t.Context(), key); wait != 0 || err != nil || w.reacted != 3 {
+			t.Errorf("%s: waits %s, %v; reacted to %d", key, wait, err, w.reacted)
+		}
+		got := strings.Join(slices.Sorted(maps.Keys(w.statuses)), ", ") + "; "
+		for _, text := range w.comments {
+			for asked := range w.asks {
+				got += fmt.Sprintf("%s/pulls/%d at %s", asked, text.Pull, which(text.Text, a, b, c))
+			}
+			if text.Marker != "shop" {
+				t.Errorf("%s: marked %s", key, text.Marker)
+			}
+		}
+		if got != want {
+			t.Errorf("%s is told of %q, want %q", key, got, want)
+		}
+	}
+}
+
+// which of some commits a text shows.
+func which(text string, commits ...string) string {
+	for _, c := range commits {
+		if strings.Contains(text, c[:7]) {
+			return c[:7]
+		}
+	}
+	return "none"
+}
+
+// An event about a pull request of another codebase is not taken for one about this one's of that number.
+func TestEventsNameTheirCodebase(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
-	run := func(id int64, codebase, hash string) {
-		w.runs = append(w.runs, slipway.RunDetail{Run: slipway.Run{ID: id, Project: "shop", Codebase: codebase, Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: hash, State: slipway.RunSucceeded}})
-		w.happened(id, 0)
-	}
-	run(1, "web", strings.Repeat("a", 40))   // elsewhere
-	run(2, "pages", strings.Repeat("b", 40)) // on the forge
-	run(3, "", strings.Repeat("c", 40))
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, State: slipway.PullOpen, Forge: true, Fork: true, Head: commit, Held: commit}
+	w.events = append(w.events, slipway.Event{ID: 1, Project: "shop", Data: json.RawMessage(`{"pull":3,"codebase":"web"}`)})
 	w.round(t, w.reactor())
-	var told []string
-	for key := range w.statuses {
-		told = append(told, key)
+	if len(w.statuses) != 0 || w.reacted != 1 {
+		t.Errorf("told of %v, reacted to %d", w.statuses, w.reacted)
 	}
-	slices.Sort(told)
-	if got := strings.Join(told, ", "); got != "bbbbbbb slipway, ccccccc slipway" {
-		t.Errorf("told of %s", got)
-	}
-	w = newWorld()
-	run(2, "pages", strings.Repeat("b", 40))
-	w.fail = func(string) error { return slipway.Errorf(slipway.Forbidden, "not that one") }
-	if wait := w.round(t, w.reactor()); wait != 0 || w.problem != "" || w.reacted != 1 {
-		t.Errorf("waits %s, problem %q, reacted to %d", wait, w.problem, w.reacted)
-	}
-	w = newWorld()
-	run(2, "pages", strings.Repeat("b", 40))
-	w.fail = func(string) error { return slipway.Errorf(slipway.Unavailable, "later") }
-	if wait, err := w.reactor().Round(t.Context(), "shop"); wait == 0 || err == nil || w.reacted != 0 {
-		t.Errorf("does not try again: %s, %v", wait, err)
+	w.reacted = 0
+	if _, err := w.reactor().Round(t.Context(), "shop/web"); err != nil || len(w.statuses) != 1 {
+		t.Errorf("web is told of %v, %v", w.statuses, err)
 	}
 }
 

@@ -26,8 +26,8 @@ type verdict struct {
 // statuses are those of a commit: the aggregate first, then the services in the order of the plan,
 // skipped ones last. Several runs of one commit (of a branch and of its pull request) count together:
 // the worst is said.
-func (r *Reactor) statuses(ctx context.Context, project, codebase, hash string, held slipway.PullRequest) ([]slipway.CommitStatus, error) {
-	runs, err := r.newest(ctx, project, codebase, hash)
+func (r *Reactor) statuses(ctx context.Context, codebase, hash string, held slipway.PullRequest) ([]slipway.CommitStatus, error) {
+	runs, err := r.newest(ctx, codebase, hash)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +47,18 @@ func (r *Reactor) statuses(ctx context.Context, project, codebase, hash string, 
 		all.total = worse(all.total, verdict{state: slipway.StatusPending, text: "of a fork: runs when a member comments /slipway approve"})
 		all.about.Pull = held.Number
 	}
+	project, _ := slipway.SplitCodebase(codebase)
 	return all.statuses(r.URL, project), nil
 }
 
 // newest are the newest run of each event and ref of a commit of a codebase, newest first.
-func (r *Reactor) newest(ctx context.Context, project, codebase, hash string) ([]slipway.Run, error) {
-	runs, err := r.Runs.Runs(ctx, slipway.RunFilter{Project: project, Commit: hash, Limit: 200})
+func (r *Reactor) newest(ctx context.Context, codebase, hash string) ([]slipway.Run, error) {
+	runs, err := r.Runs.Runs(ctx, slipway.RunFilter{Codebase: codebase, Commit: hash, Limit: 200})
 	seen := map[string]bool{}
 	var out []slipway.Run
 	for _, run := range runs {
 		key := string(run.Event) + " " + run.Ref
-		if run.Event == slipway.RollbackCall || run.Codebase != codebase || seen[key] {
+		if run.Event == slipway.RollbackCall || seen[key] {
 			continue
 		}
 		seen[key] = true

@@ -51,13 +51,14 @@ func (s *Store) Codebases(ctx context.Context, project string) ([]slipway.Codeba
 }
 
 // RemoveCodebase takes a further codebase away from its project. One with unfinished runs, open pushes or
-// open pull requests is a Conflict. What was recorded of it stays.
+// open pull requests is a Conflict. Its connection with a forge goes with it, and the credentials of that;
+// what was recorded of its runs stays.
 func (s *Store) RemoveCodebase(ctx context.Context, project, name, actor string) error {
 	return s.write(ctx, func(t *tx) error {
 		for _, busy := range []struct{ what, query string }{
 			{"a run that has not ended", `SELECT count(*) FROM runs WHERE project = $1 AND codebase = $2 AND state IN ('queued', 'running', 'waiting')`},
 			{"a push under way", `SELECT count(*) FROM pushes WHERE project = $1 AND codebase = $2 AND state = 'received'`},
-			{"an open pull request", `SELECT count(*) FROM pulls WHERE project = $1 AND codebase = $2 AND state = 'open'`},
+			{"an open pull request", `SELECT count(*) FROM pulls WHERE project = $1 AND codebase = $2 AND state = 'open' AND forge = 0`},
 		} {
 			n, _, err := one(ctx, t, scanInt, busy.query, project, name)
 			if err != nil {
@@ -74,9 +75,29 @@ func (s *Store) RemoveCodebase(ctx context.Context, project, name, actor string)
 		if n == 0 {
 			return slipway.Errorf(slipway.NotFound, "project %s has no codebase %q", project, name)
 		}
-		if _, err := t.exec(`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2`, project, name); err != nil {
-			return err
+		if err := t.disconnect(project, name); err != nil {
+			return fmt.Errorf("remove codebase %s of %s: %w", name, project, err)
 		}
 		return t.audit(slipway.Event{Kind: "codebase.removed", Project: project, Actor: actor, Message: "codebase " + name + " removed"})
 	})
+}
+
+// disconnect forgets what is kept of a codebase and its forge. Its pull requests there are nobody's business
+// here any more.
+func (t *tx) disconnect(project, name string) error {
+	for _, query := range []string{
+		`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2`,
+		`DELETE FROM connections WHERE project = $1 AND codebase = $2`,
+		`DELETE FROM deliveries WHERE project = $1 AND codebase = $2`,
+		`DELETE FROM commands WHERE project = $1 AND codebase = $2`,
+		`DELETE FROM reactions WHERE project = $1 AND codebase = $2`,
+		`UPDATE pulls SET state = 'closed', held = '', moves = moves + 1 WHERE project = $1 AND codebase = $2 AND state = 'open' AND forge = 1`,
+	} {
+		if _, err := t.exec(query, project, name); err != nil {
+			return err
+		}
+	}
+	key := slipway.CodebaseKey(project, name)
+	_, err := t.exec(`DELETE FROM credentials WHERE name IN ($1, $2)`, credentialName(key, "token"), credentialName(key, "webhook"))
+	return err
 }

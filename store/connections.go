@@ -11,67 +11,123 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const connectionColumns = `project, forge, api, repository, repository_id, hook_ids, created_at`
+const connectionColumns = `project, codebase, forge, api, repository, repository_id, shared, hook_ids, created_at`
 
 func scanConnection(r scanner) (c slipway.Connection, err error) {
 	var ids string
-	err = r.Scan(&c.Project, &c.Forge, &c.API, &c.Repository, &c.RepositoryID, &ids, stamp{&c.CreatedAt})
-	c.Credential, c.HookSecret, c.HookIDs = credentialName(c.Project, "token"), credentialName(c.Project, "webhook"), strings.Fields(ids)
+	err = r.Scan(&c.Project, &c.Codebase, &c.Forge, &c.API, &c.Repository, &c.RepositoryID, &c.Shared, &ids, stamp{&c.CreatedAt})
+	c.Credential, c.HookSecret, c.HookIDs = credentialName(c.Key(), "token"), credentialName(c.Key(), "webhook"), strings.Fields(ids)
+	if c.Shared {
+		c.Credential = credentialName(c.Project, "token")
+	}
 	return c, err
 }
 
-func credentialName(project, what string) string { return "forge/" + project + "/" + what }
+func credentialName(codebase, what string) string { return "forge/" + codebase + "/" + what }
 
-// SaveConnection connects a project, or changes how it is connected. The token is kept sealed; the secret
-// of the webhook is made the first time, and again when the repository is another one. What happened
-// before is not told to the forge.
-func (s *Store) SaveConnection(ctx context.Context, d slipway.ProjectDetail, token, actor string) (slipway.Connection, error) {
+func connection(ctx context.Context, q querier, codebase string) (slipway.Connection, bool, error) {
+	project, name := slipway.SplitCodebase(codebase)
+	return one(ctx, q, scanConnection, `SELECT `+connectionColumns+` FROM connections WHERE project = $1 AND codebase = $2`, project, name)
+}
+
+// SaveConnection connects a codebase, or changes how it is connected. The token is kept sealed; without one
+// the connection is Shared, which takes a main codebase on the same forge, else it is Invalid. The secret of
+// the webhook is made the first time, and again when the repository is another one. What happened before is
+// not told to the forge.
+func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, token, actor string) (slipway.Connection, error) {
 	c := *d.Connection
 	if err := c.Check(); err != nil {
 		return c, err
 	}
+	c.Shared = token == ""
 	err := s.write(ctx, func(t *tx) error {
-		old, had, err := one(ctx, t, scanConnection, `SELECT `+connectionColumns+` FROM connections WHERE project = $1`, c.Project)
+		old, had, err := connection(ctx, t, c.Key())
 		if err != nil {
+			return err
+		}
+		if err := t.mayConnect(c); err != nil {
 			return err
 		}
 		if err := t.saveConnection(c, d); err != nil {
-			return fmt.Errorf("connect project %s: %w", c.Project, err)
+			return fmt.Errorf("connect %s: %w", c.Key(), err)
 		}
-		if err := t.saveCredential(c.Project, "token", token); err != nil {
+		if err := t.saveToken(c, token); err != nil {
 			return err
 		}
 		if !had || old.API != c.API || old.Repository != c.Repository {
-			if err := t.saveCredential(c.Project, "webhook", newSecret()); err != nil {
+			if err := t.saveCredential(c, "webhook", newSecret()); err != nil {
 				return err
 			}
 		}
-		c, _, err = one(ctx, t, scanConnection, `SELECT `+connectionColumns+` FROM connections WHERE project = $1`, c.Project)
-		if err != nil {
+		if c, _, err = connection(ctx, t, c.Key()); err != nil {
 			return err
 		}
-		return t.audit(slipway.Event{Kind: "forge.connected", Project: c.Project, Actor: actor, Message: fmt.Sprintf("connected with %s on %s (%s)", c.Repository, c.Forge, c.API)})
+		return t.audit(slipway.Event{Kind: "forge.connected", Project: c.Project, Actor: actor, Message: fmt.Sprintf("%sconnected with %s on %s (%s)", about(c.Codebase), c.Repository, c.Forge, c.API)})
 	})
 	return c, err
 }
 
-func (t *tx) saveConnection(c slipway.Connection, d slipway.ProjectDetail) error {
-	_, err := t.exec(`INSERT INTO connections (project, forge, api, repository, repository_id, link, forks, reacted, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT coalesce(max(id), 0) FROM events), $8)
-		ON CONFLICT (project) DO UPDATE SET forge = excluded.forge, api = excluded.api, repository = excluded.repository,
-			repository_id = excluded.repository_id, link = excluded.link, forks = excluded.forks, problem = '', problem_at = 0`,
-		c.Project, c.Forge, c.API, c.Repository, c.RepositoryID, d.Link, d.Forks, ms(t.now))
+// about begins a message about a further codebase.
+func about(codebase string) string {
+	if codebase == "" {
+		return ""
+	}
+	return "codebase " + codebase + ": "
+}
+
+// mayConnect refuses a connection of what is not there, one that shares what the main codebase does not
+// have, and a main one that would take away what others share.
+func (t *tx) mayConnect(c slipway.Connection) error {
+	if c.Codebase == "" && c.Shared {
+		return slipway.Errorf(slipway.Invalid, "project %s needs a token for its forge", c.Project)
+	}
+	if c.Codebase == "" {
+		n, _, err := one(t.ctx, t, scanInt, `SELECT count(*) FROM connections WHERE project = $1 AND shared = 1 AND api <> $2`, c.Project, c.API)
+		if err == nil && n > 0 {
+			err = slipway.Errorf(slipway.Conflict, "project %s has %d codebases that use its token for the forge it leaves: give them their own first (slipway codebase connect NAME --token-file FILE)", c.Project, n)
+		}
+		return err
+	}
+	n, _, err := one(t.ctx, t, scanInt, `SELECT count(*) FROM codebases WHERE project = $1 AND name = $2`, c.Project, c.Codebase)
+	if err == nil && n == 0 {
+		err = slipway.Errorf(slipway.NotFound, "project %s has no codebase %q", c.Project, c.Codebase)
+	}
+	if err != nil || !c.Shared {
+		return err
+	}
+	main, had, err := connection(t.ctx, t, c.Project)
+	if err == nil && (!had || main.API != c.API) {
+		err = slipway.Errorf(slipway.Invalid, "codebase %s needs a token of its own: project %s has none for %s", c.Codebase, c.Project, c.API)
+	}
 	return err
 }
 
-func (t *tx) saveCredential(project, what, secret string) error {
-	name := credentialName(project, what)
+func (t *tx) saveConnection(c slipway.Connection, d slipway.CodebaseDetail) error {
+	_, err := t.exec(`INSERT INTO connections (project, codebase, forge, api, repository, repository_id, shared, link, forks, reacted, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (SELECT coalesce(max(id), 0) FROM events), $10)
+		ON CONFLICT (project, codebase) DO UPDATE SET forge = excluded.forge, api = excluded.api, repository = excluded.repository,
+			repository_id = excluded.repository_id, shared = excluded.shared, link = excluded.link, forks = excluded.forks, problem = '', problem_at = 0`,
+		c.Project, c.Codebase, c.Forge, c.API, c.Repository, c.RepositoryID, bit(c.Shared), d.Link, d.Forks, ms(t.now))
+	return err
+}
+
+// saveToken keeps the token of a connection, and none where it is shared.
+func (t *tx) saveToken(c slipway.Connection, token string) error {
+	if !c.Shared {
+		return t.saveCredential(c, "token", token)
+	}
+	_, err := t.exec(`DELETE FROM credentials WHERE name = $1`, credentialName(c.Key(), "token"))
+	return err
+}
+
+func (t *tx) saveCredential(c slipway.Connection, what, secret string) error {
+	name := credentialName(c.Key(), what)
 	sealed, err := t.s.seal([]byte(secret), "credential "+name)
 	if err != nil {
 		return err
 	}
 	if _, err := t.exec(`INSERT INTO credentials (name, project, sealed) VALUES ($1, $2, $3)
-		ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed`, name, project, sealed); err != nil {
+		ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed`, name, c.Project, sealed); err != nil {
 		return fmt.Errorf("save credential %s: %w", name, err)
 	}
 	return nil
@@ -81,7 +137,7 @@ func (t *tx) saveCredential(project, what, secret string) error {
 func (s *Store) Credential(ctx context.Context, name string) (string, error) {
 	sealed, ok, err := one(ctx, s.reader, func(r scanner) (b []byte, err error) { return b, r.Scan(&b) }, `SELECT sealed FROM credentials WHERE name = $1`, name)
 	if err == nil && !ok {
-		err = slipway.Errorf(slipway.NotFound, "there is no credential %s: connect the project again", name)
+		err = slipway.Errorf(slipway.NotFound, "there is no credential %s: connect its codebase again", name)
 	}
 	if err != nil {
 		return "", err
@@ -90,32 +146,70 @@ func (s *Store) Credential(ctx context.Context, name string) (string, error) {
 	return string(open), err
 }
 
-// Connection says how a project is connected; NotFound if it is not.
-func (s *Store) Connection(ctx context.Context, project string) (slipway.Connection, error) {
-	c, ok, err := one(ctx, s.reader, scanConnection, `SELECT `+connectionColumns+` FROM connections WHERE project = $1`, project)
-	if err == nil && !ok {
-		err = slipway.Errorf(slipway.NotFound, "project %q is not connected with a forge: `slipway project connect %s` connects it", project, project)
+// Connection says how a codebase, given by its key, is connected; NotFound if it is not.
+func (s *Store) Connection(ctx context.Context, codebase string) (slipway.Connection, error) {
+	c, ok, err := connection(ctx, s.reader, codebase)
+	if err != nil || ok {
+		return c, err
 	}
-	return c, err
+	project, name := slipway.SplitCodebase(codebase)
+	if name == "" {
+		return c, slipway.Errorf(slipway.NotFound, "project %q is not connected with a forge: `slipway project connect %s` connects it", project, project)
+	}
+	return c, slipway.Errorf(slipway.NotFound, "codebase %q of %s is not connected with a forge: `slipway codebase connect %s` connects it", name, project, name)
 }
 
-// Connections lists the projects that are connected, by name.
+// Connections lists the codebases that are connected, by project and name.
 func (s *Store) Connections(ctx context.Context) ([]slipway.Connection, error) {
-	return list(ctx, s.reader, scanConnection, `SELECT `+connectionColumns+` FROM connections ORDER BY project`)
+	return list(ctx, s.reader, scanConnection, `SELECT `+connectionColumns+` FROM connections ORDER BY project, codebase`)
 }
 
-// ProjectDetail is a project with its connection and how the forge answers, if it has one.
+// ProjectDetail is a project with the connections of its codebases.
 func (s *Store) ProjectDetail(ctx context.Context, project string) (slipway.ProjectDetail, error) {
 	p, err := s.Project(ctx, project)
 	d := slipway.ProjectDetail{Project: p}
 	if err != nil {
 		return d, err
 	}
-	c, err := s.Connection(ctx, project)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return d, nil
+	if d.CodebaseDetail, err = s.detail(ctx, p.Main()); err != nil {
+		return d, err
+	}
+	further, err := s.Codebases(ctx, project)
+	for _, c := range further {
+		of, err := s.detail(ctx, c)
+		if err != nil {
+			return d, err
+		}
+		d.Codebases = append(d.Codebases, of)
+	}
+	return d, err
+}
+
+// CodebaseDetail is a codebase, given by its key, with its connection.
+func (s *Store) CodebaseDetail(ctx context.Context, codebase string) (slipway.CodebaseDetail, error) {
+	project, name := slipway.SplitCodebase(codebase)
+	if name == "" {
+		p, err := s.Project(ctx, project)
+		if err != nil {
+			return slipway.CodebaseDetail{}, err
+		}
+		return s.detail(ctx, p.Main())
+	}
+	c, ok, err := one(ctx, s.reader, scanCodebase, `SELECT `+codebaseColumns+` FROM codebases WHERE project = $1 AND name = $2`, project, name)
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.NotFound, "project %s has no codebase %q", project, name)
 	}
 	if err != nil {
+		return slipway.CodebaseDetail{}, err
+	}
+	return s.detail(ctx, c)
+}
+
+// detail is a codebase with its connection and how the forge answers, if it has one.
+func (s *Store) detail(ctx context.Context, of slipway.Codebase) (slipway.CodebaseDetail, error) {
+	d := slipway.CodebaseDetail{Codebase: of}
+	c, ok, err := connection(ctx, s.reader, of.Key())
+	if err != nil || !ok {
 		return d, err
 	}
 	d.Connection = &c
@@ -123,30 +217,28 @@ func (s *Store) ProjectDetail(ctx context.Context, project string) (slipway.Proj
 	_, _, err = one(ctx, s.reader, func(r scanner) (struct{}, error) {
 		return struct{}{}, r.Scan(&d.Forks, &d.Link, stamp{&d.Health.Since}, stamp{&d.Health.Delivered}, &d.Health.Waiting, &d.Health.Behind)
 	}, `SELECT forks, link, problem_at,
-		(SELECT coalesce(max(created_at), 0) FROM deliveries d WHERE d.project = c.project),
-		(SELECT count(*) FROM deliveries d WHERE d.project = c.project AND d.state = 'received'),
+		(SELECT coalesce(max(created_at), 0) FROM deliveries d WHERE d.project = c.project AND d.codebase = c.codebase),
+		(SELECT count(*) FROM deliveries d WHERE d.project = c.project AND d.codebase = c.codebase AND d.state = 'received'),
 		(SELECT count(*) FROM events e WHERE e.project = c.project AND e.id > c.reacted)
-		FROM connections c WHERE project = $1`, project)
+		FROM connections c WHERE project = $1 AND codebase = $2`, of.Project, of.Name)
 	if err != nil {
 		return d, err
 	}
-	now, err := problems(ctx, s.reader, project)
+	now, err := problems(ctx, s.reader, of.Key())
 	for _, area := range slices.Sorted(maps.Keys(now)) {
 		d.Health.Problems = append(d.Health.Problems, slipway.ForgeProblem{Area: area, Message: now[area]})
 	}
 	return d, err
 }
 
-// ForgeLinks are the pages of a run on the project's forge, nil if it has none.
+// ForgeLinks are the pages of a run on the forge of its codebase, nil if it has none.
 func (s *Store) ForgeLinks(ctx context.Context, run slipway.Run) (*slipway.ForgeLinks, error) {
-	if run.Codebase != "" { // only the main codebase is on it
-		return nil, nil
-	}
 	var repository string
 	l, ok, err := one(ctx, s.reader, func(r scanner) (*slipway.ForgeLinks, error) {
 		v := &slipway.ForgeLinks{}
 		return v, r.Scan(&v.Forge, &repository, &v.Pull)
-	}, `SELECT forge, link, coalesce((SELECT p.link FROM pulls p WHERE p.project = c.project AND p.number = $1), '') FROM connections c WHERE project = $2`, run.Pull, run.Project)
+	}, `SELECT forge, link, coalesce((SELECT p.link FROM pulls p WHERE p.project = c.project AND p.codebase = c.codebase AND p.number = $1), '')
+		FROM connections c WHERE project = $2 AND codebase = $3`, run.Pull, run.Project, run.Codebase)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -154,25 +246,27 @@ func (s *Store) ForgeLinks(ctx context.Context, run slipway.Run) (*slipway.Forge
 	return l, nil
 }
 
-// SetHooks keeps which webhooks were made on the forge.
-func (s *Store) SetHooks(ctx context.Context, project string, ids []string, actor string) error {
+// SetHooks keeps which webhooks were made on the forge of a codebase.
+func (s *Store) SetHooks(ctx context.Context, codebase string, ids []string, actor string) error {
+	project, name := slipway.SplitCodebase(codebase)
 	return s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE connections SET hook_ids = $1 WHERE project = $2`, strings.Join(ids, " "), project)
+		n, err := t.exec(`UPDATE connections SET hook_ids = $1 WHERE project = $2 AND codebase = $3`, strings.Join(ids, " "), project, name)
 		if err != nil || n == 0 {
 			return err
 		}
-		return t.audit(slipway.Event{Kind: "forge.hooked", Project: project, Actor: actor, Message: fmt.Sprintf("webhook %s made", strings.Join(ids, ", "))})
+		return t.audit(slipway.Event{Kind: "forge.hooked", Project: project, Actor: actor, Message: fmt.Sprintf("%swebhook %s made", about(name), strings.Join(ids, ", "))})
 	})
 }
 
-// SetForgeProblem keeps what a forge refuses in one area (fetch, read, write, webhook), "" when it answers
+// SetForgeProblem keeps what the forge of a codebase refuses in one area (fetch, read, write, webhook), "" when it answers
 // there as it should. Saying the same again changes nothing.
-func (s *Store) SetForgeProblem(ctx context.Context, project, area, problem string) error {
-	if had, err := problems(ctx, s.reader, project); err != nil || had[area] == problem {
+func (s *Store) SetForgeProblem(ctx context.Context, codebase, area, problem string) error {
+	project, name := slipway.SplitCodebase(codebase)
+	if had, err := problems(ctx, s.reader, codebase); err != nil || had[area] == problem {
 		return err
 	}
 	return s.write(ctx, func(t *tx) error {
-		now, err := problems(ctx, t, project)
+		now, err := problems(ctx, t, codebase)
 		if err != nil || now[area] == problem {
 			return err
 		}
@@ -184,42 +278,45 @@ func (s *Store) SetForgeProblem(ctx context.Context, project, area, problem stri
 		if len(now) > 0 {
 			text = string(data(now))
 		}
-		n, err := t.exec(`UPDATE connections SET problem = $1, problem_at = CASE WHEN $2 = 1 THEN $3 WHEN $4 = 1 THEN 0 ELSE problem_at END WHERE project = $5`,
-			text, bit(begun), ms(t.now), bit(text == ""), project)
+		n, err := t.exec(`UPDATE connections SET problem = $1, problem_at = CASE WHEN $2 = 1 THEN $3 WHEN $4 = 1 THEN 0 ELSE problem_at END WHERE project = $5 AND codebase = $6`,
+			text, bit(begun), ms(t.now), bit(text == ""), project, name)
 		if err != nil || n == 0 {
 			return err
 		}
-		e := slipway.Event{Kind: "forge.refused", Project: project, Message: problem}
+		e := slipway.Event{Kind: "forge.refused", Project: project, Message: about(name) + problem}
 		if problem == "" {
-			e.Kind, e.Message = "forge.answered", area+": the forge answers as it should again"
+			e.Kind, e.Message = "forge.answered", about(name)+area+": the forge answers as it should again"
 		}
 		return t.audit(e)
 	})
 }
 
-// problems are what a project's forge refuses, by area.
-func problems(ctx context.Context, q querier, project string) (map[string]string, error) {
-	text, _, err := one(ctx, q, scanString, `SELECT problem FROM connections WHERE project = $1`, project)
+// problems are what a codebase's forge refuses, by area.
+func problems(ctx context.Context, q querier, codebase string) (map[string]string, error) {
+	project, name := slipway.SplitCodebase(codebase)
+	text, _, err := one(ctx, q, scanString, `SELECT problem FROM connections WHERE project = $1 AND codebase = $2`, project, name)
 	out := map[string]string{}
 	if err != nil || text == "" {
 		return out, err
 	}
 	if err := json.Unmarshal([]byte(text), &out); err != nil {
-		return out, fmt.Errorf("decode the problems of %s: %w", project, err)
+		return out, fmt.Errorf("decode the problems of %s: %w", codebase, err)
 	}
 	return out, nil
 }
 
-// Synced reports whether the pull requests that were there before the project was connected are known.
-func (s *Store) Synced(ctx context.Context, project string) (bool, error) {
-	n, _, err := one(ctx, s.reader, scanInt, `SELECT synced FROM connections WHERE project = $1`, project)
+// Synced reports whether the pull requests that were there before a codebase was connected are known.
+func (s *Store) Synced(ctx context.Context, codebase string) (bool, error) {
+	project, name := slipway.SplitCodebase(codebase)
+	n, _, err := one(ctx, s.reader, scanInt, `SELECT synced FROM connections WHERE project = $1 AND codebase = $2`, project, name)
 	return n == 1, err
 }
 
 // SetSynced says that they are.
-func (s *Store) SetSynced(ctx context.Context, project string) error {
+func (s *Store) SetSynced(ctx context.Context, codebase string) error {
+	project, name := slipway.SplitCodebase(codebase)
 	return s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`UPDATE connections SET synced = 1 WHERE project = $1`, project)
+		_, err := t.exec(`UPDATE connections SET synced = 1 WHERE project = $1 AND codebase = $2`, project, name)
 		return err
 	})
 }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -14,7 +16,7 @@ import (
 
 func (w *world) connect(token string) slipway.Connection {
 	w.t.Helper()
-	c, err := w.SaveConnection(w.ctx, slipway.ProjectDetail{Forks: slipway.ForksApprove, Link: "https://github.com/acme/shop",
+	c, err := w.SaveConnection(w.ctx, slipway.CodebaseDetail{Forks: slipway.ForksApprove, Link: "https://github.com/acme/shop",
 		Connection: &slipway.Connection{Project: "shop", Forge: slipway.GitHub, API: "https://api.github.com", Repository: "acme/shop", RepositoryID: "7"}}, token, "ada")
 	if err != nil {
 		w.t.Fatal(err)
@@ -55,6 +57,113 @@ func TestCredentialsAreSealed(t *testing.T) {
 	}
 	if got, err := w.Credential(w.ctx, c.Credential); err == nil {
 		t.Errorf("a credential that was put into the place of another opens: %q", got)
+	}
+}
+
+// A further codebase has a connection of its own: its credentials, its cursor, its deliveries and its pull
+// requests are apart from those of the main one, and go with it.
+func TestConnectionsOfCodebases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateCodebase(w.ctx, slipway.Codebase{Project: "shop", Name: "web", GitURL: "https://github.com/acme/web"}, "ada"))
+	connect := func(repository, token string, c slipway.Connection) (slipway.Connection, error) {
+		c.Forge, c.API, c.Repository = slipway.GitHub, cmp.Or(c.API, "https://api.github.com"), repository
+		return w.SaveConnection(w.ctx, slipway.CodebaseDetail{Forks: slipway.ForksRun, Connection: &c}, token, "ada")
+	}
+	web := slipway.Connection{Project: "shop", Codebase: "web"}
+	refused := func(c slipway.Connection, token string, code slipway.Code, words string) {
+		t.Helper()
+		if _, err := connect("acme/web", token, c); slipway.ErrorCode(err) != code || !strings.Contains(err.Error(), words) {
+			t.Errorf("%+v: %v, want %s and %q", c, err, code, words)
+		}
+	}
+	refused(web, "", slipway.Invalid, "needs a token of its own")
+	refused(slipway.Connection{Project: "shop"}, "", slipway.Invalid, "needs a token")
+	refused(slipway.Connection{Project: "shop", Codebase: "none"}, "t", slipway.NotFound, `no codebase "none"`)
+	main := w.connect("of the project")
+	elsewhere := web
+	elsewhere.API = "https://git.example/api/v3"
+	refused(elsewhere, "", slipway.Invalid, "needs a token of its own")
+
+	shared, err := connect("acme/web", "", web)
+	if err != nil || !shared.Shared || shared.Credential != main.Credential || shared.HookSecret == main.HookSecret {
+		t.Fatalf("shared %+v, %v", shared, err)
+	}
+	secret, _ := w.Credential(w.ctx, shared.HookSecret)
+	if of, _ := w.Credential(w.ctx, main.HookSecret); of == secret || secret == "" {
+		t.Error("both webhooks have one secret")
+	}
+	leaves := main
+	leaves.API = "https://git.example/api/v3"
+	refused(leaves, "t", slipway.Conflict, "slipway codebase connect NAME")
+	own, err := connect("acme/web", "of its own", web)
+	if token, terr := w.Credential(w.ctx, own.Credential); err != nil || terr != nil || own.Shared || token != "of its own" {
+		t.Errorf("own %+v, %v, %v", own, err, terr)
+	}
+	if again, err := w.Credential(w.ctx, own.HookSecret); err != nil || again != secret {
+		t.Errorf("a new token changes the webhook's secret: %v", err)
+	}
+	if again, err := connect("acme/web", "", web); err != nil || !again.Shared {
+		t.Errorf("shared again %+v, %v", again, err)
+	}
+	if _, err := w.Credential(w.ctx, own.Credential); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("its old token is kept: %v", err)
+	}
+	w.do(connect("acme/web", "of its own", web))
+
+	for _, key := range []string{"shop", "shop/web"} {
+		if fresh, err := w.ReceiveDelivery(w.ctx, key, slipway.Delivery{ID: "d", Digest: "x", Kind: slipway.DeliveryPush}); err != nil || !fresh {
+			t.Errorf("%s: %t, %v", key, fresh, err)
+		}
+		if due, _, err := w.DueDeliveries(w.ctx, key, 10); err != nil || len(due) != 1 || due[0].Codebase != key {
+			t.Errorf("%s: due %+v, %v", key, due, err)
+		}
+		project, name := slipway.SplitCodebase(key)
+		w.do(w.SaveForgePull(w.ctx, slipway.PullRequest{Project: project, Codebase: name, Number: 3, Title: key, Base: "main", Head: strings.Repeat("a", 40), Author: "eve@github", State: slipway.PullOpen}))
+		w.do(nil, w.SaveCommand(w.ctx, slipway.ForgeCommand{Project: project, Codebase: name, Comment: "7", Pull: 3, Text: "retry", Author: key, Allowed: true}))
+		w.do(nil, w.SetSent(w.ctx, key, "status", key))
+		w.do(nil, w.SetForgeProblem(w.ctx, key, "read", "refused to "+key))
+	}
+	w.do(nil, w.SetSynced(w.ctx, "shop/web"))
+	if is, err := w.Synced(w.ctx, "shop"); is || err != nil {
+		t.Errorf("the main codebase counts as synced: %v", err)
+	}
+	last, err := w.LastEvent(w.ctx)
+	w.do(nil, err)
+	w.do(nil, w.SetReacted(w.ctx, "shop/web", last))
+	for _, key := range []string{"shop", "shop/web"} {
+		p, err := w.Pull(w.ctx, key, 3)
+		c, had, cerr := w.LastCommand(w.ctx, key, 3)
+		sent, serr := w.Sent(w.ctx, key, "status")
+		d, derr := w.CodebaseDetail(w.ctx, key)
+		reacted, rerr := w.Reacted(w.ctx, key)
+		if err := errors.Join(err, cerr, serr, derr, rerr); err != nil || p.Title != key || !had || c.Author != key || sent != key ||
+			len(d.Health.Problems) != 1 || d.Health.Problems[0].Message != "refused to "+key || d.Health.Waiting != 1 || (reacted == last) != (key == "shop/web") {
+			t.Errorf("%s: %+v, %+v, %s, %+v, reacted to %d: %v", key, p, c, sent, d, reacted, err)
+		}
+	}
+	d, err := w.ProjectDetail(w.ctx, "shop")
+	if err != nil || d.Codebase.Name != "" || len(d.Codebases) != 1 || d.Codebases[0].Connection.Key() != "shop/web" {
+		t.Errorf("detail %+v, %v", d, err)
+	}
+	w.do(nil, w.RemoveCodebase(w.ctx, "shop", "web", "ada"))
+	if _, err := w.Credential(w.ctx, own.Credential); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("its token is kept: %v", err)
+	}
+	if _, err := w.Credential(w.ctx, own.HookSecret); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("the secret of its webhook is kept: %v", err)
+	}
+	if due, _, err := w.DueDeliveries(w.ctx, "shop/web", 10); err != nil || len(due) != 0 {
+		t.Errorf("its deliveries are kept: %+v, %v", due, err)
+	}
+	if p, err := w.Pull(w.ctx, "shop/web", 3); err != nil || p.State != slipway.PullClosed {
+		t.Errorf("its pull request %+v, %v", p, err)
+	}
+	if token, err := w.Credential(w.ctx, main.Credential); err != nil || token != "of the project" {
+		t.Errorf("the project's token: %v", err)
+	}
+	if p, err := w.Pull(w.ctx, "shop", 3); err != nil || p.State != slipway.PullOpen {
+		t.Errorf("the project's pull request %+v, %v", p, err)
 	}
 }
 

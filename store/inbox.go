@@ -19,26 +19,26 @@ type inbox struct {
 
 // arrival is a delivery that is to be kept.
 type arrival struct {
-	project, content, state string
-	delivery                slipway.Delivery
-	fresh                   bool
-	err                     error
-	done                    chan struct{} // it is kept, or err says why not
-	lead                    chan struct{} // whoever waits for it writes what is pending
+	codebase, content, state string // codebase is a key
+	delivery                 slipway.Delivery
+	fresh                    bool
+	err                      error
+	done                     chan struct{} // it is kept, or err says why not
+	lead                     chan struct{} // whoever waits for it writes what is pending
 }
 
 // mostTogether bounds a transaction.
 const mostTogether = 200
 
-// ReceiveDelivery keeps what a webhook sent until it is processed; it is durable when ReceiveDelivery
+// ReceiveDelivery keeps what a codebase's webhook sent until it is processed; it is durable when ReceiveDelivery
 // returns. It reports false for a delivery that came before, by its id or its content. What is already
 // known to be ignored is kept as processed, so that its repetition is recognised.
-func (s *Store) ReceiveDelivery(ctx context.Context, project string, d slipway.Delivery) (fresh bool, err error) {
+func (s *Store) ReceiveDelivery(ctx context.Context, codebase string, d slipway.Delivery) (fresh bool, err error) {
 	content, err := json.Marshal(d)
 	if err != nil {
 		return false, fmt.Errorf("encode delivery: %w", err)
 	}
-	a := &arrival{project: project, content: string(content), state: "received", delivery: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
+	a := &arrival{codebase: codebase, content: string(content), state: "received", delivery: d, done: make(chan struct{}), lead: make(chan struct{}, 1)}
 	if d.Kind == slipway.DeliveryIgnored || d.Kind == slipway.DeliveryPing {
 		a.state = "processed"
 	}
@@ -100,8 +100,9 @@ func (s *Store) keep(ctx context.Context, batch []*arrival) {
 }
 
 func (t *tx) receive(a *arrival) error {
-	n, err := t.exec(`INSERT INTO deliveries (project, delivery, digest, content, state, reason, due_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-		ON CONFLICT DO NOTHING`, a.project, a.delivery.ID, a.delivery.Digest, a.content, a.state, a.delivery.Reason, ms(t.now), ms(t.now))
+	project, name := slipway.SplitCodebase(a.codebase)
+	n, err := t.exec(`INSERT INTO deliveries (project, codebase, delivery, digest, content, state, reason, due_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT DO NOTHING`, project, name, a.delivery.ID, a.delivery.Digest, a.content, a.state, a.delivery.Reason, ms(t.now), ms(t.now))
 	a.fresh = n == 1
 	if err != nil {
 		return fmt.Errorf("keep delivery: %w", err)

@@ -15,6 +15,11 @@ func (s *Store) Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, e
 	if f.Project != "" {
 		q.where(`project = ?`, f.Project)
 	}
+	if f.Codebase != "" {
+		project, name := slipway.SplitCodebase(f.Codebase)
+		q.where(`project = ?`, project)
+		q.where(`codebase = ?`, name)
+	}
 	if f.Ref != "" {
 		q.where(`ref = ?`, f.Ref)
 	}

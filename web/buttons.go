@@ -47,29 +47,29 @@ func (s *server) buttons() {
 		return projectHref(project, "releases", service, version), err
 	})
 	if s.Pulls != nil {
-		s.pull("merge", func(r *http.Request, by slipway.User, project string, n int64) error {
-			_, err := s.Pulls.Merge(r.Context(), by, project, n)
+		s.pull("merge", func(r *http.Request, by slipway.User, codebase string, n int64) error {
+			_, err := s.Pulls.Merge(r.Context(), by, codebase, n)
 			return err
 		})
-		s.pull("review", func(r *http.Request, by slipway.User, project string, n int64) error {
-			_, err := s.Pulls.ReviewPull(r.Context(), by, project, n, r.FormValue("head"))
+		s.pull("review", func(r *http.Request, by slipway.User, codebase string, n int64) error {
+			_, err := s.Pulls.ReviewPull(r.Context(), by, codebase, n, r.FormValue("head"))
 			return err
 		})
-		s.pull("close", func(r *http.Request, by slipway.User, project string, n int64) error {
-			_, err := s.Pulls.ClosePull(r.Context(), by, project, n)
+		s.pull("close", func(r *http.Request, by slipway.User, codebase string, n int64) error {
+			_, err := s.Pulls.ClosePull(r.Context(), by, codebase, n)
 			return err
 		})
 	}
 }
 
-// pull is a button of a pull request.
-func (s *server) pull(verb string, do func(r *http.Request, by slipway.User, project string, number int64) error) {
+// pull is a button of a pull request, in the codebase of a key.
+func (s *server) pull(verb string, do func(r *http.Request, by slipway.User, codebase string, number int64) error) {
 	s.post("/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "pull")
 		if err != nil {
 			return "", err
 		}
-		return projectHref(r.PathValue("project"), "pulls"), do(r, by, r.PathValue("project"), n)
+		return projectHref(r.PathValue("project"), "pulls"), do(r, by, slipway.CodebaseKey(r.PathValue("project"), r.FormValue("codebase")), n)
 	})
 }
 

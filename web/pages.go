@@ -218,10 +218,10 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 	if err != nil {
 		return "", view{}, err
 	}
-	byPull := map[int64]*slipway.Run{}
+	byPull := map[string]*slipway.Run{}
 	for i := range runs {
-		if run := &runs[i]; run.Pull > 0 && byPull[run.Pull] == nil {
-			byPull[run.Pull] = run
+		if run := &runs[i]; run.Pull > 0 && byPull[slipway.PullName(run.Codebase, run.Pull)] == nil {
+			byPull[slipway.PullName(run.Codebase, run.Pull)] = run
 		}
 	}
 	mirrored, err := s.mirrored(r, by, project)
@@ -231,7 +231,7 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 	rows := make([]pullRow, len(pulls))
 	for i, p := range pulls {
 		rows[i] = pullRow{PullRequest: p}
-		if run := byPull[p.Number]; run != nil && run.Commit == p.Head {
+		if run := byPull[p.Name()]; run != nil && run.Commit == p.Head {
 			rows[i].Run = run
 		}
 	}

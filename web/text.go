@@ -134,7 +134,7 @@ func digest(d string) string {
 
 func ref(r slipway.Run) string {
 	if r.Pull > 0 {
-		return fmt.Sprintf("pull request %d", r.Pull)
+		return "pull request " + slipway.PullName(r.Codebase, r.Pull)
 	}
 	return visible(strings.TrimPrefix(strings.TrimPrefix(r.Ref, "refs/heads/"), "refs/"))
 }

@@ -44,12 +44,12 @@ type Deliveries interface {
 	LiftQuarantine(ctx context.Context, by slipway.User, project, service, version string) (slipway.Release, error)
 }
 
-// Pulls are the buttons of pull requests.
+// Pulls are the buttons of pull requests, by the keys of their codebases.
 type Pulls interface {
-	Merge(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	Merge(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error)
 	// ReviewPull approves the head that was looked at; a Conflict when it moved since.
-	ReviewPull(ctx context.Context, by slipway.User, project string, number int64, head string) (slipway.PullRequest, error)
-	ClosePull(ctx context.Context, by slipway.User, project string, number int64) (slipway.PullRequest, error)
+	ReviewPull(ctx context.Context, by slipway.User, codebase string, number int64, head string) (slipway.PullRequest, error)
+	ClosePull(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error)
 }
 
 // Streams gives what goes on while it goes on.

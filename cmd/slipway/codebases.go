@@ -25,12 +25,16 @@ func (c *cli) codebases() *cobra.Command {
 			c.out.table([]string{"CODEBASE", "DEFAULT BRANCH", "REPOSITORY", "BUILT", "CREATED"}, rows)
 		}),
 	}
-	cmd.AddCommand(c.codebaseAdd(), &cobra.Command{
+	cmd.AddCommand(c.codebaseAdd(), c.codebaseConnect(), &cobra.Command{
 		Use: "remove NAME", Short: "Take a further codebase away; refused while services of it are deployed", Args: cobra.ExactArgs(1),
-		RunE: inProject(c, func(ctx context.Context, q question) (struct{}, error) {
-			return struct{}{}, q.api.RemoveCodebase(ctx, q.project, q.args[0])
-		}, func(q question, _ struct{}) {
+		Long: "Its connection with a forge and its credential are forgotten, and the webhook that Slipway made there is removed.",
+		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Removed, error) {
+			return q.api.RemoveCodebase(ctx, q.project, q.args[0])
+		}, func(q question, left slipway.Removed) {
 			c.out.line("codebase %s is no longer part of project %s; its repository stays on the server, under repos/.removed", q.args[0], q.project)
+			if left.Problem != "" {
+				c.out.line("%s", printable(left.Problem))
+			}
 		}),
 	})
 	return cmd
@@ -43,25 +47,70 @@ func gitURL(q question, b slipway.Codebase) string {
 
 func (c *cli) codebaseAdd() *cobra.Command {
 	var b slipway.Codebase
+	var forge forgeFlags
 	cmd := &cobra.Command{
-		Use: "add NAME [--git URL]", Short: "Add a further repository to a project: hosted here, or mirrored and polled", Args: cobra.ExactArgs(1),
+		Use: "add NAME [--git URL]", Short: "Add a further repository to a project: hosted here, or mirrored and connected with its forge", Args: cobra.ExactArgs(1),
 		Long: "Its services are services of the project: their names differ from all others, and they may depend on services of\n" +
 			"its other codebases. The main codebase keeps saying which environments there are.\n" +
+			"With --git it is mirrored. On the host of the project's forge it is connected there with the project's token; with\n" +
+			"--token-file it is connected with its own, on any forge. Otherwise it is polled, without a token.\n" +
 			"With --linked a push to it makes no run: it is built and deployed from the codebase that links it as a submodule.",
-		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Codebase, error) {
-			b.Project, b.Name = q.project, q.args[0]
-			return q.api.CreateCodebase(ctx, b)
-		}, func(q question, made slipway.Codebase) {
-			if made.GitURL != "" {
-				c.out.line("codebase %s of project %s mirrors %s", made.Name, made.Project, printable(made.GitURL))
-				return
-			}
-			c.out.line("codebase %s of project %s is ready:\n  git remote add slipway %s\n  git push slipway %s\nAs a submodule of the main codebase: git submodule add ../%s.git; of another one: ../%s.git",
-				made.Name, made.Project, gitURL(q, made), made.DefaultBranch, made.Key(), made.Name)
-		}),
 	}
-	cmd.Flags().StringVar(&b.GitURL, "git", "", "URL of the repository to mirror; it is fetched without a credential")
+	cmd.RunE = inProject(c, func(ctx context.Context, q question) (slipway.Connected, error) {
+		b.Project, b.Name = q.project, q.args[0]
+		if !forge.wanted() {
+			return q.api.CreateCodebase(ctx, b, nil)
+		}
+		r, err := forge.request(b.Project, b.Name, cmd.InOrStdin())
+		if err != nil {
+			return slipway.Connected{}, err
+		}
+		return q.api.CreateCodebase(ctx, b, &r)
+	}, func(q question, out slipway.Connected) {
+		made := out.Of()
+		switch at := made.Codebase; {
+		case made.Connection != nil:
+			c.connected(out)
+		case at.GitURL != "":
+			c.out.line("codebase %s of project %s mirrors %s, by polling", at.Name, at.Project, printable(at.GitURL))
+			if out.Problem != "" {
+				c.out.line("It is not connected with its forge: %s", printable(out.Problem))
+			}
+			c.out.line("for its webhook, pull requests and commit statuses: slipway codebase connect %s --token-file FILE", at.Name)
+		default:
+			c.out.line("codebase %s of project %s is ready:\n  git remote add slipway %s\n  git push slipway %s\nAs a submodule of the main codebase: git submodule add ../%s.git; of another one: ../%s.git",
+				at.Name, at.Project, gitURL(q, at), at.DefaultBranch, at.Key(), at.Name)
+		}
+	})
+	cmd.Flags().StringVar(&b.GitURL, "git", "", "URL of the repository to mirror")
 	cmd.Flags().StringVar(&b.DefaultBranch, "default-branch", "", "default branch (default: main, or the one of the repository that is mirrored)")
 	cmd.Flags().BoolVar(&b.Linked, "linked", false, "a push makes no run: it is built and deployed where it is linked as a submodule")
+	forge.add(cmd)
+	return cmd
+}
+
+func (c *cli) codebaseConnect() *cobra.Command {
+	var forge forgeFlags
+	cmd := &cobra.Command{
+		Use: "connect NAME [--token-file FILE]", Short: "Connect a mirrored codebase with its forge, or give it a new token", Args: cobra.ExactArgs(1),
+		Long: "Without --token-file it shares the project's token, which takes a codebase on the host of the project's forge.",
+	}
+	cmd.RunE = inProject(c, func(ctx context.Context, q question) (slipway.Connected, error) {
+		r, err := forge.request(q.project, q.args[0], cmd.InOrStdin())
+		if err != nil {
+			return slipway.Connected{}, err
+		}
+		now, err := q.api.Project(ctx, q.project)
+		for _, d := range now.Codebases {
+			if d.Codebase.Name == r.Codebase {
+				as(&r, d)
+			}
+		}
+		if err != nil {
+			return slipway.Connected{}, err
+		}
+		return q.api.Connect(ctx, r)
+	}, func(_ question, made slipway.Connected) { c.connected(made) })
+	forge.add(cmd)
 	return cmd
 }

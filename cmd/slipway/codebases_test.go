@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/driver/git"
 )
 
@@ -99,51 +96,5 @@ func TestWhichCodebaseASubmoduleIs(t *testing.T) {
 		if want := (git.Repo{Dir: "/repos/" + c.want + ".git"}); ok && repo.Dir != want.Dir {
 			t.Errorf("%s is in %s", c.url, repo.Dir)
 		}
-	}
-	for pair, want := range map[[2]string]bool{
-		{"https://a.example/x", "https://A.example/y"}: true, {"https://a.example/x", "http://a.example/y"}: false,
-		{"https://a.example/x", "https://b.example/x"}: false, {"", ""}: false,
-	} {
-		if sameOrigin(pair[0], pair[1]) != want {
-			t.Errorf("%v", pair)
-		}
-	}
-}
-
-// The forge of a project is told of a further codebase that is there too, under that one's name.
-func TestForgeOfAFurtherCodebase(t *testing.T) {
-	t.Parallel()
-	data := t.TempDir()
-	s, err := openServer(t.Context(), serveOptions{data: data, buildkit: "unix://" + data + "/none.sock", poll: time.Hour, registryHost: defaultRegistryHost, url: "http://slipway.test"}, "127.0.0.1:1", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	ctx := t.Context()
-	p := must[slipway.Project](t)(s.store.CreateProject(ctx, slipway.Project{Name: "shop", GitURL: "https://git.example/team/shop.git"}, adminName))
-	for name, gitURL := range map[string]string{"web": "https://git.example/team/web.git", "far": "https://elsewhere.example/team/far.git", "here": ""} {
-		must[slipway.Codebase](t)(s.store.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: name, GitURL: gitURL}, adminName))
-	}
-	connection := slipway.Connection{Project: "shop", Forge: slipway.Gitea, API: "https://git.example/api/v1", Repository: "team/shop", RepositoryID: "7"}
-	must[slipway.Connection](t)(s.store.SaveConnection(ctx, slipway.ProjectDetail{Project: p, Connection: &connection, Forks: slipway.ForksRun}, "token", adminName))
-	for codebase, want := range map[string]bool{"": true, "web": true, "far": false, "here": false, "gone": false} {
-		forge, err := s.reactTo(ctx, "shop", codebase)
-		if err != nil || (forge != nil) != want {
-			t.Errorf("codebase %q: forge %v, %v", codebase, forge, err)
-		}
-	}
-	if b := act.Beside(connection, "https://git.example/team/web.git"); b.Repository != "team/web" || b.RepositoryID != "" || b.API != connection.API || b.Project != "shop" {
-		t.Errorf("beside %+v", b)
-	}
-	known := map[string]bool{}
-	for k := range s.clients.known {
-		known[k.repository] = true
-	}
-	if len(known) != 2 || !known["team/web"] || !known["team/shop"] {
-		t.Errorf("clients for %v", known)
 	}
 }

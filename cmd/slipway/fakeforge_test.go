@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,11 +28,15 @@ import (
 
 const forgeToken = "ghp_thetokenofthefakeforge"
 
-// fakeForge speaks GitHub's API and git over HTTP for one repository, shop/backend, from memory and a bare
-// repository.
+// fakeForge speaks GitHub's API and git over HTTP for one repository, from memory and a bare repository.
 type fakeForge struct {
-	t    *testing.T
-	url  string
+	t     *testing.T
+	mux   *http.ServeMux // of the forge, which may have other repositories
+	name  string         // of the repository
+	id    int64
+	token string
+	wrong atomic.Int32 // requests that showed something else
+	url   string
 	bare string // repository
 	work string // clone with which the test pushes
 	user string // whose token it is
@@ -58,27 +63,16 @@ type fakeComment struct {
 	} `json:"user"`
 }
 
-func newFakeForge(t *testing.T) *fakeForge {
+func newFakeForge(t *testing.T) *fakeForge { return newForge(t, "shop/backend", 7, forgeToken) }
+
+// newForge is a forge with one repository.
+func newForge(t *testing.T, name string, id int64, token string) *fakeForge {
 	t.Helper()
-	f := &fakeForge{t: t, user: "slipway-bot", statuses: map[string]map[string]string{}, comments: map[int64]*fakeComment{}, pulls: map[int64]map[string]any{},
-		rights: map[string]string{"ada": "write", "eve": "read"}, next: 100, private: true}
-	root := t.TempDir()
-	f.bare, f.work = filepath.Join(root, "shop", "backend.git"), t.TempDir()
-	f.git("init", "-q", "--bare", "--initial-branch=main", f.bare)
-	f.git("-C", f.bare, "config", "http.receivepack", "false")
-	f.git("init", "-q", "--initial-branch=main", f.work)
-	backend := filepath.Join(f.git("--exec-path"), "git-http-backend")
-	repo := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/shop/backend.git/", func(w http.ResponseWriter, r *http.Request) {
-		if _, password, _ := r.BasicAuth(); password != forgeToken {
-			w.Header().Set("WWW-Authenticate", `Basic realm="forge"`)
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		repo.ServeHTTP(w, r)
+	f := newRepository(t, name, id, token)
+	f.mux = http.NewServeMux()
+	f.mux.HandleFunc("GET /api/v3/user", func(w http.ResponseWriter, _ *http.Request) {
+		f.answer(w, 200, map[string]any{"login": f.user, "id": 9})
 	})
-	f.api(mux)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		refuse := f.refuse
@@ -86,15 +80,56 @@ func newFakeForge(t *testing.T) *fakeForge {
 		if refuse != nil && refuse(w, r) {
 			return
 		}
-		if strings.HasPrefix(r.URL.Path, "/api/") && r.Header.Get("Authorization") != "Bearer "+forgeToken {
+		if strings.HasPrefix(r.URL.Path, "/api/") && r.Header.Get("Authorization") != "Bearer "+f.token {
+			f.wrong.Add(1)
 			f.answer(w, http.StatusUnauthorized, map[string]string{"message": "Bad credentials"})
 			return
 		}
-		mux.ServeHTTP(w, r)
+		f.mux.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
 	f.url = server.URL
+	f.mount()
 	return f
+}
+
+// beside is a further repository of the same forge, for the same token.
+func (f *fakeForge) beside(name string, id int64) *fakeForge {
+	f.t.Helper()
+	o := newRepository(f.t, name, id, f.token)
+	o.mux, o.url = f.mux, f.url
+	o.mount()
+	return o
+}
+
+func newRepository(t *testing.T, name string, id int64, token string) *fakeForge {
+	t.Helper()
+	f := &fakeForge{t: t, name: name, id: id, token: token, user: "slipway-bot", statuses: map[string]map[string]string{}, comments: map[int64]*fakeComment{}, pulls: map[int64]map[string]any{},
+		rights: map[string]string{"ada": "write", "eve": "read"}, next: 100, private: true}
+	f.bare, f.work = filepath.Join(t.TempDir(), filepath.FromSlash(name)+".git"), t.TempDir()
+	f.git("init", "-q", "--bare", "--initial-branch=main", f.bare)
+	f.git("-C", f.bare, "config", "http.receivepack", "false")
+	f.git("init", "-q", "--initial-branch=main", f.work)
+	return f
+}
+
+// mount adds the repository to its forge.
+func (f *fakeForge) mount() {
+	f.t.Helper()
+	backend := filepath.Join(f.git("--exec-path"), "git-http-backend")
+	repo := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(filepath.Dir(f.bare)), "GIT_HTTP_EXPORT_ALL=1"}}
+	f.mux.HandleFunc("/"+f.name+".git/", func(w http.ResponseWriter, r *http.Request) {
+		if _, password, given := r.BasicAuth(); password != f.token {
+			if given {
+				f.wrong.Add(1)
+			}
+			w.Header().Set("WWW-Authenticate", `Basic realm="forge"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		repo.ServeHTTP(w, r)
+	})
+	f.api(f.mux)
 }
 
 func (f *fakeForge) git(args ...string) string {
@@ -139,12 +174,14 @@ func (f *fakeForge) answer(w http.ResponseWriter, status int, v any) {
 }
 
 func (f *fakeForge) repository() map[string]any {
-	return map[string]any{"id": 7, "full_name": "shop/backend", "default_branch": "main", "private": f.private,
-		"clone_url": f.url + "/shop/backend.git", "html_url": f.url + "/shop/backend"}
+	return map[string]any{"id": f.id, "full_name": f.name, "default_branch": "main", "private": f.private,
+		"clone_url": f.gitURL(), "html_url": f.url + "/" + f.name}
 }
 
+func (f *fakeForge) gitURL() string { return f.url + "/" + f.name + ".git" }
+
 func (f *fakeForge) api(mux *http.ServeMux) {
-	const base = "/api/v3/repos/shop/backend"
+	base := "/api/v3/repos/" + f.name
 	handle := func(pattern string, do func(r *http.Request, body map[string]any) (int, any)) {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) {
@@ -159,9 +196,6 @@ func (f *fakeForge) api(mux *http.ServeMux) {
 		})
 	}
 	handle("GET ", func(*http.Request, map[string]any) (int, any) { return 200, f.repository() })
-	mux.HandleFunc("GET /api/v3/user", func(w http.ResponseWriter, _ *http.Request) {
-		f.answer(w, 200, map[string]any{"login": f.user, "id": 9})
-	})
 	handle("GET /pulls", func(*http.Request, map[string]any) (int, any) {
 		open := []any{}
 		for _, p := range f.pulls {
@@ -239,6 +273,10 @@ func (f *fakeForge) hookAPI(handle func(string, func(*http.Request, map[string]a
 		f.hook["id"] = 55
 		return 201, f.hook
 	})
+	handle("DELETE /hooks/{id}", func(*http.Request, map[string]any) (int, any) {
+		f.hook = nil
+		return 204, nil
+	})
 	handle("PATCH /hooks/{id}", func(_ *http.Request, body map[string]any) (int, any) {
 		f.hook = body
 		f.hook["id"] = 55
@@ -282,10 +320,10 @@ func (f *fakeForge) pull(number int64, head, base string, more map[string]any) m
 	f.git("push", "-q", "-f", f.bare, fmt.Sprintf("%s:refs/pull/%d/head", head, number))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := map[string]any{"number": number, "title": "a change", "state": "open", "html_url": fmt.Sprintf("%s/shop/backend/pull/%d", f.url, number),
+	p := map[string]any{"number": number, "title": "a change", "state": "open", "html_url": fmt.Sprintf("%s/%s/pull/%d", f.url, f.name, number),
 		"user": map[string]any{"id": 3, "login": "ada"}, "updated_at": "2026-11-21T10:00:00Z",
-		"head": map[string]any{"ref": "topic", "sha": head, "repo": map[string]any{"id": 7, "full_name": "shop/backend"}},
-		"base": map[string]any{"ref": base, "repo": map[string]any{"id": 7, "full_name": "shop/backend"}}}
+		"head": map[string]any{"ref": "topic", "sha": head, "repo": map[string]any{"id": f.id, "full_name": f.name}},
+		"base": map[string]any{"ref": base, "repo": map[string]any{"id": f.id, "full_name": f.name}}}
 	for k, v := range more {
 		p[k] = v
 	}
@@ -380,8 +418,8 @@ func connectedSite(t *testing.T, f *fakeForge, o serveOptions) (*site, string) {
 		o.pause = time.Millisecond
 	}
 	s := newSite(t, false, o)
-	made, err := s.admin.CreateConnected(t.Context(), slipway.Project{Name: "shop", GitURL: f.url + "/shop/backend.git"},
-		slipway.ConnectRequest{Forge: slipway.GitHub, Address: f.url, Token: forgeToken})
+	made, err := s.admin.CreateConnected(t.Context(), slipway.Project{Name: "shop", GitURL: f.gitURL()},
+		slipway.ConnectRequest{Forge: slipway.GitHub, Address: f.url, Token: f.token})
 	if err != nil {
 		t.Fatal(err)
 	}

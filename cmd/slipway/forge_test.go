@@ -334,7 +334,7 @@ func TestForgeRefuses(t *testing.T) {
 				have := fmt.Sprintf("%+v", d.Health.Problems)
 				return refused.Load() > 0 && strings.Contains(have, c.problem) && d.Health.Behind > 0, have
 			})
-			if _, metrics := s.get("/metrics", ""); c.problem != "" && !strings.Contains(metrics, `slipway_forge_problems{forge="github",project="shop"} 1`) {
+			if _, metrics := s.get("/metrics", ""); c.problem != "" && !strings.Contains(metrics, `slipway_forge_problems{codebase="main",forge="github",project="shop"} 1`) {
 				t.Errorf("metrics:\n%s", metrics)
 			}
 			f.setRefuse(nil)

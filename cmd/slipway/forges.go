@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +22,7 @@ import (
 type forgeClient interface {
 	act.Forge
 	react.Forge
+	DeleteHook(ctx context.Context, id string) error
 	// GitAuth is the user and the password that git takes over HTTPS.
 	GitAuth(ctx context.Context) (user, password string, err error)
 }
@@ -113,31 +112,31 @@ func hookText(c slipway.Connection, address, secret string) string {
 	return ""
 }
 
-// forgeOf opens the forge that a project is connected with.
-func (s *server) forgeOf(ctx context.Context, project string) (slipway.Connection, forgeClient, error) {
-	c, err := s.store.Connection(ctx, project)
+// forgeOf opens the forge that a codebase, given by its key, is connected with.
+func (s *server) forgeOf(ctx context.Context, codebase string) (forgeClient, error) {
+	c, err := s.store.Connection(ctx, codebase)
 	if err != nil {
-		return c, nil, err
+		return nil, err
 	}
 	token, err := s.store.Credential(ctx, c.Credential)
 	if err != nil {
-		return c, nil, err
+		return nil, err
 	}
-	client, err := s.openForge(c, token)
-	return c, client, err
+	return s.openForge(c, token)
 }
 
-// remoteOf is where a codebase is fetched from, with the credential of the project's forge if it has one and
-// the codebase is there too.
+// remoteOf is where a codebase is fetched from, with the credential of its forge. One that is not connected
+// is fetched with that of the project's forge if it is there too, else without any.
 func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, error) {
 	m := git.Remote{URL: p.GitURL}
-	if p.Name != "" {
-		main, err := s.store.Project(ctx, p.Project)
-		if err != nil || !sameOrigin(p.GitURL, main.GitURL) {
-			return m, err
+	client, err := s.forgeOf(ctx, p.Key())
+	if slipway.ErrorCode(err) == slipway.NotFound && p.Name != "" {
+		main, merr := s.store.Project(ctx, p.Project)
+		if merr != nil || !act.SameOrigin(p.GitURL, main.GitURL) {
+			return m, merr
 		}
+		client, err = s.forgeOf(ctx, p.Project)
 	}
-	_, client, err := s.forgeOf(ctx, p.Project)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return m, nil
 	}
@@ -148,125 +147,113 @@ func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, 
 	return m, err
 }
 
-// sameOrigin reports whether two git URLs are asked with one protocol at one host, so that a credential for
-// one may be shown to the other.
-func sameOrigin(a, b string) bool {
-	u, uerr := url.Parse(a)
-	v, verr := url.Parse(b)
-	return uerr == nil && verr == nil && u.Host != "" && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
-}
-
 func (s *server) openForges() {
 	s.forges = act.NewForges(s.actions, act.ForgeOptions{
-		Connections: s.store, Deliveries: s.store, Pulls: s.store, Commands: s.store, Problem: s.store.SetForgeProblem,
+		Connections: s.store, Details: s.store, Deliveries: s.store, Pulls: s.store, Commands: s.store, Problem: s.store.SetForgeProblem,
 		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
-		Receive: receiveDelivery, HookText: hookText,
-		Mirror: func(ctx context.Context, project string, actors map[string]string) error {
-			p, err := s.store.Project(ctx, project)
+		Receive: receiveDelivery, HookText: hookText, Unhook: s.unhook,
+		Mirror: func(ctx context.Context, codebase string, actors map[string]string) error {
+			c, err := s.planner.Codebase(ctx, codebase)
 			if err != nil {
 				return err
 			}
-			return s.pollMirror(ctx, p.Main(), actors)
+			return s.pollMirror(ctx, c, actors)
 		},
-		FetchPull: func(ctx context.Context, project string, number int64, ref string) (string, error) {
-			p, err := s.store.Project(ctx, project)
+		FetchPull: func(ctx context.Context, codebase string, number int64, ref string) (string, error) {
+			c, err := s.planner.Codebase(ctx, codebase)
 			if err != nil {
 				return "", err
 			}
-			m, err := s.remoteOf(ctx, p.Main())
+			m, err := s.remoteOf(ctx, c)
 			if err != nil {
 				return "", err
 			}
-			return s.repos.open(project).FetchPull(ctx, m, number, ref)
+			return s.repos.open(codebase).FetchPull(ctx, m, number, ref)
 		},
 		Wake: s.wakes.wake,
-		Connected: func(project string) {
-			s.wakes.wake(project)
-			s.again.wake(project)
+		Connected: func(codebase string) {
+			s.wakes.wake(codebase)
+			s.again.wake(codebase)
 		},
 	})
 	s.reactor = react.New(react.Options{
 		Events: s.store, Runs: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
-		Connect: s.reactTo,
-		Problem: func(ctx context.Context, project, problem string) error {
-			return s.store.SetForgeProblem(ctx, project, "write", problem)
+		Connect: func(ctx context.Context, codebase string) (react.Forge, error) { return s.forgeOf(ctx, codebase) },
+		Problem: func(ctx context.Context, codebase, problem string) error {
+			return s.store.SetForgeProblem(ctx, codebase, "write", problem)
 		},
 	})
 }
 
-// reactTo is the forge of a codebase: that of the project, for a further one if it is there too.
-func (s *server) reactTo(ctx context.Context, project, codebase string) (react.Forge, error) {
-	connection, client, err := s.forgeOf(ctx, project)
-	if err != nil || codebase == "" {
-		return client, err
-	}
-	main, err := s.store.Project(ctx, project)
+// unhook removes the webhooks that Slipway made for a connection.
+func (s *server) unhook(ctx context.Context, c slipway.Connection, token string) error {
+	client, err := s.openForge(c, token)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c, err := s.planner.Codebase(ctx, slipway.CodebaseKey(project, codebase))
-	if slipway.ErrorCode(err) == slipway.NotFound || err == nil && !sameOrigin(c.GitURL, main.GitURL) {
-		return nil, nil
+	for _, id := range c.HookIDs {
+		if err := client.DeleteHook(ctx, id); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	token, err := s.store.Credential(ctx, connection.Credential)
-	if err != nil {
-		return nil, err
-	}
-	beside, err := s.openForge(act.Beside(connection, c.GitURL), token)
-	if err != nil {
-		return nil, err
-	}
-	return beside, nil
+	return nil
 }
 
-// wakes tells the loop of each project that there is something to do.
+// wakes tells the loop of each codebase that there is something to do.
 type wakes struct {
 	mu       sync.Mutex
 	channels map[string]chan struct{}
 }
 
-// of is the channel that gets a value after a wake of a project; several at once are one.
-func (w *wakes) of(project string) chan struct{} {
+// of is the channel that gets a value after a wake of a codebase; several at once are one.
+func (w *wakes) of(codebase string) chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.channels == nil {
 		w.channels = map[string]chan struct{}{}
 	}
-	if w.channels[project] == nil {
-		w.channels[project] = make(chan struct{}, 1)
+	if w.channels[codebase] == nil {
+		w.channels[codebase] = make(chan struct{}, 1)
 	}
-	return w.channels[project]
+	return w.channels[codebase]
 }
 
-func (w *wakes) wake(project string) {
+func (w *wakes) wake(codebase string) {
 	select {
-	case w.of(project) <- struct{}{}:
+	case w.of(codebase) <- struct{}{}:
 	default:
 	}
 }
 
-// followForges has two loops for each project with a forge: one works off what webhooks sent and polls,
-// one tells the forge what became of it. A forge that does not answer holds up its own project alone.
+// followForges has two loops for each codebase on a forge: one works off what webhooks sent and polls,
+// one tells the forge what became of it. A forge that does not answer holds up its own codebase alone. The
+// loops of a codebase that was removed end.
 func (s *server) followForges(ctx context.Context) {
 	var loops sync.WaitGroup
 	defer loops.Wait()
-	known := map[string]bool{}
+	known := map[string]context.CancelFunc{}
 	for {
 		changed := s.store.Watch()
 		connections, err := s.store.Connections(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("list the connections with forges", "error", err)
 		}
+		now := map[string]bool{}
 		for _, c := range connections {
-			if known[c.Project] {
+			key := c.Key()
+			if now[key] = true; known[key] != nil {
 				continue
 			}
-			known[c.Project] = true
-			loops.Go(func() { s.followForge(ctx, c.Project, s.wakes.of(c.Project)) })
-			loops.Go(func() { s.reactor.Follow(ctx, c.Project, s.again.of(c.Project)) })
+			one, end := context.WithCancel(ctx)
+			known[key] = end
+			loops.Go(func() { s.followForge(one, key, s.wakes.of(key)) })
+			loops.Go(func() { s.reactor.Follow(one, key, s.again.of(key)) })
+		}
+		for key, end := range known {
+			if err == nil && !now[key] {
+				end()
+				delete(known, key)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -276,25 +263,25 @@ func (s *server) followForges(ctx context.Context) {
 	}
 }
 
-// gather is how long the deliveries of a project rest at least after some were worked off; they rest as
+// gather is how long the deliveries of a codebase rest at least after some were worked off; they rest as
 // long as that took, so that a storm leaves the server half of its time, and mostGather at most.
 const (
 	gather     = 250 * time.Millisecond
 	mostGather = 5 * time.Second
 )
 
-// followForge works off the deliveries of a project when they come, and polls every so often. What was
+// followForge works off the deliveries of a codebase when they come, and polls every so often. What was
 // kept before the server stopped is worked off first.
-func (s *server) followForge(ctx context.Context, project string, wake <-chan struct{}) {
+func (s *server) followForge(ctx context.Context, codebase string, wake <-chan struct{}) {
 	poll := time.NewTicker(s.opts.poll)
 	defer poll.Stop()
-	s.pollForge(ctx, project)
+	s.pollForge(ctx, codebase)
 	for ctx.Err() == nil {
 		began := time.Now()
-		next, err := s.forges.Work(ctx, project)
+		next, err := s.forges.Work(ctx, codebase)
 		rest := min(max(gather, time.Since(began)), mostGather)
 		if err != nil && ctx.Err() == nil {
-			s.log.Error("work off deliveries", "project", project, "error", err)
+			s.log.Error("work off deliveries", "codebase", codebase, "error", err)
 			next = time.Now().Add(5 * time.Second)
 		}
 		var due <-chan time.Time
@@ -311,15 +298,15 @@ func (s *server) followForge(ctx context.Context, project string, wake <-chan st
 		case <-wake:
 		case <-due:
 		case <-poll.C:
-			s.pollForge(ctx, project)
+			s.pollForge(ctx, codebase)
 		}
 		timer.Stop()
 	}
 }
 
 // pollForge finds what webhooks missed.
-func (s *server) pollForge(ctx context.Context, project string) {
-	c, err := s.store.Connection(ctx, project)
+func (s *server) pollForge(ctx context.Context, codebase string) {
+	c, err := s.store.Connection(ctx, codebase)
 	if err == nil {
 		err = s.forges.Poll(ctx, c, nil)
 	}
@@ -327,6 +314,6 @@ func (s *server) pollForge(ctx context.Context, project string) {
 		err = s.forges.SyncPulls(ctx, c)
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-		s.log.Warn("poll forge", "project", project, "error", err)
+		s.log.Warn("poll forge", "codebase", codebase, "error", err)
 	}
 }

@@ -28,7 +28,7 @@ func (s *server) pollMirrors(ctx context.Context) {
 			s.log.Error("poll mirrors", "error", err)
 		}
 		for _, c := range codebases {
-			if c.GitURL == "" || c.Name == "" && s.onForge(ctx, c.Project) {
+			if c.GitURL == "" || s.onForge(ctx, c.Key()) {
 				continue
 			}
 			if err := s.pollMirror(ctx, c, nil); err != nil && ctx.Err() == nil {
@@ -50,9 +50,9 @@ func (s *server) pollMirrors(ctx context.Context) {
 	}
 }
 
-// onForge reports whether a project has a loop of its own (followForge).
-func (s *server) onForge(ctx context.Context, project string) bool {
-	_, err := s.store.Connection(ctx, project)
+// onForge reports whether a codebase has a loop of its own (followForge).
+func (s *server) onForge(ctx context.Context, codebase string) bool {
+	_, err := s.store.Connection(ctx, codebase)
 	return err == nil
 }
 
@@ -220,12 +220,12 @@ func (c *counts) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// forges says of each project on a forge whether the forge does what it is asked, what waits, and how far
+// forges says of each codebase on a forge whether the forge does what it is asked, what waits, and how far
 // behind the forge is.
 func (c *counts) forges(ctx context.Context, out chan<- prometheus.Metric) {
 	connections, err := c.s.store.Connections(ctx)
 	for _, k := range connections {
-		d, derr := c.s.store.ProjectDetail(ctx, k.Project)
+		d, derr := c.s.store.CodebaseDetail(ctx, k.Key())
 		if derr != nil || d.Health == nil {
 			err = errors.Join(err, derr)
 			continue
@@ -234,12 +234,12 @@ func (c *counts) forges(ctx context.Context, out chan<- prometheus.Metric) {
 			help string
 			n    int
 		}{
-			"slipway_forge_problems":           {"What the forge of a project refuses; 0 is good.", len(d.Health.Problems)},
-			"slipway_forge_deliveries_waiting": {"Deliveries of a project's webhook that are not processed yet.", d.Health.Waiting},
-			"slipway_forge_events_behind":      {"Events of a project that its forge was not told of yet.", d.Health.Behind},
+			"slipway_forge_problems":           {"What the forge of a codebase refuses; 0 is good.", len(d.Health.Problems)},
+			"slipway_forge_deliveries_waiting": {"Deliveries of a codebase's webhook that are not processed yet.", d.Health.Waiting},
+			"slipway_forge_events_behind":      {"Events of a project that the forge of a codebase was not told of yet.", d.Health.Behind},
 		} {
-			desc := prometheus.NewDesc(name, v.help, []string{"project", "forge"}, nil)
-			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v.n), k.Project, string(k.Forge))
+			desc := prometheus.NewDesc(name, v.help, []string{"project", "codebase", "forge"}, nil)
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(v.n), k.Project, first(k.Codebase, slipway.MainCodebase), string(k.Forge))
 		}
 	}
 	if err != nil {

@@ -56,7 +56,7 @@ func (c *cli) projectAdd() *cobra.Command {
 				if p.GitURL == "" {
 					return slipway.Errorf(slipway.Invalid, "--git URL is needed with --forge, --forge-url, --forks and --token-file: the repository on the forge")
 				}
-				r, err := forge.request(p.Name, cmd.InOrStdin())
+				r, err := forge.request(p.Name, "", cmd.InOrStdin())
 				if err != nil {
 					return err
 				}
@@ -64,7 +64,11 @@ func (c *cli) projectAdd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.connected(made)
+				if done, err := c.out.value(made); done {
+					return err
+				}
+				c.connected(made)
+				return nil
 			}
 			created, err := api.CreateProject(cmd.Context(), p)
 			if err != nil {
@@ -104,9 +108,13 @@ func (f *forgeFlags) wanted() bool {
 	return f.kind != "" || f.address != "" || f.forks != "" || f.tokenFile != ""
 }
 
-// request reads the token. It is never an argument, which other processes could see.
-func (f *forgeFlags) request(project string, in io.Reader) (slipway.ConnectRequest, error) {
-	r := slipway.ConnectRequest{Project: project, Forge: slipway.ForgeKind(f.kind), Address: f.address, Forks: slipway.ForkPolicy(f.forks)}
+// request reads the token. It is never an argument, which other processes could see. A further codebase may
+// do without.
+func (f *forgeFlags) request(project, codebase string, in io.Reader) (slipway.ConnectRequest, error) {
+	r := slipway.ConnectRequest{Project: project, Codebase: codebase, Forge: slipway.ForgeKind(f.kind), Address: f.address, Forks: slipway.ForkPolicy(f.forks)}
+	if f.tokenFile == "" && codebase != "" {
+		return r, nil
+	}
 	if f.tokenFile == "" {
 		return r, slipway.Errorf(slipway.Invalid, "--token-file FILE is needed: the forge's token for Slipway; docs/howto/forge.md says what it must be allowed")
 	}
@@ -133,7 +141,7 @@ func (c *cli) projectConnect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "connect NAME --token-file FILE", Short: "Connect a mirrored project with its forge, or give it a new token", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := forge.request(args[0], cmd.InOrStdin())
+			r, err := forge.request(args[0], "", cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -141,28 +149,49 @@ func (c *cli) projectConnect() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if now, err := api.Project(cmd.Context(), args[0]); err == nil && now.Connection != nil && r.Forge == "" && r.Address == "" {
-				r.Forge, r.Address, r.Repository = now.Connection.Forge, now.Connection.API, now.Connection.Repository
-				r.Forks = cmp.Or(r.Forks, now.Forks)
+			if now, err := api.Project(cmd.Context(), args[0]); err == nil {
+				as(&r, now.CodebaseDetail)
 			}
 			made, err := api.Connect(cmd.Context(), r)
 			if err != nil {
 				return err
 			}
-			return c.connected(made)
+			if done, err := c.out.value(made); done {
+				return err
+			}
+			c.connected(made)
+			return nil
 		},
 	}
 	forge.add(cmd)
 	return cmd
 }
 
-// connected says what came of a connection.
-func (c *cli) connected(made slipway.Connected) error {
-	if done, err := c.out.value(made); done {
-		return err
+// as connects again what is connected now, where nothing else is said.
+func as(r *slipway.ConnectRequest, now slipway.CodebaseDetail) {
+	if now.Connection != nil && r.Forge == "" && r.Address == "" {
+		r.Forge, r.Address, r.Repository = now.Connection.Forge, now.Connection.API, now.Connection.Repository
+		r.Forks = cmp.Or(r.Forks, now.Forks)
 	}
-	d := made.Project
-	c.out.line("project %s is connected with %s on %s", d.Project.Name, printable(d.Connection.Repository), d.Connection.Forge.Title())
+}
+
+// titleOf names what is connected at the beginning of a sentence, and the command that connects it.
+func titleOf(of slipway.Codebase) (title, connect string) {
+	if of.Name == "" {
+		return "project " + of.Project, "slipway project connect " + of.Project
+	}
+	return fmt.Sprintf("%s of project %s", of.Title(), of.Project), "slipway codebase connect " + of.Name
+}
+
+// connected says what came of a connection.
+func (c *cli) connected(made slipway.Connected) {
+	d := made.Of()
+	title, connect := titleOf(d.Codebase)
+	whose := ""
+	if d.Connection.Shared {
+		whose = ", with the project's token"
+	}
+	c.out.line("%s is connected with %s on %s%s", title, printable(d.Connection.Repository), d.Connection.Forge.Title(), whose)
 	if made.Paste == "" {
 		c.out.line("its webhook sends to %s", printable(d.HookURL))
 	} else {
@@ -170,11 +199,10 @@ func (c *cli) connected(made slipway.Connected) error {
 		for line := range strings.Lines(made.Paste) {
 			c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
 		}
-		c.out.line("\nThe secret is not shown again; `slipway project connect %s` tries once more.", d.Project.Name)
+		c.out.line("\nThe secret is not shown again; `%s` tries once more.", connect)
 	}
 	c.out.line("%s", forksText(d.Forks))
 	c.out.line("to let nothing be merged that is not green, require the status %q in the branch protection", "slipway")
-	return nil
 }
 
 func forksText(p slipway.ForkPolicy) string {
@@ -212,46 +240,71 @@ func (c *cli) projectShow() *cobra.Command {
 }
 
 func (c *cli) showProject(d slipway.ProjectDetail, address string) {
-	rows := [][]string{
+	c.rows([][]string{
 		{"project", d.Project.Name},
 		{"repository", first(printable(d.Project.GitURL), address+"/git/"+d.Project.Name+".git")},
 		{"default branch", printable(d.Project.DefaultBranch)},
+	})
+	c.showConnection(d.CodebaseDetail)
+	for _, further := range d.Codebases {
+		c.out.line("")
+		c.rows([][]string{
+			{"codebase", further.Codebase.Name},
+			{"repository", first(printable(further.Codebase.GitURL), address+"/git/"+further.Codebase.Key()+".git")},
+			{"default branch", printable(further.Codebase.DefaultBranch)},
+		})
+		c.showConnection(further)
 	}
-	if k := d.Connection; k != nil {
-		hook := "pasted by a person, or not there"
-		if len(k.HookIDs) > 0 {
-			hook = "made by Slipway"
-		}
-		delivered := "nothing yet"
-		if !d.Health.Delivered.IsZero() {
-			delivered = ago(d.Health.Delivered)
-		}
-		rows = append(rows, []string{"forge", fmt.Sprintf("%s, %s", k.Forge.Title(), printable(first(d.Link, k.Repository)))},
-			[]string{"webhook", fmt.Sprintf("%s (%s)", printable(d.HookURL), hook)},
-			[]string{"last delivery", delivered},
-			[]string{"forks", forksText(d.Forks)})
-		if d.Health.Waiting > 0 {
-			rows = append(rows, []string{"to be processed", counted(d.Health.Waiting, "delivery", "deliveries")})
-		}
-		if d.Health.Behind > 0 && len(d.Health.Problems) > 0 {
-			rows = append(rows, []string{"not told yet", counted(d.Health.Behind, "event", "events")})
-		}
-	}
+}
+
+func (c *cli) rows(rows [][]string) {
 	for _, r := range rows {
 		c.out.line("%-16s %s", r[0]+":", r[1])
 	}
-	if d.Health == nil {
+}
+
+// showConnection shows how a codebase is connected, and what its forge refuses.
+func (c *cli) showConnection(d slipway.CodebaseDetail) {
+	k := d.Connection
+	if k == nil {
+		if d.Codebase.Name != "" && d.Codebase.GitURL != "" {
+			c.rows([][]string{{"forge", "not connected: polled (slipway codebase connect " + d.Codebase.Name + ")"}})
+		}
 		return
+	}
+	hook, whose := "pasted by a person, or not there", ""
+	if len(k.HookIDs) > 0 {
+		hook = "made by Slipway"
+	}
+	if k.Shared {
+		whose = ", with the project's token"
+	}
+	delivered := "nothing yet"
+	if !d.Health.Delivered.IsZero() {
+		delivered = ago(d.Health.Delivered)
+	}
+	c.rows([][]string{
+		{"forge", fmt.Sprintf("%s, %s%s", k.Forge.Title(), printable(first(d.Link, k.Repository)), whose)},
+		{"webhook", fmt.Sprintf("%s (%s)", printable(d.HookURL), hook)},
+		{"last delivery", delivered},
+		{"forks", forksText(d.Forks)},
+	})
+	if d.Health.Waiting > 0 {
+		c.rows([][]string{{"to be processed", counted(d.Health.Waiting, "delivery", "deliveries")}})
 	}
 	if len(d.Health.Problems) == 0 {
-		c.out.line("%-16s %s", "state:", "the forge answers as it should")
+		c.rows([][]string{{"state", "the forge answers as it should"}})
 		return
 	}
+	if d.Health.Behind > 0 {
+		c.rows([][]string{{"not told yet", counted(d.Health.Behind, "event", "events")}})
+	}
+	_, connect := titleOf(d.Codebase)
 	c.out.line("\nThe forge refuses, since %s:", ago(d.Health.Since))
 	for _, p := range d.Health.Problems {
 		c.out.line("  %s: %s", p.Area, printable(p.Message))
 	}
-	c.out.line("A new token: slipway project connect %s --token-file FILE", d.Project.Name)
+	c.out.line("A new token: %s --token-file FILE", connect)
 }
 
 func counted(n int, one, more string) string {
@@ -262,7 +315,8 @@ func counted(n int, one, more string) string {
 }
 
 func (c *cli) projectAccount() *cobra.Command {
-	return &cobra.Command{
+	var codebase string
+	cmd := &cobra.Command{
 		Use: "account ACCOUNT USER", Short: "Say whose an account of the project's forge is; USER none takes that back", Args: cobra.ExactArgs(2),
 		Long: "What the account does on the forge is then the user's doing: they are named in runs, and what they ask for in\ncomments takes their role here as well. It holds for every project on that forge.",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -278,7 +332,7 @@ func (c *cli) projectAccount() *cobra.Command {
 			if user == "none" {
 				user = ""
 			}
-			if err := api.LinkAccount(cmd.Context(), project, args[0], user); err != nil {
+			if err := api.LinkAccount(cmd.Context(), slipway.CodebaseKey(project, codebase), args[0], user); err != nil {
 				return err
 			}
 			if done, err := c.out.value(struct{}{}); done {
@@ -292,4 +346,6 @@ func (c *cli) projectAccount() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&codebase, "codebase", "", "codebase whose forge is meant (default: the main one)")
+	return cmd
 }

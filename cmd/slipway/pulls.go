@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +21,7 @@ func (c *cli) pulls() *cobra.Command {
 		}, func(_ question, pulls []slipway.PullRequest) {
 			var rows [][]string
 			for _, p := range pulls {
-				rows = append(rows, []string{fmt.Sprint(p.Number), c.out.state(string(p.State)), p.Base, printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), printable(clip(p.Title, 60)) + fromFork(p)})
+				rows = append(rows, []string{p.Name(), c.out.state(string(p.State)), p.Base, printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), printable(clip(p.Title, 60)) + fromFork(p)})
 			}
 			c.out.table([]string{"PULL", "STATE", "INTO", "BY", "HEAD", "UPDATED", "TITLE"}, rows)
 		}),
@@ -31,17 +30,23 @@ func (c *cli) pulls() *cobra.Command {
 	return cmd
 }
 
-// onPull is inProject for a command about one pull request, by its number.
-func onPull[T any](c *cli, ask func(ctx context.Context, q question, number int64) (T, error), show func(q question, v T)) func(*cobra.Command, []string) error {
+// onPull is inProject for a command about one pull request, by its name: its number in the codebase of a key.
+func onPull[T any](c *cli, ask func(ctx context.Context, q question, codebase string, number int64) (T, error), show func(q question, v T)) func(*cobra.Command, []string) error {
+	var name string
 	var number int64
-	inside := inProject(c, func(ctx context.Context, q question) (T, error) { return ask(ctx, q, number) }, show)
+	inside := inProject(c, func(ctx context.Context, q question) (T, error) {
+		return ask(ctx, q, slipway.CodebaseKey(q.project, name), number)
+	}, show)
 	return func(cmd *cobra.Command, args []string) (err error) {
-		if number, err = strconv.ParseInt(strings.TrimPrefix(args[0], "#"), 10, 64); err != nil || number <= 0 {
-			return slipway.Errorf(slipway.Invalid, "pull request %q: expected its number", args[0])
+		if name, number, err = slipway.ParsePull(strings.TrimPrefix(args[0], "#")); err != nil {
+			return err
 		}
 		return inside(cmd, args)
 	}
 }
+
+// keyOf is the key of a pull request's codebase.
+func keyOf(p slipway.PullRequest) string { return slipway.CodebaseKey(p.Project, p.Codebase) }
 
 // ended says what became of a pull request.
 func (c *cli) ended(_ question, p slipway.PullRequest) {
@@ -49,15 +54,15 @@ func (c *cli) ended(_ question, p slipway.PullRequest) {
 	if p.MergedAs != "" {
 		at = " as " + slipway.ShortHash(p.MergedAs) + " into " + p.Base
 	}
-	c.out.line("pull request %d %s%s: %s", p.Number, c.out.state(string(p.State)), at, printable(p.Title))
+	c.out.line("pull request %s %s%s: %s", p.Name(), c.out.state(string(p.State)), at, printable(p.Title))
 }
 
 func (c *cli) merge() *cobra.Command {
 	return &cobra.Command{
 		Use: "merge PULL", Short: "Merge a pull request that may be merged",
 		Args: cobra.ExactArgs(1),
-		RunE: onPull(c, func(ctx context.Context, q question, n int64) (slipway.PullRequest, error) {
-			return q.api.Merge(ctx, q.project, n)
+		RunE: onPull(c, func(ctx context.Context, q question, codebase string, n int64) (slipway.PullRequest, error) {
+			return q.api.Merge(ctx, codebase, n)
 		}, c.ended),
 	}
 }
@@ -71,11 +76,11 @@ type pullShown struct {
 func (c *cli) pullsShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show PULL", Short: "A pull request: its head, its run, who approved it, and how to look at it", Args: cobra.ExactArgs(1),
-		RunE: onPull(c, func(ctx context.Context, q question, n int64) (shown pullShown, err error) {
-			if shown.PullRequest, err = q.api.Pull(ctx, q.project, n); err != nil {
+		RunE: onPull(c, func(ctx context.Context, q question, codebase string, n int64) (shown pullShown, err error) {
+			if shown.PullRequest, err = q.api.Pull(ctx, codebase, n); err != nil {
 				return shown, err
 			}
-			runs, err := q.api.Runs(ctx, slipway.RunFilter{Project: q.project, Ref: shown.Ref(), Commit: shown.Head, Limit: 1})
+			runs, err := q.api.Runs(ctx, slipway.RunFilter{Codebase: keyOf(shown.PullRequest), Ref: shown.Ref(), Commit: shown.Head, Limit: 1})
 			if len(runs) > 0 {
 				shown.Run = &runs[0]
 			}
@@ -86,7 +91,7 @@ func (c *cli) pullsShow() *cobra.Command {
 }
 
 func (c *cli) showPull(q question, p pullShown) {
-	c.out.line("%s  %s  %s", c.out.bold(fmt.Sprintf("pull request %d", p.Number)), c.out.state(string(p.State)), printable(p.Title))
+	c.out.line("%s  %s  %s", c.out.bold("pull request "+p.Name()), c.out.state(string(p.State)), printable(p.Title))
 	c.out.line("into %s by %s, %s%s", p.Base, printable(p.Author), ago(p.UpdatedAt), fromFork(p.PullRequest))
 	c.out.line("head %s", p.Head)
 	if len(p.Reviewers) > 0 {
@@ -99,8 +104,8 @@ func (c *cli) showPull(q question, p pullShown) {
 		c.out.line("merged as %s", p.MergedAs)
 	}
 	if p.State == slipway.PullOpen {
-		c.out.line("\ngit fetch %s/git/%s.git %s %s && git diff FETCH_HEAD...%s", q.api.Address(), p.Project, p.Base, p.Ref(), slipway.ShortHash(p.Head))
-		c.out.line("slipway pulls approve %d", p.Number)
+		c.out.line("\ngit fetch %s/git/%s.git %s %s && git diff FETCH_HEAD...%s", q.api.Address(), keyOf(p.PullRequest), p.Base, p.Ref(), slipway.ShortHash(p.Head))
+		c.out.line("slipway pulls approve %s", p.Name())
 	}
 }
 
@@ -110,14 +115,18 @@ func (c *cli) pullsApprove() *cobra.Command {
 		Use: "approve PULL", Short: "Approve the head of a pull request that you looked at",
 		Long: "Approves the commit that `slipway pulls` or `slipway pulls show` showed last on this machine, or the one given\nwith --head. When the pull request is at another one by now, it is refused, and names both.",
 		Args: cobra.ExactArgs(1),
-		RunE: onPull(c, func(ctx context.Context, q question, n int64) (slipway.PullRequest, error) {
-			commit, err := headSeen(q.api.Address(), q.project, n, head)
+		RunE: onPull(c, func(ctx context.Context, q question, codebase string, n int64) (slipway.PullRequest, error) {
+			p, err := q.api.Pull(ctx, codebase, n)
 			if err != nil {
-				return slipway.PullRequest{}, err
+				return p, err
 			}
-			return q.api.ReviewPull(ctx, q.project, n, commit)
+			commit, err := headSeen(q.api.Address(), p, head)
+			if err != nil {
+				return p, err
+			}
+			return q.api.ReviewPull(ctx, keyOf(p), p.Number, commit)
 		}, func(_ question, p slipway.PullRequest) {
-			c.out.line("%s pull request %d at %s: %s", c.out.state("approved"), p.Number, slipway.ShortHash(p.Head), printable(p.Title))
+			c.out.line("%s pull request %s at %s: %s", c.out.state("approved"), p.Name(), slipway.ShortHash(p.Head), printable(p.Title))
 		}),
 	}
 	cmd.Flags().StringVar(&head, "head", "", "commit that you looked at, by its whole hash (default: the one that was shown last)")
@@ -127,8 +136,8 @@ func (c *cli) pullsApprove() *cobra.Command {
 func (c *cli) pullsClose() *cobra.Command {
 	return &cobra.Command{
 		Use: "close PULL", Short: "Close a pull request without merging it", Args: cobra.ExactArgs(1),
-		RunE: onPull(c, func(ctx context.Context, q question, n int64) (slipway.PullRequest, error) {
-			return q.api.ClosePull(ctx, q.project, n)
+		RunE: onPull(c, func(ctx context.Context, q question, codebase string, n int64) (slipway.PullRequest, error) {
+			return q.api.ClosePull(ctx, codebase, n)
 		}, c.ended),
 	}
 }
@@ -137,7 +146,7 @@ func (c *cli) pullsClose() *cobra.Command {
 func fromFork(p slipway.PullRequest) string {
 	switch {
 	case p.State == slipway.PullOpen && p.Held != "":
-		return fmt.Sprintf(" (from a fork; to let it run: slipway pulls approve %d)", p.Number)
+		return fmt.Sprintf(" (from a fork; to let it run: slipway pulls approve %s)", p.Name())
 	case p.Fork:
 		return " (from a fork)"
 	}

@@ -145,7 +145,7 @@ func clip(s string, n int) string {
 
 func shortRef(r slipway.Run) string {
 	if r.Pull > 0 {
-		return fmt.Sprintf("pull/%d", r.Pull)
+		return "pull/" + slipway.PullName(r.Codebase, r.Pull)
 	}
 	ref := strings.TrimPrefix(strings.TrimPrefix(r.Ref, "refs/heads/"), "refs/")
 	if r.Codebase != "" {

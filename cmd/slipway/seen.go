@@ -74,9 +74,7 @@ func writeJSON(file string, v any) error {
 	return os.Rename(tmp, file)
 }
 
-func pullPlace(project string, number int64) string {
-	return fmt.Sprintf("pull %s/%d", project, number)
-}
+func pullPlace(p slipway.PullRequest) string { return "pull " + p.Project + "/" + p.Name() }
 
 func approvalPlace(a slipway.Approval) string {
 	return fmt.Sprintf("approval %s/%s@%s", a.Project, a.Service, a.Environment)
@@ -89,7 +87,7 @@ func rememberPulls(server string, pulls ...slipway.PullRequest) {
 	shown := map[string]string{}
 	for _, p := range pulls {
 		if p.State == slipway.PullOpen {
-			shown[pullPlace(p.Project, p.Number)] = p.Head
+			shown[pullPlace(p)] = p.Head
 		}
 	}
 	remember(server, shown)
@@ -120,13 +118,13 @@ func sameAsSeen(server string, a slipway.Approval, byRun bool) error {
 
 // headSeen is the whole hash of the head that a person approves: the one they give, or the one that was
 // shown last, which they may also give shortened.
-func headSeen(server, project string, number int64, given string) (string, error) {
-	last := recall(server, pullPlace(project, number))
+func headSeen(server string, p slipway.PullRequest, given string) (string, error) {
+	last := recall(server, pullPlace(p))
 	if given == "" || (len(given) >= 7 && strings.HasPrefix(last, given)) {
 		given = last
 	}
 	if given == "" {
-		return "", slipway.Errorf(slipway.Invalid, "which commit of pull request %d did you look at? `slipway pulls show %d` shows it; then approve it, or say --head HASH", number, number)
+		return "", slipway.Errorf(slipway.Invalid, "which commit of pull request %s did you look at? `slipway pulls show %s` shows it; then approve it, or say --head HASH", p.Name(), p.Name())
 	}
 	return given, nil
 }

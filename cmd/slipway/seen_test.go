@@ -51,16 +51,19 @@ func TestDecisionsAreOnWhatWasShown(t *testing.T) {
 func TestHeadSeen(t *testing.T) {
 	t.Setenv("SLIPWAY_CONFIG", filepath.Join(t.TempDir(), "config.json"))
 	const server, head, other = "http://slipway.test", "1a2b3c4d5e6f708192a3b4c5d6e7f80910111213", "1a2b3c4fffffffffffffffffffffffffffffffff"
-	if _, err := headSeen(server, "shop", 1, ""); slipway.ErrorCode(err) != slipway.Invalid {
+	if _, err := headSeen(server, slipway.PullRequest{Project: "shop", Number: 1}, ""); slipway.ErrorCode(err) != slipway.Invalid {
 		t.Errorf("nothing was shown: %v", err)
 	}
 	rememberPulls(server, slipway.PullRequest{Project: "shop", Number: 1, Head: head, State: slipway.PullOpen}, slipway.PullRequest{Project: "shop", Number: 2, Head: other, State: slipway.PullMerged})
 	for given, want := range map[string]string{"": head, "1a2b3c4": head, head: head, other: other, "1a2b": "1a2b", "fffffff": "fffffff"} {
-		if got, err := headSeen(server, "shop", 1, given); err != nil || got != want {
+		if got, err := headSeen(server, slipway.PullRequest{Project: "shop", Number: 1}, given); err != nil || got != want {
 			t.Errorf("%q is %q, want %q (%v)", given, got, want, err)
 		}
 	}
-	if _, err := headSeen(server, "shop", 2, ""); slipway.ErrorCode(err) != slipway.Invalid {
+	if _, err := headSeen(server, slipway.PullRequest{Project: "shop", Number: 2}, ""); slipway.ErrorCode(err) != slipway.Invalid {
 		t.Errorf("a merged one: %v", err)
+	}
+	if _, err := headSeen(server, slipway.PullRequest{Project: "shop", Codebase: "web", Number: 1}, ""); slipway.ErrorCode(err) != slipway.Invalid {
+		t.Errorf("another codebase's of that number: %v", err)
 	}
 }

@@ -303,12 +303,14 @@ func (s *server) routes() (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{Reads: sees, Tests: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
-		Settings: settings{s.actions, s.clusters}, Codebases: s.actions, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
+		Settings: settings{s.actions, s.clusters}, Codebases: s.forges, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
 		Gates: sees, Waivers: s.actions, Retention: retainer{s}, Log: s.log,
 		Keys: &act.Keys{Store: s.store, Builders: s.builders, Registry: s.opts.registryHost, Now: time.Now}}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
-	mux.Handle("POST /hooks/{project}", api.Hooks(s.forges, time.Now, s.log))
+	hooks := api.Hooks(s.forges, time.Now, s.log)
+	mux.Handle("POST /hooks/{project}", hooks)
+	mux.Handle("POST /hooks/{project}/{codebase}", hooks)
 	mux.Handle("/metrics", s.metrics())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", s.readyz)
