@@ -37,9 +37,9 @@ type fakeForge struct {
 	token string
 	wrong atomic.Int32 // requests that showed something else
 	url   string
-	bare string // repository
-	work string // clone with which the test pushes
-	user string // whose token it is
+	bare  string // repository
+	work  string // clone with which the test pushes
+	user  string // whose token it is
 
 	mu       sync.Mutex
 	statuses map[string]map[string]string // by commit and context

@@ -63,7 +63,7 @@ func (f *fakeForge) accepted(hook, event, id string, body []byte) {
 // own secret and its own token; the project's forge sees none of it, though both number their pull requests alike.
 func TestCodebaseOnAForgeOfItsOwn(t *testing.T) {
 	t.Parallel()
-	main, web := newFakeForge(t), newForge(t, "team/web", 8, "ghp_thetokenofanotherforge")
+	main, web := newFakeForge(t), newForge(t, "team/web", 18, "ghp_thetokenofanotherforge")
 	first := main.commit("README", "one")
 	main.push("HEAD:refs/heads/main")
 	webFirst := web.commit("src/pages/Dockerfile", "FROM scratch\n")
@@ -173,7 +173,7 @@ func TestCodebaseOnAForgeOfItsOwn(t *testing.T) {
 // what was lost is found by polling.
 func TestDeliveriesOfCodebases(t *testing.T) {
 	t.Parallel()
-	main, web := newFakeForge(t), newForge(t, "team/web", 8, "ghp_thetokenofanotherforge")
+	main, web := newFakeForge(t), newForge(t, "team/web", 18, "ghp_thetokenofanotherforge")
 	first := main.commit("README", "one")
 	main.push("HEAD:refs/heads/main")
 	webFirst := web.commit("README", "of the web")
