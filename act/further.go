@@ -51,10 +51,14 @@ func (f *Forges) CreateCodebase(ctx context.Context, by slipway.User, c slipway.
 	if err != nil {
 		return out, err
 	}
-	if r != nil {
-		return f.Connect(ctx, by, *r)
+	if r == nil {
+		return out, f.describe(ctx, &out, c)
 	}
-	return out, f.describe(ctx, &out, c)
+	out, err = f.Connect(ctx, by, *r)
+	if code := slipway.ErrorCode(err); err != nil {
+		return out, slipway.Errorf(code, "codebase %s is added and polled, but not connected (slipway codebase connect %s): %w", c.Name, c.Name, err)
+	}
+	return out, nil
 }
 
 // mayShare reports whether a new codebase is on the host of the project's forge.

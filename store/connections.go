@@ -75,9 +75,17 @@ func about(codebase string) string {
 	return "codebase " + codebase + ": "
 }
 
-// mayConnect refuses a connection of what is not there, one that shares what the main codebase does not
-// have, and a main one that would take away what others share.
+// mayConnect refuses a connection of what is not there, a second one with the same repository, one that shares
+// what the main codebase does not have, and a main one that would take away what others share.
 func (t *tx) mayConnect(c slipway.Connection) error {
+	other, had, err := one(t.ctx, t, scanString, `SELECT codebase FROM connections WHERE project = $1 AND codebase <> $2 AND api = $3
+		AND (lower(repository) = lower($4) OR repository_id <> '' AND repository_id = $5) ORDER BY codebase LIMIT 1`, c.Project, c.Codebase, c.API, c.Repository, c.RepositoryID)
+	if err != nil {
+		return err
+	}
+	if had {
+		return slipway.Errorf(slipway.Conflict, "%s is connected with %s of project %s already", c.Repository, slipway.CodebaseTitle(other), c.Project)
+	}
 	if c.Codebase == "" && c.Shared {
 		return slipway.Errorf(slipway.Invalid, "project %s needs a token for its forge", c.Project)
 	}

@@ -85,6 +85,10 @@ func TestConnectionsOfCodebases(t *testing.T) {
 	elsewhere.API = "https://git.example/api/v3"
 	refused(elsewhere, "", slipway.Invalid, "needs a token of its own")
 
+	if _, err := connect("Acme/Shop", "t", web); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), "with the main codebase") {
+		t.Errorf("the repository of the main codebase: %v", err)
+	}
+
 	shared, err := connect("acme/web", "", web)
 	if err != nil || !shared.Shared || shared.Credential != main.Credential || shared.HookSecret == main.HookSecret {
 		t.Fatalf("shared %+v, %v", shared, err)

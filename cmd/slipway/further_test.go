@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -298,4 +299,82 @@ func TestCodebaseBesideOnOneForge(t *testing.T) {
 	if pull := must[[]slipway.PullRequest](t)(s.admin.Pulls(ctx, "shop")); len(pull) != 1 || pull[0].State != slipway.PullClosed {
 		t.Errorf("its pull requests %+v", pull)
 	}
+}
+
+// What the command line does and says of the forges of codebases. The environment is the process's.
+func TestForgeCommandsOfCodebases(t *testing.T) {
+	main, far := newFakeForge(t), newForge(t, "team/far", 9, "ghp_far")
+	web := main.beside("shop/web", 8)
+	for _, f := range []*fakeForge{main, web, far} {
+		f.commit("README", f.name)
+		f.push("HEAD:refs/heads/main")
+	}
+	s, _ := connectedSite(t, main, serveOptions{poll: time.Hour})
+	t.Setenv("SLIPWAY_SERVER", s.url)
+	t.Setenv("SLIPWAY_TOKEN", s.token)
+	t.Setenv("SLIPWAY_CONFIG", filepath.Join(t.TempDir(), "config.json"))
+	said := func(in string, args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		root := newRoot()
+		root.SetArgs(append(args, "--project", "shop"))
+		root.SetOut(&out)
+		root.SetIn(strings.NewReader(in))
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			return "refused: " + err.Error()
+		}
+		return out.String()
+	}
+	says := func(text string, words ...string) {
+		t.Helper()
+		for _, word := range words {
+			if !strings.Contains(text, word) {
+				t.Errorf("%q is not said in:\n%s", word, text)
+			}
+		}
+	}
+	says(said("", "codebase", "add", "web", "--git", web.gitURL()), "codebase web of project shop is connected with shop/web on GitHub, with the project's token", s.url+"/hooks/shop/web")
+	says(said("", "codebase", "add", "far", "--git", far.gitURL(), "--default-branch", "main", "--forge", "github"), "refused: codebase far needs a token of its own (--token-file)")
+	says(said("", "codebase", "add", "far", "--git", far.gitURL(), "--default-branch", "main"), "mirrors "+far.gitURL()+", by polling", "slipway codebase connect far --token-file FILE")
+	says(said("", "codebase", "connect", "far"), "refused: ", "token of its own")
+	far.setRefuse(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/hooks") {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	says(said(far.token, "codebase", "connect", "far", "--forge", "github", "--forge-url", far.url, "--token-file", "-", "--forks", "run"),
+		"codebase far of project shop is connected with team/far on GitHub\n", "The webhook could not be made", "/hooks/shop/far", "`slipway codebase connect far` tries once more")
+	far.setRefuse(nil)
+	says(said(far.token, "codebase", "connect", "far", "--token-file", "-"), "its webhook sends to "+s.url+"/hooks/shop/far", "pull requests from forks run at once")
+	says(said("", "project", "show", "shop"), "forge:           GitHub, "+main.url+"/shop/backend\n", "codebase:        web", "forge:           GitHub, "+main.url+"/shop/web, with the project's token",
+		"codebase:        far", "forge:           GitHub, "+far.url+"/team/far\n", s.url+"/hooks/shop/far (made by Slipway)")
+	says(said("", "project", "account", "ada", "admin", "--codebase", "far"), "the account ada is admin here")
+	says(said("", "codebase", "remove", "main"), "refused: the main codebase")
+	if text := said("", "project", "show", "shop", "--output", "json"); strings.Contains(text, far.token) || strings.Contains(text, far.secret()) {
+		t.Errorf("a credential is shown:\n%s", text)
+	}
+	first := far.git("rev-parse", "HEAD")
+	s.awaitRun("heads/main", first, ":merge")
+	far.awaitStatus(first, "slipway", "success")
+	head := far.commit("README", "two")
+	far.pull(3, head, "main", nil)
+	far.accepted(s.url+"/hooks/shop/far", "pull_request", "c-1", far.payload(map[string]any{"action": "opened", "pull_request": far.pulls[3]}))
+	s.awaitRun("pull/3/head", head, ":pull-request:admin") // whose the account is
+	says(said("", "pulls"), "far#3")
+	says(said("", "pulls", "show", "far#3"), "pull request far#3", "head "+head, "git/shop/far.git main refs/pull/3/head", "slipway pulls approve far#3")
+	says(said("", "pulls", "show", "3"), "pull request far#3") // nobody else has one of that number
+	says(said("", "pulls", "show", "web#3"), "refused: pull request #3 of shop/web does not exist")
+	says(said("", "pulls", "show", "x#y"), "refused: pull request \"x#y\": expected its number")
+	says(said("", "merge", "far#3"), "refused: codebase far of shop mirrors")
+	far.awaitStatus(head, "slipway", "success")
+	far.setRefuse(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodDelete {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	says(said("", "codebase", "remove", "far"), "codebase far is no longer part of project shop", "its webhook in team/far is still there: remove it on GitHub's pages")
 }

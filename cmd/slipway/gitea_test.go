@@ -44,6 +44,7 @@ func TestRealGitea(t *testing.T) {
 	g.awaitComment(own, head[:7])
 
 	g.fork(s, own)
+	g.further(s, own)
 
 	g.call(g.Token, http.MethodPost, fmt.Sprintf("/repos/ada/shop/pulls/%d/merge", own), map[string]any{"Do": "merge"}, nil)
 	await(t, "merge", func() (bool, string) {
@@ -66,6 +67,7 @@ func TestRealGitea(t *testing.T) {
 type giteaWorld struct {
 	*slipwaytest.Gitea
 	t    *testing.T
+	repo string // of ada
 	dir  string
 	work *fakeForge // for its git
 	bob  string     // token of who may only read
@@ -82,17 +84,25 @@ func newGiteaWorld(t *testing.T) *giteaWorld {
 			t.Error(err)
 		}
 	})
-	g := &giteaWorld{Gitea: forge, t: t, dir: t.TempDir(), work: &fakeForge{t: t}}
+	g := &giteaWorld{Gitea: forge, t: t, work: &fakeForge{t: t}}
 	if g.bob, err = forge.AddUser(t.Context(), "bob", "battery-staple-2"); err != nil {
 		t.Fatal(err)
 	}
-	g.call(g.Token, http.MethodPost, "/user/repos", map[string]any{"name": "shop", "auto_init": true, "default_branch": "main"}, nil)
-	g.work.git("clone", "-q", g.address("ada", g.Token), g.dir)
-	return g
+	return g.with("shop")
+}
+
+// with is the same Gitea with another repository.
+func (g *giteaWorld) with(repo string) *giteaWorld {
+	g.t.Helper()
+	o := *g
+	o.repo, o.dir = repo, g.t.TempDir()
+	o.call(g.Token, http.MethodPost, "/user/repos", map[string]any{"name": repo, "auto_init": true, "default_branch": "main", "private": repo != "shop"}, nil)
+	o.work.git("clone", "-q", o.address("ada", g.Token), o.dir)
+	return &o
 }
 
 func (g *giteaWorld) address(user, token string) string {
-	return strings.Replace(g.URL, "http://", "http://"+user+":"+token+"@", 1) + "/ada/shop.git"
+	return strings.Replace(g.URL, "http://", "http://"+user+":"+token+"@", 1) + "/ada/" + g.repo + ".git"
 }
 
 func (g *giteaWorld) git(args ...string) string {
@@ -122,7 +132,7 @@ func (g *giteaWorld) pull(token, head, title string) int64 {
 	var made struct {
 		Number int64 `json:"number"`
 	}
-	g.call(token, http.MethodPost, "/repos/ada/shop/pulls", map[string]any{"title": title, "head": head, "base": "main"}, &made)
+	g.call(token, http.MethodPost, "/repos/ada/"+g.repo+"/pulls", map[string]any{"title": title, "head": head, "base": "main"}, &made)
 	return made.Number
 }
 
@@ -132,7 +142,7 @@ func (g *giteaWorld) awaitStatus(commit, begins string) {
 		var now struct {
 			Statuses []struct{ Context, Status, Description string }
 		}
-		if err := g.Call(g.t.Context(), g.Token, http.MethodGet, "/repos/ada/shop/commits/"+commit+"/status", nil, &now); err != nil {
+		if err := g.Call(g.t.Context(), g.Token, http.MethodGet, "/repos/ada/"+g.repo+"/commits/"+commit+"/status", nil, &now); err != nil {
 			return false, err.Error()
 		}
 		for _, s := range now.Statuses {
@@ -150,7 +160,7 @@ func (g *giteaWorld) awaitComment(pull int64, holds string) {
 	g.t.Helper()
 	await(g.t, "comment with "+holds, func() (bool, string) {
 		var all []struct{ Body string }
-		if err := g.Call(g.t.Context(), g.Token, http.MethodGet, fmt.Sprintf("/repos/ada/shop/issues/%d/comments", pull), nil, &all); err != nil {
+		if err := g.Call(g.t.Context(), g.Token, http.MethodGet, fmt.Sprintf("/repos/ada/%s/issues/%d/comments", g.repo, pull), nil, &all); err != nil {
 			return false, err.Error()
 		}
 		own := ""
@@ -184,4 +194,58 @@ func (g *giteaWorld) fork(s *site, own int64) {
 	comment(g.Token, "/slipway approve "+head[:7])
 	s.awaitRun(fmt.Sprintf("pull/%d/head", theirs), head, ":pull-request:ada@gitea")
 	g.awaitStatus(head, "success")
+}
+
+// further: a second repository of this Gitea as a codebase of the project, private and with the project's token.
+func (g *giteaWorld) further(s *site, own int64) {
+	g.t.Helper()
+	web := g.with("web")
+	ctx := g.t.Context()
+	made, err := s.admin.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: "web", GitURL: g.URL + "/ada/web.git"}, nil)
+	d := made.Of()
+	if err != nil || made.Paste != "" || made.Problem != "" || d.Connection == nil || !d.Connection.Shared || len(d.Connection.HookIDs) != 1 || d.Forks != slipway.ForksRun {
+		g.t.Fatalf("connected: %+v, %v", made, err)
+	}
+	first := web.git("rev-parse", "HEAD")
+	s.awaitRun("heads/main", first, ":merge:mirror")
+	web.awaitStatus(first, "success")
+	second := web.commit("second of web")
+	web.git("push", "-q", "origin", "HEAD:refs/heads/main")
+	s.awaitRun("heads/main", second, ":merge:ada@gitea") // nothing is found by polling
+	web.awaitStatus(second, "success")
+	head := web.commit("topic of web")
+	web.git("push", "-q", "origin", "HEAD:refs/heads/topic")
+	number := web.pull(g.Token, "topic", "A topic of web")
+	if number != own {
+		g.t.Fatalf("Gitea calls it %d, and the project's %d: they should be alike", number, own)
+	}
+	s.awaitRun(fmt.Sprintf("pull/%d/head", number), head, ":pull-request:ada@gitea")
+	web.awaitStatus(head, "success")
+	web.awaitComment(number, head[:7])
+	ours, theirs := must[slipway.PullRequest](g.t)(s.admin.Pull(ctx, "shop", own)), must[slipway.PullRequest](g.t)(s.admin.Pull(ctx, "shop/web", number))
+	if ours.Head == theirs.Head || theirs.Head != head || theirs.Link == ours.Link {
+		g.t.Errorf("%+v, %+v", ours, theirs)
+	}
+	web.call(g.Token, http.MethodPost, fmt.Sprintf("/repos/ada/web/issues/%d/comments", number), map[string]any{"body": "/slipway retry"}, nil)
+	web.awaitComment(number, "nothing to retry")
+	hooks := func() (all []struct{ ID int64 }) {
+		g.t.Helper()
+		web.call(g.Token, http.MethodGet, "/repos/ada/web/hooks", nil, &all)
+		return all
+	}
+	if len(hooks()) != 1 {
+		g.t.Errorf("webhooks %v", hooks())
+	}
+	web.call(g.Token, http.MethodPost, fmt.Sprintf("/repos/ada/web/pulls/%d/merge", number), map[string]any{"Do": "merge"}, nil)
+	await(g.t, "merge in web", func() (bool, string) {
+		p := must[slipway.PullRequest](g.t)(s.admin.Pull(ctx, "shop/web", number))
+		return p.State == slipway.PullMerged && p.MergedAs != "", fmt.Sprintf("%+v", p)
+	})
+	await(g.t, "removed", func() (bool, string) { // when its runs have ended
+		left, err := s.admin.RemoveCodebase(ctx, "shop", "web")
+		return err == nil && left.Problem == "", fmt.Sprint(left, err)
+	})
+	if len(hooks()) != 0 {
+		g.t.Errorf("the webhook is still there: %v", hooks())
+	}
 }
