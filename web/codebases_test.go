@@ -3,6 +3,8 @@ package web_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // A project with several codebases shows where each service and each run is from; another says nothing of it.
@@ -27,12 +29,14 @@ func TestCodebasesAreShown(t *testing.T) {
 		b.Rows[2].Codebase = "pages"
 		d := s.detail(14)
 		d.Run.Codebase = "pages"
+		s.pulls = append(s.pulls, slipway.PullRequest{Project: "shop", Codebase: "pages", Number: 3, Title: "pages", Base: "main", Head: strings.Repeat("d", 40), Author: "ann", State: slipway.PullOpen})
 		d.Plan.Notes = []string{"submodule far is an empty folder"}
 	})
 	for page, want := range map[string][]string{
-		"/projects/shop":      {"web codebase pages", "delivery main codebase"},
-		"/projects/shop/runs": {"codebase pages"},
-		"/runs/14":            {"of codebase pages at", "submodule far is an empty folder"},
+		"/projects/shop":       {"web codebase pages", "delivery main codebase"},
+		"/projects/shop/runs":  {"codebase pages"},
+		"/projects/shop/pulls": {"pages#3", "of codebase pages by ann"},
+		"/runs/14":             {"of codebase pages at", "submodule far is an empty folder"},
 	} {
 		got := text(page)
 		for _, w := range want {
@@ -40,5 +44,8 @@ func TestCodebasesAreShown(t *testing.T) {
 				t.Errorf("%s does not say %q:\n%s", page, w, got)
 			}
 		}
+	}
+	if page := s.ask("GET", "/projects/shop/pulls", "").Body.String(); strings.Count(page, `name="codebase" value="pages"`) != 2 {
+		t.Errorf("not every button of pages#3 names its codebase:\n%s", page)
 	}
 }

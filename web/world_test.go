@@ -242,16 +242,21 @@ func (w *world) LiftQuarantine(_ context.Context, by slipway.User, _, service, v
 	return slipway.Release{}, w.did(by, "lifts %s %s", service, version)
 }
 
-func (w *world) Merge(_ context.Context, by slipway.User, _ string, number int64) (slipway.PullRequest, error) {
-	return slipway.PullRequest{}, w.did(by, "merges %d", number)
+func called(codebase string, number int64) string {
+	_, name := slipway.SplitCodebase(codebase)
+	return slipway.PullName(name, number)
 }
 
-func (w *world) ReviewPull(_ context.Context, by slipway.User, _ string, number int64, head string) (slipway.PullRequest, error) {
-	return slipway.PullRequest{}, w.did(by, "approves %d at %s", number, head)
+func (w *world) Merge(_ context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error) {
+	return slipway.PullRequest{}, w.did(by, "merges %s", called(codebase, number))
 }
 
-func (w *world) ClosePull(_ context.Context, by slipway.User, _ string, number int64) (slipway.PullRequest, error) {
-	return slipway.PullRequest{}, w.did(by, "closes %d", number)
+func (w *world) ReviewPull(_ context.Context, by slipway.User, codebase string, number int64, head string) (slipway.PullRequest, error) {
+	return slipway.PullRequest{}, w.did(by, "approves %s at %s", called(codebase, number), head)
+}
+
+func (w *world) ClosePull(_ context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error) {
+	return slipway.PullRequest{}, w.did(by, "closes %s", called(codebase, number))
 }
 
 func (w *world) Enter(slipway.User) (func(), error) {
