@@ -377,4 +377,21 @@ func TestForgeCommandsOfCodebases(t *testing.T) {
 		return true
 	})
 	says(said("", "codebase", "remove", "far"), "codebase far is no longer part of project shop", "its webhook in team/far is still there: remove it on GitHub's pages")
+
+	// One that is hosted here has pull requests here, though the project's are those of a forge.
+	main.pull(1, main.commit("README", "on the forge"), "main", nil)
+	main.accepted(s.url+"/hooks/shop", "pull_request", "c-2", main.payload(map[string]any{"action": "opened", "pull_request": main.pulls[1]}))
+	main.awaitComment(1, "succeeded")
+	says(said("", "codebase", "add", "here"), "codebase here of project shop is ready", s.url+"/git/shop/here.git")
+	here := strings.Replace(s.url, "http://", "http://admin:"+s.token+"@", 1) + "/git/shop/here.git"
+	far.git("push", "-q", here, "HEAD:refs/heads/main")
+	proposed := far.commit("README", "three")
+	says(far.git("push", here, "HEAD:refs/for/main"), "pull request here#1 into main opened: change README", "slipway merge here#1")
+	s.awaitRun("pull/1/head", proposed, ":pull-request:admin")
+	await(t, "its run", func() (bool, string) {
+		runs := must[[]slipway.Run](t)(s.admin.Runs(t.Context(), slipway.RunFilter{Codebase: "shop/here", Ref: "refs/pull/1/head"}))
+		return runs[0].State == slipway.RunSucceeded, string(runs[0].State)
+	})
+	says(said("", "merge", "1"), "refused: project shop mirrors "+main.gitURL())
+	says(said("", "merge", "here#1"), "pull request here#1 merged as ")
 }
