@@ -2,7 +2,6 @@ package act
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -18,7 +17,10 @@ func (f *Forges) Codebases(ctx context.Context, by slipway.User, project string)
 // the host of the project's forge is connected there with the project's credential, if that may; else it
 // is mirrored by polling alone, and Problem says why. The forge is asked before anything is made.
 func (f *Forges) CreateCodebase(ctx context.Context, by slipway.User, c slipway.Codebase, r *slipway.ConnectRequest) (slipway.Connected, error) {
-	if err := errors.Join(auth.Check(by, auth.ManageServer, ""), slipway.CheckName("codebase", c.Name)); err != nil {
+	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
+		return slipway.Connected{}, err
+	}
+	if err := slipway.CheckName("codebase", c.Name); err != nil {
 		return slipway.Connected{}, err
 	}
 	asked := r != nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/client"
 )
 
 // furtherSite is a server with project shop on one forge and its codebase web on another one.
@@ -279,6 +280,18 @@ func TestCodebaseBesideOnOneForge(t *testing.T) {
 	web.pull(3, web.commit("README", "three"), "main", nil)
 	web.accepted(d.HookURL, "pull_request", "w-2", web.payload(map[string]any{"action": "opened", "pull_request": web.pulls[3]}))
 	web.awaitComment(3, "succeeded")
+
+	must[slipway.User](t)(s.admin.CreateUser(ctx, "bob", false))
+	must[slipway.User](t)(s.admin.SetRole(ctx, "bob", "shop", slipway.Admin))
+	bob := must[*client.Client](t)(client.New(s.url, must[string](t)(s.admin.CreateToken(ctx, "bob", "x"))))
+	_, added := bob.CreateCodebase(ctx, slipway.Codebase{Project: "shop", Name: "more", GitURL: far.gitURL()}, &slipway.ConnectRequest{Forge: slipway.GitHub, Address: far.url, Token: far.token})
+	_, connected := bob.Connect(ctx, slipway.ConnectRequest{Project: "shop", Codebase: "web"})
+	_, removed := bob.RemoveCodebase(ctx, "shop", "web")
+	for what, err := range map[string]error{"add": added, "connect": connected, "remove": removed, "account": bob.LinkAccount(ctx, "shop/web", "ada", "bob")} {
+		if slipway.ErrorCode(err) != slipway.Forbidden {
+			t.Errorf("an admin of the project may %s: %v", what, err)
+		}
+	}
 
 	late := web.pushed("refs/heads/main", first, second)
 	signed := web.sign(late)
