@@ -27,15 +27,18 @@ func (s *server) routes() {
 		s.get("/runs/{run}/findings", s.findings)
 		s.get("/runs/{run}/manifests", s.manifests)
 		s.get("/runs/{run}/sbom", s.sbom)
-		s.get("/projects/{project}/services/{service}/findings", s.deployedFindings)
 		s.mux.HandleFunc("GET /runs/{run}/sbom.json", s.sbomFile)
 		s.mux.HandleFunc("GET /runs/{run}/manifests.yaml", s.manifestsFile)
+	}
+	if s.Images != nil {
+		s.get("/projects/{project}/services/{service}/findings", s.deployedFindings)
 	}
 	if s.Waivers != nil {
 		s.get("/projects/{project}/waivers", s.waivers)
 		s.waiving()
 	}
 	if s.Tests != nil {
+		s.get("/projects/{project}/services/{service}/test", s.caseHistory)
 		s.mux.HandleFunc("GET /runs/{run}/attachments/{digest}", s.attachment)
 	}
 	s.mux.HandleFunc("GET /runs/{run}/log", s.log)
@@ -90,8 +93,8 @@ type boardPage struct {
 	Waiting  []slipway.Approval
 	Bad      []slipway.Deployment
 	Moving   []slipway.Deployment
-	Chips    map[string]chip // of images that run, by digest
-	Failed   []slipway.Run   // newest runs of services that did not get into their environment
+	Chips    chips
+	Failed   []slipway.Run // newest runs of services that did not get into their environment
 	Runs     []slipway.Run
 }
 
@@ -119,7 +122,9 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 		}
 	}
 	slices.SortStableFunc(p.Waiting, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	p.Chips = s.chips(r.Context(), by, project)
+	if p.Chips, err = s.chips(r.Context(), by, project); err != nil {
+		return "", view{}, err
+	}
 	p.Runs, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 8})
 	state := ""
 	switch {

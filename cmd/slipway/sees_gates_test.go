@@ -27,10 +27,13 @@ func TestWhoSeesGates(t *testing.T) {
 		"gates of a service": {func(c *client.Client) error {
 			return drop(c.Gates(ctx, slipway.GateFilter{Project: "shop", Service: "mail"}))
 		}, ""},
-		"manifests":       {func(c *client.Client) error { return drop(c.Manifests(ctx, 1, "cart")) }, slipway.NotFound},
-		"scan":            {func(c *client.Client) error { return drop(c.Scan(ctx, 1, "cart")) }, slipway.NotFound},
-		"scans":           {func(c *client.Client) error { return drop(c.DeployedScans(ctx, "shop")) }, ""},
-		"waivers":         {func(c *client.Client) error { return drop(c.Waivers(ctx, "shop")) }, ""},
+		"manifests": {func(c *client.Client) error { return drop(c.Manifests(ctx, 1, "cart")) }, slipway.NotFound},
+		"scan":      {func(c *client.Client) error { return drop(c.Scan(ctx, 1, "cart")) }, slipway.NotFound},
+		"scans":     {func(c *client.Client) error { return drop(c.DeployedScans(ctx, "shop")) }, ""},
+		"a test's history": {func(c *client.Client) error {
+			return drop(c.CaseHistory(ctx, slipway.CaseFilter{Project: "shop", Service: "nothing", Name: "a"}))
+		}, slipway.NotFound},
+		"waivers":         {func(c *client.Client) error { return drop(c.Waivers(ctx, slipway.WaiverFilter{Project: "shop"})) }, ""},
 		"a dry retention": {func(c *client.Client) error { return drop(c.Retention(ctx, "shop", true)) }, ""},
 		"a retention":     {func(c *client.Client) error { return drop(c.Retention(ctx, "shop", false)) }, slipway.Forbidden},
 		"a waiver": {func(c *client.Client) error {
