@@ -82,7 +82,7 @@ func (s *server) deployedFindings(r *http.Request, by slipway.User) (string, vie
 	if p.Scan != nil {
 		p.fill(r, nil)
 	}
-	return "findings", view{Title: "Findings of " + service + " in " + env, Project: project, Tab: "board", Data: p}, nil
+	return "findings", view{Title: "Findings of " + service + " in " + env, Project: project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, nil
 }
 
 // deployedHref is the page of what is bad in the image that runs in an environment.

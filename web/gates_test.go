@@ -350,3 +350,51 @@ func TestWithoutEvidence(t *testing.T) {
 		}
 	}
 }
+
+// All that hold are on the first page; those that do not any more are paged.
+func TestWaiverPages(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for i := range 230 {
+		s.waivers = append(s.waivers, slipway.Waiver{ID: int64(10 + i), Project: "shop", Gate: "tests", Subject: fmt.Sprintf("old-%03d", i), Reason: "over", Author: "ada", Expires: s.now.AddDate(0, 0, -1)})
+	}
+	s.waivers = append([]slipway.Waiver{{ID: 9, Project: "shop", Gate: "tests", Subject: "the-first", Reason: "r", Author: "ada", Expires: s.now.AddDate(0, 1, 0)}}, s.waivers...)
+	to, seen := "/projects/shop/waivers", map[string]int{}
+	for pages := 1; to != ""; pages++ {
+		page := parse(t, s.ask("GET", to, "").Body.String())
+		text := words(page)
+		for i := range 230 {
+			if name := fmt.Sprintf("old-%03d", i); strings.Contains(text, name) {
+				seen[name]++
+			}
+		}
+		if has := strings.Contains(text, "the-first"); has != (pages == 1) {
+			t.Errorf("page %d has what holds: %t", pages, has)
+		}
+		to = ""
+		for _, next := range links(page, "older waivers that hold no longer") {
+			to = "/projects/shop/waivers" + next
+		}
+		if pages > 4 {
+			t.Fatal("the pages do not end")
+		}
+	}
+	if len(seen) != 230 {
+		t.Errorf("%d of 230 were on a page", len(seen))
+	}
+	for name, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was on %d pages", name, n)
+		}
+	}
+	for _, bad := range []string{"x", "-1", "0"} {
+		if w := s.ask("GET", "/projects/shop/waivers?before="+bad, ""); w.Code != 422 {
+			t.Errorf("before=%s: %d", bad, w.Code)
+		}
+	}
+	for target, status := range map[string]int{"orders/test": 422, "orders/test?case=nothing": 404, "none/test?case=TestCurrency/EUR": 404} {
+		if w := s.ask("GET", "/projects/shop/services/"+target, ""); w.Code != status {
+			t.Errorf("%s: %d, want %d", target, w.Code, status)
+		}
+	}
+}

@@ -96,6 +96,7 @@ type boardPage struct {
 	Chips    chips
 	Failed   []slipway.Run // newest runs of services that did not get into their environment
 	Runs     []slipway.Run
+	Empty    *slipway.Project // the project, when it has no service yet
 }
 
 // Calm reports whether nothing on the board needs a person.
@@ -119,6 +120,11 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 		p.note(row)
 		if strings.Contains(row.Service, strings.ToLower(p.Filter)) {
 			p.Rows = append(p.Rows, row)
+		}
+	}
+	if len(b.Rows) == 0 {
+		if p.Empty, err = s.project(r, by, project); err != nil {
+			return "", view{}, err
 		}
 	}
 	slices.SortStableFunc(p.Waiting, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
@@ -251,8 +257,17 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 
 // mirrored reports whether a project's repository is kept elsewhere.
 func (s *server) mirrored(r *http.Request, by slipway.User, project string) (bool, error) {
+	p, err := s.project(r, by, project)
+	return p != nil && p.GitURL != "", err
+}
+
+// project is one of those that the user sees; nil when it is none of them.
+func (s *server) project(r *http.Request, by slipway.User, name string) (*slipway.Project, error) {
 	all, err := s.Lists.Projects(r.Context(), by)
-	return slices.ContainsFunc(all, func(p slipway.Project) bool { return p.Name == project && p.GitURL != "" }), err
+	if i := slices.IndexFunc(all, func(p slipway.Project) bool { return p.Name == name }); i >= 0 {
+		return &all[i], err
+	}
+	return nil, err
 }
 
 func boolInt(b bool) int {

@@ -28,6 +28,8 @@ type waiversPage struct {
 	Past          bool   // a page of those that hold no longer
 	Older         string // query of the page of the older ones
 	Gates         []string
+	Services      []string // to choose from
+	Environments  []string
 	Asked         slipway.Waiver
 	Back          string
 	First, Last   time.Time // days until which a waiver may hold
@@ -64,6 +66,16 @@ func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error)
 	}
 	if given >= pageOver {
 		p.Older = "?before=" + strconv.FormatInt(p.Over[len(p.Over)-1].ID, 10)
+	}
+	if !p.Past && s.rights(by, f.Project).Waive {
+		b, err := s.Reads.Board(r.Context(), by, f.Project)
+		if err != nil {
+			return "", view{}, err
+		}
+		p.Environments = b.Environments
+		for _, row := range b.Rows {
+			p.Services = append(p.Services, row.Service)
+		}
 	}
 	slices.SortStableFunc(p.Holding, func(a, b slipway.Waiver) int { return a.Expires.Compare(b.Expires) })
 	return "waivers", view{Title: "Waivers", Project: f.Project, Tab: "waivers", Live: r.URL.RequestURI(), Data: p}, nil
