@@ -79,15 +79,6 @@ func (t TestStates) Reran(key uint64) bool {
 	return ok && i < len(t.States) && t.States[i] == ShortFlaky
 }
 
-// Duration is how long a test took; nil when that is not known.
-func (t TestStates) Duration(key uint64) *time.Duration {
-	i, ok := slices.BinarySearch(t.Keys, key)
-	if !ok || i >= len(t.Took) {
-		return nil
-	}
-	return &t.Took[i]
-}
-
 func short(c TestCase) byte {
 	switch {
 	case c.State == TestFailed:

@@ -1,13 +1,16 @@
 package store
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"compress/flate"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,56 +123,79 @@ func named(r slipway.TestReport, name string) (found []slipway.CaseHistory, keys
 
 // addResults adds how tests ended in a report, and returns how many of them it has.
 func (s *Store) addResults(ctx context.Context, row testTotals, states slipway.TestStates, found []slipway.CaseHistory, keys []uint64) (n int, err error) {
+	var packed []byte
 	for i, key := range keys {
 		state, ok := states.Of(key)
 		if !ok {
 			continue
 		}
 		if n++; n == 1 {
-			if states.Took, err = s.took(ctx, row, len(states.Keys)); err != nil {
+			if packed, _, err = one(ctx, s.reader, scanBlob, `SELECT took FROM test_totals WHERE id = $1`, row.id); err != nil {
 				return n, err
 			}
 		}
-		found[i].Results = append(found[i].Results, slipway.CaseResult{RunID: row.RunID, Ref: row.Ref, Commit: row.Commit,
-			State: state, Reran: states.Reran(key), Duration: states.Duration(key), ReusedFrom: row.ReusedFrom, CreatedAt: row.CreatedAt})
+		r := slipway.CaseResult{RunID: row.RunID, Ref: row.Ref, Commit: row.Commit, State: state, Reran: states.Reran(key), ReusedFrom: row.ReusedFrom, CreatedAt: row.CreatedAt}
+		if len(packed) > 0 {
+			at, _ := slices.BinarySearch(states.Keys, key)
+			took, err := unpackTook(packed, at)
+			if err != nil {
+				return n, fmt.Errorf("read how long the tests of run #%d took: %w", row.RunID, err)
+			}
+			r.Duration = &took
+		}
+		found[i].Results = append(found[i].Results, r)
 	}
 	return n, nil
 }
 
-// took is how long the tests of a report took; nil for one of before that was kept.
-func (s *Store) took(ctx context.Context, row testTotals, n int) ([]time.Duration, error) {
-	packed, _, err := one(ctx, s.reader, scanBlob, `SELECT took FROM test_totals WHERE id = $1`, row.id)
-	if err != nil || len(packed) == 0 {
-		return nil, err
-	}
-	out, err := unpackTook(packed, n)
-	if err != nil {
-		return nil, fmt.Errorf("read how long the tests of run #%d took: %w", row.RunID, err)
-	}
-	return out, nil
-}
+// tookBlock is how many durations are compressed together: one is read without the others.
+const tookBlock = 1024
 
-// packTook keeps durations in milliseconds.
+// packTook keeps durations in milliseconds, as varints: blocks of tookBlock, each compressed and after its length.
 func packTook(took []time.Duration) ([]byte, error) {
-	out := make([]byte, 0, 2*len(took))
-	for _, d := range took {
-		out = binary.AppendUvarint(out, uint64(max(0, d.Round(time.Millisecond).Milliseconds())))
-	}
-	return deflate(out)
-}
-
-func unpackTook(packed []byte, n int) ([]time.Duration, error) {
-	text, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), int64(n)*binary.MaxVarintLen64))
+	var packed bytes.Buffer
+	z, err := flate.NewWriter(&packed, flate.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]time.Duration, 0, n)
-	for len(out) < n {
-		ms, size := binary.Uvarint(text)
-		if size <= 0 {
-			return nil, io.ErrUnexpectedEOF
+	var out, text []byte
+	for block := range slices.Chunk(took, tookBlock) {
+		text = text[:0]
+		for _, d := range block {
+			text = binary.AppendUvarint(text, uint64(max(0, d.Round(time.Millisecond).Milliseconds())))
 		}
-		out, text = append(out, time.Duration(ms)*time.Millisecond), text[size:]
+		packed.Reset()
+		z.Reset(&packed)
+		_, err := z.Write(text)
+		if err := errors.Join(err, z.Close()); err != nil {
+			return nil, err
+		}
+		out = binary.AppendUvarint(out, uint64(packed.Len()))
+		out = append(out, packed.Bytes()...)
 	}
 	return out, nil
+}
+
+// unpackTook is the duration at a place.
+func unpackTook(packed []byte, at int) (time.Duration, error) {
+	for ; ; at -= tookBlock {
+		n, size := binary.Uvarint(packed)
+		if size <= 0 || n > uint64(len(packed)-size) {
+			return 0, io.ErrUnexpectedEOF
+		}
+		packed = packed[size:]
+		if at < tookBlock {
+			packed = packed[:n]
+			break
+		}
+		packed = packed[n:]
+	}
+	text := bufio.NewReaderSize(flate.NewReader(bytes.NewReader(packed)), tookBlock)
+	for {
+		ms, err := binary.ReadUvarint(text)
+		if err != nil || at == 0 {
+			return time.Duration(ms) * time.Millisecond, err
+		}
+		at--
+	}
 }

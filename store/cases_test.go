@@ -107,3 +107,31 @@ func TestBaseTests(t *testing.T) {
 	}
 	w.code(drop(w.BaseTests(w.ctx, 99, "test/cart")), slipway.NotFound)
 }
+
+// A duration is read without the others, and what is broken is an error.
+func TestDurationsArePacked(t *testing.T) {
+	t.Parallel()
+	took := make([]time.Duration, 2*tookBlock+5)
+	for i := range took {
+		took[i] = time.Duration(i*i) * time.Millisecond
+	}
+	took[7], took[8] = -time.Second, time.Millisecond/2
+	packed, err := packTook(took)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 1, 7, 8, tookBlock - 1, tookBlock, 2 * tookBlock, len(took) - 1} {
+		want := max(0, took[i].Round(time.Millisecond))
+		if got, err := unpackTook(packed, i); err != nil || got != want {
+			t.Errorf("%d: %v %v, want %v", i, got, err, want)
+		}
+	}
+	for name, bad := range map[string][]byte{"short": packed[:len(packed)/2], "empty": nil, "a length": {0xff, 0xff, 0xff, 0x7f}, "no block": append([]byte{2}, 0xff, 0xff)} {
+		if _, err := unpackTook(bad, len(took)-1); err == nil {
+			t.Errorf("%s is read", name)
+		}
+	}
+	if _, err := unpackTook(packed, len(took)); err == nil {
+		t.Error("what is not there is read")
+	}
+}

@@ -20,7 +20,7 @@ func addCounts(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
-	// of each test, in the order of its names: milliseconds as varints, compressed; NULL: not known
+	// of each test, in the order of its names: packTook; NULL: not known
 	if _, err := tx.ExecContext(ctx, `ALTER TABLE test_totals ADD COLUMN took BLOB`); err != nil {
 		return err
 	}
