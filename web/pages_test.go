@@ -133,7 +133,7 @@ func pages() map[string][]string {
 		"/projects/shop/waivers?gate=x&subject=y&back=/runs/17": {"Waive it", "back"},
 		"/projects/shop/services/orders/test?case=TestCurrency/EUR&class=orders":          {"TestCurrency/EUR", "orders: failed in 3 of 130 reports", "It fails on main since run #4", "Before that it passed in run #3", "It is flaky: it both passed and failed on the same inputs, in runs #5 and #3", "✗ failed first failure", "after a failure", "reused from #2", "1 to 100 of 130 results", "after these", "all branches"},
 		"/projects/shop/services/orders/test?case=TestCurrency/EUR&from=100":              {"101 to 130 of 130 results", "before these"},
-		"/projects/shop/services/orders/test?case=TestNew+" + url.QueryEscape(script+rtl): {"never failed in 2 reports"},
+		"/projects/shop/services/orders/test?case=TestNew+" + url.QueryEscape(script+rtl): {"never failed in 2 reports", "slipway tests orders --case 'TestNew <script>"},
 		"/projects/shop/services/delivery/findings?environment=production":                {"Findings of delivery in production", "v1.1.0, which runs there since run #10", "7 findings"},
 		"/projects/shop/services/delivery/findings?environment=qa":                        {"This image was not scanned yet."},
 		"/projects/shop/services/delivery/findings?environment=production&severity=low":   {"7 findings"},
@@ -387,6 +387,22 @@ func TestStatus(t *testing.T) {
 	} {
 		if w := s.ask("GET", target, ""); w.Code != status {
 			t.Errorf("%s answers %d, not %d", target, w.Code, status)
+		}
+	}
+}
+
+// A project without services says where to push: to the repository that it mirrors, or here and to its branch.
+func TestEmptyBoards(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.boards["big"].Rows = nil
+	for target, want := range map[string][2]string{
+		"/projects/big": {"has one to https://git.example/team/big.git, which this project mirrors.", "git remote add"},
+		"/projects/new": {"git push slipway main", "mirrors"},
+	} {
+		text := words(parse(t, s.ask("GET", target, "").Body.String()))
+		if !strings.Contains(text, want[0]) || strings.Contains(text, want[1]) {
+			t.Errorf("%s: %s", target, text)
 		}
 	}
 }
