@@ -129,6 +129,15 @@ func refsOf(f slipway.CaseFilter, found []slipway.CaseHistory) []caseRef {
 	return out
 }
 
+// casesOf selects the tests of a service in a run: what a fork's run says counts in its own ref only.
+func casesOf(r slipway.Run, service string) slipway.CaseFilter {
+	f := slipway.CaseFilter{Project: r.Project, Service: service}
+	if r.Fork {
+		f.Ref = r.Ref
+	}
+	return f
+}
+
 // caseHref is the page of a test.
 func caseHref(f slipway.CaseFilter) string {
 	q := url.Values{"case": {f.Name}}

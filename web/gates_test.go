@@ -398,3 +398,22 @@ func TestWaiverPages(t *testing.T) {
 		}
 	}
 }
+
+// A test leads to its history, of a fork's run to that of the fork's ref.
+func TestLinksToHistories(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.detail(5).Run.Ref = "refs/pull/2/head"
+	for _, want := range []string{"", "&ref=refs%2Fpull%2F2%2Fhead"} {
+		found := links(parse(t, s.ask("GET", "/runs/5", "").Body.String()), "TestCurrency/EUR")
+		if len(found) < 2 {
+			t.Errorf("links are %v", found)
+		}
+		for _, to := range found {
+			if to != "/projects/shop/services/orders/test?case=TestCurrency%2FEUR"+want+"&suite=example.com%2Fshop%2Forders" {
+				t.Errorf("it leads to %s", to)
+			}
+		}
+		s.detail(5).Run.Fork = true
+	}
+}

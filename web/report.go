@@ -129,7 +129,7 @@ func (s *server) report(ctx context.Context, by slipway.User, r slipway.Run, spe
 	if err != nil {
 		return nil, unless(err, slipway.NotFound)
 	}
-	out := arrange(got, run, slipway.CaseFilter{Project: r.Project, Service: spec.Service}, s.Tests != nil)
+	out := arrange(got, run, casesOf(r, spec.Service), s.Tests != nil)
 	if s.Tests == nil || got.Coverage == nil {
 		return out, nil
 	}

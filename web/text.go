@@ -39,11 +39,13 @@ func (s *server) funcs() template.FuncMap {
 		"branch":   branch,
 		"where":    where,
 		"shell":    shellWord,
-		"past": func(project, service string, c slipway.SuiteCase) string {
+		"past": func(r slipway.Run, service string, c slipway.SuiteCase) string {
 			if s.Tests == nil {
 				return ""
 			}
-			return caseHref(slipway.CaseFilter{Project: project, Service: service, Suite: c.Suite, Class: c.Class, Name: c.Name})
+			f := casesOf(r, service)
+			f.Suite, f.Class, f.Name = c.Suite, c.Class, c.Name
+			return caseHref(f)
 		},
 		"plural":   plural,
 		"bytes":    bytesOf,
