@@ -90,3 +90,38 @@ type DeployedScan struct {
 	Deployment Deployment `json:"deployment"`
 	Scan       *Scan      `json:"scan"` // nil: it was never scanned
 }
+
+// FindingCounts is how many findings are of each severity; what is not known is low.
+type FindingCounts struct {
+	Critical   int `json:"critical"`
+	High       int `json:"high"`
+	Medium     int `json:"medium"`
+	Low        int `json:"low"`
+	Negligible int `json:"negligible"`
+}
+
+// Count counts the findings of a scan.
+func (s Scan) Count() (c FindingCounts) {
+	for _, f := range s.Findings {
+		switch {
+		case f.Severity == SeverityCritical:
+			c.Critical++
+		case f.Severity == SeverityHigh:
+			c.High++
+		case f.Severity == SeverityMedium:
+			c.Medium++
+		case f.Severity == SeverityNegligible:
+			c.Negligible++
+		default:
+			c.Low++
+		}
+	}
+	return c
+}
+
+// ImageCounts is how many findings the newest scan of an image that runs has.
+type ImageCounts struct {
+	Digest    string    `json:"digest"`
+	ScannedAt time.Time `json:"scannedAt"`
+	FindingCounts
+}

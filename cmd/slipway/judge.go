@@ -10,6 +10,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/gate"
 	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/store"
 )
 
 // judged lets the gates of a step speak when it has done its work: one that fails fails the step. What
@@ -149,7 +150,7 @@ func (s *server) gatesOf(ctx context.Context, run slipway.Run) (map[string]slipw
 	if err != nil || policies == nil {
 		return nil, nil, err
 	}
-	given, err := s.store.Waivers(ctx, run.Project)
+	given, err := s.store.Waivers(ctx, slipway.WaiverFilter{Project: run.Project, Limit: store.MostWaivers})
 	return policies, given, err
 }
 
