@@ -171,22 +171,32 @@ func (c *cli) connected(made slipway.Connected) error {
 		return nil
 	}
 	c.out.line("project %s is connected with %s on %s", d.Project.Name, printable(d.Connection.Repository), d.Connection.Forge.Title())
+	byKey := d.Connection.Credential == ""
 	if made.Paste == "" {
 		c.out.line("its webhook sends to %s", printable(d.HookURL))
 	} else {
-		c.out.line("\nThe webhook could not be made through the API: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", strings.TrimSuffix(printable(made.Problem), "."))
-		for line := range strings.Lines(made.Paste) {
-			c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
-		}
-		c.out.line("\nThe secret is not shown again; `slipway project connect %s` tries once more.", d.Project.Name)
+		c.paste(made, byKey)
 	}
-	if d.Connection.Credential == "" {
+	if byKey {
 		c.out.line("%s", noToken(d.Project.Name))
 		return nil
 	}
 	c.out.line("%s", forksText(d.Forks))
 	c.out.line("to let nothing be merged that is not green, require the status %q in the branch protection", "slipway")
 	return nil
+}
+
+// paste says what a person enters on the forge's pages, and why.
+func (c *cli) paste(made slipway.Connected, byKey bool) {
+	why, again := "The webhook could not be made through the API", "The secret is not shown again; `slipway project connect %s` tries once more."
+	if byKey {
+		why, again = "The webhook is made by a person", "`slipway project connect %s` with the same options shows the secret again."
+	}
+	c.out.line("\n%s: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", why, strings.TrimSuffix(printable(made.Problem), "."))
+	for line := range strings.Lines(made.Paste) {
+		c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
+	}
+	c.out.line("\n"+again, made.Project.Project.Name)
 }
 
 // keyed says with which key a project is fetched, if it has one.
@@ -279,7 +289,11 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 		return
 	}
 	if len(d.Health.Problems) == 0 {
-		c.out.line("%-16s %s", "state:", "the forge answers as it should")
+		state := "the forge answers as it should"
+		if d.Connection.Credential == "" {
+			state = "fetched as it should be"
+		}
+		c.out.line("%-16s %s", "state:", state)
 		return
 	}
 	c.out.line("\nThe forge refuses, since %s:", ago(d.Health.Since))

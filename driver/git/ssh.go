@@ -201,7 +201,7 @@ func (a SSH) explain(ctx context.Context, raw string) error {
 	case !reached, errors.Is(err, io.EOF), errors.As(err, &net), ctx.Err() != nil:
 		return slipway.Errorf(slipway.Unavailable, "%s does not answer by SSH: %w", at.address, err)
 	case asked:
-		return slipway.Errorf(slipway.Forbidden, "%s does not take the deploy key %s for user %s: enter its public half on the forge as a deploy key of this repository (`slipway project show` has it), or give another key",
+		return slipway.Errorf(slipway.Forbidden, "%s does not take the deploy key %s for user %s: enter its public half on the forge as a deploy key of this repository, or give another key",
 			at.address, fingerprint(signer.PublicKey()), at.user)
 	}
 	return slipway.Errorf(slipway.Unavailable, "SSH with %s: %w", at.address, err)
