@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -42,6 +43,9 @@ func (a SSH) open() (env []string, closing func(), err error) {
 	key, err := parseKey(a.Key)
 	if err != nil {
 		return nil, nil, err
+	}
+	if _, err := exec.LookPath("ssh"); err != nil {
+		return nil, nil, slipway.Errorf(slipway.Unavailable, "ssh is not installed on this machine: install it (apt install openssh-client)")
 	}
 	ring := agent.NewKeyring()
 	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
