@@ -46,7 +46,7 @@ type Connection struct {
 	// RepositoryID is the forge's own id, which a new name does not change. Once it is known, a
 	// webhook's payload is compared with it; before, with Repository.
 	RepositoryID string    `json:"repositoryID,omitempty"`
-	Credential   string    `json:"credential,omitempty"`
+	Credential   string    `json:"credential,omitempty"` // "": no token, so that the API is never asked
 	HookSecret   string    `json:"hookSecret,omitempty"`
 	HookIDs      []string  `json:"hookIDs,omitempty"` // the webhooks that Slipway made there; none: pasted by a person
 	CreatedAt    time.Time `json:"createdAt"`

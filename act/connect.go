@@ -68,6 +68,8 @@ type ForgeOptions struct {
 	Deliveries  Deliveries
 	Pulls       ForgePulls
 	Commands    Commands
+	Keys        DeployKeys
+	SSH         SSH
 	// Problem keeps what a forge refuses in an area, "" for nothing.
 	Problem func(ctx context.Context, project, area, problem string) error
 	// Open speaks with the forge of a connection; token is the credential.
@@ -133,7 +135,7 @@ func (f *Forges) detail(ctx context.Context, project string) (slipway.ProjectDet
 
 // Connect connects a mirrored project with its repository on a forge, or gives it a new token: the forge
 // is asked first, then the connection is kept, then the webhook is made. If the webhook cannot be made,
-// the answer says what a person has to paste where.
+// the answer says what a person has to paste where. With a deploy key and no token, only git is asked.
 func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error) {
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return slipway.Connected{}, err
@@ -145,9 +147,21 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 	if p.GitURL == "" {
 		return slipway.Connected{}, slipway.Errorf(slipway.Invalid, "project %s is hosted here: only a project that mirrors a repository (slipway project add NAME --git URL) is connected with a forge", p.Name)
 	}
+	if r.ByKey() && r.Token == "" {
+		return f.connectByKey(ctx, by, p, r)
+	}
 	c, repository, err := f.Probe(ctx, by, r, p.GitURL)
 	if err != nil {
 		return slipway.Connected{}, err
+	}
+	if r.ByKey() {
+		key, err := f.keyOf(ctx, r, p.GitURL)
+		if err != nil {
+			return slipway.Connected{}, err
+		}
+		if err := f.Keys.SaveDeployKey(ctx, key.DeployKey, key.private, by.Name); err != nil {
+			return slipway.Connected{}, err
+		}
 	}
 	forks := r.Forks
 	if forks == "" {
@@ -179,6 +193,10 @@ func (f *Forges) Probe(ctx context.Context, by slipway.User, r slipway.ConnectRe
 	if err != nil {
 		return c, none, err
 	}
+	key, err := f.keyOf(ctx, r, gitURL)
+	if err != nil || r.ByKey() && r.Token == "" {
+		return c, slipway.ForgeRepository{DefaultBranch: key.branch}, err
+	}
 	client, err := f.Open(c, r.Token)
 	if err != nil {
 		return c, none, err
@@ -206,13 +224,17 @@ func (f *Forges) hook(ctx context.Context, by slipway.User, c slipway.Connection
 	address := f.HookURL(c.Project)
 	ids, err := client.CreateHooks(ctx, address, secret)
 	if err != nil {
-		problem := err.Error()
-		if unreachable(f.url, c.API) {
-			problem += "; and " + f.url + " is an address of this machine that the forge does not reach: start the server with --url"
-		}
-		return slipway.Connected{Paste: f.HookText(c, address, secret), Problem: problem}, nil
+		return slipway.Connected{Paste: f.HookText(c, address, secret), Problem: err.Error() + f.afar(c)}, nil
 	}
 	return slipway.Connected{}, f.Connections.SetHooks(ctx, c.Project, ids, by.Name)
+}
+
+// afar is what else keeps a webhook from this server, "" for nothing.
+func (f *Forges) afar(c slipway.Connection) string {
+	if !unreachable(f.url, c.API) {
+		return ""
+	}
+	return "; and " + f.url + " is an address of this machine that the forge does not reach: start the server with --url"
 }
 
 // unreachable reports whether a server is on loopback and the forge is not.
@@ -242,18 +264,23 @@ func (f *Forges) LinkAccount(ctx context.Context, by slipway.User, project, acco
 	return f.Commands.LinkAccount(ctx, c.API, account, user, by.Name)
 }
 
-// connectionOf reads from a request and the git URL which repository on which forge is meant.
+// connectionOf reads from a request and the git URL which repository on which forge is meant. With a deploy key
+// alone there may be no forge, just a host.
 func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, error) {
 	c := slipway.Connection{Project: r.Project, Forge: r.Forge, Repository: r.Repository}
-	if strings.TrimSpace(r.Token) == "" || len(r.Token) > 16<<10 {
-		return c, slipway.Errorf(slipway.Invalid, "a token for the forge is needed, of at most 16 KiB (--token-file)")
+	alone := r.ByKey() && r.Token == ""
+	if !alone && strings.TrimSpace(r.Token) == "" || len(r.Token) > 16<<10 {
+		return c, slipway.Errorf(slipway.Invalid, "a token for the forge is needed, of at most 16 KiB (--token-file), or a deploy key (--deploy-key)")
 	}
 	if r.Forks != "" && r.Forks != slipway.ForksRun && r.Forks != slipway.ForksApprove {
 		return c, slipway.Errorf(slipway.Invalid, "forks %q: must be run or approve", r.Forks)
 	}
 	u := repositoryURL(gitURL)
 	if c.Forge == "" {
-		c.Forge = map[string]slipway.ForgeKind{"github.com": slipway.GitHub, "gitlab.com": slipway.GitLab, "dev.azure.com": slipway.AzureDevOps, "codeberg.org": slipway.Gitea}[u.Hostname()]
+		c.Forge = map[string]slipway.ForgeKind{"github.com": slipway.GitHub, "gitlab.com": slipway.GitLab, "dev.azure.com": slipway.AzureDevOps, "codeberg.org": slipway.Gitea}[strings.TrimPrefix(u.Hostname(), "ssh.")]
+	}
+	if alone && c.Forge == "" && r.Address == "" {
+		return c, nil
 	}
 	address := strings.TrimSuffix(r.Address, "/")
 	c.API = apiOf(c.Forge, address, u)

@@ -97,6 +97,8 @@ type Forges interface {
 	Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error)
 	// Probe asks the forge for the repository that is meant; nothing is kept.
 	Probe(ctx context.Context, by slipway.User, r slipway.ConnectRequest, gitURL string) (slipway.Connection, slipway.ForgeRepository, error)
+	// PrepareKey makes a deploy key for a project that is, or will be, fetched from gitURL, once.
+	PrepareKey(ctx context.Context, by slipway.User, r slipway.ConnectRequest, gitURL string) (slipway.DeployKey, error)
 	// LinkAccount says whose an account of the project's forge is; user "" takes that back.
 	LinkAccount(ctx context.Context, by slipway.User, project, account, user string) error
 }

@@ -17,6 +17,12 @@ type AccountOf struct {
 	User string `json:"user"` // "": nobody's
 }
 
+// KeyFor is the body that asks for a new deploy key. GitURL is that of a project to come.
+type KeyFor struct {
+	slipway.ConnectRequest
+	GitURL string `json:"gitURL,omitempty"`
+}
+
 func (s *server) connections() {
 	s.handle("GET /api/v1/projects/{project}", func(r *http.Request, by slipway.User) (any, error) {
 		return s.Forges.Project(r.Context(), by, r.PathValue("project"))
@@ -38,6 +44,14 @@ func (s *server) connections() {
 		}
 		c.Project = r.PathValue("project")
 		return s.Forges.Connect(r.Context(), by, c)
+	})
+	s.handle("POST /api/v1/projects/{project}/deploy-key", func(r *http.Request, by slipway.User) (any, error) {
+		var k KeyFor
+		if err := decode(r, &k); err != nil {
+			return nil, err
+		}
+		k.Project = r.PathValue("project")
+		return s.Forges.PrepareKey(r.Context(), by, k.ConnectRequest, k.GitURL)
 	})
 	s.handle("PUT /api/v1/projects/{project}/accounts/{account}", func(r *http.Request, by slipway.User) (any, error) {
 		var a AccountOf

@@ -281,6 +281,15 @@ func (c *Client) CreateConnected(ctx context.Context, p slipway.Project, r slipw
 	}{p, r})
 }
 
+// PrepareKey has a deploy key made for a project that is, or will be, fetched from gitURL. Asked again, it answers
+// with the same one, accepted once the host takes it.
+func (c *Client) PrepareKey(ctx context.Context, r slipway.ConnectRequest, gitURL string) (slipway.DeployKey, error) {
+	return post[slipway.DeployKey](ctx, c, project(r.Project)+"/deploy-key", struct {
+		slipway.ConnectRequest
+		GitURL string `json:"gitURL,omitempty"`
+	}{r, gitURL})
+}
+
 // Connect connects a project with its forge, or gives it a new token.
 func (c *Client) Connect(ctx context.Context, r slipway.ConnectRequest) (slipway.Connected, error) {
 	return do[slipway.Connected](ctx, c, http.MethodPut, project(r.Project)+"/connection", nil, r)

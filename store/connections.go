@@ -11,18 +11,24 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const connectionColumns = `project, forge, api, repository, repository_id, hook_ids, created_at`
+const connectionColumns = `project, forge, api, repository, repository_id, hook_ids, created_at,
+	EXISTS (SELECT 1 FROM credentials k WHERE k.name = 'forge/' || connections.project || '/token')`
 
 func scanConnection(r scanner) (c slipway.Connection, err error) {
 	var ids string
-	err = r.Scan(&c.Project, &c.Forge, &c.API, &c.Repository, &c.RepositoryID, &ids, stamp{&c.CreatedAt})
+	var token bool
+	err = r.Scan(&c.Project, &c.Forge, &c.API, &c.Repository, &c.RepositoryID, &ids, stamp{&c.CreatedAt}, &token)
 	c.Credential, c.HookSecret, c.HookIDs = credentialName(c.Project, "token"), credentialName(c.Project, "webhook"), strings.Fields(ids)
+	if !token {
+		c.Credential = ""
+	}
 	return c, err
 }
 
 func credentialName(project, what string) string { return "forge/" + project + "/" + what }
 
-// SaveConnection connects a project, or changes how it is connected. The token is kept sealed; the secret
+// SaveConnection connects a project, or changes how it is connected. The token is kept sealed, and without one the
+// one that was kept stays; the secret
 // of the webhook is made the first time, and again when the repository is another one. What happened
 // before is not told to the forge.
 func (s *Store) SaveConnection(ctx context.Context, d slipway.ProjectDetail, token, actor string) (slipway.Connection, error) {
@@ -38,8 +44,10 @@ func (s *Store) SaveConnection(ctx context.Context, d slipway.ProjectDetail, tok
 		if err := t.saveConnection(c, d); err != nil {
 			return fmt.Errorf("connect project %s: %w", c.Project, err)
 		}
-		if err := t.saveCredential(c.Project, "token", token); err != nil {
-			return err
+		if token != "" {
+			if err := t.saveCredential(c.Project, "token", token); err != nil {
+				return err
+			}
 		}
 		if !had || old.API != c.API || old.Repository != c.Repository {
 			if err := t.saveCredential(c.Project, "webhook", newSecret()); err != nil {
@@ -109,6 +117,11 @@ func (s *Store) ProjectDetail(ctx context.Context, project string) (slipway.Proj
 	p, err := s.Project(ctx, project)
 	d := slipway.ProjectDetail{Project: p}
 	if err != nil {
+		return d, err
+	}
+	if k, err := s.DeployKey(ctx, project, true); err == nil {
+		d.DeployKey = &k
+	} else if slipway.ErrorCode(err) != slipway.NotFound {
 		return d, err
 	}
 	c, err := s.Connection(ctx, project)

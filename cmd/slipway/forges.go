@@ -113,10 +113,10 @@ func hookText(c slipway.Connection, address, secret string) string {
 	return ""
 }
 
-// forgeOf opens the forge that a project is connected with.
+// forgeOf opens the forge that a project is connected with; nil if there is no token for its API.
 func (s *server) forgeOf(ctx context.Context, project string) (slipway.Connection, forgeClient, error) {
 	c, err := s.store.Connection(ctx, project)
-	if err != nil {
+	if err != nil || c.Credential == "" {
 		return c, nil, err
 	}
 	token, err := s.store.Credential(ctx, c.Credential)
@@ -127,10 +127,14 @@ func (s *server) forgeOf(ctx context.Context, project string) (slipway.Connectio
 	return c, client, err
 }
 
-// remoteOf is where a codebase is fetched from, with the credential of the project's forge if it has one and
-// the codebase is there too.
+// remoteOf is where a codebase is fetched from: with its deploy key if it has one, else with the credential of the
+// project's forge if it has one and the codebase is there too.
 func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, error) {
 	m := git.Remote{URL: p.GitURL}
+	key, err := s.byKey(ctx, p)
+	if m.SSH = key; key != nil || err != nil {
+		return m, err
+	}
 	if p.Name != "" {
 		main, err := s.store.Project(ctx, p.Project)
 		if err != nil || !sameOrigin(p.GitURL, main.GitURL) {
@@ -141,7 +145,7 @@ func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, 
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return m, nil
 	}
-	if err != nil {
+	if err != nil || client == nil {
 		return m, err
 	}
 	m.User, m.Password, err = client.GitAuth(ctx)
@@ -159,6 +163,7 @@ func sameOrigin(a, b string) bool {
 func (s *server) openForges() {
 	s.forges = act.NewForges(s.actions, act.ForgeOptions{
 		Connections: s.store, Deliveries: s.store, Pulls: s.store, Commands: s.store, Problem: s.store.SetForgeProblem,
+		Keys: s.store, SSH: git.DeployKeys{Dir: s.sshDir},
 		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
 		Receive: receiveDelivery, HookText: hookText,
 		Mirror: func(ctx context.Context, project string, actors map[string]string) error {
@@ -183,6 +188,7 @@ func (s *server) openForges() {
 		Connected: func(project string) {
 			s.wakes.wake(project)
 			s.again.wake(project)
+			s.wakes.wake(everyMirror)
 		},
 	})
 	s.reactor = react.New(react.Options{
@@ -197,8 +203,11 @@ func (s *server) openForges() {
 // reactTo is the forge of a codebase: that of the project, for a further one if it is there too.
 func (s *server) reactTo(ctx context.Context, project, codebase string) (react.Forge, error) {
 	connection, client, err := s.forgeOf(ctx, project)
-	if err != nil || codebase == "" {
-		return client, err
+	if err != nil || client == nil {
+		return nil, err
+	}
+	if codebase == "" {
+		return client, nil
 	}
 	main, err := s.store.Project(ctx, project)
 	if err != nil {
@@ -221,6 +230,9 @@ func (s *server) reactTo(ctx context.Context, project, codebase string) (react.F
 	}
 	return beside, nil
 }
+
+// everyMirror is what the loop of the mirrors is woken by, in place of a project's name.
+const everyMirror = ""
 
 // wakes tells the loop of each project that there is something to do.
 type wakes struct {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +44,8 @@ func (c *cli) projectAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "add NAME [--git URL]", Short: "Host a new repository, or mirror an outside one: polled, or connected with its forge", Args: cobra.ExactArgs(1),
 		Long: "Without --git the repository is hosted here. With --git it is mirrored and polled. With --token-file it is\n" +
-			"connected with its forge as well: a webhook is made there, pull requests are built, and commits get statuses.",
+			"connected with its forge as well: a webhook is made there, pull requests are built, and commits get statuses.\n" +
+			"With --deploy-key it is fetched by SSH with that key; a webhook works then too, and what needs a token does not.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.Name = args[0]
 			api, err := c.client()
@@ -54,10 +54,13 @@ func (c *cli) projectAdd() *cobra.Command {
 			}
 			if forge.wanted() {
 				if p.GitURL == "" {
-					return slipway.Errorf(slipway.Invalid, "--git URL is needed with --forge, --forge-url, --forks and --token-file: the repository on the forge")
+					return slipway.Errorf(slipway.Invalid, "--git URL is needed with --forge, --forge-url, --forks, --token-file and --deploy-key: the repository on the forge")
 				}
 				r, err := forge.request(p.Name, cmd.InOrStdin())
 				if err != nil {
+					return err
+				}
+				if ready, err := c.prepareKey(cmd.Context(), api, r, p.GitURL); !ready {
 					return err
 				}
 				made, err := api.CreateConnected(cmd.Context(), p, r)
@@ -91,6 +94,7 @@ func (c *cli) projectAdd() *cobra.Command {
 // forgeFlags say how a project is connected.
 type forgeFlags struct {
 	kind, address, forks, tokenFile string
+	ssh                             keyFlags
 }
 
 func (f *forgeFlags) add(cmd *cobra.Command) {
@@ -98,40 +102,37 @@ func (f *forgeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.address, "forge-url", "", "address of the forge, or of its API (default: that of the git URL)")
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the token that Slipway shows the forge; - reads standard input")
 	cmd.Flags().StringVar(&f.forks, "forks", "", "pull requests from forks: run, or approve: wait for a member (default: approve for a public repository, run for a private one)")
+	f.ssh.add(cmd)
 }
 
 func (f *forgeFlags) wanted() bool {
-	return f.kind != "" || f.address != "" || f.forks != "" || f.tokenFile != ""
+	return f.kind != "" || f.address != "" || f.forks != "" || f.tokenFile != "" || f.ssh.wanted()
 }
 
-// request reads the token. It is never an argument, which other processes could see.
+// request reads the token and the deploy key. They are never arguments, which other processes could see.
 func (f *forgeFlags) request(project string, in io.Reader) (slipway.ConnectRequest, error) {
 	r := slipway.ConnectRequest{Project: project, Forge: slipway.ForgeKind(f.kind), Address: f.address, Forks: slipway.ForkPolicy(f.forks)}
+	if f.tokenFile == "-" && f.ssh.key == "-" {
+		return r, slipway.Errorf(slipway.Invalid, "standard input is the token or the deploy key, not both")
+	}
+	if err := f.ssh.read(&r, in); err != nil {
+		return r, err
+	}
 	if f.tokenFile == "" {
-		return r, slipway.Errorf(slipway.Invalid, "--token-file FILE is needed: the forge's token for Slipway; docs/howto/forge.md says what it must be allowed")
-	}
-	if f.tokenFile != "-" {
-		file, err := os.Open(f.tokenFile)
-		if err != nil {
-			return r, slipway.Errorf(slipway.Invalid, "read the token: %w", err)
+		if r.ByKey() {
+			return r, nil
 		}
-		defer file.Close()
-		in = file
+		return r, slipway.Errorf(slipway.Invalid, "--token-file FILE is needed: the forge's token for Slipway; docs/howto/forge.md says what it must be allowed. For a repository by SSH --deploy-key FILE will do")
 	}
-	b, err := io.ReadAll(io.LimitReader(in, 64<<10))
-	if err != nil {
-		return r, fmt.Errorf("read the token: %w", err)
-	}
-	if r.Token = strings.TrimSpace(string(b)); r.Token == "" {
-		return r, slipway.Errorf(slipway.Invalid, "the token file is empty")
-	}
-	return r, nil
+	token, err := readSmall(f.tokenFile, "the token", in)
+	r.Token = strings.TrimSpace(token)
+	return r, err
 }
 
 func (c *cli) projectConnect() *cobra.Command {
 	var forge forgeFlags
 	cmd := &cobra.Command{
-		Use: "connect NAME --token-file FILE", Short: "Connect a mirrored project with its forge, or give it a new token", Args: cobra.ExactArgs(1),
+		Use: "connect NAME --token-file FILE|--deploy-key FILE", Short: "Connect a mirrored project with its forge, or give it a new token or deploy key", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := forge.request(args[0], cmd.InOrStdin())
 			if err != nil {
@@ -144,6 +145,9 @@ func (c *cli) projectConnect() *cobra.Command {
 			if now, err := api.Project(cmd.Context(), args[0]); err == nil && now.Connection != nil && r.Forge == "" && r.Address == "" {
 				r.Forge, r.Address, r.Repository = now.Connection.Forge, now.Connection.API, now.Connection.Repository
 				r.Forks = cmp.Or(r.Forks, now.Forks)
+			}
+			if ready, err := c.prepareKey(cmd.Context(), api, r, ""); !ready {
+				return err
 			}
 			made, err := api.Connect(cmd.Context(), r)
 			if err != nil {
@@ -162,19 +166,51 @@ func (c *cli) connected(made slipway.Connected) error {
 		return err
 	}
 	d := made.Project
+	c.keyed(d)
+	if d.Connection == nil {
+		return nil
+	}
 	c.out.line("project %s is connected with %s on %s", d.Project.Name, printable(d.Connection.Repository), d.Connection.Forge.Title())
+	byKey := d.Connection.Credential == ""
 	if made.Paste == "" {
 		c.out.line("its webhook sends to %s", printable(d.HookURL))
 	} else {
-		c.out.line("\nThe webhook could not be made through the API: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", strings.TrimSuffix(printable(made.Problem), "."))
-		for line := range strings.Lines(made.Paste) {
-			c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
-		}
-		c.out.line("\nThe secret is not shown again; `slipway project connect %s` tries once more.", d.Project.Name)
+		c.paste(made, byKey)
+	}
+	if byKey {
+		c.out.line("%s", noToken(d.Project.Name))
+		return nil
 	}
 	c.out.line("%s", forksText(d.Forks))
 	c.out.line("to let nothing be merged that is not green, require the status %q in the branch protection", "slipway")
 	return nil
+}
+
+// paste says what a person enters on the forge's pages, and why.
+func (c *cli) paste(made slipway.Connected, byKey bool) {
+	why, again := "The webhook could not be made through the API", "The secret is not shown again; `slipway project connect %s` tries once more."
+	if byKey {
+		why, again = "The webhook is made by a person", "`slipway project connect %s` with the same options shows the secret again."
+	}
+	c.out.line("\n%s: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", why, strings.TrimSuffix(printable(made.Problem), "."))
+	for line := range strings.Lines(made.Paste) {
+		c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
+	}
+	c.out.line("\n"+again, made.Project.Project.Name)
+}
+
+// keyed says with which key a project is fetched, if it has one.
+func (c *cli) keyed(d slipway.ProjectDetail) {
+	if d.DeployKey == nil {
+		return
+	}
+	c.out.line("project %s is fetched from %s with the deploy key %s", d.Project.Name, printable(d.Project.GitURL), printable(slipway.KeyFingerprint(d.DeployKey.Public)))
+	for _, h := range d.DeployKey.HostKeys() {
+		c.out.line("host key that is trusted, and no other: %s", printable(h))
+	}
+	if d.Connection == nil {
+		c.out.line("It is polled. Which forge it is on is not known: with --forge KIND a webhook can tell of pushes at once.")
+	}
 }
 
 func forksText(p slipway.ForkPolicy) string {
@@ -217,6 +253,7 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 		{"repository", first(printable(d.Project.GitURL), address+"/git/"+d.Project.Name+".git")},
 		{"default branch", printable(d.Project.DefaultBranch)},
 	}
+	rows = append(rows, keyRows(d.DeployKey)...)
 	if k := d.Connection; k != nil {
 		hook := "pasted by a person, or not there"
 		if len(k.HookIDs) > 0 {
@@ -228,8 +265,10 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 		}
 		rows = append(rows, []string{"forge", fmt.Sprintf("%s, %s", k.Forge.Title(), printable(first(d.Link, k.Repository)))},
 			[]string{"webhook", fmt.Sprintf("%s (%s)", printable(d.HookURL), hook)},
-			[]string{"last delivery", delivered},
-			[]string{"forks", forksText(d.Forks)})
+			[]string{"last delivery", delivered})
+		if k.Credential != "" {
+			rows = append(rows, []string{"forks", forksText(d.Forks)})
+		}
 		if d.Health.Waiting > 0 {
 			rows = append(rows, []string{"to be processed", counted(d.Health.Waiting, "delivery", "deliveries")})
 		}
@@ -240,16 +279,30 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 	for _, r := range rows {
 		c.out.line("%-16s %s", r[0]+":", r[1])
 	}
+	if d.Connection != nil && d.Connection.Credential == "" {
+		defer c.out.line("\n%s", noToken(d.Project.Name))
+	}
 	if d.Health == nil {
+		if d.DeployKey != nil {
+			c.out.line("%-16s %s", "state:", first(printable(d.DeployKey.Problem), "fetched as it should be"))
+		}
 		return
 	}
 	if len(d.Health.Problems) == 0 {
-		c.out.line("%-16s %s", "state:", "the forge answers as it should")
+		state := "the forge answers as it should"
+		if d.Connection.Credential == "" {
+			state = "fetched as it should be"
+		}
+		c.out.line("%-16s %s", "state:", state)
 		return
 	}
 	c.out.line("\nThe forge refuses, since %s:", ago(d.Health.Since))
 	for _, p := range d.Health.Problems {
 		c.out.line("  %s: %s", p.Area, printable(p.Message))
+	}
+	if d.Connection.Credential == "" {
+		c.out.line("Another key: slipway project connect %s --deploy-key FILE, or new", d.Project.Name)
+		return
 	}
 	c.out.line("A new token: slipway project connect %s --token-file FILE", d.Project.Name)
 }

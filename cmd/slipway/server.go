@@ -74,6 +74,7 @@ type server struct {
 	identity *identity
 	forges   *act.Forges
 	clients  clients
+	sshDir   string
 	reactor  *react.Reactor
 	mirrors  mirrorLocks
 	wakes    wakes // deliveries came
@@ -143,6 +144,9 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}
 	s.charts = helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
 	s.closers = append(s.closers, func() error { s.charts.Close(); return nil })
+	if err := s.openSSH(); err != nil {
+		return s, err
+	}
 	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
 	s.workspaces = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.open(codebase), nil })
 	s.forkTrees = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.repos.open(codebase), nil })
@@ -157,6 +161,17 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}
 	s.handler, err = s.routes()
 	return s, err
+}
+
+// openSSH makes the folder for agents of SSH, without what a killed server left in it.
+func (s *server) openSSH() error {
+	dir, remove, err := sshDir(s.opts.data)
+	if err != nil {
+		return fmt.Errorf("make the folder for SSH: %w", err)
+	}
+	s.sshDir = dir
+	s.closers = append(s.closers, remove)
+	return nil
 }
 
 // emptied makes a folder without what a killed server left in it.
