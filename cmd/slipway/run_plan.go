@@ -24,7 +24,8 @@ type localRequest struct {
 	base     string // commit; "" compares with nothing
 	baseName string // what people call it
 	services []string
-	codebase string // of a project with several; "": it has one
+	codebase string       // of a project with several; "": it has one
+	to       *destination // nil: nothing is deployed
 }
 
 // localPlan is what the server would plan for the working tree if it were pushed, cut down to what can
@@ -32,7 +33,8 @@ type localRequest struct {
 type localPlan struct {
 	run  slipway.Run
 	plan slipway.Plan
-	left []string // kinds of steps that were left out, in stage.Order
+	left []string     // kinds of steps that were left out, in stage.Order
+	to   *destination // nil: nothing is deployed
 }
 
 // planLocally asks the server's planner.
@@ -74,8 +76,36 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 			return localPlan{}, err
 		}
 	}
-	p.cut()
+	p.cut(req.to)
 	return p, nil
+}
+
+// planDelivery is planLocally for services that are deployed afterwards: those of which nothing but the chart
+// changed are built too, as no image of them is known here.
+func planDelivery(ctx context.Context, w worktree, req localRequest, c slipway.Config) (localPlan, error) {
+	p, err := planLocally(ctx, w, req)
+	if err != nil || req.to == nil {
+		return p, err
+	}
+	var run []string
+	again := false
+	for i, d := range p.plan.Decisions {
+		if d.Runs {
+			run, again = append(run, d.Service), again || d.ChartOnly
+		}
+		if d.Runs && d.ChartOnly {
+			p.plan.Decisions[i].Reason += "; it is built too, to be deployed from here"
+		}
+	}
+	if again {
+		req.services = run
+		whole, err := planLocally(ctx, w, req)
+		if err != nil {
+			return p, err
+		}
+		p.plan.Steps = whole.plan.Steps
+	}
+	return p, p.deliver(req.to, c)
 }
 
 // localRelease is the release that is asked for: the branch's own, else the named service at 0.0.0.
@@ -118,15 +148,18 @@ func (p *localPlan) only(named []string) error {
 }
 
 // cut leaves out the steps that need a server, a registry or a cluster. What is built stays in the
-// cache of BuildKit and is pushed nowhere.
-func (p *localPlan) cut() {
+// cache of BuildKit and is pushed nowhere, unless it is to be deployed.
+func (p *localPlan) cut(to *destination) {
 	var kept []slipway.PlanStep
 	left := map[slipway.StepKind]bool{}
 	for _, s := range p.plan.Steps {
 		switch s.Kind {
 		case slipway.KindBuild:
 			build := *s.Build
-			build.Image = nil
+			if build.Image = nil; to != nil {
+				image := to.image(p.run.Project, s.Service)
+				build.Image = &image
+			}
 			s.Build = &build
 			kept = append(kept, s)
 		case slipway.KindTest, slipway.KindChart:

@@ -91,7 +91,12 @@ func renderProcess() []string {
 // withWayBack adds to a failed deployment or verification the plan that brings the target back to the
 // last verified one, where the service does not leave that to people (S118, D10). Result and plan are
 // committed together, so that a crash between them cannot lose the way back.
-func (s *server) withWayBack(r stage.Runner) stage.Runner {
+func (s *server) withWayBack(r stage.Runner) stage.Runner { return withWayBack(r, s.wayBack) }
+
+// wayBack plans how a target is left behind by a deployment that failed; nil: it is left as it is.
+type wayBack func(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error)
+
+func withWayBack(r stage.Runner, back wayBack) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
 		if err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
@@ -105,7 +110,7 @@ func (s *server) withWayBack(r stage.Runner) stage.Runner {
 		if mode != slipway.RollbackAutomatic || !ok || failed.Revision == 0 {
 			return res, nil
 		}
-		plan, err := s.wayBack(context.WithoutCancel(ctx), env, target, failed, res.Reason)
+		plan, err := back(context.WithoutCancel(ctx), env, target, failed, res.Reason)
 		if err != nil {
 			return res, fmt.Errorf("plan the rollback of %s in %s: %w", target.Service, target.Environment, err)
 		}

@@ -195,6 +195,9 @@ func (r Request) deployment() slipway.Deployment {
 // describe is a line for helm history, short enough for Helm's limit of 256 characters.
 func describe(run int64, version, reason string) string {
 	s := fmt.Sprintf("slipway run %d: %s", run, version)
+	if run == 0 { // the command, without a server
+		s = "slipway run: " + version
+	}
 	if reason != "" {
 		s += ": " + reason
 	}
