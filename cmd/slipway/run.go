@@ -40,7 +40,7 @@ type runOptions struct {
 	tools        string
 	mirrors      []string
 	keepBuildkit bool
-	codebase     string
+	codebases    codebaseFlags
 	deploy       deployOptions
 	in           io.Reader // who is asked
 }
@@ -64,7 +64,7 @@ func (c *cli) run() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	loneFlag(cmd, &o.codebase)
+	o.codebases.flags(cmd)
 	f.StringVar(&o.since, "since", "", "compare with where this branch left that branch, tag or commit (default: the default branch)")
 	f.StringVar(&o.event, "event", string(slipway.PullUpdate), "what to plan for: push, pull-request, merge or release")
 	f.IntVar(&o.parallel, "parallel", 2, "how many steps run at once")
@@ -108,7 +108,7 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 		return ofSurroundings(err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	w, p, err := c.prepareRun(ctx, o, scratch, progress)
+	x, p, err := c.prepareRun(ctx, o, scratch, progress)
 	if err != nil {
 		return err
 	}
@@ -121,9 +121,9 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 		}
 	}
 	begin := time.Now()
-	steps, err := c.runSteps(ctx, o, w, p, localParts{charts, d}, scratch, progress)
+	steps, err := c.runSteps(ctx, o, p, localParts{x, charts, d}, scratch, progress)
 	if err == nil {
-		err = c.reportRun(ctx, w, p, steps, time.Since(begin))
+		err = c.reportRun(ctx, x, p, steps, time.Since(begin))
 	}
 	if err != nil && ctx.Err() != nil && outer.Err() == nil {
 		return errQuiet // nobody is there to be told
@@ -140,33 +140,39 @@ func (c *cli) said(progress io.Writer) *cli {
 }
 
 // prepareRun makes the plan and says what it is.
-func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (worktree, localPlan, error) {
+func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (checkouts, localPlan, error) {
 	w, err := openWorktree(ctx, ".", scratch)
 	if err != nil {
-		return w, localPlan{}, ofSurroundings(err)
+		return checkouts{}, localPlan{}, ofSurroundings(err)
 	}
 	project, err := c.localProjectName(ctx, w.root)
 	if err != nil {
-		return w, localPlan{}, err
+		return checkouts{}, localPlan{}, err
 	}
+	x, err := openCheckouts(ctx, project, w, o.codebases, scratch)
+	if err != nil {
+		return x, localPlan{}, ofSurroundings(err)
+	}
+	w = x.here.w
 	say := c.said(progress)
 	say.out.line("%s: %s", say.out.bold(project), printable(w.describe()))
-	found, err := say.checkConfiguration(ctx, w, project, o.codebase)
+	x.tell(say.out)
+	found, err := say.checkConfiguration(ctx, x)
 	if err != nil {
-		return w, localPlan{}, err
+		return x, localPlan{}, err
 	}
-	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, codebase: o.codebase}
+	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, with: x}
 	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
-		return w, localPlan{}, ofSurroundings(err)
+		return x, localPlan{}, ofSurroundings(err)
 	}
 	if o.deploy.environment != "" {
-		if req.to, err = whereTo(ctx, w, found, o.deploy, time.Now()); err != nil {
-			return w, localPlan{}, err
+		if req.to, err = whereTo(ctx, x, found, o.deploy, time.Now()); err != nil {
+			return x, localPlan{}, err
 		}
 	}
 	p, err := planDelivery(ctx, w, req, found)
 	if err != nil {
-		return w, localPlan{}, ofSurroundings(err)
+		return x, localPlan{}, ofSurroundings(err)
 	}
 	switch {
 	case len(o.services) > 0 || req.event == slipway.ReleasePush:
@@ -176,16 +182,16 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 		say.out.line("compared with %s (%s)", printable(req.baseName), slipway.ShortHash(req.base))
 	}
 	say.decisions(p)
-	return w, p, nil
+	return x, p, nil
 }
 
 // checkConfiguration prints what is wrong with it, as validate does.
-func (c *cli) checkConfiguration(ctx context.Context, w worktree, project, codebase string) (slipway.Config, error) {
-	files, err := w.repo.Tree(ctx, w.commit)
+func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Config, error) {
+	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.commit)
 	if err != nil {
 		return slipway.Config{}, ofSurroundings(err)
 	}
-	found, problems := config.Load(files, loneOptions(project, codebase))
+	found, problems := config.Load(files, x.options())
 	if err := files.Close(); err != nil {
 		return found, ofSurroundings(err)
 	}
@@ -194,6 +200,9 @@ func (c *cli) checkConfiguration(ctx context.Context, w worktree, project, codeb
 	}
 	if len(problems) > 0 {
 		c.out.line("%s", plural(len(problems), "problem"))
+		for _, m := range x.missing(ctx) {
+			c.out.line("%s", printable(m))
+		}
 		return found, errQuiet
 	}
 	return found, nil
@@ -213,12 +222,13 @@ func (c *cli) mayDeploy(ctx context.Context, o runOptions, d *deployer, p localP
 
 // localParts are what the steps of a run need.
 type localParts struct {
+	with   checkouts
 	charts *helmchart.Helm
 	deploy *deployer // nil: nothing is deployed
 }
 
 // runSteps runs the steps of the plan.
-func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPlan, parts localParts, scratch string, progress io.Writer) (steps []localStep, err error) {
+func (c *cli) runSteps(ctx context.Context, o runOptions, p localPlan, parts localParts, scratch string, progress io.Writer) (steps []localStep, err error) {
 	if len(p.plan.Steps) == 0 {
 		return nil, nil
 	}
@@ -239,7 +249,7 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPla
 	printed := newLive(say.out, o.quiet, p.plan.Steps)
 	l := &localRun{
 		run: p.run, parallel: o.parallel, now: time.Now,
-		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(string) (source.Exporter, error) { return w.repo, nil }).For(p.run.Project, p.run.ID),
+		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(key string) (source.Exporter, error) { return parts.with.repo(key), nil }).For(p.run.Project, p.run.ID),
 		runners: map[slipway.StepKind]stage.Runner{
 			slipway.KindBuild: build.Runner{Builder: engine},
 			slipway.KindTest:  judgedHere(p.plan.Gates, test.Runner{Container: engine}),
@@ -318,8 +328,8 @@ type runResult struct {
 }
 
 // reportRun says how the run ended.
-func (c *cli) reportRun(ctx context.Context, w worktree, p localPlan, steps []localStep, took time.Duration) error {
-	state := overall(steps)
+func (c *cli) reportRun(ctx context.Context, x checkouts, p localPlan, steps []localStep, took time.Duration) error {
+	w, state := x.here.w, overall(steps)
 	for _, s := range steps {
 		for i := range s.Artifacts {
 			s.Artifacts[i].Path = "" // is gone at the end

@@ -59,14 +59,26 @@ type destination struct {
 	Version     string `json:"version"`
 
 	environment  slipway.Environment
+	limits       slipway.Limits
 	registry     slipway.Registry
 	chartVersion string
 	kubeconfig   []byte
 }
 
-// whereTo finds the destination. governs is what lies here says; default branches may say more strictly who
-// may deploy there.
-func whereTo(ctx context.Context, w worktree, governs slipway.Config, o deployOptions, now time.Time) (*destination, error) {
+// whereTo finds the destination. found is what the codebase here says; the main one governs, and its default
+// branch may say more strictly who may deploy there.
+func whereTo(ctx context.Context, x checkouts, found slipway.Config, o deployOptions, now time.Time) (*destination, error) {
+	main, governs := x.by(x.here.codebase.Project), found
+	switch {
+	case x.lone != "" && x.lone != slipway.MainCodebase:
+		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: the main codebase says where that is: say where it is checked out with --codebase main=PATH", o.environment)
+	case x.here.codebase.Name != "":
+		var err error
+		if governs, err = says(ctx, x.repo(main.codebase.Key()), main.w.commit, x.here.codebase.Project); err != nil {
+			return nil, fmt.Errorf("read the main codebase: %w", err)
+		}
+	}
+	w := x.here.w
 	env, ok := governs.Environment(o.environment)
 	if !ok {
 		var names []string
@@ -75,7 +87,7 @@ func whereTo(ctx context.Context, w worktree, governs slipway.Config, o deployOp
 		}
 		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: there is no such environment; there are: %s", o.environment, first(strings.Join(names, ", "), "none"))
 	}
-	for _, e := range append(defaultBranchSays(ctx, w, o.environment), env) {
+	for _, e := range append(defaultBranchSays(ctx, main.w, o.environment), env) {
 		if err := laptopMay(e); err != nil {
 			return nil, err
 		}
@@ -85,7 +97,7 @@ func whereTo(ctx context.Context, w worktree, governs slipway.Config, o deployOp
 		return nil, err
 	}
 	to := &destination{
-		Environment: env.Name, Context: o.context, Namespace: env.Namespace, environment: env, registry: registry,
+		Environment: env.Name, Context: o.context, Namespace: env.Namespace, environment: env, limits: governs.Limits, registry: registry,
 		Registry: strings.TrimSuffix(registry.Host+"/"+registry.Prefix, "/"),
 		Version:  fmt.Sprintf("laptop-%s-%s", now.UTC().Format("20060102150405"), slipway.ShortHash(w.commit)), chartVersion: plan.ChartVersion("laptop", now, w.commit),
 	}
@@ -143,18 +155,24 @@ func defaultBranchSays(ctx context.Context, w worktree, environment string) []sl
 	if tip == "" {
 		return nil
 	}
-	files, err := w.repo.Tree(ctx, tip)
+	c, err := says(ctx, alone(w.repo), tip, "project")
 	if err != nil {
-		return nil
-	}
-	c, _ := config.LoadPolicy(files, loneOptions("project", ""))
-	if err := files.Close(); err != nil {
 		return nil
 	}
 	if e, ok := c.Environment(environment); ok {
 		return []slipway.Environment{e}
 	}
 	return nil
+}
+
+// says is what a commit of the main codebase says of environments and registries.
+func says(ctx context.Context, r repo, commit, project string) (slipway.Config, error) {
+	files, err := r.Tree(ctx, commit)
+	if err != nil {
+		return slipway.Config{}, err
+	}
+	c, _ := config.LoadPolicy(files, loneOptions(project, ""))
+	return c, files.Close()
 }
 
 var laptopRegistryExpr = regexp.MustCompile(`^([a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?)((?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)$`)
@@ -197,7 +215,7 @@ func (p *localPlan) deliver(to *destination, c slipway.Config) error {
 			s.Chart = &spec
 		}
 	}
-	c.Candidates, c.Production = to.registry, to.registry
+	c.Candidates, c.Production, c.Limits = to.registry, to.registry, to.limits
 	var candidates []promote.Candidate
 	for _, d := range p.plan.Decisions {
 		svc, ok := c.Service(d.Service)

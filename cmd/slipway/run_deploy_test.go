@@ -172,7 +172,7 @@ func newLaptop(t *testing.T) *laptop {
 		t.Fatal(err)
 	}
 	c := &cli{out: newPrinter(&l.out, false)}
-	if l.config, err = c.checkConfiguration(t.Context(), l.w, "shop", ""); err != nil {
+	if l.config, err = c.checkConfiguration(t.Context(), l.checkouts()); err != nil {
 		t.Fatal(err, l.out.String())
 	}
 	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
@@ -188,10 +188,14 @@ func newLaptop(t *testing.T) *laptop {
 	return l
 }
 
+func (l *laptop) checkouts() checkouts {
+	return checkouts{here: checkout{codebase: slipway.Codebase{Project: "shop", DefaultBranch: hereBranch}, w: l.w}}
+}
+
 // run plans and runs with a build that pushes any image.
 func (l *laptop) run(t *testing.T, since string) []localStep {
 	t.Helper()
-	p, err := planDelivery(t.Context(), l.w, localRequest{project: "shop", event: slipway.PullUpdate, base: since, to: l.to}, l.config)
+	p, err := planDelivery(t.Context(), l.w, localRequest{project: "shop", event: slipway.PullUpdate, base: since, to: l.to, with: l.checkouts()}, l.config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +359,7 @@ func TestLaptopRefusesGuardedEnvironments(t *testing.T) {
 	l := newLaptop(t)
 	refused := func(name, want string) {
 		t.Helper()
-		_, err := whereTo(t.Context(), l.w, l.config, deployOptions{environment: name, kubeconfig: "/nowhere", context: "x", registry: "registry.example.com"}, time.Now())
+		_, err := whereTo(t.Context(), l.checkouts(), l.config, deployOptions{environment: name, kubeconfig: "/nowhere", context: "x", registry: "registry.example.com"}, time.Now())
 		if slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}

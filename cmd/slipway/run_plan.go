@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/act"
-	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -24,7 +22,7 @@ type localRequest struct {
 	base     string // commit; "" compares with nothing
 	baseName string // what people call it
 	services []string
-	codebase string       // of a project with several; "": it has one
+	with     checkouts
 	to       *destination // nil: nothing is deployed
 }
 
@@ -39,7 +37,7 @@ type localPlan struct {
 
 // planLocally asks the server's planner.
 func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, error) {
-	run := slipway.Run{ID: 1, Project: req.project, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
+	run := slipway.Run{ID: 1, Project: req.project, Codebase: req.with.here.codebase.Name, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
 	named := req.services
 	switch req.event {
 	case slipway.ReleasePush:
@@ -57,18 +55,15 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	if len(named) > 0 {
 		req.base = "" // everything counts as changed
 	}
-	repo := localRepo{Repo: w.repo, branches: map[string]string{run.Base: req.base, hereBranch: w.commit}}
+	branches := map[string]string{run.Base: req.base, hereBranch: w.commit}
 	if req.event == slipway.BranchPush { // is compared with the default branch, which then governs
-		repo.branches[hereBranch] = req.base
+		branches[hereBranch] = req.base
 	}
-	project := slipway.Project{ID: 1, Name: req.project, DefaultBranch: hereBranch}
-	planner := &act.Planner{
-		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{project}, Lone: req.codebase, History: localHistory{req.base},
-		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
-	}
+	planner, project := req.with.planner(hereBranch, branches)
+	planner.History = localHistory{req.base}
 	made, err := planner.Plan(ctx, project, run)
 	if err != nil {
-		return localPlan{}, err
+		return localPlan{}, req.with.explain(ctx, err)
 	}
 	p := localPlan{run: run, plan: made}
 	if len(named) > 0 {
@@ -178,7 +173,7 @@ func (p *localPlan) cut(to *destination) {
 
 // localRepo is the repository as the planner may see it.
 type localRepo struct {
-	git.Repo
+	repo
 	branches map[string]string // name -> commit, "" for one that is not there
 }
 
@@ -189,11 +184,6 @@ func (r localRepo) Resolve(_ context.Context, ref string) (string, error) {
 		return commit, nil
 	}
 	return "", slipway.Errorf(slipway.NotFound, "%s is not looked at on a laptop", ref)
-}
-
-// Tree is the files of a commit.
-func (r localRepo) Tree(ctx context.Context, commit string) (act.Tree, error) {
-	return alone(r.Repo).Tree(ctx, commit)
 }
 
 // localProject is the only project of a laptop.
