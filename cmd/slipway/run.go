@@ -40,6 +40,7 @@ type runOptions struct {
 	tools        string
 	mirrors      []string
 	keepBuildkit bool
+	noReuse      bool
 	codebases    codebaseFlags
 	deploy       deployOptions
 	in           io.Reader // who is asked
@@ -72,6 +73,7 @@ func (c *cli) run() *cobra.Command {
 	f.StringVar(&o.buildkit, "buildkit", "", "address of a BuildKit (default: $BUILDKIT_HOST, else Docker's, else one of Slipway's own)")
 	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "take base images of a registry from elsewhere: docker.io=https://mirror.example/path")
+	f.BoolVar(&o.noReuse, "no-reuse", false, "build and test again what was done here before on the same inputs")
 	o.deploy.flags(f)
 	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
 	return cmd
@@ -245,14 +247,18 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, p localPlan, parts loc
 		fmt.Fprintln(progress, "cancelling; once more ends it at once")
 	})
 	defer again()
+	results, err := openResults(p.run.Project, o.noReuse)
+	if err != nil {
+		return nil, ofSurroundings(err)
+	}
 	say.out.line("")
 	printed := newLive(say.out, o.quiet, p.plan.Steps)
 	l := &localRun{
 		run: p.run, parallel: o.parallel, now: time.Now,
 		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(key string) (source.Exporter, error) { return parts.with.repo(key), nil }).For(p.run.Project, p.run.ID),
 		runners: map[slipway.StepKind]stage.Runner{
-			slipway.KindBuild: build.Runner{Builder: engine},
-			slipway.KindTest:  judgedHere(p.plan.Gates, test.Runner{Container: engine}),
+			slipway.KindBuild: results.reusing(build.Runner{Builder: engine}, parts, engine),
+			slipway.KindTest:  judgedHere(p.plan.Gates, results.reusing(test.Runner{Container: engine}, parts, engine)),
 			slipway.KindChart: judgedHere(p.plan.Gates, chart.New(parts.charts, &kubeschema.Library{}, chart.Options{Tracer: parts.charts})),
 		},
 		logOf: func(s slipway.PlanStep) stage.Log { return printed.of(s.Key) },

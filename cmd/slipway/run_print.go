@@ -167,7 +167,7 @@ func (c *cli) summary(steps []localStep, took time.Duration) {
 			took = short(s.took)
 		}
 		why := ""
-		if s.State != slipway.StepSucceeded {
+		if s.State != slipway.StepSucceeded || !s.Reused.IsZero() {
 			why = printable(clip(s.Reason, 160))
 		}
 		rows = append(rows, []string{c.out.bold(s.Service), string(s.Kind), c.out.state(string(s.State)), took, testCount(s.Report), why})

@@ -21,6 +21,7 @@ type localStep struct {
 	State     slipway.StepState   `json:"state"`
 	Reason    string              `json:"reason,omitempty"`
 	Seconds   float64             `json:"seconds"`
+	Reused    time.Time           `json:"reused,omitzero"` // when it was done whose result this is
 	Report    *slipway.TestReport `json:"report,omitempty"`
 	Artifacts []slipway.Artifact  `json:"artifacts,omitempty"`
 	// Deployments are how those stood that the step made or looked at.
@@ -31,7 +32,7 @@ type localStep struct {
 }
 
 // localRun runs the steps of a plan: those at once whose needs are met, parallel of them at most. It
-// has no queue, no attempts and no memory: what fails is run again by the person.
+// has no queue, no attempts and no record: what fails is run again by the person.
 type localRun struct {
 	run       slipway.Run
 	runners   map[slipway.StepKind]stage.Runner
@@ -167,6 +168,9 @@ func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, sofar
 func (s *localStep) conclude(ctx context.Context, e ended) {
 	s.took, s.Seconds = e.took, e.took.Round(time.Millisecond).Seconds()
 	s.Reason, s.Report, s.Artifacts, s.Deployments = e.res.Reason, e.res.Report, e.res.Artifacts, e.res.Deployments
+	if e.res.ReusedFrom != 0 {
+		s.Reused = time.Unix(e.res.ReusedFrom, 0).UTC()
+	}
 	switch {
 	case e.err != nil && ctx.Err() != nil:
 		s.State, s.Reason = slipway.StepCancelled, "the run was cancelled"

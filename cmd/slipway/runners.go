@@ -12,7 +12,6 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
-	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
@@ -53,14 +52,8 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 func (s *server) reusing(r stage.Runner) stage.Runner {
 	return reuse.Runner{
 		Inner: r, Past: s.store, Bases: s.buildkit, Images: s.oci, Version: buildkit.Version,
-		Repo: func(codebase string) reuse.Repo { return s.open(codebase) },
-		BaseImages: func(dockerfile []byte, args map[string]string) ([]string, bool) {
-			d, problems := config.ParseDockerfile("Dockerfile", dockerfile)
-			if len(problems) > 0 {
-				return nil, false
-			}
-			return d.BaseImages(args)
-		},
+		Repo:       func(codebase string) reuse.Repo { return s.open(codebase) },
+		BaseImages: baseImages,
 	}
 }
 
