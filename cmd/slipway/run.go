@@ -292,6 +292,9 @@ func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress 
 	}
 	if p.to != nil {
 		opts.Credentials = p.to.credentials
+		if r := p.to.registry; r.Address != "" { // Slipway's own may reach this machine only where it is told to
+			opts.Mirrors = append(opts.Mirrors, buildkit.Mirror{Registry: r.Host, Address: r.Address})
+		}
 	}
 	for _, m := range o.mirrors {
 		mirror, err := parseMirror(m, "")
