@@ -37,7 +37,8 @@ func (c *cli) plan() *cobra.Command {
 		Example: `  slipway plan                        # as a push of the current branch
   slipway plan --event pull-request   # as a pull request into the default branch
   slipway plan --since v1.4.0         # as if that had been built last
-  slipway plan --event release --ref release/cart/v1.2.0 -o json`,
+  slipway plan --event release --ref release/cart/v1.2.0 -o json
+  slipway plan --codebase web --codebase main=../shop   # in web, a further codebase of a project`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.showPlan(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVar(&o.since, "since", "", "branch, tag or commit that was built last (default: where the branch left the default branch)")

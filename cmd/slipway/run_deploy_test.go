@@ -214,7 +214,7 @@ func (l *laptop) run(t *testing.T, since string) []localStep {
 		res.Artifacts = []slipway.Artifact{{Kind: slipway.ArtifactImage, Service: s.Service, Repository: s.Build.Image.Ref(), Digest: digest}}
 		return res, err
 	}
-	d := &deployer{to: l.to, helm: l.helm, cluster: l.cluster, registry: oci.New(nil, oci.Options{}), began: time.Now()}
+	d := &deployer{to: l.to, helm: l.helm, cluster: l.cluster, registry: oci.New(nil, oci.Options{})}
 	helm := helmchart.New(helmchart.Options{})
 	runners := d.runners()
 	runners[slipway.KindBuild], runners[slipway.KindTest] = stage.Func(build), stage.Func(done)

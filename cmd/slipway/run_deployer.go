@@ -43,18 +43,17 @@ type deployer struct {
 	helm     helmHere
 	cluster  clusterHere
 	registry *oci.Client
-	began    time.Time
 }
 
 func newDeployer(to *destination, rehearse helm.Rehearse) *deployer {
 	clusters := oneCluster(to.kubeconfig)
 	registry := oci.New(oci.DockerCredentials, oci.Options{})
-	return &deployer{to: to, helm: helm.New(clusters, rehearse), cluster: kube.New(clusters), registry: registry, began: time.Now()}
+	return &deployer{to: to, helm: helm.New(clusters, rehearse), cluster: kube.New(clusters), registry: registry}
 }
 
 // runners do the steps that deliver adds, and those that lead back.
 func (d *deployer) runners() map[slipway.StepKind]stage.Runner {
-	patient := lockless{Helm: d.helm, began: d.began}
+	patient := lockless{d.helm}
 	deploying := &deploy.Runner{Helm: patient, Charts: d.registry, Cluster: d.cluster, Robots: pullers{d.to.registry.Host}, Deployments: &localDeployments{}}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPublish:  &publish.Runner{Registry: d.registry},
@@ -100,18 +99,15 @@ func ranBefore(newestFirst []deploy.Revision, target slipway.Target, revision in
 	return slipway.Deployment{}, nil
 }
 
-// lockless is Helm for somebody without the lock of a target: what others have under way, a server too, is
-// theirs, and is waited for as for any other client of Helm.
-type lockless struct {
-	deploy.Helm
-	began time.Time
-}
+// lockless is Helm for somebody without the lock of a target: what a server has under way is waited for as what
+// any other client of Helm has.
+type lockless struct{ deploy.Helm }
 
-// History takes the marks off revisions that were under way before this process began, or are a server's.
+// History takes the marks off revisions that a server has under way.
 func (l lockless) History(ctx context.Context, t slipway.Target) ([]deploy.Revision, error) {
 	list, err := l.Helm.History(ctx, t)
 	for i := range list {
-		if r := &list[i]; r.Status.Moving() && (r.Marks.Run != "0" || r.Updated.Before(l.began.Truncate(time.Second))) {
+		if r := &list[i]; r.Status.Moving() && r.Marks.OfServer() {
 			r.Marks = deploy.Marks{}
 		}
 	}
