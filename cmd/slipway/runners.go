@@ -12,7 +12,6 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
-	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
@@ -53,14 +52,8 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 func (s *server) reusing(r stage.Runner) stage.Runner {
 	return reuse.Runner{
 		Inner: r, Past: s.store, Bases: s.buildkit, Images: s.oci, Version: buildkit.Version,
-		Repo: func(codebase string) reuse.Repo { return s.open(codebase) },
-		BaseImages: func(dockerfile []byte, args map[string]string) ([]string, bool) {
-			d, problems := config.ParseDockerfile("Dockerfile", dockerfile)
-			if len(problems) > 0 {
-				return nil, false
-			}
-			return d.BaseImages(args)
-		},
+		Repo:       func(codebase string) reuse.Repo { return s.open(codebase) },
+		BaseImages: baseImages,
 	}
 }
 
@@ -91,7 +84,12 @@ func renderProcess() []string {
 // withWayBack adds to a failed deployment or verification the plan that brings the target back to the
 // last verified one, where the service does not leave that to people (S118, D10). Result and plan are
 // committed together, so that a crash between them cannot lose the way back.
-func (s *server) withWayBack(r stage.Runner) stage.Runner {
+func (s *server) withWayBack(r stage.Runner) stage.Runner { return withWayBack(r, s.wayBack) }
+
+// wayBack plans how a target is left behind by a deployment that failed; nil: it is left as it is.
+type wayBack func(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error)
+
+func withWayBack(r stage.Runner, back wayBack) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
 		if err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
@@ -105,7 +103,7 @@ func (s *server) withWayBack(r stage.Runner) stage.Runner {
 		if mode != slipway.RollbackAutomatic || !ok || failed.Revision == 0 {
 			return res, nil
 		}
-		plan, err := s.wayBack(context.WithoutCancel(ctx), env, target, failed, res.Reason)
+		plan, err := back(context.WithoutCancel(ctx), env, target, failed, res.Reason)
 		if err != nil {
 			return res, fmt.Errorf("plan the rollback of %s in %s: %w", target.Service, target.Environment, err)
 		}

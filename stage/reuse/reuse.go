@@ -55,6 +55,8 @@ type Runner struct {
 	BaseImages func(dockerfile []byte, args map[string]string) (images []string, sure bool)
 	// Version is of all that turns inputs into results: another one reuses nothing of this one's.
 	Version string
+	// Named is how people know the step whose result is taken; nil: by the number of its run.
+	Named func(slipway.Step) string
 }
 
 // Run looks for the result and does the step where there is none. Trouble with looking is not trouble with
@@ -167,7 +169,11 @@ func (r Runner) earlier(ctx context.Context, env stage.Env, step slipway.PlanSte
 		return slipway.Result{}, false, err
 	}
 	from := cmp.Or(found.Step.ReusedFrom, found.Step.RunID)
-	res := slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("reused from run #%d", from), ReusedFrom: from, Report: found.Report}
+	reason := fmt.Sprintf("reused from run #%d", from)
+	if r.Named != nil {
+		reason = fmt.Sprintf("reused (%s)", r.Named(found.Step))
+	}
+	res := slipway.Result{Outcome: slipway.Succeeded, Reason: reason, ReusedFrom: from, Report: found.Report}
 	if s, _ := subjectOf(found.Step.Spec); s.trust == trustOf(step) {
 		res.Inputs = key // else the next one asks for a result of its own trust
 	}
