@@ -61,6 +61,9 @@ func (x *Actions) mayMove(ctx context.Context, by slipway.User, at slipway.Codeb
 			return err
 		}
 	}
+	if c.Ref == "refs/heads/release" && action != auth.PushDefault && c.New != slipway.ZeroHash {
+		return slipway.Errorf(slipway.Invalid, "a branch release would stand in the way of the branches release/<service>/<version>: give it another name")
+	}
 	release, is, err := slipway.ParseReleaseRef(c.Ref)
 	if err != nil || !is || c.New == slipway.ZeroHash {
 		return err
