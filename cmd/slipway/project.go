@@ -247,11 +247,11 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 		c.out.line("%-16s %s", "state:", "the forge answers as it should")
 		return
 	}
-	c.out.line("\nThe forge refuses, since %s:", ago(d.Health.Since))
+	c.out.line("\nThe forge does not answer as it should, since %s:", ago(d.Health.Since))
 	for _, p := range d.Health.Problems {
 		c.out.line("  %s: %s", p.Area, printable(p.Message))
 	}
-	c.out.line("A new token: slipway project connect %s --token-file FILE", d.Project.Name)
+	c.out.line("If it is the token, give a new one: slipway project connect %s --token-file FILE", d.Project.Name)
 }
 
 func counted(n int, one, more string) string {
