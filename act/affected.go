@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/slipway-cd/slipway"
@@ -67,7 +68,14 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 		}
 		q.Since = append(q.Since, since)
 	}
-	return q, nil
+	if len(found) > 0 {
+		return q, nil
+	}
+	tried, err := p.History.Tried(ctx, in.Project.Name, run.Codebase, run.Ref, run.ID)
+	if tried {
+		q.Nothing = "no run of " + strings.TrimPrefix(run.Ref, "refs/heads/") + " has succeeded yet"
+	}
+	return q, err
 }
 
 // configAt is what an earlier commit said, nil when that was not valid. Environments matter where the

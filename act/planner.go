@@ -40,6 +40,8 @@ type History interface {
 type Builds interface {
 	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
 	LastBuilt(ctx context.Context, project, codebase, ref string) (string, error)
+	// Tried reports whether there is a run of a ref before a run, whatever came of it.
+	Tried(ctx context.Context, project, codebase, ref string, before int64) (bool, error)
 	// Images are those that runs of the default branch published of a service last, newest first.
 	Images(ctx context.Context, project, service string) ([]slipway.Artifact, error)
 	// ActiveRun is the newest run of a ref before a run that is at work; 0 for none.

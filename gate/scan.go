@@ -36,7 +36,7 @@ func (j *judge) vulnerabilities() []slipway.GateResult {
 			Message: "no vulnerability can be found without a database: " + why}})
 	}
 	for _, problem := range s.Problems {
-		reasons = append(reasons, found{rank: -1, GateReason: slipway.GateReason{Verdict: slipway.Warn, Subject: "not looked at", Message: "not looked at: " + problem}})
+		reasons = append(reasons, found{rank: -1, GateReason: slipway.GateReason{Verdict: slipway.Warn, Subject: "not looked at", Message: problem}})
 	}
 	counts, note := j.counting()
 	others := 0

@@ -388,6 +388,13 @@ func inCodebase(name string) string {
 	return " in codebase " + name
 }
 
+// Tried reports whether there is a run of a codebase's ref before a run, whatever came of it.
+func (s *Store) Tried(ctx context.Context, project, codebase, ref string, before int64) (bool, error) {
+	_, found, err := one(ctx, s.reader, scanString, `SELECT ref FROM runs
+		WHERE project = $1 AND codebase = $2 AND ref = $3 AND id < $4 AND event IN ('push', 'pull-request', 'merge') ORDER BY id DESC LIMIT 1`, project, codebase, ref, before)
+	return found, err
+}
+
 // LastBuilt returns the commit of the newest run of a codebase's ref that succeeded, "" when there is none: what
 // the next push of that ref is compared with (D4).
 func (s *Store) LastBuilt(ctx context.Context, project, codebase, ref string) (string, error) {

@@ -31,7 +31,13 @@ func (c *cli) gates() *cobra.Command {
 			}
 			f.RunID = id
 			return q.api.Gates(ctx, f)
-		}, func(_ question, gates []slipway.GateResult) { c.gateRows(gates, all) }),
+		}, func(q question, gates []slipway.GateResult) {
+			if len(gates) == 0 && len(q.args) == 1 {
+				c.out.line("no gate has spoken yet of %s", printable(q.args[0]))
+				return
+			}
+			c.gateRows(gates, all)
+		}),
 	}
 	cmd.Flags().StringVar(&env, "env", "", "only this environment's, with those that belong to none")
 	cmd.Flags().BoolVar(&all, "all", false, "every reason")
@@ -121,9 +127,12 @@ func untilDay(s string, now time.Time) (time.Time, error) {
 			return now.UTC().Truncate(24*time.Hour).AddDate(0, 0, n), nil
 		}
 	}
+	if s == "" {
+		return time.Time{}, slipway.Errorf(slipway.Invalid, "say until when, at most a year: --until 2026-12-31, or --until 30d")
+	}
 	t, err := time.Parse(time.DateOnly, s)
 	if err != nil {
-		return t, slipway.Errorf(slipway.Invalid, "--until %q: expected a day such as 2026-12-31, or 30d", s)
+		return t, slipway.Errorf(slipway.Invalid, "--until %q: expected a day such as 2026-12-31, or 30d, at most a year away", s)
 	}
 	return t, nil
 }

@@ -229,9 +229,9 @@ func summary(gates []slipway.GateResult) string {
 		}
 	}
 	if len(warned) == 0 {
-		return fmt.Sprintf("%d gates passed", len(gates))
+		return counted(len(gates), "gate passed", "gates passed")
 	}
-	return fmt.Sprintf("%d gates passed, %d warned: %s", len(gates)-len(warned), len(warned), strings.Join(warned, ", "))
+	return fmt.Sprintf("%s, %d warned: %s", counted(len(gates)-len(warned), "gate passed", "gates passed"), len(warned), strings.Join(warned, ", "))
 }
 
 // evidence is all that is on record about what a run is to deploy.

@@ -214,7 +214,7 @@ func (c *cli) printPlan(x checkouts, p offlinePlan) {
 			reason = c.out.bold(d.Service) + ": " + reason
 		}
 		if !d.Runs {
-			reason = c.out.dim(printable(strings.TrimPrefix(d.Service+": "+d.Reason, ": ")))
+			reason = c.out.dim(printable(d.String()))
 		}
 		c.out.line("%s%s", branch, reason)
 		var steps []slipway.PlanStep

@@ -296,7 +296,7 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 		c.out.line("%-16s %s", "state:", state)
 		return
 	}
-	c.out.line("\nThe forge refuses, since %s:", ago(d.Health.Since))
+	c.out.line("\nThe forge does not answer as it should, since %s:", ago(d.Health.Since))
 	for _, p := range d.Health.Problems {
 		c.out.line("  %s: %s", p.Area, printable(p.Message))
 	}
@@ -304,7 +304,7 @@ func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 		c.out.line("Another key: slipway project connect %s --deploy-key FILE, or new", d.Project.Name)
 		return
 	}
-	c.out.line("A new token: slipway project connect %s --token-file FILE", d.Project.Name)
+	c.out.line("If it is the token, give a new one: slipway project connect %s --token-file FILE", d.Project.Name)
 }
 
 func counted(n int, one, more string) string {

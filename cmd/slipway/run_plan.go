@@ -216,6 +216,10 @@ func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact,
 }
 
 // ActiveRun finds none.
+func (localHistory) Tried(context.Context, string, string, string, int64) (bool, error) {
+	return false, nil
+}
+
 func (localHistory) ActiveRun(context.Context, string, string, string, int64) (int64, error) {
 	return 0, nil
 }

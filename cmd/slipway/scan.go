@@ -33,7 +33,7 @@ func (c *cli) scanImage() *cobra.Command {
 			"server; else a tag or a digest of the server's registry (shop/delivery:v1.0.2) or another one\n" +
 			"(docker.io/library/debian:12). Vulnerabilities are those of the database in the data folder: see\n" +
 			"`slipway scan db`. With --output spdx or cyclonedx the SBOM is written instead. The exit status is 1 when\n" +
-			"--fail-on is reached, and when the image could not be scanned in full.",
+			"--fail-on is reached or, without a database, cannot be judged, and when the image could not be scanned in full.",
 		RunE: func(cmd *cobra.Command, args []string) error { return c.runScan(cmd.Context(), args[0], f) },
 	}
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: text, json, spdx or cyclonedx")
@@ -162,7 +162,8 @@ func (c *cli) registryOf(ctx context.Context, ref *artifactRef, address string) 
 }
 
 func (c *cli) showScan(rep scan.Report, f scanFlags) error {
-	failed := len(rep.Scan.Problems) > 0
+	unknown := rep.Scan.Database.Missing != "" && slipway.Severity(f.failOn) != slipway.SeverityNone
+	failed := len(rep.Scan.Problems) > 0 || unknown
 	for _, x := range rep.Scan.Findings {
 		failed = failed || x.Severity.AtLeast(slipway.Severity(f.failOn))
 	}

@@ -232,7 +232,7 @@ func (c *cli) notableCase(t slipway.SuiteCase, all bool) {
 		words = append(words, "flaky")
 	}
 	c.out.line("\n%s %s %s", strings.Join(words, " "), c.out.bold(printable(caseName(t))), c.out.dim(short(t.Duration)))
-	if t.Message != "" {
+	if t.Message != "" && !(t.State == slipway.TestFailed && strings.HasPrefix(t.Output, strings.TrimSpace(t.Message))) {
 		c.indented(t.Message, linesShown, all)
 	}
 	if t.State == slipway.TestFailed && t.Output != "" {

@@ -18,6 +18,8 @@ type Question struct {
 	// Since is what was built before. A service is as it was when it is as in one of them. None: nothing
 	// was built before, and everything runs.
 	Since []Since
+	// Nothing says why Since is empty, for people; "" when nothing was built before.
+	Nothing string
 }
 
 // Since is a commit whose services were built, and what is different from it.
@@ -50,7 +52,7 @@ func Affected(q Question) Answer {
 	}
 	only := ownBranch(q)
 	for _, s := range q.Config.Services {
-		c := Change{Changed: true, Why: "nothing was built before"}
+		c := Change{Changed: true, Why: cmp.Or(q.Nothing, "nothing was built before")}
 		for i, v := range views {
 			if i == 0 || !v[s.Name].Changed && c.Changed || v[s.Name].Changed && c.Changed && v[s.Name].ChartOnly && !c.ChartOnly {
 				c = v[s.Name]
