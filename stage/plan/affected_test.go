@@ -1,13 +1,16 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/patternmatcher"
 	"pgregory.net/rapid"
 
 	"github.com/slipway-cd/slipway"
@@ -215,6 +218,66 @@ func TestTwoCommitsWereBuilt(t *testing.T) {
 	}
 }
 
+// What a build does not see runs nothing, and what is used elsewhere counts there.
+func TestWhatTheBuildDoesNotSee(t *testing.T) {
+	t.Parallel()
+	const rules = "src/shipping/delivery/.dockerignore"
+	c := slipway.Config{Services: []slipway.Service{
+		{Name: "delivery", Dir: "src/shipping/delivery", Dockerfile: "Dockerfile", Chart: "src/shipping/delivery/chart", Shared: []string{"src/shipping/delivery/api"},
+			Ignore:  &slipway.Ignore{File: rules, Patterns: []string{"docs", "**/*.md", "chart", "Dockerfile", ".dockerignore", "api", "deep/*", "!deep/in"}},
+			Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Exclude: []string{"**/*.txt"}}}},
+		{Name: "root", Dir: "src/root", Dockerfile: "Dockerfile", Context: ".", Copies: []slipway.Copy{{Path: "libs", Line: 3}, {Path: ".dockerignore"}},
+			Ignore: &slipway.Ignore{File: ".dockerignore", Patterns: []string{"**/*.md", ".dockerignore", "src/root/testdata"}}},
+		{Name: "user", Dir: "src/user", Dockerfile: "Dockerfile", DependsOn: []string{"delivery"}, Shared: []string{"libs"}},
+		{Name: "words", Dir: "src/words", Dockerfile: "Dockerfile", Ignore: &slipway.Ignore{File: "src/words/.dockerignore", Patterns: []string{"*"}},
+			Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Include: []string{"/src/words/"}}}},
+	}}
+	const dir = "src/shipping/delivery/"
+	for name, test := range map[string]struct {
+		files   []string
+		folders []string
+		want    map[string]string // service -> what is said of it; skipped as usual when not named
+	}{
+		"all": {[]string{dir + "docs/a", dir + "docs/b", dir + "README.md"}, nil, map[string]string{
+			"delivery": "skipped, all 3 changed files are excluded from its image by " + rules + ", such as " + dir + "README.md"}},
+		"one": {[]string{dir + "docs/a"}, nil, map[string]string{"delivery": "skipped, the changed file is excluded from its image by " + rules + ": " + dir + "docs/a"}},
+		"one of several": {[]string{dir + "docs/a", "x"}, nil, map[string]string{
+			"delivery": "skipped, the changed file that is its own is excluded from its image by " + rules + ": " + dir + "docs/a"}},
+		"some of several": {[]string{dir + "docs/a", dir + "docs/b", "x"}, nil, map[string]string{
+			"delivery": "skipped, all 2 changed files that are its own are excluded from its image by " + rules}},
+		"the trigger excludes others": {[]string{dir + "docs/a", dir + "docs/a.txt"}, nil, map[string]string{
+			"delivery": "skipped, of the 2 changed files that are its own, its trigger excludes 1 and 1 is excluded from its image by " + rules + ", such as " + dir + "docs/a"}},
+		"one that it sees":     {[]string{dir + "docs/a", dir + "main.go"}, nil, map[string]string{"delivery": "runs: 1 of the 2 changed files is under src/shipping/delivery: " + dir + "main.go", "user": "runs: it depends on delivery: "}},
+		"an exception":         {[]string{dir + "deep/in"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
+		"its Dockerfile":       {[]string{dir + "Dockerfile"}, nil, map[string]string{"delivery": "runs: " + dir + "Dockerfile changed", "user": "runs: "}},
+		"its rules":            {[]string{rules}, nil, map[string]string{"delivery": "runs: " + rules + " changed", "user": "runs: "}},
+		"rules of Dockerfiles": {[]string{dir + "Dockerfile.dockerignore"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
+		"its chart":            {[]string{dir + "chart/values.yaml"}, nil, map[string]string{"delivery": "runs: " + dir + "chart/values.yaml changed; an image is built too"}},
+		"what dependsOn names": {[]string{dir + "api/x"}, nil, map[string]string{"delivery": "runs: it depends on " + dir + "api: ", "user": "runs: "}},
+		"a folder that came with an excluded file": {[]string{dir + "new/README.md"}, []string{dir + "new"}, map[string]string{"delivery": "runs: " + dir + "new/README.md changed", "user": "runs: "}},
+		"a folder that was there":                  {[]string{dir + "new/README.md"}, nil, map[string]string{"delivery": "skipped, the changed file is excluded from its image"}},
+		"what is copied": {[]string{"libs/a.md", "src/root/testdata/x"}, nil, map[string]string{
+			"root": "skipped, all 2 changed files are excluded from its image by .dockerignore, such as libs/a.md", "user": "runs: it depends on libs: "}},
+		"what is copied and seen": {[]string{"libs/a.go"}, nil, map[string]string{"root": "runs: its Dockerfile copies libs", "user": "runs: "}},
+		"rules outside":           {[]string{".dockerignore"}, nil, map[string]string{"root": "runs: it depends on .dockerignore"}},
+		"what paths name":         {[]string{"src/words/a"}, nil, map[string]string{"words": "runs: src/words/a changed"}},
+	} {
+		q := ask(c, test.files...)
+		q.Event = slipway.DefaultPush
+		q.Since[0].Folders = test.folders
+		for line := range strings.Lines(verdicts(q)) {
+			service, got, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			if want := cmp.Or(test.want[service], "skipped, "); !strings.HasPrefix(got, want) || test.want[service] == "" && strings.Contains(got, "excluded") {
+				t.Errorf("%s: %s: %s, want %s", name, service, got, want)
+			}
+		}
+	}
+	q := ask(c, dir+"new/README.md", dir+"docs/new/x", dir+"README.md", dir+"deep/out")
+	if got := Affected(q).Doubts; len(got) != 1 || !slices.Equal(got[0], []string{dir + "deep", dir + "new"}) {
+		t.Errorf("doubts: %q", got)
+	}
+}
+
 func TestWhoOwnsAFile(t *testing.T) {
 	t.Parallel()
 	c := slipway.Config{Services: []slipway.Service{
@@ -261,7 +324,59 @@ func TestWhoOwnsAFile(t *testing.T) {
 }
 
 // model is Affected by brute force, one file and one service at a time.
-type model struct{ c slipway.Config }
+type model struct {
+	c        slipway.Config
+	old, now map[string]string // the trees: path -> content
+}
+
+// has reports whether a tree has a folder.
+func has(tree map[string]string, dir string) bool {
+	for f := range tree {
+		if below(f, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// unseen reports whether a service's build is the same whatever a file is: it does not get the file, and every
+// folder above it that it gets is in both trees.
+func (m model) unseen(s slipway.Service, file string) bool {
+	context, _ := s.BuildContext()
+	if s.Ignore == nil || !below(file, context) {
+		return false
+	}
+	excluded := func(p string) bool {
+		if context != "." {
+			p = strings.TrimPrefix(p, context+"/")
+		}
+		out, err := patternmatcher.MatchesOrParentMatches(p, s.Ignore.Patterns)
+		if err != nil {
+			panic(err)
+		}
+		return out
+	}
+	if !excluded(file) {
+		return false
+	}
+	for dir := path.Dir(file); dir != context && dir != "."; dir = path.Dir(dir) {
+		if !excluded(dir) && has(m.old, dir) != has(m.now, dir) {
+			return false
+		}
+	}
+	return true
+}
+
+// defines reports whether a file says what is built, whatever else counts.
+func defines(s slipway.Service, file string) bool {
+	if s.Dockerfile == "" || s.Ignore == nil && len(s.Trigger.Paths.Include) == 0 {
+		return false
+	}
+	dockerfile := clean(s.Dir + "/" + s.Dockerfile)
+	context, _ := s.BuildContext()
+	ignore := clean(context + "/.dockerignore")
+	return file == dockerfile || file == dockerfile+".dockerignore" || file == ignore && (len(s.Trigger.Paths.Include) > 0 || below(ignore, s.Dir))
+}
 
 func fitsSlowly(pattern, file []string) bool {
 	switch {
@@ -328,10 +443,13 @@ func (m model) own(s slipway.Service, file string) bool {
 	if apart(s) && below(file, s.Chart) {
 		return false
 	}
-	if len(s.Trigger.Paths.Include) > 0 {
-		return anyFits(s.Trigger.Paths.Include, file) || (s.Dockerfile != "" && file == clean(s.Dir+"/"+s.Dockerfile))
+	if defines(s, file) {
+		return true
 	}
-	if m.owner(file) != s.Dir {
+	if len(s.Trigger.Paths.Include) > 0 {
+		return anyFits(s.Trigger.Paths.Include, file)
+	}
+	if m.owner(file) != s.Dir || m.unseen(s, file) {
 		return false
 	}
 	for _, other := range m.c.Services {
@@ -344,37 +462,40 @@ func (m model) own(s slipway.Service, file string) bool {
 
 // uses are the paths that a service is made of besides its own code; false for those that a shared folder
 // depends on.
-func (m model) uses(s slipway.Service) map[string]bool {
-	paths, done := map[string]bool{}, map[string]bool{}
-	var add func(p string, direct bool)
-	add = func(p string, direct bool) {
-		key := fmt.Sprint(p, direct)
+func (m model) uses(s slipway.Service) map[string]use {
+	paths, done := map[string]use{}, map[string]bool{}
+	var add func(p string, u use)
+	add = func(p string, u use) {
+		key := fmt.Sprint(p, u)
 		if done[key] {
 			return
 		}
 		done[key] = true
-		paths[fmt.Sprintf("%v:%s", direct, p)] = direct
+		paths[fmt.Sprintf("%v:%s", u, p)] = u
 		if i := strings.IndexAny(p, "*?"); i >= 0 {
 			p = clean(p[:strings.LastIndexByte(p[:i], '/')+1])
 		}
 		for folder, needs := range m.c.Shared {
 			if folder == p || below(folder, p) || below(p, folder) {
 				for _, n := range needs {
-					add(n, false)
+					add(n, use{})
 				}
 			}
 		}
 	}
 	if len(s.Trigger.Paths.Include) == 0 {
 		for _, c := range s.Copies {
-			add(c.Path, true)
+			add(c.Path, use{direct: true, context: c.Line > 0})
 		}
 	}
 	for _, p := range s.Shared {
-		add(p, true)
+		add(p, use{direct: true})
 	}
 	return paths
 }
+
+// use is how a service comes to a path.
+type use struct{ direct, context bool }
 
 func (m model) code(s slipway.Service, files []string) bool {
 	for _, f := range files {
@@ -384,9 +505,12 @@ func (m model) code(s slipway.Service, files []string) bool {
 		if m.own(s, f) {
 			return true
 		}
-		for p, direct := range m.uses(s) {
+		for p, u := range m.uses(s) {
 			_, p, _ = strings.Cut(p, ":")
-			if anyFits([]string{p}, f) && !(direct && apart(s) && p != s.Chart && (p == "." || below(s.Chart, p)) && below(f, s.Chart)) {
+			if u.context && m.unseen(s, f) {
+				continue
+			}
+			if anyFits([]string{p}, f) && !(u.direct && apart(s) && p != s.Chart && (p == "." || below(s.Chart, p)) && below(f, s.Chart)) {
 				return true
 			}
 		}
@@ -419,7 +543,14 @@ func drawConfig(t *rapid.T) slipway.Config {
 		}
 		s.Shared = rapid.SliceOfN(folder, 0, 2).Draw(t, "shared")
 		for _, p := range rapid.SliceOfN(rapid.OneOf(folder, rapid.SampledFrom([]string{"libs/*.go", "a/?", s.Dir + "/chart"})), 0, 2).Draw(t, "copies") {
-			s.Copies = append(s.Copies, slipway.Copy{Path: clean(p), Line: 1})
+			s.Copies = append(s.Copies, slipway.Copy{Path: clean(p), Line: rapid.SampledFrom([]int{0, 1, 1}).Draw(t, "line")})
+		}
+		if rapid.Bool().Draw(t, "root context") {
+			s.Context = "."
+		}
+		rules := rapid.SampledFrom([]string{"**/*.md", "b", "a/b", "*", "!*.go", "!b/c", "!a/b", "**/chart", "f1", "c", "!c/f1", "libs", "!libs/x/*.go", "**/f?.go", "!**/é*", "charts/**", "README.md"})
+		if ignore := rapid.SliceOfN(rules, 0, 4).Draw(t, "ignore"); len(ignore) > 0 {
+			s.Ignore = &slipway.Ignore{File: clean(d + "/.dockerignore"), Patterns: ignore}
 		}
 		for j := range i {
 			if rapid.IntRange(0, 4).Draw(t, "depends") == 0 {
@@ -439,7 +570,7 @@ func drawTree(t *rapid.T, name string) map[string]string {
 	tree := map[string]string{}
 	for range rapid.IntRange(0, 6).Draw(t, name) {
 		in := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts/a", "charts/b", "a/charts", "a/b/chart", "libs", "libs/x", "libs/y"}).Draw(t, name+" in")
-		tree[clean(in+"/"+rapid.SampledFrom([]string{"f1", "f2.go", "é.md", "README.md"}).Draw(t, name+" file"))] = rapid.StringMatching("[12]").Draw(t, name+" content")
+		tree[clean(in+"/"+rapid.SampledFrom([]string{"f1", "f2.go", "é.md", "README.md", ".dockerignore", "f1.dockerignore"}).Draw(t, name+" file"))] = rapid.StringMatching("[12]").Draw(t, name+" content")
 	}
 	return tree
 }
@@ -461,7 +592,16 @@ func TestAffectedAgreesWithTheModel(t *testing.T) {
 				files = append(files, f)
 			}
 		}
-		got, m := Affected(ask(c, files...)).Changes, model{c}
+		answer := func(c slipway.Config) map[string]Change {
+			q := ask(c, files...)
+			for _, dir := range Affected(q).Doubts[0] {
+				if has(old, dir) != has(now, dir) {
+					q.Since[0].Folders = append(q.Since[0].Folders, dir)
+				}
+			}
+			return Affected(q).Changes
+		}
+		got, m := answer(c), model{c, old, now}
 		for _, s := range c.Services {
 			code := m.code(s, files)
 			chart := m.chart(s, files)
@@ -477,7 +617,7 @@ func TestAffectedAgreesWithTheModel(t *testing.T) {
 		other := c
 		other.Services = slices.Clone(c.Services)
 		slices.Reverse(other.Services)
-		for name, g := range Affected(ask(other, files...)).Changes {
+		for name, g := range answer(other) {
 			if g.Changed != got[name].Changed || g.ChartOnly != got[name].ChartOnly || g.Files != got[name].Files || g.Example != got[name].Example {
 				t.Fatalf("in another order: %+v, %+v", g, got[name])
 			}

@@ -20,6 +20,8 @@ import (
 // Repo is what of a repository a step depends on.
 type Repo interface {
 	TreeHash(ctx context.Context, commit, dir string) (string, error)
+	// Files lists what is in a folder, in an order that depends on nothing else.
+	Files(ctx context.Context, commit, dir string) ([]File, error)
 	ReadFile(ctx context.Context, commit, name string, limit int64) ([]byte, error)
 	IsAncestor(ctx context.Context, ancestor, commit string) (bool, error)
 }
@@ -135,7 +137,7 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 	}
 	bases := map[string]string{}
 	for _, c := range s.contexts {
-		tree, err := r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)).TreeHash(ctx, c.Source.Commit, c.Source.Dir)
+		tree, err := seen(ctx, r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)), c.Source, "")
 		if err != nil {
 			return "", fmt.Errorf("find the files of %s: %w", c.Name, err)
 		}
@@ -149,7 +151,7 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 			return "", fmt.Errorf("find base image %s: %w", image, err)
 		}
 	}
-	tree, err := repo.TreeHash(ctx, s.source.Commit, s.source.Dir)
+	tree, err := seen(ctx, repo, s.source, s.dockerfile)
 	if err != nil {
 		return "", fmt.Errorf("find the files: %w", err)
 	}
