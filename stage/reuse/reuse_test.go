@@ -52,16 +52,11 @@ func (a *around) Head(context.Context, slipway.Repository, string) (int64, error
 	return 1, nil
 }
 
-func (a *around) Earlier(_ context.Context, _, inputs string, trusts []slipway.Trust) (slipway.Earlier, bool, error) {
+func (a *around) Earlier(_ context.Context, _, inputs string, fits func(slipway.PlanStep) bool) (slipway.Earlier, bool, error) {
 	a.keys = append(a.keys, inputs)
 	for _, e := range a.past {
-		for _, t := range trusts {
-			if b := e.Step.Spec.Build; b != nil && b.Trust == t {
-				return e, true, nil
-			}
-			if s := e.Step.Spec.Test; s != nil && s.Trust == t {
-				return e, true, nil
-			}
+		if fits(e.Step.Spec) {
+			return e, true, nil
 		}
 	}
 	return slipway.Earlier{}, false, nil
