@@ -60,7 +60,7 @@ func affectedSince(ctx context.Context, repo *snapshot, q plan.Question, commit 
 // question is what the run's event asks: what changed since what was built before.
 func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) (plan.Question, error) {
 	run := in.Run
-	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config}
+	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config, Ignores: &p.ignores}
 	if run.Event == slipway.ReleasePush {
 		return q, nil
 	}

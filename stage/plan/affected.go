@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/ignore"
 )
 
 // Question is what happened, as far as it decides which services run.
@@ -18,6 +19,8 @@ type Question struct {
 	// Since is what was built before. A service is as it was when it is as in one of them. None: nothing
 	// was built before, and everything runs.
 	Since []Since
+	// Ignores keeps what is worth keeping from one question to the next, and changes no answer; may be nil.
+	Ignores *ignore.Cache
 }
 
 // Since is a commit whose services were built, and what is different from it.
@@ -163,6 +166,8 @@ func triggered(q Question, s slipway.Service, only string) (skipped, runs string
 // compare says of each service what is different from one commit, and which folders may make a difference.
 func compare(q Question, since Since) (map[string]Change, []string) {
 	g := newGraph(q.Config)
+	g.ignores.cache = q.Ignores
+	defer g.ignores.close()
 	g.ignores.moved = make(map[string]bool, len(since.Folders))
 	for _, folder := range since.Folders {
 		g.ignores.moved[folder] = true

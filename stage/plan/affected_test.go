@@ -4,16 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/moby/patternmatcher"
 	"pgregory.net/rapid"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/ignore"
 )
 
 func ask(c slipway.Config, files ...string) Question {
@@ -323,261 +322,10 @@ func TestWhoOwnsAFile(t *testing.T) {
 	}
 }
 
-// model is Affected by brute force, one file and one service at a time.
-type model struct {
-	c        slipway.Config
-	old, now map[string]string // the trees: path -> content
-}
-
-// has reports whether a tree has a folder.
-func has(tree map[string]string, dir string) bool {
-	for f := range tree {
-		if below(f, dir) {
-			return true
-		}
-	}
-	return false
-}
-
-// unseen reports whether a service's build is the same whatever a file is: it does not get the file, and every
-// folder above it that it gets is in both trees.
-func (m model) unseen(s slipway.Service, file string) bool {
-	context, _ := s.BuildContext()
-	if s.Ignore == nil || !below(file, context) {
-		return false
-	}
-	excluded := func(p string) bool {
-		if context != "." {
-			p = strings.TrimPrefix(p, context+"/")
-		}
-		out, err := patternmatcher.MatchesOrParentMatches(p, s.Ignore.Patterns)
-		if err != nil {
-			panic(err)
-		}
-		return out
-	}
-	if !excluded(file) {
-		return false
-	}
-	for dir := path.Dir(file); dir != context && dir != "."; dir = path.Dir(dir) {
-		if !excluded(dir) && has(m.old, dir) != has(m.now, dir) {
-			return false
-		}
-	}
-	return true
-}
-
-// defines reports whether a file says what is built, whatever else counts.
-func defines(s slipway.Service, file string) bool {
-	if s.Dockerfile == "" || s.Ignore == nil && len(s.Trigger.Paths.Include) == 0 {
-		return false
-	}
-	dockerfile := clean(s.Dir + "/" + s.Dockerfile)
-	context, _ := s.BuildContext()
-	ignore := clean(context + "/.dockerignore")
-	return file == dockerfile || file == dockerfile+".dockerignore" || file == ignore && (len(s.Trigger.Paths.Include) > 0 || below(ignore, s.Dir))
-}
-
-func fitsSlowly(pattern, file []string) bool {
-	switch {
-	case len(pattern) == 0:
-		return true
-	case pattern[0] == "**":
-		return fitsSlowly(pattern[1:], file) || (len(file) > 0 && fitsSlowly(pattern, file[1:]))
-	case len(file) == 0:
-		return false
-	}
-	return wildSlowly([]rune(pattern[0]), []rune(file[0])) && fitsSlowly(pattern[1:], file[1:])
-}
-
-func wildSlowly(want, text []rune) bool {
-	switch {
-	case len(want) == 0:
-		return len(text) == 0
-	case want[0] == '*':
-		return wildSlowly(want[1:], text) || (len(text) > 0 && wildSlowly(want, text[1:]))
-	case len(text) == 0:
-		return false
-	}
-	return (want[0] == '?' || want[0] == text[0]) && wildSlowly(want[1:], text[1:])
-}
-
-func anyFits(patterns []string, file string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		var parts []string
-		for _, part := range strings.Split(p, "/") {
-			if part != "" && part != "." {
-				parts = append(parts, part)
-			}
-		}
-		return fitsSlowly(parts, strings.Split(file, "/"))
-	})
-}
-
-func below(file, dir string) bool { return dir == "." || strings.HasPrefix(file, dir+"/") }
-
-// owner is the folder of services that is nearest above a file.
-func (m model) owner(file string) string {
-	best := "."
-	for _, s := range m.c.Services {
-		if below(file, s.Dir) && len(s.Dir) > len(best) || (s.Dir != "." && best == "." && below(file, s.Dir)) {
-			best = s.Dir
-		}
-	}
-	return best
-}
-
-func (m model) inChart(s slipway.Service, file string) bool {
-	if s.Chart == "" || !below(file, s.Chart) {
-		return false
-	}
-	owner := m.owner(file)
-	return owner == "." || owner == s.Chart || below(s.Chart, owner)
-}
-
-func apart(s slipway.Service) bool {
-	return s.Chart != "" && s.Dir != s.Chart && !below(s.Dir, s.Chart)
-}
-
-func (m model) own(s slipway.Service, file string) bool {
-	if apart(s) && below(file, s.Chart) {
-		return false
-	}
-	if defines(s, file) {
-		return true
-	}
-	if len(s.Trigger.Paths.Include) > 0 {
-		return anyFits(s.Trigger.Paths.Include, file)
-	}
-	if m.owner(file) != s.Dir || m.unseen(s, file) {
-		return false
-	}
-	for _, other := range m.c.Services {
-		if m.inChart(other, file) && ((s.Dir == "." && other.Chart != ".") || (other.Dir == s.Dir && apart(other))) {
-			return false
-		}
-	}
-	return true
-}
-
-// uses are the paths that a service is made of besides its own code; false for those that a shared folder
-// depends on.
-func (m model) uses(s slipway.Service) map[string]use {
-	paths, done := map[string]use{}, map[string]bool{}
-	var add func(p string, u use)
-	add = func(p string, u use) {
-		key := fmt.Sprint(p, u)
-		if done[key] {
-			return
-		}
-		done[key] = true
-		paths[fmt.Sprintf("%v:%s", u, p)] = u
-		if i := strings.IndexAny(p, "*?"); i >= 0 {
-			p = clean(p[:strings.LastIndexByte(p[:i], '/')+1])
-		}
-		for folder, needs := range m.c.Shared {
-			if folder == p || below(folder, p) || below(p, folder) {
-				for _, n := range needs {
-					add(n, use{})
-				}
-			}
-		}
-	}
-	if len(s.Trigger.Paths.Include) == 0 {
-		for _, c := range s.Copies {
-			add(c.Path, use{direct: true, context: c.Line > 0})
-		}
-	}
-	for _, p := range s.Shared {
-		add(p, use{direct: true})
-	}
-	return paths
-}
-
-// use is how a service comes to a path.
-type use struct{ direct, context bool }
-
-func (m model) code(s slipway.Service, files []string) bool {
-	for _, f := range files {
-		if anyFits(s.Trigger.Paths.Exclude, f) {
-			continue
-		}
-		if m.own(s, f) {
-			return true
-		}
-		for p, u := range m.uses(s) {
-			_, p, _ = strings.Cut(p, ":")
-			if u.context && m.unseen(s, f) {
-				continue
-			}
-			if anyFits([]string{p}, f) && !(u.direct && apart(s) && p != s.Chart && (p == "." || below(s.Chart, p)) && below(f, s.Chart)) {
-				return true
-			}
-		}
-	}
-	for _, name := range s.DependsOn {
-		if other, _ := m.c.Service(name); m.code(other, files) {
-			return true
-		}
-	}
-	return false
-}
-
-func (m model) chart(s slipway.Service, files []string) bool {
-	return slices.ContainsFunc(files, func(f string) bool { return m.inChart(s, f) && !anyFits(s.Trigger.Paths.Exclude, f) })
-}
-
-func drawConfig(t *rapid.T) slipway.Config {
-	folder := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts", "charts/a", "charts/b", "a/charts", "libs", "libs/x", "libs/y"})
-	patterns := rapid.SliceOfN(rapid.SampledFrom([]string{"**/*.md", "/a/", "a/b", "*", "**", "a/*/c", "/a/**/f?", "libs/*", "*.go", "**/chart", "a/**/c/**", "charts/?/*"}), 0, 2)
-	c := slipway.Config{Shared: map[string][]string{}}
-	for _, d := range rapid.SliceOfN(folder, 1, 6).Draw(t, "dirs") {
-		i := len(c.Services)
-		s := slipway.Service{Name: fmt.Sprint(i), Dir: d, Target: fmt.Sprint(i), Dockerfile: rapid.SampledFrom([]string{"", "f1", "chart/f1"}).Draw(t, "dockerfile")}
-		if rapid.Bool().Draw(t, "chart") {
-			s.Chart = rapid.SampledFrom([]string{"charts/a", "charts/b", "charts", "a", ".", "a/charts", strings.TrimPrefix(d+"/chart", "./")}).Draw(t, "at")
-		}
-		s.Trigger.Paths = slipway.Filter{Include: patterns.Draw(t, "include"), Exclude: patterns.Draw(t, "exclude")}
-		if rapid.Bool().Draw(t, "all paths") {
-			s.Trigger.Paths.Include = nil
-		}
-		s.Shared = rapid.SliceOfN(folder, 0, 2).Draw(t, "shared")
-		for _, p := range rapid.SliceOfN(rapid.OneOf(folder, rapid.SampledFrom([]string{"libs/*.go", "a/?", s.Dir + "/chart"})), 0, 2).Draw(t, "copies") {
-			s.Copies = append(s.Copies, slipway.Copy{Path: clean(p), Line: rapid.SampledFrom([]int{0, 1, 1}).Draw(t, "line")})
-		}
-		if rapid.Bool().Draw(t, "root context") {
-			s.Context = "."
-		}
-		rules := rapid.SampledFrom([]string{"**/*.md", "b", "a/b", "*", "!*.go", "!b/c", "!a/b", "**/chart", "f1", "c", "!c/f1", "libs", "!libs/x/*.go", "**/f?.go", "!**/é*", "charts/**", "README.md"})
-		if ignore := rapid.SliceOfN(rules, 0, 4).Draw(t, "ignore"); len(ignore) > 0 {
-			s.Ignore = &slipway.Ignore{File: clean(d + "/.dockerignore"), Patterns: ignore}
-		}
-		for j := range i {
-			if rapid.IntRange(0, 4).Draw(t, "depends") == 0 {
-				s.DependsOn = append(s.DependsOn, fmt.Sprint(j))
-			}
-		}
-		c.Services = append(c.Services, s)
-	}
-	for range rapid.IntRange(0, 3).Draw(t, "shared folders") {
-		c.Shared[folder.Draw(t, "folder")] = rapid.SliceOfN(folder, 0, 2).Draw(t, "needs")
-	}
-	return c
-}
-
-// drawTree is a tree: path -> content.
-func drawTree(t *rapid.T, name string) map[string]string {
-	tree := map[string]string{}
-	for range rapid.IntRange(0, 6).Draw(t, name) {
-		in := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts/a", "charts/b", "a/charts", "a/b/chart", "libs", "libs/x", "libs/y"}).Draw(t, name+" in")
-		tree[clean(in+"/"+rapid.SampledFrom([]string{"f1", "f2.go", "é.md", "README.md", ".dockerignore", "f1.dockerignore"}).Draw(t, name+" file"))] = rapid.StringMatching("[12]").Draw(t, name+" content")
-	}
-	return tree
-}
-
 // Affected is what brute force finds, whatever the configuration and the trees.
 func TestAffectedAgreesWithTheModel(t *testing.T) {
 	t.Parallel()
+	var kept cache
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConfig(t)
 		old, now := drawTree(t, "old"), drawTree(t, "new")
@@ -594,6 +342,7 @@ func TestAffectedAgreesWithTheModel(t *testing.T) {
 		}
 		answer := func(c slipway.Config) map[string]Change {
 			q := ask(c, files...)
+			q.Ignores = &kept
 			for _, dir := range Affected(q).Doubts[0] {
 				if has(old, dir) != has(now, dir) {
 					q.Since[0].Folders = append(q.Since[0].Folders, dir)
@@ -682,13 +431,17 @@ func FuzzBranch(f *testing.F) {
 	})
 }
 
-// monorepo is services with charts, globs and a graph that is ten deep.
-func monorepo(services, files int) Question {
+// monorepo is services with charts, globs and a graph that is ten deep, each with rules of its own for what its
+// build does not see if asked for.
+func monorepo(services, files int, ignore bool) Question {
 	c := slipway.Config{Shared: map[string][]string{}}
 	for i := range services {
 		s := slipway.Service{
 			Name: fmt.Sprintf("svc%d", i), Dir: fmt.Sprintf("src/team%d/svc%d", i%20, i), Dockerfile: "Dockerfile", Chart: fmt.Sprintf("charts/svc%d", i),
-			Shared: []string{fmt.Sprintf("libs/lib%d", i%50)}, Copies: []slipway.Copy{{Path: fmt.Sprintf("proto/p%d/*.proto", i%30)}},
+			Shared: []string{fmt.Sprintf("libs/lib%d", i%50)}, Copies: []slipway.Copy{{Path: fmt.Sprintf("proto/p%d/*.proto", i%30), Line: 3}},
+		}
+		if ignore {
+			s.Ignore = &slipway.Ignore{File: s.Dir + "/.dockerignore", Patterns: []string{".git", "**/*.txt", "docs", "**/node_modules", "bin/*", "!bin/keep", "*.log", "**/testdata/**", "Dockerfile", fmt.Sprintf("own%d", i)}}
 		}
 		s.Trigger.Paths.Exclude = []string{"**/*.md", fmt.Sprintf("src/team%d/*/docs/**", i%20)}
 		if i%3 == 0 {
@@ -716,22 +469,27 @@ func monorepo(services, files int) Question {
 	return ask(c, changed...)
 }
 
+type cache = ignore.Cache
+
 // The bounds of the issue: 1,000 services and 10,000 files in 50 ms, and time that grows with the files.
 func BenchmarkAffected(b *testing.B) {
 	for _, files := range []int{1_000, 10_000, 100_000} {
-		q := monorepo(1000, files)
-		b.Run(fmt.Sprintf("services=1000/files=%d", files), func(b *testing.B) {
-			for b.Loop() {
-				Affected(q)
-			}
-		})
+		for _, ignore := range []bool{false, true} {
+			q := monorepo(1000, files, ignore)
+			q.Ignores = new(cache)
+			b.Run(fmt.Sprintf("services=1000/files=%d/dockerignore=%t", files, ignore), func(b *testing.B) {
+				for b.Loop() {
+					Affected(q)
+				}
+			})
+		}
 	}
 }
 
 // No test is about how fast this is, but ten times too slow is a mistake.
 func TestAffectedIsFast(t *testing.T) {
 	t.Parallel()
-	q := monorepo(1000, 10_000)
+	q := monorepo(1000, 10_000, false)
 	start := time.Now()
 	Affected(q)
 	if took := time.Since(start); took > 500*time.Millisecond {

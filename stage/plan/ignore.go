@@ -18,6 +18,7 @@ type ignores struct {
 	matchers map[string]*ignore.Matcher // by the text of their patterns; nil: they are no patterns
 	moved    map[string]bool            // folders that one of the two commits has not
 	doubts   map[string]bool            // folders of which it matters whether they are among moved
+	cache    *ignore.Cache              // where matchers come from; may be nil
 }
 
 // ignored is what one build leaves out of its context.
@@ -82,11 +83,14 @@ func (i *ignores) hides(set, n int, file string) bool {
 func (i *ignores) matcher(s *ignored) *ignore.Matcher {
 	m, known := i.matchers[s.text]
 	if !known {
-		m, _ = ignore.New(s.patterns) // what are no patterns hides nothing
+		m, _ = i.cache.Take(s.text, s.patterns) // what are no patterns hides nothing
 		i.matchers[s.text] = m
 	}
 	return m
 }
+
+// close gives the matchers back.
+func (i *ignores) close() { i.cache.Give(i.matchers) }
 
 // doubtful are the folders that hides was not told about, sorted.
 func (i *ignores) doubtful() []string { return slices.Sorted(maps.Keys(i.doubts)) }
