@@ -223,6 +223,7 @@ func TestWhatTheBuildDoesNotSee(t *testing.T) {
 	const rules = "src/shipping/delivery/.dockerignore"
 	c := slipway.Config{Services: []slipway.Service{
 		{Name: "delivery", Dir: "src/shipping/delivery", Dockerfile: "Dockerfile", Chart: "src/shipping/delivery/chart", Shared: []string{"src/shipping/delivery/api"},
+			Scan:    slipway.ServiceScan{Reports: []string{"docs/scan.sarif"}},
 			Ignore:  &slipway.Ignore{File: rules, Patterns: []string{"docs", "**/*.md", "chart", "Dockerfile", ".dockerignore", "api", "deep/*", "!deep/in"}},
 			Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Exclude: []string{"**/*.txt"}}}},
 		{Name: "root", Dir: "src/root", Dockerfile: "Dockerfile", Context: ".", Copies: []slipway.Copy{{Path: "libs", Line: 3}, {Path: ".dockerignore"}},
@@ -246,13 +247,14 @@ func TestWhatTheBuildDoesNotSee(t *testing.T) {
 			"delivery": "skipped, all 2 changed files that are its own are excluded from its image by " + rules}},
 		"the trigger excludes others": {[]string{dir + "docs/a", dir + "docs/a.txt"}, nil, map[string]string{
 			"delivery": "skipped, of the 2 changed files that are its own, its trigger excludes 1 and 1 is excluded from its image by " + rules + ", such as " + dir + "docs/a"}},
-		"one that it sees":     {[]string{dir + "docs/a", dir + "main.go"}, nil, map[string]string{"delivery": "runs: 1 of the 2 changed files is under src/shipping/delivery: " + dir + "main.go", "user": "runs: it depends on delivery: "}},
-		"an exception":         {[]string{dir + "deep/in"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
-		"its Dockerfile":       {[]string{dir + "Dockerfile"}, nil, map[string]string{"delivery": "runs: " + dir + "Dockerfile changed", "user": "runs: "}},
-		"its rules":            {[]string{rules}, nil, map[string]string{"delivery": "runs: " + rules + " changed", "user": "runs: "}},
-		"rules of Dockerfiles": {[]string{dir + "Dockerfile.dockerignore"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
-		"its chart":            {[]string{dir + "chart/values.yaml"}, nil, map[string]string{"delivery": "runs: " + dir + "chart/values.yaml changed; an image is built too"}},
-		"what dependsOn names": {[]string{dir + "api/x"}, nil, map[string]string{"delivery": "runs: it depends on " + dir + "api: ", "user": "runs: "}},
+		"one that it sees":      {[]string{dir + "docs/a", dir + "main.go"}, nil, map[string]string{"delivery": "runs: 1 of the 2 changed files is under src/shipping/delivery: " + dir + "main.go", "user": "runs: it depends on delivery: "}},
+		"an exception":          {[]string{dir + "deep/in"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
+		"its Dockerfile":        {[]string{dir + "Dockerfile"}, nil, map[string]string{"delivery": "runs: " + dir + "Dockerfile changed", "user": "runs: "}},
+		"its rules":             {[]string{rules}, nil, map[string]string{"delivery": "runs: " + rules + " changed", "user": "runs: "}},
+		"rules of Dockerfiles":  {[]string{dir + "Dockerfile.dockerignore"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
+		"a report of a scanner": {[]string{dir + "docs/scan.sarif"}, nil, map[string]string{"delivery": "runs: " + dir + "docs/scan.sarif changed", "user": "runs: "}},
+		"its chart":             {[]string{dir + "chart/values.yaml"}, nil, map[string]string{"delivery": "runs: " + dir + "chart/values.yaml changed; an image is built too"}},
+		"what dependsOn names":  {[]string{dir + "api/x"}, nil, map[string]string{"delivery": "runs: it depends on " + dir + "api: ", "user": "runs: "}},
 		"a folder that came with an excluded file": {[]string{dir + "new/README.md"}, []string{dir + "new"}, map[string]string{"delivery": "runs: " + dir + "new/README.md changed", "user": "runs: "}},
 		"a folder that was there":                  {[]string{dir + "new/README.md"}, nil, map[string]string{"delivery": "skipped, the changed file is excluded from its image"}},
 		"what is copied": {[]string{"libs/a.md", "src/root/testdata/x"}, nil, map[string]string{

@@ -124,7 +124,8 @@ func (a *areas) codeOf(s serviceAreas) {
 	}
 }
 
-// definitions are the files that say what is built, whatever else counts and whatever the build sees of them.
+// definitions are the files that say what is built, and those that are evidence about it, whatever else counts and
+// whatever the build sees of them.
 func definitions(s slipway.Service) []string {
 	if s.Dockerfile == "" {
 		return nil
@@ -135,7 +136,12 @@ func definitions(s slipway.Service) []string {
 	if ignore := join(clean(context), ".dockerignore"); within(ignore, clean(s.Dir)) || len(s.Trigger.Paths.Include) > 0 {
 		out = append(out, ignore)
 	}
-	return out // else the ignore file is one of Copies
+	for _, report := range s.Scan.Reports {
+		if file := join(clean(context), clean(report)); within(file, clean(s.Dir)) {
+			out = append(out, file)
+		}
+	}
+	return out // an ignore file outside of the service's folder is one of Copies
 }
 
 // chartApart reports whether a chart's folder is one of its own, so that what is in it is not code.

@@ -80,9 +80,7 @@ func (in *inputs) service(s slipway.Service) {
 		for _, p := range s.Trigger.Paths.Include {
 			in.add(newPattern(p).fixed)
 		}
-		if s.Dockerfile != "" {
-			in.add(join(s.Dir, s.Dockerfile))
-		}
+		in.whole = append(in.whole, definitions(s)...)
 	} else {
 		in.code(s)
 	}

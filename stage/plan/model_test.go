@@ -39,9 +39,19 @@ func (m model) unseen(s slipway.Service, file string) bool {
 		if context != "." {
 			p = strings.TrimPrefix(p, context+"/")
 		}
-		out, err := patternmatcher.MatchesOrParentMatches(p, s.Ignore.Patterns)
+		m, err := patternmatcher.New(s.Ignore.Patterns)
 		if err != nil {
 			panic(err)
+		}
+		var out bool
+		var above patternmatcher.MatchInfo
+		for i := range len(p) + 1 { // as BuildKit walks, which is not always what its other functions say
+			if i < len(p) && p[i] != '/' {
+				continue
+			}
+			if out, above, err = m.MatchesUsingParentResults(p[:i], above); err != nil {
+				panic(err)
+			}
 		}
 		return out
 	}
