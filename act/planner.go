@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/ignore"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/plan"
 	"github.com/slipway-cd/slipway/stage/promote"
@@ -83,9 +84,10 @@ type Planner struct {
 	// Forks plans the runs of forks, which see no submodule; nil: this one does.
 	Forks *Planner
 
-	read   readings
-	differ differences
-	making plannings
+	read    readings
+	differ  differences
+	making  plannings
+	ignores ignore.Cache
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {

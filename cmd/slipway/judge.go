@@ -53,7 +53,7 @@ func judgeStep(ctx context.Context, log stage.Log, res slipway.Result, policies 
 			policy = policies[""]
 		}
 		seen.Environment, seen.Manifests = m.Environment, []slipway.ManifestReport{m}
-		said, err := speak(ctx, log, slipway.Result{Outcome: slipway.Succeeded}, policy, seen, given)
+		said, err := speak(ctx, log, slipway.Result{Outcome: slipway.Succeeded, ReusedFrom: res.ReusedFrom}, policy, seen, given)
 		if err != nil {
 			return res, err
 		}
@@ -89,7 +89,7 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 	}
 	var failed []string
 	for _, g := range said {
-		told(log, g, seen.Stage != slipway.KindChart) // the chart step told its remarks as it found them
+		told(log, g, seen.Stage != slipway.KindChart || res.ReusedFrom != 0) // a chart step tells its remarks as it finds them
 		if g.Verdict == slipway.Fail {
 			failed = append(failed, "gate "+g.Gate+": "+g.Summary)
 		}

@@ -52,17 +52,17 @@ func (r localResults) file(inputs string, trust slipway.Trust) string {
 	return filepath.Join(r.dir, m[1]+"-"+filepath.Base(string(trust))+".json")
 }
 
-// Earlier is the newest result on these inputs with one of these degrees of trust. What cannot be read is none.
-func (r localResults) Earlier(_ context.Context, _, inputs string, trusts []slipway.Trust) (found slipway.Earlier, ok bool, err error) {
+// Earlier is the newest result on these inputs that fits. What cannot be read is none.
+func (r localResults) Earlier(_ context.Context, _, inputs string, fits func(slipway.PlanStep) bool) (found slipway.Earlier, ok bool, err error) {
 	if r.blind {
 		return found, false, nil
 	}
 	used := ""
-	for _, trust := range trusts {
+	for _, trust := range []slipway.Trust{slipway.TrustFork, slipway.TrustBranch, slipway.TrustReviewed} {
 		file := r.file(inputs, trust)
 		b, err := os.ReadFile(file)
 		var e slipway.Earlier
-		if err != nil || json.Unmarshal(b, &e) != nil || ok && e.Step.RunID <= found.Step.RunID {
+		if err != nil || json.Unmarshal(b, &e) != nil || !fits(e.Step.Spec) || ok && e.Step.RunID <= found.Step.RunID {
 			continue
 		}
 		found, ok, used = e, true, file

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -36,7 +40,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindBuild:    s.reusing(build.Runner{Builder: builder{s}}),
 		slipway.KindTest:     s.judged(s.reusing(test.Runner{Container: s.buildkit, Attachments: s.store.Attachments()})),
 		slipway.KindScan:     s.judged(s.scans()),
-		slipway.KindChart:    s.judged(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube})),
+		slipway.KindChart:    s.judged(s.reusingCharts(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube}))),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindAttest:   s.signer(),
 		slipway.KindGate:     s.gate(),
@@ -55,6 +59,31 @@ func (s *server) reusing(r stage.Runner) stage.Runner {
 		Repo:       func(codebase string) reuse.Repo { return s.open(codebase) },
 		BaseImages: baseImages,
 	}
+}
+
+// reusingCharts takes what earlier runs of this very program found out about the same charts: policies, shipped
+// schemas and the standard chart are parts of it.
+func (s *server) reusingCharts(r reuse.Charts) stage.Runner {
+	itself := sync.OnceValue(programHash)
+	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		c := reuse.Chart{Inner: r, Past: s.store, Version: itself(), Repo: func(codebase string) reuse.Repo { return s.open(codebase) }}
+		return c.Run(ctx, env, step)
+	})
+}
+
+// programHash is a hash of the program that runs, which need not be what its file has become since; "" where the
+// system does not show it.
+func programHash() string {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // atMost lets n steps run at once. Planning keeps a processor busy with git: more of it at once makes

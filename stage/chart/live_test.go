@@ -114,6 +114,21 @@ func TestClusterIsAsked(t *testing.T) {
 			t.Errorf("%s: live %t, %s, %q", r.Environment, r.Live, r.KubeVersion, problems)
 		}
 	}
+	apis := func(want string) {
+		t.Helper()
+		env := newEnv(t, tree)
+		env.Now = func() time.Time { return now }
+		got, err := runner.APIs(t.Context(), env.Env, step)
+		if err != nil || len(got) != 3 || got["qa"] != want || got["staging"] != want || got["production"] != "" {
+			t.Errorf("APIs %q, %v, want %q", got, err, want)
+		}
+	}
+	apis("served v1.24.1 one")
+	for i, want := range []string{"served v1.24.1 one", "served v1.24.1 one", ""} {
+		if reports[i].API != want {
+			t.Errorf("the report of %s names API %q", reports[i].Environment, reports[i].API)
+		}
+	}
 	run()
 	if len(asked.asked) != 2 {
 		t.Errorf("asked again at once: %q", asked.asked)

@@ -1,5 +1,5 @@
-// Package reuse keeps builds and tests from being done again on what they were done on before: the same
-// folder of files, the same base images, the same settings. It stands before the runner that does them. It
+// Package reuse keeps builds, tests and checks of charts from being done again on what they were done on
+// before: the same files, base images, settings, policies. It stands before the runner that does them. It
 // knows what such a step depends on; it keeps nothing, and reuses nothing that is not known to be equal.
 package reuse
 
@@ -20,6 +20,8 @@ import (
 // Repo is what of a repository a step depends on.
 type Repo interface {
 	TreeHash(ctx context.Context, commit, dir string) (string, error)
+	// Files lists what is in a folder, in an order that depends on nothing else.
+	Files(ctx context.Context, commit, dir string) ([]File, error)
 	ReadFile(ctx context.Context, commit, name string, limit int64) ([]byte, error)
 	IsAncestor(ctx context.Context, ancestor, commit string) (bool, error)
 }
@@ -32,9 +34,9 @@ type Bases interface {
 
 // Past knows how steps ended.
 type Past interface {
-	// Earlier is the newest step of a project that succeeded with these inputs and one of these degrees of
-	// trust, with what it made; false when there is none.
-	Earlier(ctx context.Context, project, inputs string, trusts []slipway.Trust) (slipway.Earlier, bool, error)
+	// Earlier is the newest step of a project that succeeded with these inputs and that fits, with what it
+	// made; false when there is none.
+	Earlier(ctx context.Context, project, inputs string, fits func(slipway.PlanStep) bool) (slipway.Earlier, bool, error)
 }
 
 // Images knows what is in the registry.
@@ -137,7 +139,7 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 	}
 	bases := map[string]string{}
 	for _, c := range s.contexts {
-		tree, err := r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)).TreeHash(ctx, c.Source.Commit, c.Source.Dir)
+		tree, err := seen(ctx, r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)), c.Source, "")
 		if err != nil {
 			return "", fmt.Errorf("find the files of %s: %w", c.Name, err)
 		}
@@ -151,11 +153,16 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 			return "", fmt.Errorf("find base image %s: %w", image, err)
 		}
 	}
-	tree, err := repo.TreeHash(ctx, s.source.Commit, s.source.Dir)
+	tree, err := seen(ctx, repo, s.source, s.dockerfile)
 	if err != nil {
 		return "", fmt.Errorf("find the files: %w", err)
 	}
-	text, err := json.Marshal([]any{r.Version, step.Service, tree, s.dockerfile, s.args, bases, s.settings})
+	return hash(r.Version, step.Service, tree, s.dockerfile, s.args, bases, s.settings)
+}
+
+// hash is one of values as JSON has them.
+func hash(values ...any) (string, error) {
+	text, err := json.Marshal(values)
 	if err != nil {
 		return "", fmt.Errorf("write the inputs: %w", err)
 	}
@@ -164,7 +171,8 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 }
 
 func (r Runner) earlier(ctx context.Context, env stage.Env, step slipway.PlanStep, key string) (slipway.Result, bool, error) {
-	found, ok, err := r.Past.Earlier(ctx, env.Run.Project, key, accepted(env.Run, step))
+	trusts := accepted(env.Run, step)
+	found, ok, err := r.Past.Earlier(ctx, env.Run.Project, key, func(p slipway.PlanStep) bool { return slices.Contains(trusts, trustOf(p)) })
 	if err != nil || !ok {
 		return slipway.Result{}, false, err
 	}
