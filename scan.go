@@ -46,6 +46,9 @@ type Scan struct {
 	Findings  []Finding    `json:"findings"`         // worst first
 	Base      string       `json:"base,omitempty"`   // digest of the base image, where known
 	ScannedAt time.Time    `json:"scannedAt"`
+	BaseImage string       `json:"baseImage,omitempty"` // its name, as the build named it
+	// BaseProblem is why there is no Base: the base image could not be read.
+	BaseProblem string `json:"baseProblem,omitempty"`
 	// SBOM is the digest of the SPDX document, kept with the scan.
 	SBOM string `json:"sbom,omitempty"`
 	// Problems are what could not be looked at, with the reason.

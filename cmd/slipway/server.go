@@ -63,6 +63,7 @@ type server struct {
 	charts     *helmchart.Helm
 	helm       *helm.Client
 	scanner    *grype.Grype
+	bases      *oci.Bases
 	verifier   *attest.Verifier
 	builders   []string // identities that its provenance has
 

@@ -259,16 +259,55 @@ func TestWhatTheBaseImageHasToo(t *testing.T) {
 	f.images["sha256:web"] = []slipway.Finding{vuln("CVE-1", slipway.SeverityCritical), vuln("CVE-2", slipway.SeverityHigh)}
 	f.images["sha256:base"] = []slipway.Finding{vuln("CVE-2", slipway.SeverityHigh)}
 	r := f.runner()
-	r.Base = func(context.Context, slipway.Repository, string) (slipway.Repository, string, bool) {
-		return slipway.Repository{Registry: repo.Registry, Name: "mirror/debian"}, "sha256:base", true
+	r.Base = func(_ context.Context, project string, of slipway.Repository, digest string) (Base, error) {
+		f.note("base of %s %s@%s", project, of.Ref(), digest)
+		return Base{"docker.io/library/debian", slipway.Repository{Registry: repo.Registry, Name: "mirror/debian"}, "sha256:base"}, nil
 	}
 	res, _, _ := run(t, r)
-	if res.Scan.Base != "sha256:base" || res.Scan.Findings[0].InBase || !res.Scan.Findings[1].InBase {
+	if res.Scan.Base != "sha256:base" || res.Scan.BaseImage != "docker.io/library/debian" || res.Scan.Findings[0].InBase || !res.Scan.Findings[1].InBase {
 		t.Errorf("%+v", res.Scan)
 	}
+	asked := len(f.asked)
 	again, _, _ := run(t, r)
-	if !again.Scan.Findings[1].InBase {
-		t.Errorf("the mark was not kept: %+v", again.Scan)
+	if !again.Scan.Findings[1].InBase || len(f.asked) != asked {
+		t.Errorf("the mark was not kept: %+v %q", again.Scan, f.asked[asked:])
+	}
+	delete(f.kept, key("shop", "sha256:web", "db1", "grype 1")) // another image of the same base
+	if run(t, r); slices.Contains(f.asked[asked:], "scan sha256:base") || !slices.Contains(f.asked[asked:], "scan sha256:web") {
+		t.Errorf("the base was scanned twice: %q", f.asked)
+	}
+}
+
+func TestBaseImageThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	f.images["sha256:web"] = []slipway.Finding{vuln("CVE-1", slipway.SeverityCritical)}
+	f.images["sha256:base"] = []slipway.Finding{vuln("CVE-1", slipway.SeverityCritical)}
+	why := errors.New("the base image debian could not be read: no answer")
+	r := f.runner()
+	r.Base = func(context.Context, string, slipway.Repository, string) (Base, error) {
+		f.note("base")
+		return Base{"debian", repo, "sha256:base"}, why
+	}
+	for range 2 { // it is tried each time
+		asked := len(f.asked)
+		res, log, _ := run(t, r)
+		if res.Scan.BaseProblem != why.Error() || res.Scan.Base != "" || res.Scan.Findings[0].InBase || !slices.Contains(log.lines, why.Error()) || !slices.Contains(f.asked[asked:], "base") {
+			t.Errorf("%+v %q", res.Scan, log.lines)
+		}
+	}
+	why, f.refused = nil, "it has 201 layers"
+	if res, _, _ := run(t, r); !strings.HasPrefix(res.Scan.BaseProblem, "the base image debian could not be read: image ") || !strings.HasSuffix(res.Scan.BaseProblem, "it has 201 layers") {
+		t.Errorf("%+v", res.Scan)
+	}
+	f.refused = ""
+	for range 2 {
+		if res, _, _ := run(t, r); res.Scan.BaseProblem != "" || !res.Scan.Findings[0].InBase {
+			t.Errorf("%+v", res.Scan)
+		}
+	}
+	if n := len(slices.DeleteFunc(f.asked, func(s string) bool { return s != "scan sha256:web" })); n != 1 {
+		t.Errorf("the image was scanned %d times", n)
 	}
 }
 
