@@ -163,7 +163,7 @@ func (c *cli) retentionRows(r slipway.RetentionReport, all bool) {
 		c.out.table([]string{"", "REPOSITORY", "TAGS", "DIGEST", "PUBLISHED", "WHY"}, rows)
 	}
 	later := ""
-	if r.Later > 0 {
+	if r.Later > 0 && len(r.Removed) > 0 {
 		later = fmt.Sprintf(", and %s with the next cleaning that is an hour from now or later", humanize.IBytes(uint64(r.Later)))
 	}
 	if r.DryRun {
