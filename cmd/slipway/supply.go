@@ -44,7 +44,7 @@ func (s *server) openKeys(ctx context.Context) ([]string, error) {
 
 // scans is the runner of scan steps.
 func (s *server) scans() scan.Runner {
-	return scan.Runner{Scanner: s.scanner, Images: s.oci, Past: s.store, Now: time.Now, Base: s.baseOf,
+	return scan.Runner{Scanner: s.scanner, Images: s.oci, Past: s.store, Now: time.Now, Base: s.baseOf, Turns: &s.baseTurns,
 		Repo: func(project string) scan.Repo { return s.repos.open(project) }}
 }
 

@@ -16,9 +16,9 @@ func Platforms(platforms []string, scans []slipway.Scan) slipway.Scan {
 	out.Platforms, out.Packages, out.SBOM = platforms, 0, ""
 	out.Findings, out.Problems = []slipway.Finding{}, nil
 	type key struct {
-		kind                               slipway.FindingKind
+		kind                            slipway.FindingKind
 		id, pkg, version, of, fix, path string
-		line                               int
+		line                            int
 	}
 	at := map[key]int{}
 	for i, s := range scans {

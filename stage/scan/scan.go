@@ -73,6 +73,8 @@ type Images interface {
 type Past interface {
 	// Scan is that of a digest with this database and scanner, whose SBOM is kept too; false when there is none.
 	Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, bool, error)
+	// AnyScan is the same of whatever project.
+	AnyScan(ctx context.Context, digest, database, scanner string) (slipway.Scan, bool, error)
 	// KeepScan keeps a scan under its digest, database and scanner, in place of one that is there. seen: people
 	// saw it, as it belongs to a run.
 	KeepScan(ctx context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error
@@ -91,7 +93,9 @@ type Runner struct {
 	Repo    func(project string) Repo // nil: folders are scanned each time
 	// Base finds what an image was built from. nil: never known.
 	Base func(ctx context.Context, project string, repo slipway.Repository, digest string) (Base, error)
-	Now  func() time.Time // for Rescan; a step has its own
+	// Turns has each base image scanned by one at a time. nil: as many as come.
+	Turns *Turns
+	Now   func() time.Time // for Rescan; a step has its own
 }
 
 // Base is the image that another one was built from. The zero Base is of one of which it is not known, or that
@@ -234,12 +238,20 @@ func (r Runner) compare(ctx context.Context, env stage.Env, s subject, state Sta
 	return nil
 }
 
-// base is the scan of a base image: it is scanned once, whatever is built from it.
+// base is the scan of a base image: it is scanned once, whatever is built from it in whatever project. That is
+// nobody's secret: who asks has an image that begins with its layers.
 func (r Runner) base(ctx context.Context, env stage.Env, s subject, state State, b Base) (slipway.Scan, error) {
-	s.repo, s.digest, s.seen = b.Repository, b.Digest, false
-	scan, known, err := r.past(ctx, s, state)
-	if err != nil || known {
-		return scan, err
+	s.repo, s.digest, s.dir, s.seen = b.Repository, b.Digest, filepath.Join(s.dir, "base"), false
+	done, err := r.Turns.take(ctx, b.Digest)
+	if err != nil {
+		return slipway.Scan{}, err
+	}
+	defer done()
+	if r.Past != nil {
+		scan, known, err := r.Past.AnyScan(ctx, b.Digest, state.Database.Checksum, state.Scanner)
+		if err != nil || known {
+			return scan, err
+		}
 	}
 	rep, err := r.fresh(ctx, env, s, state)
 	if err == nil && len(rep.Scan.Problems) > 0 {

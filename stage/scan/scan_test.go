@@ -81,6 +81,15 @@ func (f *fake) Scan(_ context.Context, project, digest, database, scanner string
 	return s, ok, nil
 }
 
+func (f *fake) AnyScan(_ context.Context, digest, database, scanner string) (slipway.Scan, bool, error) {
+	for k, s := range f.kept {
+		if strings.HasSuffix(k, "|"+strings.Join([]string{digest, database, scanner}, "|")) {
+			return s, true, nil
+		}
+	}
+	return slipway.Scan{}, false, nil
+}
+
 func (f *fake) KeepScan(_ context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error {
 	k := key(project, scan.Digest, scan.Database.Checksum, scan.Scanner)
 	f.kept[k], f.sboms[k], f.seen[k] = scan, sbom, f.seen[k] || seen
@@ -272,9 +281,41 @@ func TestWhatTheBaseImageHasToo(t *testing.T) {
 	if !again.Scan.Findings[1].InBase || len(f.asked) != asked {
 		t.Errorf("the mark was not kept: %+v %q", again.Scan, f.asked[asked:])
 	}
-	delete(f.kept, key("shop", "sha256:web", "db1", "grype 1")) // another image of the same base
+	delete(f.kept, key("shop", "sha256:web", "db1", "grype 1")) // another image of the same base, in another project
+	f.kept[key("other", "sha256:base", "db1", "grype 1")] = f.kept[key("shop", "sha256:base", "db1", "grype 1")]
+	delete(f.kept, key("shop", "sha256:base", "db1", "grype 1"))
 	if run(t, r); slices.Contains(f.asked[asked:], "scan sha256:base") || !slices.Contains(f.asked[asked:], "scan sha256:web") {
 		t.Errorf("the base was scanned twice: %q", f.asked)
+	}
+}
+
+// Images of one base that are scanned at once have it scanned once.
+func TestBaseImageIsScannedByOne(t *testing.T) {
+	t.Parallel()
+	var turns Turns
+	first, err := turns.take(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := turns.take(t.Context(), "b"); err != nil {
+		t.Error(err)
+	} else {
+		other()
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(slipway.ErrCancelled)
+	if _, err := turns.take(ctx, "a"); !errors.Is(err, slipway.ErrCancelled) {
+		t.Errorf("while another has the turn: %v", err)
+	}
+	second := make(chan func())
+	go func() {
+		done, _ := turns.take(t.Context(), "a") //nolint:errcheck // the test's context lives
+		second <- done
+	}()
+	first()
+	(<-second)()
+	if len(turns.busy) != 0 {
+		t.Errorf("%d are left", len(turns.busy))
 	}
 }
 
