@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -53,6 +55,7 @@ func baseIsNotBlamed(t *testing.T, s *site) {
 	if g := s.gate(t, run, slipway.GateVulnerabilities, ""); g.Verdict != slipway.Pass || !strings.Contains(g.Summary, "only what is not in the base image counts") {
 		t.Errorf("the gate says %+v", g)
 	}
+	eachPlatform(t, s)
 	r.commit("A package of our own", tree{
 		"tick/Dockerfile":                      strings.Replace(dockerfile, "EXPOSE", "COPY modules /app/own/node_modules\nEXPOSE", 1),
 		"tick/modules/own-parser/package.json": leakyPackage("own-parser"),
@@ -63,7 +66,20 @@ func baseIsNotBlamed(t *testing.T, s *site) {
 	}
 }
 
-// leakyBase puts docker.io/library/leaky:1 into the mirror.
+// eachPlatform scans an image for two platforms, of which one has the vulnerable package.
+func eachPlatform(t *testing.T, s *site) {
+	args := []string{"scan", "mirror/docker.io/library/both:1", "--data", s.data, "--scanner", world.Binaries.Scanner}
+	out, err := s.cli(t, "admin", args...)
+	if err != nil || !strings.Contains(out, "for linux/amd64, linux/arm64\n") || !regexp.MustCompile(`CVE-2026-0001 .* linux/amd64\n`).MatchString(out) {
+		t.Errorf("slipway scan: %v\n%s", err, out)
+	}
+	if out, err := s.cli(t, "admin", append(args, "--platform", "linux/arm64", "--fail-on", "low")...); err != nil || !strings.Contains(out, "no known vulnerability") {
+		t.Errorf("slipway scan --platform: %v\n%s", err, out)
+	}
+}
+
+// leakyBase puts docker.io/library/leaky:1 into the mirror, and as both:1 an index of it and an image for another
+// platform.
 func (s *site) leakyBase(t *testing.T) {
 	t.Helper()
 	in := func(repo string) name.Reference {
@@ -73,7 +89,7 @@ func (s *site) leakyBase(t *testing.T) {
 		}
 		return ref
 	}
-	img, err := remote.Image(in("busybox:1.36"), s.registryAdmin(), remote.WithContext(t.Context()))
+	base, err := remote.Image(in("busybox:1.36"), s.registryAdmin(), remote.WithContext(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,12 +108,32 @@ func (s *site) leakyBase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if img, err = mutate.AppendLayers(img, layer); err != nil {
+	img, err := mutate.AppendLayers(base, layer)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := remote.Write(in("leaky:1"), img, s.registryAdmin(), remote.WithContext(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+	arm, err := mutate.ConfigFile(base, &v1.ConfigFile{OS: "linux", Architecture: "arm64", RootFS: rootFS(t, base)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}},
+		mutate.IndexAddendum{Add: arm, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}})
+	if err := remote.WriteIndex(in("both:1"), index, s.registryAdmin(), remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rootFS(t *testing.T, img v1.Image) v1.RootFS {
+	t.Helper()
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.RootFS
 }
 
 func (s *site) registryAdmin() remote.Option {
