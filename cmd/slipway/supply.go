@@ -122,7 +122,7 @@ const (
 	// updateAgain is when it is asked again after it could not be reached.
 	updateAgain = 15 * time.Minute
 	// lookEvery is how often it is looked whether somebody put another database in place.
-	lookEvery = 10 * time.Second
+	lookEvery = 5 * time.Second
 )
 
 // watchVulnerabilities keeps the vulnerability database up to date, and looks again at what runs in production
