@@ -214,7 +214,7 @@ func (r Runner) image(ctx context.Context, env stage.Env, s subject, state State
 // findings as new.
 func (r Runner) compare(ctx context.Context, env stage.Env, s subject, state State, scan *slipway.Scan) error {
 	scan.Base, scan.BaseImage, scan.BaseProblem = "", "", ""
-	if r.Base == nil {
+	if r.Base == nil || state.Database.Missing != "" { // without a database there is nothing to compare
 		return nil
 	}
 	base, err := r.Base(ctx, s.project, s.repo, s.digest)

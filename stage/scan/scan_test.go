@@ -256,7 +256,12 @@ func TestNoDatabaseIsSaid(t *testing.T) {
 	t.Parallel()
 	f := newFake()
 	f.state.Database = slipway.ScanDatabase{Missing: "no vulnerability database was imported"}
-	res, log, _ := run(t, f.runner())
+	r := f.runner()
+	r.Base = func(context.Context, string, slipway.Repository, string) (Base, error) {
+		t.Error("asked for the base image, although nothing can be compared")
+		return Base{}, nil
+	}
+	res, log, _ := run(t, r)
 	if res.Scan.Database.Missing == "" || res.Reason != "3 packages, no vulnerability database" || !slices.Contains(log.lines, "no vulnerability can be found: no vulnerability database was imported") {
 		t.Errorf("%+v %q %q", res.Scan.Database, res.Reason, log.lines)
 	}
