@@ -46,6 +46,11 @@ type Scan struct {
 	Findings  []Finding    `json:"findings"`         // worst first
 	Base      string       `json:"base,omitempty"`   // digest of the base image, where known
 	ScannedAt time.Time    `json:"scannedAt"`
+	BaseImage string       `json:"baseImage,omitempty"` // its name, as the build named it
+	// BaseProblem is why there is no Base: the base image could not be read.
+	BaseProblem string `json:"baseProblem,omitempty"`
+	// Platforms are those of an image for several that were scanned: findings say on which they are.
+	Platforms []string `json:"platforms,omitempty"`
 	// SBOM is the digest of the SPDX document, kept with the scan.
 	SBOM string `json:"sbom,omitempty"`
 	// Problems are what could not be looked at, with the reason.
@@ -81,8 +86,10 @@ type Finding struct {
 	Line     int         `json:"line,omitempty"`  // of a secret
 	Layer    string      `json:"layer,omitempty"` // digest
 	InBase   bool        `json:"inBase,omitempty"`
-	Title    string      `json:"title,omitempty"` // one line, bounded; never the secret itself
-	Link     string      `json:"link,omitempty"`  // https only
+	// Platforms on which it is, of an image for several.
+	Platforms []string `json:"platforms,omitempty"`
+	Title     string   `json:"title,omitempty"` // one line, bounded; never the secret itself
+	Link      string   `json:"link,omitempty"`  // https only
 }
 
 // DeployedScan is what runs in an environment, with the newest scan of its image.

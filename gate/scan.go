@@ -94,6 +94,8 @@ func (j *judge) counting() (counts func(slipway.Finding) bool, note string) {
 			had[key{f.ID, f.Package}] = true
 		}
 		return func(f slipway.Finding) bool { return !had[key{f.ID, f.Package}] }, "only what the last release did not have counts"
+	case since == "base" && j.e.Scan.BaseProblem != "":
+		note = line(j.e.Scan.BaseProblem, 300) + "; all findings count as new"
 	case since != "":
 		note = "all count, as it is not known what is new"
 	}

@@ -68,6 +68,11 @@ func (s *Store) Scan(ctx context.Context, project, digest, database, scanner str
 		AND (sbom = '' OR EXISTS (SELECT 1 FROM sboms b WHERE b.project = scans.project AND b.digest = scans.sbom))`, project, digest, database, scanner)
 }
 
+// AnyScan is that of a digest with this database and scanner in whatever project; false when there is none.
+func (s *Store) AnyScan(ctx context.Context, digest, database, scanner string) (slipway.Scan, bool, error) {
+	return s.scan(ctx, `digest = $1 AND database = $2 AND scanner = $3`, digest, database, scanner)
+}
+
 // LastScan is the newest scan of a digest, with any database; false when there is none.
 func (s *Store) LastScan(ctx context.Context, project, digest string) (slipway.Scan, bool, error) {
 	return s.scan(ctx, `project = $1 AND digest = $2 ORDER BY scanned_at DESC, id DESC`, project, digest)

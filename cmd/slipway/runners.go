@@ -48,7 +48,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
 		slipway.KindDeploy:   s.guarded(s.proven(s.withWayBack(deployer))),
 		slipway.KindVerify:   s.withWayBack(verifier),
-		slipway.KindRollback: s.guarded(&deploy.Rollback{Runner: deployer, Restore: s.helm}),
+		slipway.KindRollback: s.guarded(s.remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm})),
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/store"
 	"github.com/slipway-cd/slipway/web"
@@ -63,6 +64,8 @@ type server struct {
 	charts     *helmchart.Helm
 	helm       *helm.Client
 	scanner    *grype.Grype
+	bases      *oci.Bases
+	baseTurns  scan.Turns // of base images
 	verifier   *attest.Verifier
 	builders   []string // identities that its provenance has
 

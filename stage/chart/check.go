@@ -72,7 +72,16 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, no
 	shared := map[string]string{}
 	for i, p := range planned {
 		out.open(groupOf(p.Environment))
-		e := environment{ChartRender: p, api: apis[i], spec: spec, objects: judged(rendered[i], apis[i].schema)}
+		objects := judged(rendered[i], apis[i].schema)
+		api, err := r.newest(ctx, p, apis[i], objects, now)
+		if err != nil {
+			out.close()
+			return err
+		}
+		if api.schema != apis[i].schema {
+			objects = judged(rendered[i], api.schema)
+		}
+		e := environment{ChartRender: p, api: api, spec: spec, objects: objects}
 		if e.api.note != "" {
 			out.add(Problem{Severity: Note, Message: e.api.note})
 		}

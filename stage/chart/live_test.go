@@ -143,6 +143,52 @@ func TestClusterIsAsked(t *testing.T) {
 	}
 }
 
+// A kind that was defined after the cluster was asked is looked for again at once.
+func TestNewKindOfTheCluster(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	step := parseStep(t, "env: qa shop-qa")
+	unpackText(t, strings.ReplaceAll(liveChart, "Thing", "Widget"), tree)
+	step.Chart.Renders[0].Cluster = "local"
+	helm := helmchart.New(helmchart.Options{})
+	asked := &growing{}
+	runner := chart.New(helm, &kubeschema.Library{}, chart.Options{Tracer: helm, Clusters: asked})
+	now := created
+	for i, want := range []string{"has no Widget", "has no Widget", "size"} { // asked; asked a moment ago; defined since
+		asked.defined = i > 0
+		env := newEnv(t, tree)
+		env.Now = func() time.Time { return now }
+		res, err := runner.Run(t.Context(), env.Env, step)
+		if err != nil || len(res.Manifests) != 1 {
+			t.Fatalf("%+v, %v\n%v", res, err, env.log.lines)
+		}
+		said := ""
+		for _, p := range res.Manifests[0].Problems {
+			if p.Subject() == "schema Widget/one" {
+				said += p.Path + " " + p.Message
+			}
+		}
+		if !strings.Contains(said, want) {
+			t.Errorf("round %d: %s, want %s", i+1, said, want)
+		}
+		now = now.Add(time.Duration(i) * 10 * time.Second)
+	}
+}
+
+// growing is a cluster in which somebody defines a kind.
+type growing struct {
+	clusters
+	defined bool
+}
+
+func (g *growing) OpenAPI(ctx context.Context, cluster, tag string) (chart.OpenAPI, error) {
+	doc, err := g.clusters.OpenAPI(ctx, cluster, "")
+	if g.defined {
+		doc.Tag, doc.Data = "two", []byte(strings.ReplaceAll(string(doc.Data), "Thing", "Widget"))
+	}
+	return doc, err
+}
+
 func TestCancelledWhileAsking(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
