@@ -25,8 +25,9 @@ check: ## Format, vet, fast tests
 test: ## Everything, on real parts: what CI runs
 	@./.ci/test
 
-e2e: ## The end-to-end scenarios alone
+e2e: ## The end-to-end scenarios alone, those with a real forge too
 	SLIPWAY_E2E=1 $(GO) test -count=1 -timeout 40m -v ./e2e
+	SLIPWAY_E2E=1 $(GO) test -count=1 -timeout 20m -v -run '^TestRealGitea' ./cmd/slipway ./driver/gitea
 
 bench: ## Benchmarks as ratios; writes docs/benchmarks.md
 	SLIPWAY_E2E=1 $(GO) run ./bench

@@ -176,9 +176,10 @@ type Result struct {
 
 // Earlier is a step that has succeeded, with what it made.
 type Earlier struct {
-	Step      Step        `json:"step"`
-	Artifacts []Artifact  `json:"artifacts,omitempty"`
-	Report    *TestReport `json:"report,omitempty"`
+	Step      Step             `json:"step"`
+	Artifacts []Artifact       `json:"artifacts,omitempty"`
+	Report    *TestReport      `json:"report,omitempty"`
+	Manifests []ManifestReport `json:"manifests,omitempty"` // of a chart step
 }
 
 // RollbackRequest asks for an earlier version of a service in an environment.

@@ -1,6 +1,11 @@
 package slipway
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+	"time"
+)
 
 // ForkPolicy says what happens to pull requests whose head is in another repository. Their runs get no
 // secrets, no caches of others and no push rights, whichever it is.
@@ -24,9 +29,67 @@ type ConnectRequest struct {
 	Repository string     `json:"repository,omitempty"` // as Connection.Repository; empty: from the git URL
 	Forks      ForkPolicy `json:"forks,omitempty"`      // empty: approve for a public repository, run for a private one
 	// Token is what Slipway shows the forge: an access token, or for a GitHub App what docs/howto/forge.md
-	// says. It is kept sealed and never shown again. A further codebase may do without, when it is on the
-	// forge of the main one: then it is that one's.
+	// says. It is kept sealed and never shown again. It may be left out with a deploy key: then git is all that
+	// is asked. A further codebase may do without, when it is on the forge of the main one: then it is that one's.
 	Token string `json:"token,omitempty"`
+	// DeployKey is the private key with which git fetches by SSH, kept as Token is, or NewDeployKey for the one
+	// that Slipway prepared. Empty with KnownHosts or HostKey: the one it has.
+	DeployKey string `json:"deployKey,omitempty"`
+	// KnownHosts is a file known_hosts that has the host's keys; HostKey the fingerprint of the one it has,
+	// SHA256:... Neither: the keys that are trusted already, or that a public forge publishes.
+	KnownHosts string `json:"knownHosts,omitempty"`
+	HostKey    string `json:"hostKey,omitempty"`
+}
+
+// NewDeployKey stands for a key pair that Slipway makes.
+const NewDeployKey = "new"
+
+// Key is CodebaseKey of what is to be connected.
+func (r ConnectRequest) Key() string { return CodebaseKey(r.Project, r.Codebase) }
+
+// ByKey reports whether the request is about a deploy key.
+func (r ConnectRequest) ByKey() bool {
+	return r.DeployKey != "" || r.KnownHosts != "" || r.HostKey != ""
+}
+
+// ByKeyAlone reports whether it is about a deploy key and no token: the forge's API is not asked.
+func (r ConnectRequest) ByKeyAlone() bool { return r.ByKey() && r.Token == "" }
+
+// DeployKey is a key pair with which one repository is fetched by SSH, without its private half, and which
+// keys its host must have.
+type DeployKey struct {
+	Codebase string `json:"codebase"` // CodebaseKey of what is fetched
+	GitURL   string `json:"gitURL"`   // what it is for, and nothing else
+	Public   string `json:"public"`   // as in authorized_keys
+	Hosts    string `json:"hosts"`    // as in known_hosts: every other key of the host is refused
+	// Accepted reports whether it is in use. One that Slipway prepared is not until the host takes it.
+	Accepted bool `json:"accepted"`
+	// Where says where Public is to be entered on the forge; it is not kept.
+	Where     string    `json:"where,omitempty"`
+	Problem   string    `json:"problem,omitempty"` // why the last fetch did nothing; "" if it did
+	CreatedAt time.Time `json:"createdAt,omitzero"`
+}
+
+// HostKeys are the trusted keys of the host for people: host, kind and fingerprint.
+func (k DeployKey) HostKeys() (out []string) {
+	for line := range strings.Lines(k.Hosts) {
+		if f := strings.Fields(line); len(f) >= 3 {
+			out = append(out, f[0]+" "+KeyFingerprint(f[1]+" "+f[2]))
+		}
+	}
+	return out
+}
+
+// KeyFingerprint is the kind and the fingerprint of a public SSH key, given as a line of authorized_keys.
+func KeyFingerprint(public string) string {
+	kind, rest, _ := strings.Cut(strings.TrimSpace(public), " ")
+	data, _, _ := strings.Cut(rest, " ")
+	raw, err := base64.StdEncoding.DecodeString(data)
+	if err != nil {
+		return kind
+	}
+	sum := sha256.Sum256(raw)
+	return kind + " SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
 // Connected is what came of a ConnectRequest.
@@ -70,6 +133,7 @@ type CodebaseDetail struct {
 	Forks      ForkPolicy   `json:"forks,omitempty"`
 	HookURL    string       `json:"hookURL,omitempty"` // where the forge sends to
 	Link       string       `json:"link,omitempty"`    // the repository's page on the forge
+	DeployKey  *DeployKey   `json:"deployKey,omitempty"`
 	Health     *ForgeHealth `json:"health,omitempty"`
 }
 

@@ -47,7 +47,7 @@ type Connection struct {
 	// RepositoryID is the forge's own id, which a new name does not change. Once it is known, a
 	// webhook's payload is compared with it; before, with Repository.
 	RepositoryID string `json:"repositoryID,omitempty"`
-	Credential   string `json:"credential,omitempty"`
+	Credential   string `json:"credential,omitempty"` // "": no token, so that the API is never asked
 	// Shared is set when Credential is the one of the main codebase, which is on the same forge.
 	Shared     bool      `json:"shared,omitempty"`
 	HookSecret string    `json:"hookSecret,omitempty"`

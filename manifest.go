@@ -6,7 +6,10 @@ type ManifestReport struct {
 	KubeVersion string `json:"kubeVersion"`
 	// Live is set when the cluster's own API and its CRDs were asked; else the schema that ships with
 	// Slipway was.
-	Live     bool              `json:"live,omitempty"`
+	Live bool `json:"live,omitempty"`
+	// API tells apart the schemas that objects are checked against: with the same one, the same objects are judged
+	// alike. Empty: it cannot be told.
+	API      string            `json:"api,omitempty"`
 	Objects  []ManifestObject  `json:"objects"`
 	Problems []ManifestProblem `json:"problems,omitempty"`
 }

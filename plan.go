@@ -1,6 +1,10 @@
 package slipway
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Plan is what a run does: a stored value that leaves nothing to decide but skip, retry and cancel.
 // It round-trips through JSON.
@@ -32,6 +36,40 @@ type Decision struct {
 	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
 	// removes it.
 	Removed bool `json:"removed,omitempty"`
+}
+
+// String is the service and the sentence about it: "cart: runs: src/cart/main.go changed".
+func (d Decision) String() string { return strings.TrimPrefix(d.Service+": "+d.Reason, ": ") }
+
+// DecisionsInShort is what a terminal has room for: all of up to twenty decisions, else those that run or
+// are removed, with a line about the rest, "" for none.
+func DecisionsInShort(all []Decision) (shown []Decision, rest string) {
+	if len(all) <= 20 {
+		return all, ""
+	}
+	var others []Decision
+	for _, d := range all {
+		if d.Runs || d.Removed {
+			shown = append(shown, d)
+		} else {
+			others = append(others, d)
+		}
+	}
+	if len(others) == 0 {
+		return shown, ""
+	}
+	services := "service"
+	if len(others) > 1 {
+		services = "services"
+	}
+	rest = fmt.Sprintf("%d more %s: skipped", len(others), services)
+	why := others[0].Reason
+	for _, d := range others {
+		if d.Reason != why {
+			return shown, rest + ", each for its own reason"
+		}
+	}
+	return shown, fmt.Sprintf("%d more %s: %s", len(others), services, why)
 }
 
 // PlanStep is one step of a plan. Exactly the field that its Kind names is set.

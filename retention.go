@@ -27,6 +27,7 @@ type RetentionReport struct {
 	Kept    []RetentionItem `json:"kept"`
 	Blobs   int             `json:"blobs"` // files that were freed
 	Bytes   int64           `json:"bytes"` // that were freed on the disk
+	Later   int64           `json:"later"` // bytes that are free when no push can need them any more, an hour from now
 	Time    time.Time       `json:"time"`
 }
 

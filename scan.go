@@ -46,6 +46,11 @@ type Scan struct {
 	Findings  []Finding    `json:"findings"`         // worst first
 	Base      string       `json:"base,omitempty"`   // digest of the base image, where known
 	ScannedAt time.Time    `json:"scannedAt"`
+	BaseImage string       `json:"baseImage,omitempty"` // its name, as the build named it
+	// BaseProblem is why there is no Base: the base image could not be read.
+	BaseProblem string `json:"baseProblem,omitempty"`
+	// Platforms are those of an image for several that were scanned: findings say on which they are.
+	Platforms []string `json:"platforms,omitempty"`
 	// SBOM is the digest of the SPDX document, kept with the scan.
 	SBOM string `json:"sbom,omitempty"`
 	// Problems are what could not be looked at, with the reason.
@@ -81,12 +86,49 @@ type Finding struct {
 	Line     int         `json:"line,omitempty"`  // of a secret
 	Layer    string      `json:"layer,omitempty"` // digest
 	InBase   bool        `json:"inBase,omitempty"`
-	Title    string      `json:"title,omitempty"` // one line, bounded; never the secret itself
-	Link     string      `json:"link,omitempty"`  // https only
+	// Platforms on which it is, of an image for several.
+	Platforms []string `json:"platforms,omitempty"`
+	Title     string   `json:"title,omitempty"` // one line, bounded; never the secret itself
+	Link      string   `json:"link,omitempty"`  // https only
 }
 
 // DeployedScan is what runs in an environment, with the newest scan of its image.
 type DeployedScan struct {
 	Deployment Deployment `json:"deployment"`
 	Scan       *Scan      `json:"scan"` // nil: it was never scanned
+}
+
+// FindingCounts is how many findings are of each severity; what is not known is low.
+type FindingCounts struct {
+	Critical   int `json:"critical"`
+	High       int `json:"high"`
+	Medium     int `json:"medium"`
+	Low        int `json:"low"`
+	Negligible int `json:"negligible"`
+}
+
+// Count counts the findings of a scan.
+func (s Scan) Count() (c FindingCounts) {
+	for _, f := range s.Findings {
+		switch {
+		case f.Severity == SeverityCritical:
+			c.Critical++
+		case f.Severity == SeverityHigh:
+			c.High++
+		case f.Severity == SeverityMedium:
+			c.Medium++
+		case f.Severity == SeverityNegligible:
+			c.Negligible++
+		default:
+			c.Low++
+		}
+	}
+	return c
+}
+
+// ImageCounts is how many findings the newest scan of an image that runs has.
+type ImageCounts struct {
+	Digest    string    `json:"digest"`
+	ScannedAt time.Time `json:"scannedAt"`
+	FindingCounts
 }

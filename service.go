@@ -30,6 +30,8 @@ type Service struct {
 	Shared []string `json:"shared,omitempty"`
 	// Copies is what the Dockerfile takes from outside of Dir, or from the chart's folder.
 	Copies []Copy `json:"copies,omitempty"`
+	// Ignore is what the build does not see of its context; nil: it sees all.
+	Ignore *Ignore `json:"ignore,omitempty"`
 	// Pins are those of the configuration that its Dockerfile uses.
 	Pins     map[string]string `json:"pins,omitempty"`
 	Trigger  ServiceTrigger    `json:"trigger,omitzero"`
@@ -65,6 +67,12 @@ type Elsewhere struct {
 type Copy struct {
 	Path string `json:"path"` // a pattern relative to the repository: * and ? stand for what is in one folder
 	Line int    `json:"line"` // of the Dockerfile; 0 for its .dockerignore
+}
+
+// Ignore is the ignore file of a build context.
+type Ignore struct {
+	File     string   `json:"file"`     // relative to the repository
+	Patterns []string `json:"patterns"` // relative to the build context; a later one decides over an earlier
 }
 
 // Filter is what counts: what fits one of Include and none of Exclude.

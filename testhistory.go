@@ -12,7 +12,8 @@ import (
 // and occur once.
 type TestStates struct {
 	Keys   []uint64
-	States []byte // of the key at the same place: one of the Short constants
+	States []byte          // of the key at the same place: one of the Short constants
+	Took   []time.Duration // of the key at the same place; nil: not known
 }
 
 // Short forms of the state of a test.
@@ -37,11 +38,12 @@ func StatesOf(r TestReport) TestStates {
 	type entry struct {
 		key   uint64
 		state byte
+		took  time.Duration
 	}
 	var all []entry
 	for _, s := range r.Suites {
 		for _, c := range s.Cases {
-			all = append(all, entry{TestKey(s.Name, c), short(c)})
+			all = append(all, entry{TestKey(s.Name, c), short(c), c.Duration})
 		}
 	}
 	slices.SortFunc(all, func(a, b entry) int {
@@ -50,7 +52,7 @@ func StatesOf(r TestReport) TestStates {
 	var out TestStates
 	for i, e := range all {
 		if i == 0 || e.key != all[i-1].key {
-			out.Keys, out.States = append(out.Keys, e.key), append(out.States, e.state)
+			out.Keys, out.States, out.Took = append(out.Keys, e.key), append(out.States, e.state), append(out.Took, e.took)
 		}
 	}
 	return out
@@ -365,27 +367,6 @@ type TestTotals struct {
 	Coverage   *Coverage     `json:"coverage,omitempty"`
 	ReusedFrom int64         `json:"reusedFrom,omitempty"`
 	CreatedAt  time.Time     `json:"createdAt"`
-}
-
-// CaseHistory is one test over the runs of its service.
-type CaseHistory struct {
-	Suite   string       `json:"suite"`
-	Class   string       `json:"class,omitempty"`
-	Case    string       `json:"case"`
-	Flaky   bool         `json:"flaky"`
-	Results []CaseResult `json:"results"` // newest first; reports without the test are left out
-}
-
-// CaseResult is how a test ended in a run.
-type CaseResult struct {
-	RunID  int64     `json:"runID"`
-	Ref    string    `json:"ref"`
-	Commit string    `json:"commit"`
-	State  TestState `json:"state"`
-	Reran  bool      `json:"reran,omitempty"` // it passed after it had failed in the run
-	// ReusedFrom is the run that the report is from; 0: this one.
-	ReusedFrom int64     `json:"reusedFrom,omitempty"`
-	CreatedAt  time.Time `json:"createdAt"`
 }
 
 // CoverageChange says how coverage differs from that of a base, in points of percent; false when one of

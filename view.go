@@ -65,6 +65,15 @@ type RunFilter struct {
 	Limit    int   // 0: 50; at most 200
 }
 
+// WaiverFilter selects waivers of a project: all that hold, and after them those that do not hold any more, newest
+// first. What holds is never cut off.
+type WaiverFilter struct {
+	Project string
+	Holding bool  // only those that hold
+	Before  int64 // only those that do not hold any more and have a smaller ID; 0: from the first
+	Limit   int   // of those that do not hold any more; 0: 100; at most 1000
+}
+
 // EventFilter selects events.
 type EventFilter struct {
 	Project string

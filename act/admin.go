@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -68,13 +69,19 @@ func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.
 	return made, nil
 }
 
+// scpExpr is a git URL as scp has it: user@host:path.
+var scpExpr = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:\s-][^:\s]*$`)
+
 func checkGitURL(s string) error {
 	if s == "" {
 		return nil
 	}
+	if scpExpr.MatchString(s) && len(s) <= 2000 {
+		return nil
+	}
 	u, err := url.Parse(s)
 	if err != nil || len(s) > 2000 || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "ssh") || strings.HasPrefix(u.Host, "-") {
-		return slipway.Errorf(slipway.Invalid, "the git URL is not one that can be mirrored: expected https://, http:// or ssh:// with a host")
+		return slipway.Errorf(slipway.Invalid, "the git URL is not one that can be mirrored: expected https://, http:// or ssh:// with a host, or git@host:path")
 	}
 	if _, secret := u.User.Password(); secret || (u.User != nil && u.Scheme != "ssh") {
 		return slipway.Errorf(slipway.Invalid, "the git URL holds a password or a token: it would stand in logs and listings; leave it out")

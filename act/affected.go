@@ -2,6 +2,8 @@ package act
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/slipway-cd/slipway"
@@ -24,7 +26,10 @@ func (p *Planner) affected(ctx context.Context, repo *snapshot, in *plan.Input) 
 	if run.Event == slipway.ReleasePush { // whatever changed (D1)
 		in.Changes = map[string]plan.Change{run.Service: {Changed: true}}
 	} else {
-		answer := plan.Affected(q)
+		answer, err := affectedSince(ctx, repo, q, run.Commit)
+		if err != nil {
+			return err
+		}
 		in.Changes, in.Removed = answer.Changes, answer.Removed
 		plan.Spread(in)
 	}
@@ -34,10 +39,29 @@ func (p *Planner) affected(ctx context.Context, repo *snapshot, in *plan.Input) 
 	return p.revisions(ctx, repo, in)
 }
 
+// affectedSince answers the question of a commit, with what the repository knows of the folders that matter.
+func affectedSince(ctx context.Context, repo *snapshot, q plan.Question, commit string) (plan.Answer, error) {
+	a := plan.Affected(q)
+	q.Since = slices.Clone(q.Since)
+	again := false
+	for i, folders := range a.Doubts {
+		moved, err := repo.moved(ctx, q.Since[i].Commit, commit, folders)
+		if err != nil {
+			return a, err
+		}
+		q.Since[i].Folders = moved
+		again = again || len(moved) > 0
+	}
+	if again {
+		a = plan.Affected(q)
+	}
+	return a, nil
+}
+
 // question is what the run's event asks: what changed since what was built before.
 func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) (plan.Question, error) {
 	run := in.Run
-	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config}
+	q := plan.Question{Event: run.Event, Ref: run.Ref, DefaultBranch: in.Project.DefaultBranch, Config: in.Config, Ignores: &p.ignores}
 	if run.Event == slipway.ReleasePush {
 		return q, nil
 	}
@@ -67,7 +91,14 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 		}
 		q.Since = append(q.Since, since)
 	}
-	return q, nil
+	if len(found) > 0 {
+		return q, nil
+	}
+	tried, err := p.History.Tried(ctx, in.Project.Name, run.Codebase, run.Ref, run.ID)
+	if tried {
+		q.Nothing = "no run of " + strings.TrimPrefix(run.Ref, "refs/heads/") + " has succeeded yet"
+	}
+	return q, err
 }
 
 // configAt is what an earlier commit said, nil when that was not valid. Environments matter where the
@@ -133,15 +164,16 @@ func (p *Planner) sameCode(ctx context.Context, repo *snapshot, q plan.Question,
 	if err != nil || was == nil {
 		return false, err
 	}
-	q.Ref, q.Since = "", []plan.Since{{Config: was, Files: files}}
-	c := plan.Affected(q).Changes[service]
-	return !c.Changed || c.ChartOnly, nil
+	q.Ref, q.Since = "", []plan.Since{{Config: was, Files: files, Commit: image.Commit}}
+	answer, err := affectedSince(ctx, repo, q, in.Run.Commit)
+	c := answer.Changes[service]
+	return !c.Changed || c.ChartOnly, err
 }
 
 // revisions finds the newest commits that touched the services that run, and the time of the run's own.
 func (p *Planner) revisions(ctx context.Context, repo *snapshot, in *plan.Input) error {
 	const chart = " chart" // no name of a service has a space
-	sets := map[string][]slipway.Filter{"": {{Include: []string{"."}}}}
+	sets := map[string][]source.Set{"": {{Include: []string{"."}}}}
 	var run []string
 	for name, c := range in.Changes {
 		if c.Changed {
@@ -149,9 +181,9 @@ func (p *Planner) revisions(ctx context.Context, repo *snapshot, in *plan.Input)
 		}
 	}
 	for name, inputs := range plan.InputsOf(in.Config, run...) {
-		sets[name] = inputs.Code
+		sets[name] = sourceSets(inputs.Code)
 		if len(inputs.Chart) > 0 && (in.Run.Event != slipway.BranchPush || in.Changes[name].ChartOnly) {
-			sets[name+chart] = inputs.Chart
+			sets[name+chart] = sourceSets(inputs.Chart)
 		}
 	}
 	found, err := source.Revisions(ctx, repo, in.Run.Commit, sets)
@@ -170,6 +202,13 @@ func (p *Planner) revisions(ctx context.Context, repo *snapshot, in *plan.Input)
 		in.Changes[name] = c
 	}
 	return nil
+}
+
+func sourceSets(sets []plan.Set) (out []source.Set) {
+	for _, s := range sets {
+		out = append(out, source.Set(s))
+	}
+	return out
 }
 
 // differences remembers what differs between two commits, which never changes. Its zero value is ready, and

@@ -292,3 +292,38 @@ func TestPlansThroughReadersAreTheSame(t *testing.T) {
 		}
 	}
 }
+
+// What .dockerignore keeps from the build runs nothing and makes no other revision; the folder that comes with
+// the first such file is one that the build sees.
+func TestWhatDockerignoreLeavesOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := service("cart", "mail").with("src/cart/.dockerignore", "docs\n**/*.md\n").with("src/cart/main.go", "package main\n").with("src/cart/notes/a.txt", "1")
+	first := w.commit("", "first", f)
+	w.push(w.approver, "refs/heads/main", first)
+	w.succeed(w.runs("refs/heads/main")[0].ID)
+
+	f = f.with("src/cart/docs/a", "1").with("src/cart/README.md", "1").with("src/cart/notes/b.md", "1")
+	docs := w.commit(first, "docs", f)
+	_, says, keys := w.planned(slipway.DefaultPush, "refs/heads/main", docs)
+	w.says(says, "cart: skipped, all 3 changed files are excluded from its image by src/cart/.dockerignore, such as src/cart/README.md", "mail: skipped, none of")
+	if keys != "" {
+		t.Errorf("steps: %s", keys)
+	}
+	w.move("refs/heads/main", docs)
+	plan, _, _ := w.planned(slipway.ReleasePush, "refs/heads/release/cart/v1.0.0", docs)
+	if got := plan.Steps[0].Build.Labels["org.opencontainers.image.revision"]; got != first {
+		t.Errorf("the image is of %s, want %s", got, first)
+	}
+
+	_, says, _ = w.planned(slipway.BranchPush, "refs/heads/x", w.commit(docs, "a folder", f.with("src/cart/more/in/a.md", "1")))
+	w.says(says, "cart: runs: src/cart/more/in/a.md changed")
+	_, says, _ = w.planned(slipway.BranchPush, "refs/heads/x", w.commit(docs, "a file in a folder", f.with("src/cart/notes/c.md", "1")))
+	w.says(says, "cart: skipped, the changed file is excluded from its image by src/cart/.dockerignore: src/cart/notes/c.md")
+	_, says, _ = w.planned(slipway.BranchPush, "refs/heads/x", w.commit(docs, "the rules", f.with("src/cart/.dockerignore", "docs\n")))
+	w.says(says, "cart: runs: src/cart/.dockerignore changed")
+	gone := f.with("src/cart/docs/a", "2")
+	delete(gone, "src/cart/.dockerignore")
+	_, says, _ = w.planned(slipway.BranchPush, "refs/heads/x", w.commit(docs, "no rules", gone))
+	w.says(says, "cart: runs: ")
+}

@@ -9,7 +9,8 @@ import (
 	"github.com/slipway-cd/slipway/stage"
 )
 
-// A run waits for the one that is active where a service that runs says so, and on no other branch.
+// A run waits for the one of its branch that is active where a service that runs says so, whatever branch
+// that is; one of a pull request does not.
 func TestBatchWaitsForTheActiveRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -20,28 +21,47 @@ func TestBatchWaitsForTheActiveRun(t *testing.T) {
 		w.ok(err)
 		return res
 	}
-	active, err := w.store.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: first, Actor: "ada"},
-		slipway.Plan{Steps: []slipway.PlanStep{{Key: "build/cart", Kind: slipway.KindBuild}}})
-	w.ok(err)
+	active := map[string]int64{}
+	var last int64
+	for ref, event := range map[string]slipway.EventKind{
+		"refs/heads/main": slipway.DefaultPush, "refs/heads/feature/x": slipway.BranchPush, "refs/heads/release-1": slipway.BranchPush,
+		"refs/pull/1/head": slipway.PullUpdate, "refs/tags/v1": slipway.BranchPush,
+	} {
+		r, err := w.store.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: event, Ref: ref, Commit: first, Actor: "ada"},
+			slipway.Plan{Steps: []slipway.PlanStep{{Key: "build/cart", Kind: slipway.KindBuild}}})
+		w.ok(err)
+		active[ref], last = r.ID, r.ID
+	}
 	at := func(f files) string { return w.commit(first, "next", f) }
 	cart := service("cart").with("src/cart/main.go", "package main // another\n")
-	next := slipway.Run{ID: active.ID + 1, Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main"}
+	says := func(trigger string) files {
+		return cart.with("slipway.yaml", "version: 1\nservices: {cart: {trigger: {"+trigger+"}}}\n")
+	}
 	for name, c := range map[string]struct {
 		files files
 		event slipway.EventKind
-		after int64
+		ref   string
+		waits bool
 	}{
-		"asked for":         {cart.with("slipway.yaml", "version: 1\nservices: {cart: {trigger: {batch: true}}}\n"), slipway.DefaultPush, active.ID},
-		"not asked for":     {cart, slipway.DefaultPush, 0},
-		"on another branch": {cart.with("slipway.yaml", "version: 1\nservices: {cart: {trigger: {batch: true}}}\n"), slipway.BranchPush, 0},
+		"asked for":                        {says("batch: true"), slipway.DefaultPush, "refs/heads/main", true},
+		"not asked for":                    {cart, slipway.DefaultPush, "refs/heads/main", false},
+		"on another branch":                {says("batch: true"), slipway.BranchPush, "refs/heads/feature/x", true},
+		"on a branch that it names":        {says("batch: true, branches: {include: [main, feature/*, release*]}"), slipway.BranchPush, "refs/heads/release-1", true},
+		"on a branch that it leaves out":   {says("batch: true, branches: {exclude: [feature/*]}"), slipway.BranchPush, "refs/heads/feature/x", false},
+		"on another branch, not asked for": {cart, slipway.BranchPush, "refs/heads/feature/x", false},
+		"on a branch that nobody works on": {says("batch: true"), slipway.BranchPush, "refs/heads/feature/y", false},
+		"of a pull request":                {says("batch: true"), slipway.PullUpdate, "refs/pull/1/head", false},
+		"of a tag":                         {says("batch: true, tags: {include: [v*]}"), slipway.BranchPush, "refs/tags/v1", false},
 	} {
-		r := next
-		r.Commit, r.Event = at(c.files), c.event
-		res := plan(r)
-		if res.After != c.after || (res.Outcome == slipway.Postponed) != (c.after != 0) || (res.Next == nil) != (c.after != 0) {
+		res := plan(slipway.Run{ID: last + 1, Project: "shop", Event: c.event, Ref: c.ref, Base: "main", Commit: at(c.files)})
+		var after int64
+		if c.waits {
+			after = active[c.ref]
+		}
+		if res.After != after || (res.Outcome == slipway.Postponed) != c.waits || (res.Next == nil) != c.waits {
 			t.Errorf("%s: %+v", name, res)
 		}
-		if c.after != 0 && !strings.Contains(res.Reason, "when run #") {
+		if c.waits && !strings.Contains(res.Reason, "when run #") {
 			t.Errorf("%s: %s", name, res.Reason)
 		}
 	}

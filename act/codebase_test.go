@@ -190,6 +190,20 @@ func TestDependenciesOverCodebases(t *testing.T) {
 	}
 }
 
+func TestWhatNeverSucceededIsToldFromWhatIsNew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	main := w.at("shop")
+	_, said := main.push("refs/heads/main", docker("api"))
+	w.says(said, "api: runs: nothing was built before")
+	w.finish(w.allRuns()[0].ID, "plan", slipway.Result{Outcome: slipway.Failed, Reason: "red"})
+	_, said = main.push("refs/heads/main", docker("api").with("src/api/x", "2"))
+	w.says(said, "api: runs: no run of main has succeeded yet")
+	w.succeed(w.allRuns()[0].ID)
+	_, said = main.push("refs/heads/main", docker("api").with("src/api/x", "3"))
+	w.says(said, "api: runs: src/api/x changed")
+}
+
 func TestRefsOfCodebasesAreApart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

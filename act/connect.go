@@ -75,6 +75,8 @@ type ForgeOptions struct {
 	Deliveries  Deliveries
 	Pulls       ForgePulls
 	Commands    Commands
+	Keys        DeployKeys
+	SSH         SSH
 	// Problem keeps what a forge refuses in an area, "" for nothing.
 	Problem func(ctx context.Context, codebase, area, problem string) error
 	// Open speaks with the forge of a connection; token is the credential.
@@ -153,7 +155,7 @@ func (f *Forges) addHook(d *slipway.CodebaseDetail) {
 // Connect connects a mirrored codebase with its repository on a forge, or gives it a new token: the forge
 // is asked first, then the connection is kept, then the webhook is made. If the webhook cannot be made,
 // the answer says what a person has to paste where. A further codebase without a token shares that of the
-// main one.
+// main one. With a deploy key and no token, only git is asked.
 func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error) {
 	if err := auth.Check(by, auth.ManageServer, ""); err != nil {
 		return slipway.Connected{}, err
@@ -165,9 +167,21 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 	if at.GitURL == "" {
 		return slipway.Connected{}, slipway.Errorf(slipway.Invalid, "%s of project %s is hosted here: only what mirrors a repository (--git URL) is connected with a forge", at.Title(), at.Project)
 	}
+	if r.ByKeyAlone() {
+		return f.connectByKey(ctx, by, at, r)
+	}
 	c, repository, err := f.Probe(ctx, by, r, at.GitURL)
 	if err != nil {
 		return slipway.Connected{}, err
+	}
+	if r.ByKey() {
+		key, err := f.tried(ctx, r, at.GitURL)
+		if err != nil {
+			return slipway.Connected{}, err
+		}
+		if err := f.Keys.SaveDeployKey(ctx, key.DeployKey, key.private, by.Name); err != nil {
+			return slipway.Connected{}, err
+		}
 	}
 	forks := r.Forks
 	if forks == "" {
@@ -223,6 +237,10 @@ func (f *Forges) Probe(ctx context.Context, by slipway.User, r slipway.ConnectRe
 	if err != nil {
 		return c, none, err
 	}
+	key, err := f.tried(ctx, r, gitURL)
+	if err != nil || r.ByKeyAlone() {
+		return c, slipway.ForgeRepository{DefaultBranch: key.branch}, err
+	}
 	client, err := f.Open(c, token)
 	if err != nil {
 		return c, none, err
@@ -238,15 +256,15 @@ func (f *Forges) Probe(ctx context.Context, by slipway.User, r slipway.ConnectRe
 }
 
 // token is what is shown to the forge of a request: its own token or, for a further codebase without one, that
-// of the main codebase. A credential is shown to nobody but the forge that it is for, so the address must
-// be the same, and git's host too.
+// of the main codebase; "" for one with a deploy key alone. A credential is shown to nobody but the forge that it
+// is for, so the address must be the same, and git's host too.
 func (f *Forges) token(ctx context.Context, r *slipway.ConnectRequest, gitURL string) (string, error) {
-	if token := strings.TrimSpace(r.Token); token != "" || r.Codebase == "" {
+	if token := strings.TrimSpace(r.Token); token != "" || r.Codebase == "" || r.ByKeyAlone() {
 		return token, nil
 	}
 	main, err := f.Connections.Connection(ctx, r.Project)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return "", slipway.Errorf(slipway.Invalid, "codebase %s needs a token for its forge (--token-file): project %s has none that it could share", r.Codebase, r.Project)
+	if slipway.ErrorCode(err) == slipway.NotFound || err == nil && main.Credential == "" {
+		return "", slipway.Errorf(slipway.Invalid, "codebase %s needs a token for its forge (--token-file), or a deploy key (--deploy-key): project %s has no token that it could share", r.Codebase, r.Project)
 	}
 	if err != nil {
 		return "", err
@@ -262,7 +280,7 @@ func (f *Forges) token(ctx context.Context, r *slipway.ConnectRequest, gitURL st
 	if err != nil {
 		return "", err
 	}
-	if c.API != main.API || c.Forge != main.Forge || !SameOrigin(gitURL, p.GitURL) {
+	if c.API != main.API || c.Forge != main.Forge || !sameHost(gitURL, p.GitURL) {
 		return "", slipway.Errorf(slipway.Invalid, "codebase %s needs a token of its own (--token-file): that of project %s is for %s, and is shown to no other host", r.Codebase, r.Project, main.API)
 	}
 	return f.Connections.Credential(ctx, main.Credential)
@@ -274,6 +292,17 @@ func SameOrigin(a, b string) bool {
 	u, uerr := url.Parse(a)
 	v, verr := url.Parse(b)
 	return uerr == nil && verr == nil && u.Host != "" && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
+}
+
+// sameHost is SameOrigin where both are asked by HTTP. Where git is asked by SSH no credential of the API is shown
+// to it, so the name of the host decides, whatever the protocols and the ports.
+func sameHost(a, b string) bool {
+	u, v := repositoryURL(a), repositoryURL(b)
+	if u.Scheme != "ssh" && v.Scheme != "ssh" {
+		return SameOrigin(a, b)
+	}
+	name := func(u *url.URL) string { return strings.TrimPrefix(strings.ToLower(u.Hostname()), "ssh.") }
+	return name(u) != "" && name(u) == name(v)
 }
 
 // hook makes the webhook, or says what to paste.
@@ -289,13 +318,17 @@ func (f *Forges) hook(ctx context.Context, by slipway.User, c slipway.Connection
 	address := f.HookURL(c.Key())
 	ids, err := client.CreateHooks(ctx, address, secret)
 	if err != nil {
-		problem := err.Error()
-		if unreachable(f.url, c.API) {
-			problem += "; and " + f.url + " is an address of this machine that the forge does not reach: start the server with --url"
-		}
-		return slipway.Connected{Paste: f.HookText(c, address, secret), Problem: problem}, nil
+		return slipway.Connected{Paste: f.HookText(c, address, secret), Problem: err.Error() + f.afar(c)}, nil
 	}
 	return slipway.Connected{}, f.Connections.SetHooks(ctx, c.Key(), ids, by.Name)
+}
+
+// afar is what else keeps a webhook from this server, "" for nothing.
+func (f *Forges) afar(c slipway.Connection) string {
+	if !unreachable(f.url, c.API) {
+		return ""
+	}
+	return "; and " + f.url + " is an address of this machine that the forge does not reach: start the server with --url"
 }
 
 // unreachable reports whether a server is on loopback and the forge is not.
@@ -325,18 +358,23 @@ func (f *Forges) LinkAccount(ctx context.Context, by slipway.User, codebase, acc
 	return f.Commands.LinkAccount(ctx, c.API, account, user, by.Name)
 }
 
-// connectionOf reads from a request and the git URL which repository on which forge is meant.
+// connectionOf reads from a request and the git URL which repository on which forge is meant. With a deploy key
+// alone there may be no forge, just a host.
 func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, error) {
-	c := slipway.Connection{Project: r.Project, Codebase: r.Codebase, Forge: r.Forge, Repository: r.Repository}
-	if r.Codebase == "" && strings.TrimSpace(r.Token) == "" || len(r.Token) > 16<<10 {
-		return c, slipway.Errorf(slipway.Invalid, "a token for the forge is needed, of at most 16 KiB (--token-file)")
+	blank := strings.TrimSpace(r.Token) == ""
+	c := slipway.Connection{Project: r.Project, Codebase: r.Codebase, Forge: r.Forge, Repository: r.Repository, Shared: r.Codebase != "" && blank && !r.ByKeyAlone()}
+	if r.Codebase == "" && blank && !r.ByKeyAlone() || len(r.Token) > 16<<10 {
+		return c, slipway.Errorf(slipway.Invalid, "a token for the forge is needed, of at most 16 KiB (--token-file), or a deploy key (--deploy-key)")
 	}
 	if r.Forks != "" && r.Forks != slipway.ForksRun && r.Forks != slipway.ForksApprove {
 		return c, slipway.Errorf(slipway.Invalid, "forks %q: must be run or approve", r.Forks)
 	}
 	u := repositoryURL(gitURL)
 	if c.Forge == "" {
-		c.Forge = map[string]slipway.ForgeKind{"github.com": slipway.GitHub, "gitlab.com": slipway.GitLab, "dev.azure.com": slipway.AzureDevOps, "codeberg.org": slipway.Gitea}[u.Hostname()]
+		c.Forge = map[string]slipway.ForgeKind{"github.com": slipway.GitHub, "gitlab.com": slipway.GitLab, "dev.azure.com": slipway.AzureDevOps, "codeberg.org": slipway.Gitea}[strings.TrimPrefix(u.Hostname(), "ssh.")]
+	}
+	if r.ByKeyAlone() && c.Forge == "" && r.Address == "" {
+		return c, nil
 	}
 	address := strings.TrimSuffix(r.Address, "/")
 	c.API = apiOf(c.Forge, address, u)

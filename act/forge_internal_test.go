@@ -66,6 +66,29 @@ func TestSameOrigin(t *testing.T) {
 	}
 }
 
+// A token is shared with what is on the same host: by HTTP the same port and protocol, by SSH the same name.
+func TestSameHost(t *testing.T) {
+	t.Parallel()
+	for pair, want := range map[[2]string]bool{
+		{"https://a.example/x", "https://A.example/y"}:                       true,
+		{"https://a.example/x", "https://a.example:8443/y"}:                  false,
+		{"https://a.example/x", "http://a.example/y"}:                        false,
+		{"git@a.example:team/x.git", "https://A.example/team/y"}:             true,
+		{"git@a.example:team/x.git", "ssh://git@a.example:2222/team/y"}:      true,
+		{"https://a.example:3000/x", "ssh://git@a.example:2222/team/y"}:      true,
+		{"git@github.com:team/x.git", "ssh://git@ssh.github.com:443/team/x"}: true,
+		{"git@a.example:team/x.git", "git@b.example:team/x.git"}:             false,
+		{"git@a.example.evil.test:team/x.git", "https://a.example/x"}:        false,
+		{"a.example@evil.test:team/x.git", "https://a.example/x"}:            false,
+		{"ssh://a.example@evil.test/team/x.git", "https://a.example/x"}:      false,
+		{"", ""}: false, {"git@a.example:x", ""}: false,
+	} {
+		if sameHost(pair[0], pair[1]) != want || sameHost(pair[1], pair[0]) != want {
+			t.Errorf("%v", pair)
+		}
+	}
+}
+
 func TestParseCommand(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

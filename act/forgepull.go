@@ -10,8 +10,11 @@ import (
 
 // SyncPulls takes over every pull request that the forge has open, and the end of those that it has not
 // any more: what webhooks missed. Those that were there before the codebase was connected are taken as
-// they are, without a run.
+// they are, without a run. Without a token for the API there is nothing to take over.
 func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
+	if c.Credential == "" {
+		return nil
+	}
 	client, err := f.open(ctx, c)
 	if err != nil {
 		return err

@@ -63,20 +63,20 @@ func (f *Forges) CreateCodebase(ctx context.Context, by slipway.User, c slipway.
 	return out, nil
 }
 
-// mayShare reports whether a new codebase is on the host of the project's forge.
+// mayShare reports whether a new codebase is on the host of the project's forge, for which there is a token.
 func (f *Forges) mayShare(ctx context.Context, c slipway.Codebase) (bool, error) {
 	if c.GitURL == "" {
 		return false, nil
 	}
 	p, err := f.x.o.Projects.Project(ctx, c.Project)
-	if err != nil || !SameOrigin(c.GitURL, p.GitURL) {
+	if err != nil || !sameHost(c.GitURL, p.GitURL) {
 		return false, err
 	}
-	_, err = f.Connections.Connection(ctx, c.Project)
+	main, err := f.Connections.Connection(ctx, c.Project)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return false, nil
 	}
-	return err == nil, err
+	return main.Credential != "", err
 }
 
 // unhookTimeout bounds how long the removal of a codebase waits for its forge.
@@ -115,7 +115,7 @@ func (f *Forges) connected(ctx context.Context, codebase string) (slipway.Connec
 		return slipway.Connection{}, "", nil // RemoveCodebase says that the main one cannot be removed
 	}
 	c, err := f.Connections.Connection(ctx, codebase)
-	if err != nil {
+	if err != nil || c.Credential == "" {
 		return c, "", err
 	}
 	token, err := f.Connections.Credential(ctx, c.Credential)

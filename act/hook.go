@@ -158,6 +158,9 @@ const mostAttempts = 300
 
 func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string, error) {
 	newest := b.all[len(b.all)-1]
+	if c.Credential == "" && (b.kind == slipway.DeliveryPull || b.kind == slipway.DeliveryComment) {
+		return "nothing follows: pull requests and comments need a token for the forge's API", nil
+	}
 	switch b.kind {
 	case slipway.DeliveryPush:
 		return "fetched", f.pushed(ctx, c, b.all)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/ignore"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/plan"
 	"github.com/slipway-cd/slipway/stage/promote"
@@ -40,6 +41,8 @@ type History interface {
 type Builds interface {
 	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
 	LastBuilt(ctx context.Context, project, codebase, ref string) (string, error)
+	// Tried reports whether there is a run of a ref before a run, whatever came of it.
+	Tried(ctx context.Context, project, codebase, ref string, before int64) (bool, error)
 	// Images are those that runs of the default branch published of a service last, newest first.
 	Images(ctx context.Context, project, service string) ([]slipway.Artifact, error)
 	// ActiveRun is the newest run of a ref before a run that is at work; 0 for none.
@@ -81,9 +84,10 @@ type Planner struct {
 	// Forks plans the runs of forks, which see no submodule; nil: this one does.
 	Forks *Planner
 
-	read   readings
-	differ differences
-	making plannings
+	read    readings
+	differ  differences
+	making  plannings
+	ignores ignore.Cache
 }
 
 func (p *Planner) options(project string, clusters []string) config.Options {

@@ -12,7 +12,7 @@ import (
 
 // Pulls lists a project's pull requests, newest first.
 func (x *Actions) Pulls(ctx context.Context, by slipway.User, project string) ([]slipway.PullRequest, error) {
-	if err := auth.Check(by, auth.View, project); err != nil {
+	if err := x.mayView(ctx, by, project); err != nil {
 		return nil, err
 	}
 	return x.o.Pulls.Pulls(ctx, project, "")

@@ -19,6 +19,19 @@ func (w *world) ready(topic string, from string, f files) slipway.PullRequest {
 	return p
 }
 
+func TestAProjectThatIsNotThereIsSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.Runs(w.ctx, w.admin, slipway.RunFilter{Project: "shpo"})
+	w.code(err, slipway.NotFound, `project "shpo" does not exist`)
+	_, err = w.Releases(w.ctx, w.admin, "shpo", "cart")
+	w.code(err, slipway.NotFound, `project "shpo" does not exist`)
+	_, err = w.Pulls(w.ctx, w.admin, "shpo")
+	w.code(err, slipway.NotFound, `project "shpo" does not exist`)
+	_, err = w.Runs(w.ctx, w.stranger, slipway.RunFilter{Project: "shpo"})
+	w.code(err, slipway.NotFound, "no role")
+}
+
 func TestPropose(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

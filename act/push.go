@@ -61,6 +61,9 @@ func (x *Actions) mayMove(ctx context.Context, by slipway.User, at slipway.Codeb
 			return err
 		}
 	}
+	if c.Ref == "refs/heads/release" && action != auth.PushDefault && c.New != slipway.ZeroHash {
+		return slipway.Errorf(slipway.Invalid, "a branch release would stand in the way of the branches release/<service>/<version>: give it another name")
+	}
 	release, is, err := slipway.ParseReleaseRef(c.Ref)
 	if err != nil || !is || c.New == slipway.ZeroHash {
 		return err
@@ -233,16 +236,12 @@ func (x *Actions) explain(ctx context.Context, run slipway.Run) []string {
 		}
 		return append(lines, "")
 	}
-	const most = 20
-	shown := 0
-	for _, d := range plan.Decisions {
-		if d.Runs || d.Removed || len(plan.Decisions) <= most {
-			lines = append(lines, "  "+strings.TrimPrefix(d.Service+": "+d.Reason, ": "))
-			shown++
-		}
+	shown, rest := slipway.DecisionsInShort(plan.Decisions)
+	for _, d := range shown {
+		lines = append(lines, "  "+d.String())
 	}
-	if rest := len(plan.Decisions) - shown; rest > 0 {
-		lines = append(lines, fmt.Sprintf("  %d more services skipped: no changed file is theirs", rest))
+	if rest != "" {
+		lines = append(lines, "  "+rest)
 	}
 	notes, err := x.o.Planner.notes(ctx, run)
 	if err != nil {

@@ -80,6 +80,7 @@ func TestRefusedPushes(t *testing.T) {
 		"no version":                 {w.developer, "refs/heads/release/cart/1.0", first, slipway.Invalid, "not SemVer"},
 		"build metadata":             {w.developer, "refs/heads/release/cart/v1.0.0+1", first, slipway.Invalid, "build metadata"},
 		"no service":                 {w.developer, "refs/heads/release/v1.0.0", first, slipway.Invalid, "release/<service>/<version>"},
+		"in the way of releases":     {w.admin, "refs/heads/release", first, slipway.Invalid, "in the way of the branches release/<service>/<version>"},
 		"a claimed version":          {w.developer, "refs/heads/release/cart/v1.0.0", other, slipway.Conflict, "was published from commit " + slipway.ShortHash(first)},
 		"the same version, no v":     {w.developer, "refs/heads/release/cart/1.0.0", other, slipway.Conflict, "was published from commit"},
 		"a broken configuration":     {w.developer, "refs/heads/release/cart/v1.0.1", broken, slipway.Invalid, "servces"},

@@ -21,10 +21,19 @@ func (x *Actions) Board(ctx context.Context, by slipway.User, project string) (s
 	return b, err
 }
 
+// mayView asks whether the user may see a project, and whether it is there.
+func (x *Actions) mayView(ctx context.Context, by slipway.User, project string) error {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return err
+	}
+	_, err := x.o.Projects.Project(ctx, project)
+	return err
+}
+
 // Runs lists runs of the projects that the user may see.
 func (x *Actions) Runs(ctx context.Context, by slipway.User, f slipway.RunFilter) ([]slipway.Run, error) {
 	if f.Project != "" {
-		if err := auth.Check(by, auth.View, f.Project); err != nil {
+		if err := x.mayView(ctx, by, f.Project); err != nil {
 			return nil, err
 		}
 		return x.o.Runs.Runs(ctx, f)
@@ -62,7 +71,7 @@ func (x *Actions) Run(ctx context.Context, by slipway.User, id int64) (slipway.R
 // Releases lists the releases of a service, or of all with service "", newest first, with where the newest
 // 500 deployments brought them.
 func (x *Actions) Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error) {
-	if err := auth.Check(by, auth.View, project); err != nil {
+	if err := x.mayView(ctx, by, project); err != nil {
 		return nil, err
 	}
 	releases, err := x.o.Deployments.Releases(ctx, project, service)

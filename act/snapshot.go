@@ -2,6 +2,11 @@ package act
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
 	"sync"
 
 	"github.com/slipway-cd/slipway"
@@ -72,6 +77,59 @@ func (s *snapshot) ChangedFiles(ctx context.Context, base, head string) ([]strin
 		paths[i] = f.Path
 	}
 	return paths, nil
+}
+
+// moved are those of some folders that only one of two commits has.
+func (s *snapshot) moved(ctx context.Context, base, head string, folders []string) ([]string, error) {
+	if len(folders) == 0 {
+		return nil, nil
+	}
+	changes, err := s.FileChanges(ctx, base, head)
+	if err != nil {
+		return nil, err
+	}
+	came, went := map[string]bool{}, map[string]bool{}
+	for _, c := range changes {
+		to := came
+		switch {
+		case c.Deleted:
+			to = went
+		case !c.Added:
+			continue
+		}
+		for dir := path.Dir(c.Path); dir != "." && !to[dir]; dir = path.Dir(dir) {
+			to[dir] = true
+		}
+	}
+	before, err := s.without(ctx, base, folders, came)
+	if err != nil {
+		return nil, err
+	}
+	after, err := s.without(ctx, head, folders, went)
+	return append(before, after...), err
+}
+
+// without are those of some folders that are in question and that a commit does not have.
+func (s *snapshot) without(ctx context.Context, commit string, folders []string, question map[string]bool) (out []string, err error) {
+	folders = slices.DeleteFunc(slices.Clone(folders), func(dir string) bool { return !question[dir] })
+	if len(folders) == 0 {
+		return nil, nil
+	}
+	files, err := s.Tree(ctx, commit)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %s: %w", slipway.ShortHash(commit), err)
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	for _, dir := range folders {
+		info, err := fs.Lstat(files, dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), err == nil && !info.IsDir():
+			out = append(out, dir)
+		case err != nil:
+			return nil, fmt.Errorf("look for %s in commit %s: %w", dir, slipway.ShortHash(commit), err)
+		}
+	}
+	return out, nil
 }
 
 // Recent is source.Repo's.

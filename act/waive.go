@@ -1,10 +1,14 @@
 package act
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/agext/levenshtein"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/auth"
@@ -12,7 +16,7 @@ import (
 
 // Waivers is where waivers are kept that people gave.
 type Waivers interface {
-	Waivers(ctx context.Context, project string) ([]slipway.Waiver, error)
+	Waivers(ctx context.Context, f slipway.WaiverFilter) ([]slipway.Waiver, error)
 	Waiver(ctx context.Context, id int64) (slipway.Waiver, error)
 	GiveWaiver(ctx context.Context, w slipway.Waiver) (slipway.Waiver, error)
 	WithdrawWaiver(ctx context.Context, id int64, actor string) (slipway.Waiver, error)
@@ -23,17 +27,17 @@ const longestWaiver = 366 * 24 * time.Hour
 
 const maxSubject = 500 // bytes
 
-// Waivers lists the waivers of a project: those of slipway.yaml on the default branch, then those that
-// people gave, newest first, the ones that do not hold any more among them.
-func (x *Actions) Waivers(ctx context.Context, by slipway.User, project string) ([]slipway.Waiver, error) {
-	if err := auth.Check(by, auth.View, project); err != nil {
+// Waivers lists the waivers of a project: those of slipway.yaml on the default branch, but for further pages, then
+// those that people gave: all that hold and the newest of those that do not hold any more.
+func (x *Actions) Waivers(ctx context.Context, by slipway.User, f slipway.WaiverFilter) ([]slipway.Waiver, error) {
+	if err := auth.Check(by, auth.View, f.Project); err != nil {
 		return nil, err
 	}
-	given, err := x.o.Waivers.Waivers(ctx, project)
-	if err != nil {
-		return nil, err
+	given, err := x.o.Waivers.Waivers(ctx, f)
+	if err != nil || f.Before != 0 {
+		return given, err
 	}
-	c, err := x.o.Planner.Policy(ctx, project)
+	c, err := x.o.Planner.Policy(ctx, f.Project)
 	if err != nil && slipway.ErrorCode(err) != slipway.Invalid {
 		return nil, err
 	}
@@ -44,6 +48,9 @@ func (x *Actions) Waivers(ctx context.Context, by slipway.User, project string) 
 				written = append(written, w)
 			}
 		}
+	}
+	if f.Holding {
+		written = slices.DeleteFunc(written, func(w slipway.Waiver) bool { return !w.Holds(x.o.Now()) })
 	}
 	return append(written, given...), nil
 }
@@ -70,13 +77,15 @@ func (x *Actions) GiveWaiver(ctx context.Context, by slipway.User, w slipway.Wai
 	if err := checkWaiver(w, c, x.o.Now()); err != nil {
 		return slipway.Waiver{}, err
 	}
+	if err := x.knowsService(ctx, w.Project, w.Service); err != nil {
+		return slipway.Waiver{}, err
+	}
 	return x.o.Waivers.GiveWaiver(ctx, w)
 }
 
 func checkWaiver(w slipway.Waiver, c slipway.Config, now time.Time) error {
 	gates := gateNames(c)
 	_, knownEnv := c.Environment(w.Environment)
-	_, knownService := c.Service(w.Service)
 	switch {
 	case !slices.Contains(gates, w.Gate):
 		return slipway.Errorf(slipway.Invalid, "gate %q: there is no such gate; there are %s", w.Gate, strings.Join(gates, ", "))
@@ -87,15 +96,72 @@ func checkWaiver(w slipway.Waiver, c slipway.Config, now time.Time) error {
 	case w.Reason == "":
 		return slipway.Errorf(slipway.Invalid, "say why: a reason is kept with the waiver")
 	case w.Environment != "" && !knownEnv:
-		return slipway.Errorf(slipway.Invalid, "environment %q: slipway.yaml of the default branch has none of that name", w.Environment)
-	case w.Service != "" && slipway.CheckName("service", w.Service) != nil && !knownService:
-		return slipway.Errorf(slipway.Invalid, "service %q: not a name of a service", w.Service)
+		return slipway.Errorf(slipway.Invalid, "environment %q: slipway.yaml of the default branch has none of that name%s", w.Environment, nearest(w.Environment, environmentNames(c)))
 	case !w.Expires.After(now):
 		return slipway.Errorf(slipway.Invalid, "the waiver would hold until %s, which is over: give a day to come", w.Expires.UTC().Format(time.DateOnly))
 	case w.Expires.After(now.Add(longestWaiver)):
 		return slipway.Errorf(slipway.Invalid, "the waiver would hold until %s: a year is the longest; what holds for good belongs into gates of slipway.yaml", w.Expires.UTC().Format(time.DateOnly))
 	}
 	return nil
+}
+
+// knowsService refuses a service that a project does not have: neither on the default branches of its codebases nor
+// in an environment or a run.
+func (x *Actions) knowsService(ctx context.Context, project, service string) error {
+	if service == "" {
+		return nil
+	}
+	b, err := x.o.Planner.Board(ctx, project)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, row := range b.Rows {
+		names = append(names, row.Service)
+	}
+	if slices.Contains(names, service) {
+		return nil
+	}
+	return slipway.Errorf(slipway.Invalid, "service %q: project %s has no service of that name%s", service, project, nearest(service, names))
+}
+
+// mostNear is how many names are offered in place of one that is not known.
+const mostNear = 3
+
+// nearest names what may have been meant in place of a name; when nothing is near, the first of what there is.
+func nearest(name string, known []string) string {
+	type near struct {
+		name     string
+		distance int
+	}
+	var all []near
+	name = name[:min(60, len(name))]
+	for _, k := range known {
+		if d := levenshtein.Distance(strings.ToLower(name), strings.ToLower(k), nil); d <= max(2, len(name)/3) && d < len(k) {
+			all = append(all, near{k, d})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b near) int { return cmp.Compare(a.distance, b.distance) })
+	var names []string
+	for _, n := range all[:min(mostNear, len(all))] {
+		names = append(names, n.name)
+	}
+	switch {
+	case len(names) > 0:
+		return "; did you mean " + strings.Join(names, " or ") + "?"
+	case len(known) == 0:
+		return "; it has none yet"
+	case len(known) > 10:
+		return fmt.Sprintf("; it has %s and %d more", strings.Join(known[:10], ", "), len(known)-10)
+	}
+	return "; it has " + strings.Join(known, ", ")
+}
+
+func environmentNames(c slipway.Config) (names []string) {
+	for _, e := range c.Environments {
+		names = append(names, e.Name)
+	}
+	return names
 }
 
 // gateNames are the gates that are built in, and the rules of a configuration.

@@ -36,7 +36,7 @@ func good() slipway.Waiver {
 func TestWaiversOfTheFileAndOfPeople(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	all, err := w.Waivers(w.ctx, w.viewer, "shop")
+	all, err := w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop"})
 	w.ok(err)
 	if len(all) != 0 {
 		t.Errorf("before the first push: %+v", all)
@@ -46,7 +46,15 @@ func TestWaiversOfTheFileAndOfPeople(t *testing.T) {
 	in := good()
 	in.Gate, in.Subject, in.Service, in.Environment = "no-friday", "no-friday", "cart", "prod"
 	w.do(w.GiveWaiver(w.ctx, w.admin, in))
-	all, err = w.Waivers(w.ctx, w.viewer, "shop")
+	held, err := w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop", Holding: true})
+	w.ok(err)
+	if len(held) != 3 || held[0].Place == "" {
+		t.Errorf("those that hold: %+v", held)
+	}
+	if older, err := w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop", Before: 1}); err != nil || len(older) != 0 {
+		t.Errorf("a further page has %+v %v", older, err)
+	}
+	all, err = w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop"})
 	w.ok(err)
 	var got []string
 	for _, v := range all {
@@ -62,11 +70,11 @@ func TestWaiversOfTheFileAndOfPeople(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	_, err = w.Waivers(w.ctx, w.stranger, "shop")
+	_, err = w.Waivers(w.ctx, w.stranger, slipway.WaiverFilter{Project: "shop"})
 	w.code(err, slipway.NotFound)
-	_, err = w.Waivers(w.ctx, slipway.User{}, "shop")
+	_, err = w.Waivers(w.ctx, slipway.User{}, slipway.WaiverFilter{Project: "shop"})
 	w.code(err, slipway.Unauthorized)
-	_, err = w.Waivers(w.ctx, w.admin, "nothing")
+	_, err = w.Waivers(w.ctx, w.admin, slipway.WaiverFilter{Project: "nothing"})
 	w.code(err, slipway.NotFound)
 }
 
@@ -78,7 +86,7 @@ func TestWaiversBesideABrokenFile(t *testing.T) {
 	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
 	w.move("refs/heads/main", w.commit("", "broken", service("cart").with("slipway.yaml", "gates: {tests: perhaps}\n"))) // a mirror's
 	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
-	all, err := w.Waivers(w.ctx, w.viewer, "shop")
+	all, err := w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop"})
 	w.ok(err)
 	if len(all) != 2 || all[0].ID == 0 || all[1].ID == 0 {
 		t.Errorf("%+v", all)
@@ -160,6 +168,10 @@ func TestRefusedWaivers(t *testing.T) {
 		"a long reason":        {func(v *slipway.Waiver) { v.Reason = strings.Repeat("x", 2001) }, "at most 2000"},
 		"no such environment":  {func(v *slipway.Waiver) { v.Environment = "moon" }, `environment "moon"`},
 		"a service with dots":  {func(v *slipway.Waiver) { v.Service = "../cart" }, `service "../cart"`},
+		"no such service":      {func(v *slipway.Waiver) { v.Service = "Crat" }, `service "Crat": project shop has no service of that name; did you mean cart?`},
+		"a strange service":    {func(v *slipway.Waiver) { v.Service = "payments" }, "has no service of that name; it has cart"},
+		"a near environment":   {func(v *slipway.Waiver) { v.Environment = "pord" }, "none of that name; did you mean prod?"},
+		"a huge service":       {func(v *slipway.Waiver) { v.Service = strings.Repeat("cart", 1<<18) }, "has no service of that name"},
 		"today":                {func(v *slipway.Waiver) { v.Expires = time.Now() }, "which is over"},
 		"no end":               {func(v *slipway.Waiver) { v.Expires = time.Time{} }, "which is over"},
 		"more than a year":     {func(v *slipway.Waiver) { v.Expires = inDays(368) }, "a year is the longest"},
@@ -176,7 +188,7 @@ func TestRefusedWaivers(t *testing.T) {
 	in.Project = "nothing"
 	_, err := w.GiveWaiver(w.ctx, w.admin, in)
 	w.code(err, slipway.NotFound)
-	if all, err := w.store.Waivers(w.ctx, "shop"); err != nil || len(all) != 0 {
+	if all, err := w.store.Waivers(w.ctx, slipway.WaiverFilter{Project: "shop"}); err != nil || len(all) != 0 {
 		t.Errorf("%+v %v", all, err)
 	}
 	for name, change := range map[string]func(v *slipway.Waiver){

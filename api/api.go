@@ -97,6 +97,8 @@ type Forges interface {
 	Connect(ctx context.Context, by slipway.User, r slipway.ConnectRequest) (slipway.Connected, error)
 	// Probe asks the forge for the repository that is meant; nothing is kept.
 	Probe(ctx context.Context, by slipway.User, r slipway.ConnectRequest, gitURL string) (slipway.Connection, slipway.ForgeRepository, error)
+	// PrepareKey makes a deploy key for a codebase that is, or will be, fetched from gitURL, once.
+	PrepareKey(ctx context.Context, by slipway.User, r slipway.ConnectRequest, gitURL string) (slipway.DeployKey, error)
 	// LinkAccount says whose an account of the forge of a codebase, given by its key, is; user "" takes
 	// that back.
 	LinkAccount(ctx context.Context, by slipway.User, codebase, account, user string) error

@@ -48,6 +48,7 @@ func (s *server) codebases() {
 		return s.Codebases.CreateCodebase(r.Context(), by, c.Codebase, c.Connection)
 	})
 	s.handle("PUT /api/v1/projects/{project}/codebases/{codebase}/connection", s.connect)
+	s.handle("POST /api/v1/projects/{project}/codebases/{codebase}/deploy-key", s.prepareKey)
 	s.handle("DELETE /api/v1/projects/{project}/codebases/{codebase}", func(r *http.Request, by slipway.User) (any, error) {
 		return s.Codebases.RemoveCodebase(r.Context(), by, r.PathValue("project"), r.PathValue("codebase"))
 	})

@@ -17,6 +17,12 @@ type AccountOf struct {
 	User string `json:"user"` // "": nobody's
 }
 
+// KeyFor is the body that asks for a new deploy key. GitURL is that of a project or a codebase to come.
+type KeyFor struct {
+	slipway.ConnectRequest
+	GitURL string `json:"gitURL,omitempty"`
+}
+
 func (s *server) connections() {
 	s.handle("GET /api/v1/projects/{project}", func(r *http.Request, by slipway.User) (any, error) {
 		return s.Forges.Project(r.Context(), by, r.PathValue("project"))
@@ -32,6 +38,7 @@ func (s *server) connections() {
 		return s.createConnected(r, by, p.Project, *p.Connection)
 	})
 	s.handle("PUT /api/v1/projects/{project}/connection", s.connect)
+	s.handle("POST /api/v1/projects/{project}/deploy-key", s.prepareKey)
 	s.handle("PUT /api/v1/projects/{project}/accounts/{account}", func(r *http.Request, by slipway.User) (any, error) {
 		var a AccountOf
 		if err := decode(r, &a); err != nil {
@@ -49,6 +56,16 @@ func (s *server) connect(r *http.Request, by slipway.User) (any, error) {
 	}
 	c.Project, c.Codebase = slipway.SplitCodebase(codebase(r))
 	return s.Forges.Connect(r.Context(), by, c)
+}
+
+// prepareKey makes a deploy key for the codebase of the path, the main one where it names none.
+func (s *server) prepareKey(r *http.Request, by slipway.User) (any, error) {
+	var k KeyFor
+	if err := decode(r, &k); err != nil {
+		return nil, err
+	}
+	k.Project, k.Codebase = slipway.SplitCodebase(codebase(r))
+	return s.Forges.PrepareKey(r.Context(), by, k.ConnectRequest, k.GitURL)
 }
 
 // createConnected asks the forge before anything is made, so that a wrong token or address leaves nothing

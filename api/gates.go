@@ -20,7 +20,7 @@ type Gates interface {
 
 // Waivers are what is let through gates.
 type Waivers interface {
-	Waivers(ctx context.Context, by slipway.User, project string) ([]slipway.Waiver, error)
+	Waivers(ctx context.Context, by slipway.User, f slipway.WaiverFilter) ([]slipway.Waiver, error)
 	GiveWaiver(ctx context.Context, by slipway.User, w slipway.Waiver) (slipway.Waiver, error)
 	WithdrawWaiver(ctx context.Context, by slipway.User, id int64) (slipway.Waiver, error)
 }
@@ -82,7 +82,11 @@ func (s *server) gates() {
 		w.Write(doc) //nolint:errcheck // whoever asked has gone
 	})
 	s.handle("GET /api/v1/projects/{project}/waivers", func(r *http.Request, by slipway.User) (any, error) {
-		return list(s.Waivers.Waivers(r.Context(), by, r.PathValue("project")))
+		f, err := waiverFilter(r)
+		if err != nil {
+			return nil, err
+		}
+		return list(s.Waivers.Waivers(r.Context(), by, f))
 	})
 	s.handle("POST /api/v1/projects/{project}/waivers", func(r *http.Request, by slipway.User) (any, error) {
 		var in slipway.Waiver
@@ -99,4 +103,21 @@ func (s *server) gates() {
 		}
 		return s.Waivers.WithdrawWaiver(r.Context(), by, id)
 	})
+}
+
+func waiverFilter(r *http.Request) (slipway.WaiverFilter, error) {
+	q := r.URL.Query()
+	f := slipway.WaiverFilter{Project: r.PathValue("project")}
+	switch v := q.Get("holding"); v {
+	case "", "false":
+	case "true":
+		f.Holding = true
+	default:
+		return f, slipway.Errorf(slipway.Invalid, "holding=%q: expected true or false", v)
+	}
+	err := numbers(q, map[string]func(int64){
+		"before": func(n int64) { f.Before = n },
+		"limit":  func(n int64) { f.Limit = int(min(n, 1000)) },
+	})
+	return f, err
 }

@@ -36,8 +36,8 @@ func (b judge) Deployed(_ context.Context, by slipway.User, project string) ([]s
 	return some(b.backend, slipway.DeployedScan{Scan: &slipway.Scan{}}), b.asked(by, "deployed scans %s", project)
 }
 
-func (b judge) Waivers(_ context.Context, by slipway.User, project string) ([]slipway.Waiver, error) {
-	return some(b.backend, slipway.Waiver{ID: 1}), b.asked(by, "waivers %s", project)
+func (b judge) Waivers(_ context.Context, by slipway.User, f slipway.WaiverFilter) ([]slipway.Waiver, error) {
+	return some(b.backend, slipway.Waiver{ID: 1}), b.asked(by, "waivers %+v", f)
 }
 
 func (b judge) GiveWaiver(_ context.Context, by slipway.User, w slipway.Waiver) (slipway.Waiver, error) {
@@ -80,7 +80,12 @@ func TestGatesOverTheAPI(t *testing.T) {
 			"manifests 7 a&b":    func() error { return drop(c.Manifests(t.Context(), 7, "a&b")) },
 			"scan 7 cart":        func() error { return drop(c.Scan(t.Context(), 7, "cart")) },
 			"deployed scans a/b": func() error { return drop(c.DeployedScans(t.Context(), "a/b")) },
-			"waivers shop":       func() error { return drop(c.Waivers(t.Context(), "shop")) },
+			"waivers {Project:shop Holding:false Before:0 Limit:0}": func() error {
+				return drop(c.Waivers(t.Context(), slipway.WaiverFilter{Project: "shop"}))
+			},
+			"waivers {Project:a b Holding:true Before:7 Limit:1000}": func() error {
+				return drop(c.Waivers(t.Context(), slipway.WaiverFilter{Project: "a b", Holding: true, Before: 7, Limit: 5000}))
+			},
 			`waive shop tests s/TestA*: flaky until 2027-03-01 by ""`: func() error {
 				return drop(c.GiveWaiver(t.Context(), slipway.Waiver{Project: "shop", Gate: "tests", Subject: "s/TestA*", Reason: "flaky", Expires: end}))
 			},
@@ -120,6 +125,9 @@ func TestWhatGatesAreAskedWrongly(t *testing.T) {
 		{"GET", "/api/v1/runs/0/manifests?service=a", "", "expected a positive number"},
 		{"GET", "/api/v1/runs/-1/scan", "", "expected a positive number"},
 		{"DELETE", "/api/v1/waivers/slipway.yaml:7", "", "expected a positive number"},
+		{"GET", "/api/v1/projects/shop/waivers?before=-1", "", "before=\"-1\": expected a number"},
+		{"GET", "/api/v1/projects/shop/waivers?limit=all", "", "limit=\"all\": expected a number"},
+		{"GET", "/api/v1/projects/shop/waivers?holding=yes", "", "holding=\"yes\": expected true or false"},
 		{"POST", "/api/v1/projects/shop/waivers", `{"gate": "tests", "untill": "2027-03-01"}`, "untill"},
 		{"POST", "/api/v1/projects/shop/waivers", `{"gate": "tests", "expires": "tomorrow"}`, "tomorrow"},
 	} {

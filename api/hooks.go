@@ -42,21 +42,32 @@ func Hooks(to Webhooks, now func() time.Time, log *slog.Logger) http.Handler {
 		case free <- struct{}{}:
 			defer func() { <-free }()
 		case <-r.Context().Done():
+			s.notKept(w, r, context.Cause(r.Context()))
 			return
 		}
 		body, err := readHook(w, r, now().Add(hookPatience))
 		if err != nil {
-			s.fail(w, r, err)
+			s.notKept(w, r, err)
 			return
 		}
 		d, fresh, err := to.Receive(r.Context(), slipway.CodebaseKey(r.PathValue("project"), r.PathValue("codebase")), r.Header, body)
 		if err != nil {
 			log.WarnContext(r.Context(), "webhook refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", slipway.ErrorCode(err), "error", err)
-			s.fail(w, r, err)
+			s.notKept(w, r, err)
 			return
 		}
 		writeJSON(w, http.StatusAccepted, HookAnswer{Delivery: d.ID, Kind: d.Kind, Repeated: !fresh, Reason: d.Reason})
 	})
+}
+
+// notKept refuses a delivery. It answers senders too that have ended their half of the connection: without an
+// answer they would take theirs for kept.
+func (s *server) notKept(w http.ResponseWriter, r *http.Request, err error) {
+	if cause := context.Cause(r.Context()); cause != nil && !errors.Is(cause, slipway.ErrShutdown) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	s.fail(w, r, err)
 }
 
 // readHook reads the body, of bounded size and by a time. One that ends early is an error.

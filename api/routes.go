@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -79,25 +80,32 @@ func runFilter(r *http.Request) (slipway.RunFilter, error) {
 			f.Codebase = slipway.CodebaseKey(f.Project, name)
 		}
 	}
-	for name, to := range map[string]func(int64){
+	if err := numbers(q, map[string]func(int64){
 		"before": func(n int64) { f.Before = n },
-		"limit":  func(n int64) { f.Limit = int(n) },
-	} {
+		"limit":  func(n int64) { f.Limit = int(min(n, 200)) },
+	}); err != nil {
+		return f, err
+	}
+	if f.State != "" && !slices.Contains(slipway.RunStates(), f.State) {
+		return f, slipway.Errorf(slipway.Invalid, "state=%q: expected one of %v", f.State, slipway.RunStates())
+	}
+	return f, nil
+}
+
+// numbers reads those parameters that are there.
+func numbers(q url.Values, to map[string]func(int64)) error {
+	for name, set := range to {
 		v := q.Get(name)
 		if v == "" {
 			continue
 		}
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 0 || n > 1<<53 {
-			return f, slipway.Errorf(slipway.Invalid, "%s=%q: expected a number", name, v)
+			return slipway.Errorf(slipway.Invalid, "%s=%q: expected a number", name, v)
 		}
-		to(n)
+		set(n)
 	}
-	f.Limit = min(f.Limit, 200)
-	if f.State != "" && !slices.Contains(slipway.RunStates(), f.State) {
-		return f, slipway.Errorf(slipway.Invalid, "state=%q: expected one of %v", f.State, slipway.RunStates())
-	}
-	return f, nil
+	return nil
 }
 
 // Decision is the body of an approval or a rejection.

@@ -19,8 +19,8 @@ type Tests interface {
 	// ServiceTests returns the newest report of a service, of one ref or with "" of any, and the numbers of
 	// those before it.
 	ServiceTests(ctx context.Context, by slipway.User, project, service, ref string, limit int) (slipway.ServiceTests, error)
-	// CaseHistory returns how the tests of a name ended over the runs of a service.
-	CaseHistory(ctx context.Context, by slipway.User, project, service, ref, name string) ([]slipway.CaseHistory, error)
+	// CaseHistory returns how the tests that a filter selects ended over the runs of a service.
+	CaseHistory(ctx context.Context, by slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error)
 	// OpenAttachment opens a file that the tests of a run left, with what the report says of it. Whoever
 	// called closes it.
 	OpenAttachment(ctx context.Context, by slipway.User, run int64, digest string) (slipway.Attachment, io.ReadSeekCloser, error)
@@ -49,7 +49,8 @@ func (s *server) tests() {
 		if q.Get("case") == "" {
 			return nil, slipway.Errorf(slipway.Invalid, "case: expected the name of a test")
 		}
-		return list(s.Tests.CaseHistory(r.Context(), by, r.PathValue("project"), r.PathValue("service"), q.Get("ref"), q.Get("case")))
+		return list(s.Tests.CaseHistory(r.Context(), by, slipway.CaseFilter{Project: r.PathValue("project"), Service: r.PathValue("service"),
+			Ref: q.Get("ref"), Name: q.Get("case"), Suite: q.Get("suite"), Class: q.Get("class")}))
 	})
 	s.mux.HandleFunc("GET /api/v1/runs/{run}/attachments/{digest}", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.attachment(w, r); err != nil {

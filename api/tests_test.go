@@ -28,8 +28,8 @@ func (b testResults) ServiceTests(_ context.Context, by slipway.User, project, s
 	return slipway.ServiceTests{Service: service}, b.asked(by, "tests of %s %s in %s, %d", project, service, ref, limit)
 }
 
-func (b testResults) CaseHistory(_ context.Context, by slipway.User, project, service, ref, name string) ([]slipway.CaseHistory, error) {
-	return some(b.backend, slipway.CaseHistory{Case: name}), b.asked(by, "history of %s %s %s in %s", project, service, name, ref)
+func (b testResults) CaseHistory(_ context.Context, by slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error) {
+	return some(b.backend, slipway.CaseHistory{Case: f.Name}), b.asked(by, "history %+v", f)
 }
 
 type attachment struct {
@@ -63,8 +63,11 @@ func TestTestsOverTheAPI(t *testing.T) {
 			"tests of run 7":               func() error { return drop(c.RunTests(t.Context(), 7)) },
 			"tests of shop cart in , 0":    func() error { return drop(c.ServiceTests(t.Context(), "shop", "cart", "", 0)) },
 			"tests of shop a/b in main, 3": func() error { return drop(c.ServiceTests(t.Context(), "shop", "a/b", "main", 3)) },
-			"history of shop cart a b&c in refs/heads/x": func() error {
-				return drop(c.CaseHistory(t.Context(), "shop", "cart", "refs/heads/x", "a b&c"))
+			"history {Project:shop Service:cart Ref:refs/heads/x Name:a b&c Suite: Class:}": func() error {
+				return drop(c.CaseHistory(t.Context(), slipway.CaseFilter{Project: "shop", Service: "cart", Ref: "refs/heads/x", Name: "a b&c"}))
+			},
+			"history {Project:shop Service:a/b Ref: Name:x Suite:s t Class:C&D}": func() error {
+				return drop(c.CaseHistory(t.Context(), slipway.CaseFilter{Project: "shop", Service: "a/b", Name: "x", Suite: "s t", Class: "C&D"}))
 			},
 		}
 	}

@@ -32,6 +32,7 @@ func benchmarks() []benchmark {
 		{"transitions, each a transaction on disk", "./store", "^BenchmarkTransitions$", "100x"},
 		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
 		{"which of 1,000 services a push affects, with globs and dependencies 10 deep", "./stage/plan", "^BenchmarkAffected$", "10x"},
+		{"check of a chart with 100 resources for three environments, and one whose check is reused", "./stage/chart", "^BenchmarkReused$", "10x"},
 		{"JUnit file of 50,000 tests, at most 1 s", "./stage/test", "^BenchmarkJUnit$", "5x"},
 		{"end of a step with a report of 50,000 tests, after 20 of them", "./store", "^BenchmarkFinishTests$", "5x"},
 		{"schema check of 100 resources", "./driver/kubeschema", "^Benchmark100Objects$", "20x"},

@@ -293,13 +293,27 @@ func (c *Client) CreateConnected(ctx context.Context, p slipway.Project, r slipw
 	}{p, r})
 }
 
+// PrepareKey has a deploy key made for a codebase that is, or will be, fetched from gitURL. Asked again, it answers
+// with the same one, accepted once the host takes it.
+func (c *Client) PrepareKey(ctx context.Context, r slipway.ConnectRequest, gitURL string) (slipway.DeployKey, error) {
+	return post[slipway.DeployKey](ctx, c, connected(r)+"/deploy-key", struct {
+		slipway.ConnectRequest
+		GitURL string `json:"gitURL,omitempty"`
+	}{r, gitURL})
+}
+
 // Connect connects a codebase with its forge, or gives it a new token.
 func (c *Client) Connect(ctx context.Context, r slipway.ConnectRequest) (slipway.Connected, error) {
+	return do[slipway.Connected](ctx, c, http.MethodPut, connected(r)+"/connection", nil, r)
+}
+
+// connected is the path of what is to be connected.
+func connected(r slipway.ConnectRequest) string {
 	path := project(r.Project)
 	if r.Codebase != "" {
 		path += "/codebases/" + url.PathEscape(r.Codebase)
 	}
-	return do[slipway.Connected](ctx, c, http.MethodPut, path+"/connection", nil, r)
+	return path
 }
 
 // LinkAccount says whose an account of the forge of a codebase, given by its key, is; user "" takes that back.

@@ -39,9 +39,19 @@ func (c *Client) DeployedScans(ctx context.Context, project string) ([]slipway.D
 	return get[[]slipway.DeployedScan](ctx, c, "/api/v1/projects/"+url.PathEscape(project)+"/scans", nil)
 }
 
-// Waivers lists the waivers of a project, those that do not hold any more among them.
-func (c *Client) Waivers(ctx context.Context, project string) ([]slipway.Waiver, error) {
-	return get[[]slipway.Waiver](ctx, c, "/api/v1/projects/"+url.PathEscape(project)+"/waivers", nil)
+// Waivers lists waivers of a project: all that hold, then the newest of those that do not hold any more.
+func (c *Client) Waivers(ctx context.Context, f slipway.WaiverFilter) ([]slipway.Waiver, error) {
+	q := url.Values{}
+	if f.Holding {
+		q.Set("holding", "true")
+	}
+	if f.Before > 0 {
+		q.Set("before", strconv.FormatInt(f.Before, 10))
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return get[[]slipway.Waiver](ctx, c, "/api/v1/projects/"+url.PathEscape(f.Project)+"/waivers", q)
 }
 
 // GiveWaiver lets something through a gate until a day; the author is who the client's token is of.

@@ -32,13 +32,15 @@ func (c *Client) ServiceTests(ctx context.Context, name, service, ref string, li
 	return get[slipway.ServiceTests](ctx, c, serviceTests(name, service), q)
 }
 
-// CaseHistory returns how the tests of a name ended over the runs of a service, in one ref or with "" in any.
-func (c *Client) CaseHistory(ctx context.Context, name, service, ref, testCase string) ([]slipway.CaseHistory, error) {
-	q := url.Values{"case": {testCase}}
-	if ref != "" {
-		q.Set("ref", ref)
+// CaseHistory returns how the tests that a filter selects ended over the runs of a service.
+func (c *Client) CaseHistory(ctx context.Context, f slipway.CaseFilter) ([]slipway.CaseHistory, error) {
+	q := url.Values{"case": {f.Name}}
+	for k, v := range map[string]string{"ref": f.Ref, "suite": f.Suite, "class": f.Class} {
+		if v != "" {
+			q.Set(k, v)
+		}
 	}
-	return get[[]slipway.CaseHistory](ctx, c, serviceTests(name, service)+"/history", q)
+	return get[[]slipway.CaseHistory](ctx, c, serviceTests(f.Project, f.Service)+"/history", q)
 }
 
 // Attachment opens a file that the tests of a run left. Whoever called closes it.

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/ignore"
 )
 
 func triggerOf(v value) slipway.ServiceTrigger {
@@ -37,11 +39,35 @@ func (d *draft) contextOf(s *found, content Dockerfile) {
 		s.Context = "."
 	}
 	s.Copies = copiesOf(s.Service, content)
-	if ignore := path.Join(s.Context, ".dockerignore"); s.Context != "" {
-		if ok, err := exists(d.fsys, ignore, false); err == nil && ok {
-			s.Copies = append(s.Copies, slipway.Copy{Path: ignore}) // says what of the context the build sees
-		}
+	if file := d.ignoreOf(s); !inside(file, s.Dir) {
+		s.Copies = append(s.Copies, slipway.Copy{Path: file}) // says what of the context the build sees, once it is there
 	}
+}
+
+// ignoreOf finds what a build does not see of its context, and the file that says so or would. A file that
+// cannot be read leaves nothing out here: what is wrong with it is the build's to say, and more counts than
+// would have to.
+func (d *draft) ignoreOf(s *found) string {
+	dir, dockerfile := s.BuildContext()
+	for _, name := range ignore.Files(dockerfile) {
+		file := path.Join(dir, name)
+		ok, err := exists(d.fsys, file, false)
+		if err == nil && !ok {
+			continue
+		}
+		if info, err := fs.Lstat(d.fsys, file); err != nil || !info.Mode().IsRegular() {
+			return file // BuildKit follows a link in its context, not in the repository
+		}
+		data, err := read(d.fsys, file, ignore.MaxSize)
+		if err != nil {
+			return file
+		}
+		if patterns, err := ignore.Parse(data); err == nil && len(patterns) > 0 {
+			s.Ignore = &slipway.Ignore{File: file, Patterns: patterns}
+		}
+		return file
+	}
+	return path.Join(dir, ".dockerignore")
 }
 
 // needsRoot reports whether a Dockerfile copies what is not in the service's folder, and everything that

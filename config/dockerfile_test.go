@@ -107,7 +107,7 @@ func TestHugeDockerfile(t *testing.T) {
 	tree := fstest.MapFS{"a/Dockerfile": {Data: []byte(b.String())}, "slipway.yaml": {Data: []byte("services: {a: {context: .}}\n")}}
 	start := time.Now()
 	c, problems := config.LoadServices(tree, options())
-	if err := problems.Err(); err != nil || len(c.Services[0].Copies) != 1 || c.Services[0].Copies[0].Path != "." {
+	if err := problems.Err(); err != nil || len(c.Services[0].Copies) != 2 || c.Services[0].Copies[0].Path != "." {
 		t.Errorf("%+v, %v", c.Services, err)
 	}
 	if took := time.Since(start); took > 20*time.Second {

@@ -22,11 +22,12 @@ func drawTree(t *rapid.T) fstest.MapFS {
 		"Dockerfile":         {"FROM scratch\nCOPY . /\n", "FROM scratch\nCOPY go.mod libs/a ./\n", "FROM alpine\nEXPOSE 80\n", "FROM\n"},
 		"slipway.yaml":       {"services: {a: {dependsOn: [libs]}}\n", "services: {a: {port: 1, chart: charts/a}, b: false}\n", "shared: {libs/a: {dependsOn: [x]}}\n", "nonsense: 1\n", "services: {c: {path: src/a, dockerfile: other}}\n"},
 		"slipway.yml":        {"x"},
+		".dockerignore":      {"*.md\n", "# nothing\n", "docs\n!docs/x\n", "[\n"},
 		"src/a/Dockerfile->": {"../../Dockerfile", "../../../x", "other"},
 		"libs->":             {"src", "/x"},
 	}
 	for _, name := range []string{"slipway.yaml", "slipway.yml", "Dockerfile", "src/a/Dockerfile", "src/a/Dockerfile->", "src/b/Dockerfile", "src/a/other", "src/a/go.mod", "go.mod", "libs/a/x", "libs/y", "libs->", "src/a/libs/a/x",
-		"charts/a/Chart.yaml", "src/a/chart/Chart.yaml", "src/a/main.go", "docs/x", "vendor/x/Dockerfile", "x"} {
+		"charts/a/Chart.yaml", "src/a/chart/Chart.yaml", "src/a/main.go", ".dockerignore", "src/a/.dockerignore", "src/a/Dockerfile.dockerignore", "docs/x", "vendor/x/Dockerfile", "x"} {
 		if rapid.IntRange(0, 2).Draw(t, name+"?") > 0 {
 			continue
 		}

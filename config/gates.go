@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -241,7 +242,7 @@ func whole(v value) bool {
 	return true
 }
 
-// checkWaivers refuses waivers that can never let anything through.
+// checkWaivers refuses waivers that can never let anything through, and those that let everything through.
 func checkWaivers(f File, c slipway.Config, problems *Problems) {
 	var environments []string
 	for _, e := range c.Environments {
@@ -256,6 +257,9 @@ func checkWaivers(f File, c slipway.Config, problems *Problems) {
 	for _, v := range ofAll(f, "waivers") {
 		if g := v.get("gate"); g.node != nil && !slices.Contains(known, g.text("")) {
 			problems.add(g.problem(didYouMean(g.text(""), known), "there is no gate %s", g.text("")))
+		}
+		if s := v.get("subject"); s.node != nil && strings.Trim(s.text(""), "* ") == "" {
+			problems.add(s.problem("name what is waived, or set the gate's level", "the subject %q would waive everything of gate %s", s.text(""), v.get("gate").text("")))
 		}
 		if e := v.get("environment"); e.node != nil && !slices.Contains(environments, e.text("")) {
 			problems.add(e.problem(didYouMean(e.text(""), environments), "there is no environment %s", e.text("")))

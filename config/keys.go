@@ -103,7 +103,7 @@ func serviceTrigger() *shape {
 	return &shape{
 		kind: object, doc: "Which pushes run the service. What is pushed to a pull request or a release branch is not filtered by branch, and a release branch not by path.",
 		keys: []key{
-			{name: "batch", shape: &shape{kind: boolean, doc: "Pushes to the default branch that arrive while a run of it is active are gathered into one next run."}, fallback: "false"},
+			{name: "batch", shape: &shape{kind: boolean, doc: "Pushes to a branch that arrive while a run of it is active are gathered into one next run, on every branch that runs the service. A release's branch and a pull request supersede."}, fallback: "false"},
 			{name: "branches", shape: filter("Branches.", "every branch", refPattern())},
 			{name: "tags", shape: filter("Tags. A tag that fits runs the service whatever changed.", "no tag", refPattern())},
 			{name: "paths", shape: filter("Files. A push is skipped only if all changed files are left out.", "the service's folder and what its Dockerfile copies from elsewhere; its chart and dependsOn always count",

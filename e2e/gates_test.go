@@ -25,23 +25,39 @@ func leaky() tree {
 }
 
 // advisories are what the vulnerability database of the tests knows.
-const advisories = `{"vulnerabilities": [{"id": "CVE-2026-0001", "package": "leaky-parser", "ecosystem": "npm", "severity": "critical",
-  "affected": "< 1.2.4", "fixed": "1.2.4", "title": "reads beyond the end"}]}`
+var advisories = []string{`{"id": "CVE-2026-0001", "package": "leaky-parser", "ecosystem": "npm", "severity": "critical",
+  "affected": "< 1.2.4", "fixed": "1.2.4", "title": "reads beyond the end"}`, `{"id": "CVE-2026-0002", "package": "own-parser", "ecosystem": "npm", "severity": "critical",
+  "affected": "< 1.2.4", "fixed": "1.2.4", "title": "the same"}`}
 
-// TestGates follows a service with a vulnerable package: the pull request is held up by its scan, a waiver lets it
-// through, what is deployed can prove where it comes from, and what was pushed by hand or lost its signature is
-// not deployed.
-func TestGates(t *testing.T) {
-	t.Parallel()
+// laterAdvisory is one that becomes known when the image runs in production.
+const laterAdvisory = `{"id": "CVE-2026-0009", "package": "leaky-parser", "ecosystem": "npm", "severity": "critical", "affected": "< 1.3.0", "fixed": "1.3.0", "title": "and writes there"}`
+
+// vulnerabilities is a database that knows these.
+func vulnerabilities(t *testing.T, advisories ...string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "advisories.json"), []byte(advisories), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "advisories.json"), []byte(`{"vulnerabilities": [`+strings.Join(advisories, ", ")+`]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	database := filepath.Join(dir, "vulnerabilities.tar.zst")
 	if out, err := command(t.Context(), dir, world.Binaries.Scanner, "db", "build", "advisories.json", database); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	s := newSite(t, "gates", siteOptions{args: []string{"--scan-database", database}})
+	return database
+}
+
+// TestGates follows a service with a vulnerable package: the pull request is held up by its scan, a waiver lets it
+// through, what is deployed can prove where it comes from, and what was pushed by hand or lost its signature is
+// not deployed.
+func TestGates(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "gates", siteOptions{args: []string{"--scan-database", vulnerabilities(t, advisories...)}})
+	t.Run("evidence", func(t *testing.T) {
+		t.Run("what the base image brings is not blamed", func(t *testing.T) { baseIsNotBlamed(t, s) })
+		t.Run("reports of other scanners", func(t *testing.T) { reportsOfOthers(t, s) })
+		t.Run("coverage and flaky tests", func(t *testing.T) { testsOverRuns(t, s) })
+		t.Run("custom resources", func(t *testing.T) { customResources(t, s) })
+	})
 	r := s.project(t, "gated", leaky())
 
 	held := s.until(t, r.push("main").ID, slipway.RunFailed)
@@ -70,6 +86,9 @@ func TestGates(t *testing.T) {
 
 	t.Run("a release proves where it comes from", func(t *testing.T) { releaseProves(t, s, r) })
 	t.Run("what lost its signature is not deployed", func(t *testing.T) { strippedIsRefused(t, s, r) })
+	t.Run("keys are rotated", func(t *testing.T) { keysAreRotated(t, s, r) })
+	t.Run("old candidates go", func(t *testing.T) { candidatesGo(t, s, r) })
+	t.Run("what becomes known later", func(t *testing.T) { laterFound(t, s, vulnerabilities(t, append(advisories, laterAdvisory)...)) })
 }
 
 // gate is what a gate of a run said, for an environment or none.

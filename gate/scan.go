@@ -36,7 +36,7 @@ func (j *judge) vulnerabilities() []slipway.GateResult {
 			Message: "no vulnerability can be found without a database: " + why}})
 	}
 	for _, problem := range s.Problems {
-		reasons = append(reasons, found{rank: -1, GateReason: slipway.GateReason{Verdict: slipway.Warn, Subject: "not looked at", Message: "not looked at: " + problem}})
+		reasons = append(reasons, found{rank: -1, GateReason: slipway.GateReason{Verdict: slipway.Warn, Subject: "not looked at", Message: problem}})
 	}
 	counts, note := j.counting()
 	others := 0
@@ -94,6 +94,8 @@ func (j *judge) counting() (counts func(slipway.Finding) bool, note string) {
 			had[key{f.ID, f.Package}] = true
 		}
 		return func(f slipway.Finding) bool { return !had[key{f.ID, f.Package}] }, "only what the last release did not have counts"
+	case since == "base" && j.e.Scan.BaseProblem != "":
+		note = line(j.e.Scan.BaseProblem, 300) + "; all findings count as new"
 	case since != "":
 		note = "all count, as it is not known what is new"
 	}

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -39,8 +40,8 @@ func (j *judge) tests() []slipway.GateResult {
 			Message: "the result files hold no test; look whether the tests write them where they are expected"}})
 	}
 	for _, p := range r.Problems {
-		file, _, _ := strings.Cut(p, ": ")
-		reasons = append(reasons, found{rank: 2, GateReason: slipway.GateReason{Verdict: bad, Subject: file, Message: "result file was not read: " + p, Place: file}})
+		file, what, _ := strings.Cut(p, ": ")
+		reasons = append(reasons, found{rank: 2, GateReason: slipway.GateReason{Verdict: bad, Subject: file, Message: "result file was not read in full: " + cmp.Or(what, p), Place: file}})
 	}
 	w := j.weigh(slipway.GateTests, j.e.Environment, reasons)
 	return []slipway.GateResult{j.result(slipway.GateTests, j.e.Environment, w, testSummary(*r, w)...)}

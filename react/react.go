@@ -52,7 +52,7 @@ type Runs interface {
 type Options struct {
 	Events Events
 	Runs   Runs
-	// Connect speaks with the forge of a codebase, given by its key.
+	// Connect speaks with the forge of a codebase, given by its key; nil for one that is not told anything.
 	Connect func(ctx context.Context, codebase string) (Forge, error)
 	// Problem keeps what the forge refuses, "" when it takes what it is told.
 	Problem func(ctx context.Context, codebase, problem string) error
@@ -299,6 +299,9 @@ func (t *teller) comment(ctx context.Context, number int64) (time.Duration, erro
 // send sends one thing and keeps that it was sent. Its error says how long to wait.
 func (t *teller) send(ctx context.Context, name string, send func(Forge) (string, error)) (time.Duration, error) {
 	forge, err := t.connect(ctx)
+	if err == nil && forge == nil {
+		return 0, nil
+	}
 	var sent string
 	if err == nil {
 		sent, err = send(forge)

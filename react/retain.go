@@ -67,6 +67,9 @@ func judge(rule slipway.Keep, age time.Duration, newer int) (why string, old boo
 }
 
 func days(d time.Duration) string {
+	if d < 24*time.Hour {
+		return d.Round(time.Second).String()
+	}
 	if n := int(d.Hours() / 24); n != 1 {
 		return fmt.Sprintf("%d days", n)
 	}

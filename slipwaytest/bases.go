@@ -358,6 +358,7 @@ func golangBase() (base, error) {
 		}
 		return errors.Join(w.dir("go/src", 0o1777), w.dir("go/bin", 0o1777))
 	}}
+	std := layer{name: "golang-std", inputs: sum("golang-std 1 "+strings.Join(served, " "), inputs), write: writeStd}
 	extra := layer{name: "certs", inputs: sum("certs 1", string(certs)), write: func(w *treeWriter) error {
 		return w.file(bundle[1:], 0o644, certs)
 	}}
@@ -365,11 +366,50 @@ func golangBase() (base, error) {
 		ref: Golang,
 		config: v1.Config{
 			Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + systemPath, "GOPATH=/go", "GOTOOLCHAIN=local",
-				"GOFLAGS=-buildvcs=false", "CGO_ENABLED=0"},
+				"GOFLAGS=-buildvcs=false -trimpath", "CGO_ENABLED=0", installed},
 			Cmd: []string{"sh"}, WorkingDir: "/go",
 		},
-		layers: []layer{shell, extra, sdk},
+		layers: []layer{shell, extra, sdk, std},
 	}, nil
+}
+
+// installed has the go command look for the compiled standard library under GOROOT/pkg, as it did
+// before Go 1.20.
+const installed = "GODEBUG=installgoroot=all"
+
+// served are the packages of the standard library that services and their tests are made of.
+var served = []string{"embed", "encoding/json", "encoding/xml", "flag", "html/template", "log/slog", "net/http/httptest", "os/exec", "os/signal", "testing", "testing/internal/testdeps"}
+
+// writeStd is what served needs, compiled: a build on a cold cache takes one second with it, and half
+// a minute of two cores without.
+func writeStd(w *treeWriter) error {
+	dir, err := os.MkdirTemp("", "golang-std")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	environ := append(os.Environ(), installed, "CGO_ENABLED=0", "GOFLAGS=", "GOTOOLCHAIN=local")
+	list := exec.Command("go", append([]string{"list", "-deps"}, served...)...)
+	list.Env = environ
+	packages, err := list.Output()
+	if err != nil {
+		return fmt.Errorf("list the standard library: %w", err)
+	}
+	install := exec.Command("go", append([]string{"install", "-trimpath", "-pkgdir", dir}, strings.Fields(string(packages))...)...)
+	install.Env = environ
+	if out, err := install.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile the standard library: %w: %s", err, out)
+	}
+	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		return w.copy(path.Join("usr/local/go/pkg", runtime.GOOS+"_"+runtime.GOARCH, filepath.ToSlash(rel)), p)
+	})
 }
 
 // goFiles are the files of a Go installation that builds need, relative to it, and a hash of their

@@ -3,7 +3,10 @@ package slipwaytest
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // GiteaVersion is the Gitea that tests run: the newest that the Go module proxy gives.
@@ -67,6 +72,8 @@ type Gitea struct {
 	User     string
 	Password string
 	Token    string // of User, with every scope
+	SSH      string // host:port, as user git
+	HostKey  string // fingerprint of the key that the host has for SSH
 
 	program, dir string
 	cmd          *exec.Cmd
@@ -83,7 +90,11 @@ HTTP_ADDR = 127.0.0.1
 HTTP_PORT = %[2]s
 ROOT_URL = http://127.0.0.1:%[2]s/
 STATIC_ROOT_PATH = %[3]s
-DISABLE_SSH = true
+START_SSH_SERVER = true
+BUILTIN_SSH_SERVER_USER = git
+SSH_LISTEN_HOST = 127.0.0.1
+SSH_LISTEN_PORT = %[4]s
+SSH_SERVER_HOST_KEYS = %[1]s/host_key
 OFFLINE_MODE = true
 LFS_START_SERVER = false
 [database]
@@ -127,9 +138,17 @@ func StartGitea(ctx context.Context, dir string, say Progress) (*Gitea, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gitea{URL: "http://" + address, User: "ada", Password: "correct-horse-1", program: program, dir: dir, done: make(chan struct{})}
+	secure, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gitea{URL: "http://" + address, SSH: secure, User: "ada", Password: "correct-horse-1", program: program, dir: dir, done: make(chan struct{})}
 	_, port, _ := strings.Cut(address, ":")
-	if err := os.WriteFile(g.config(), fmt.Appendf(nil, giteaConfig, dir, port, source), 0o600); err != nil {
+	_, sshPort, _ := strings.Cut(secure, ":")
+	if err := os.WriteFile(g.config(), fmt.Appendf(nil, giteaConfig, dir, port, source, sshPort), 0o600); err != nil {
+		return nil, err
+	}
+	if g.HostKey, err = writeHostKey(filepath.Join(dir, "host_key")); err != nil {
 		return nil, err
 	}
 	if _, err := g.command(ctx, "migrate"); err != nil {
@@ -167,6 +186,23 @@ func StartGitea(ctx context.Context, dir string, say Progress) (*Gitea, error) {
 		return nil, errors.Join(fmt.Errorf("%w; its log is %s", err, log.Name()), g.Stop())
 	}
 	return g, nil
+}
+
+// writeHostKey makes a private key for a host, and returns the fingerprint of its public half.
+func writeHostKey(path string) (string, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		return "", err
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		return "", err
+	}
+	return ssh.FingerprintSHA256(signer.PublicKey()), os.WriteFile(path, pem.EncodeToMemory(block), 0o600)
 }
 
 func (g *Gitea) config() string { return filepath.Join(g.dir, "app.ini") }

@@ -8,10 +8,10 @@ import (
 )
 
 // ActiveRun is the newest run of a codebase's ref before a run that is at work, not one that waits for another or for
-// a person; 0 for none.
+// a person, and not one that is being cancelled; 0 for none.
 func (s *Store) ActiveRun(ctx context.Context, project, codebase, ref string, before int64) (int64, error) {
 	id, _, err := one(ctx, s.reader, scanInt, `SELECT r.id FROM runs r WHERE r.project = $1 AND r.codebase = $2 AND r.ref = $3 AND r.id < $4
-		AND r.state IN ('queued', 'running') AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = r.id AND s.behind <> 0)
+		AND r.state IN ('queued', 'running') AND r.cancel = '' AND NOT EXISTS (SELECT 1 FROM steps s WHERE s.run_id = r.id AND s.behind <> 0)
 		ORDER BY r.id DESC LIMIT 1`, project, codebase, ref, before)
 	return id, err
 }
@@ -29,6 +29,15 @@ func (t *tx) postpone(r *runRow, st *stepRow, res slipway.Result) error {
 		return slipway.Errorf(slipway.Invalid, "step %s of run #%d cannot wait for the later run #%d", st.Spec.Key, r.ID, other.ID)
 	}
 	return t.move(r, st, change{to: slipway.StepRetrying, reason: res.Reason, behind: other.ID})
+}
+
+// planned is called when a run knows what it does: one of a branch that gathers nothing takes the place of
+// the older ones at once, also of those that gather.
+func (t *tx) planned(r *runRow, st *stepRow, p slipway.Plan) error {
+	if st.Spec.Kind != slipway.KindPlan || r.Event != slipway.BranchPush || p.Batch || r.cancel != "" {
+		return nil
+	}
+	return t.supersede(r, false)
 }
 
 func atWork(s slipway.RunState) bool { return s == slipway.RunQueued || s == slipway.RunRunning }

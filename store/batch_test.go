@@ -84,3 +84,79 @@ func TestWhoIsBehindGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// On a branch whose services gather pushes, a newer push waits for the run that is active, and the next one
+// takes its changes in; where nothing gathers, and for a pull request, the newer one takes the place at once.
+func TestPushesToABranchAreGathered(t *testing.T) {
+	t.Parallel()
+	const ref = "refs/heads/feature/x"
+	gathers := slipway.Result{Outcome: slipway.Succeeded, Next: &slipway.Plan{Batch: true, Steps: steps(p("build/a")).Steps}}
+	alone := slipway.Result{Outcome: slipway.Succeeded, Next: &slipway.Plan{Steps: steps(p("build/a")).Steps}}
+
+	t.Run("one next run", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.newRun(ref, commitA, steps(p("plan")))
+		w.finish(first.ID, "plan", gathers)
+		st := w.start(first.ID, "build/a")
+		second := w.newRun(ref, commitB, steps(p("plan")))
+		w.batched(second)
+		third := w.newRun(ref, commitB, steps(p("plan")))
+		if got := w.runState(second.ID, slipway.RunCancelled); got.Reason != "batched into run #3" {
+			t.Errorf("reason: %s", got.Reason)
+		}
+		w.batched(third)
+		w.runState(first.ID, slipway.RunRunning)
+		w.ok(w.FinishStep(w.ctx, st.ID, st.Attempt, succeeded, nil))
+		w.states(third.ID, "plan", "ready")
+		w.finish(third.ID, "plan", gathers)
+		w.finish(third.ID, "build/a", succeeded)
+		w.runState(third.ID, slipway.RunSucceeded)
+	})
+	t.Run("the next one does not gather", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.newRun(ref, commitA, steps(p("plan")))
+		w.finish(first.ID, "plan", gathers)
+		second := w.newRun(ref, commitB, steps(p("plan")))
+		w.runState(first.ID, slipway.RunRunning)
+		w.finish(second.ID, "plan", alone)
+		if got := w.runState(first.ID, slipway.RunCancelled); got.Reason != "superseded by run #2" {
+			t.Errorf("reason: %s", got.Reason)
+		}
+	})
+	t.Run("the one that is active does not gather", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.newRun(ref, commitA, steps(p("plan")))
+		w.finish(first.ID, "plan", alone)
+		second := w.newRun(ref, commitB, steps(p("plan")))
+		w.runState(first.ID, slipway.RunCancelled)
+		if id, err := w.ActiveRun(w.ctx, "shop", "", ref, second.ID); err != nil || id != 0 {
+			t.Errorf("still active: %d, %v", id, err)
+		}
+	})
+	t.Run("a red plan", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.newRun(ref, commitA, steps(p("plan")))
+		w.finish(first.ID, "plan", gathers)
+		second := w.newRun(ref, commitB, steps(p("plan")))
+		w.finish(second.ID, "plan", failed)
+		w.runState(second.ID, slipway.RunFailed)
+		w.runState(first.ID, slipway.RunRunning)
+	})
+	t.Run("a pull request", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		update := func(commit string) slipway.Run {
+			r, err := w.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: slipway.PullUpdate, Ref: "refs/pull/1/head", Commit: commit, Pull: 1}, steps(p("plan")))
+			w.ok(err)
+			return r
+		}
+		first := update(commitA)
+		w.finish(first.ID, "plan", gathers)
+		update(commitB)
+		w.runState(first.ID, slipway.RunCancelled)
+	})
+}

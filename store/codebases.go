@@ -51,7 +51,7 @@ func (s *Store) Codebases(ctx context.Context, project string) ([]slipway.Codeba
 }
 
 // RemoveCodebase takes a further codebase away from its project. One with unfinished runs, open pushes or
-// open pull requests is a Conflict. Its connection with a forge goes with it, and the credentials of that;
+// open pull requests is a Conflict. Its connection with a forge goes with it, and the credentials of that and its deploy key;
 // what was recorded of its runs stays.
 func (s *Store) RemoveCodebase(ctx context.Context, project, name, actor string) error {
 	return s.write(ctx, func(t *tx) error {
@@ -98,6 +98,9 @@ func (t *tx) disconnect(project, name string) error {
 		}
 	}
 	key := slipway.CodebaseKey(project, name)
+	if _, err := t.exec(`DELETE FROM deploy_keys WHERE codebase = $1`, key); err != nil {
+		return err
+	}
 	_, err := t.exec(`DELETE FROM credentials WHERE name IN ($1, $2)`, credentialName(key, "token"), credentialName(key, "webhook"))
 	return err
 }

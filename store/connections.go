@@ -11,14 +11,22 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const connectionColumns = `project, codebase, forge, api, repository, repository_id, shared, hook_ids, created_at`
+// The credential is the main codebase's where it is shared, and none where no token is kept.
+const connectionColumns = `project, codebase, forge, api, repository, repository_id, shared, hook_ids, created_at,
+	EXISTS (SELECT 1 FROM credentials k WHERE k.name = 'forge/' || connections.project ||
+		CASE WHEN connections.codebase = '' OR connections.shared = 1 THEN '' ELSE '/' || connections.codebase END || '/token')`
 
 func scanConnection(r scanner) (c slipway.Connection, err error) {
 	var ids string
-	err = r.Scan(&c.Project, &c.Codebase, &c.Forge, &c.API, &c.Repository, &c.RepositoryID, &c.Shared, &ids, stamp{&c.CreatedAt})
-	c.Credential, c.HookSecret, c.HookIDs = credentialName(c.Key(), "token"), credentialName(c.Key(), "webhook"), strings.Fields(ids)
-	if c.Shared {
+	var token bool
+	err = r.Scan(&c.Project, &c.Codebase, &c.Forge, &c.API, &c.Repository, &c.RepositoryID, &c.Shared, &ids, stamp{&c.CreatedAt}, &token)
+	c.HookSecret, c.HookIDs = credentialName(c.Key(), "webhook"), strings.Fields(ids)
+	switch {
+	case !token:
+	case c.Shared:
 		c.Credential = credentialName(c.Project, "token")
+	default:
+		c.Credential = credentialName(c.Key(), "token")
 	}
 	return c, err
 }
@@ -30,16 +38,18 @@ func connection(ctx context.Context, q querier, codebase string) (slipway.Connec
 	return one(ctx, q, scanConnection, `SELECT `+connectionColumns+` FROM connections WHERE project = $1 AND codebase = $2`, project, name)
 }
 
-// SaveConnection connects a codebase, or changes how it is connected. The token is kept sealed; without one
-// the connection is Shared, which takes a main codebase on the same forge, else it is Invalid. The secret of
-// the webhook is made the first time, and again when the repository is another one. What happened before is
-// not told to the forge.
+// SaveConnection connects a codebase, or changes how it is connected. The token is kept sealed. Without one the one
+// that was kept stays, or the connection is Shared, which takes a main codebase with a token on the same forge; with
+// neither it takes a deploy key in use, else it is Invalid. The secret of the webhook is made the first time, and
+// again when the repository is another one. What happened before is not told to the forge.
 func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, token, actor string) (slipway.Connection, error) {
 	c := *d.Connection
 	if err := c.Check(); err != nil {
 		return c, err
 	}
-	c.Shared = token == ""
+	if token != "" {
+		c.Shared = false
+	}
 	err := s.write(ctx, func(t *tx) error {
 		old, had, err := connection(ctx, t, c.Key())
 		if err != nil {
@@ -47,6 +57,11 @@ func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, to
 		}
 		if err := t.mayConnect(c); err != nil {
 			return err
+		}
+		if token == "" && !c.Shared {
+			if err := t.mayBeWithoutToken(c); err != nil {
+				return err
+			}
 		}
 		if err := t.saveConnection(c, d); err != nil {
 			return fmt.Errorf("connect %s: %w", c.Key(), err)
@@ -87,7 +102,7 @@ func (t *tx) mayConnect(c slipway.Connection) error {
 		return slipway.Errorf(slipway.Conflict, "%s is connected with %s of project %s already", c.Repository, slipway.CodebaseTitle(other), c.Project)
 	}
 	if c.Codebase == "" && c.Shared {
-		return slipway.Errorf(slipway.Invalid, "project %s needs a token for its forge", c.Project)
+		return slipway.Errorf(slipway.Invalid, "project %s has no other codebase that its token could be of", c.Project)
 	}
 	if c.Codebase == "" {
 		n, _, err := one(t.ctx, t, scanInt, `SELECT count(*) FROM connections WHERE project = $1 AND shared = 1 AND api <> $2`, c.Project, c.API)
@@ -104,8 +119,18 @@ func (t *tx) mayConnect(c slipway.Connection) error {
 		return err
 	}
 	main, had, err := connection(t.ctx, t, c.Project)
-	if err == nil && (!had || main.API != c.API) {
+	if err == nil && (!had || main.Credential == "" || main.API != c.API) {
 		err = slipway.Errorf(slipway.Invalid, "codebase %s needs a token of its own: project %s has none for %s", c.Codebase, c.Project, c.API)
+	}
+	return err
+}
+
+// mayBeWithoutToken refuses a connection for which there is neither a token nor a deploy key.
+func (t *tx) mayBeWithoutToken(c slipway.Connection) error {
+	n, _, err := one(t.ctx, t, scanInt, `SELECT (SELECT count(*) FROM deploy_keys WHERE codebase = $1 AND accepted = 1) + (SELECT count(*) FROM credentials WHERE name = $2)`,
+		c.Key(), credentialName(c.Key(), "token"))
+	if err == nil && n == 0 {
+		err = slipway.Errorf(slipway.Invalid, "%s needs a token for its forge, or a deploy key", c.Key())
 	}
 	return err
 }
@@ -119,10 +144,13 @@ func (t *tx) saveConnection(c slipway.Connection, d slipway.CodebaseDetail) erro
 	return err
 }
 
-// saveToken keeps the token of a connection, and none where it is shared.
+// saveToken keeps the token of a connection, the one before where there is no new one, and none where it is shared.
 func (t *tx) saveToken(c slipway.Connection, token string) error {
-	if !c.Shared {
+	if token != "" {
 		return t.saveCredential(c, "token", token)
+	}
+	if !c.Shared {
+		return nil
 	}
 	_, err := t.exec(`DELETE FROM credentials WHERE name = $1`, credentialName(c.Key(), "token"))
 	return err
@@ -216,6 +244,11 @@ func (s *Store) CodebaseDetail(ctx context.Context, codebase string) (slipway.Co
 // detail is a codebase with its connection and how the forge answers, if it has one.
 func (s *Store) detail(ctx context.Context, of slipway.Codebase) (slipway.CodebaseDetail, error) {
 	d := slipway.CodebaseDetail{Codebase: of}
+	if k, err := s.DeployKey(ctx, of.Key(), true); err == nil {
+		d.DeployKey = &k
+	} else if slipway.ErrorCode(err) != slipway.NotFound {
+		return d, err
+	}
 	c, ok, err := connection(ctx, s.reader, of.Key())
 	if err != nil || !ok {
 		return d, err

@@ -70,7 +70,7 @@ func TestConnectionsOfCodebases(t *testing.T) {
 		c.Forge, c.API, c.Repository = slipway.GitHub, cmp.Or(c.API, "https://api.github.com"), repository
 		return w.SaveConnection(w.ctx, slipway.CodebaseDetail{Forks: slipway.ForksRun, Connection: &c}, token, "ada")
 	}
-	web := slipway.Connection{Project: "shop", Codebase: "web"}
+	web := slipway.Connection{Project: "shop", Codebase: "web", Shared: true}
 	refused := func(c slipway.Connection, token string, code slipway.Code, words string) {
 		t.Helper()
 		if _, err := connect("acme/web", token, c); slipway.ErrorCode(err) != code || !strings.Contains(err.Error(), words) {
@@ -78,7 +78,12 @@ func TestConnectionsOfCodebases(t *testing.T) {
 		}
 	}
 	refused(web, "", slipway.Invalid, "needs a token of its own")
-	refused(slipway.Connection{Project: "shop"}, "", slipway.Invalid, "needs a token")
+	refused(slipway.Connection{Project: "shop"}, "", slipway.Invalid, "shop needs a token for its forge, or a deploy key")
+	refused(slipway.Connection{Project: "shop", Shared: true}, "", slipway.Invalid, "no other codebase")
+	refused(slipway.Connection{Project: "shop", Codebase: "web"}, "", slipway.Invalid, "shop/web needs a token for its forge, or a deploy key")
+	w.do(nil, w.SaveDeployKey(w.ctx, slipway.DeployKey{Codebase: "shop", GitURL: "ssh://git@host/shop", Accepted: true}, "private", "ada"))
+	w.connect("")
+	refused(web, "", slipway.Invalid, "needs a token of its own") // the main one has none
 	refused(slipway.Connection{Project: "shop", Codebase: "none"}, "t", slipway.NotFound, `no codebase "none"`)
 	main := w.connect("of the project")
 	elsewhere := web

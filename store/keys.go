@@ -190,3 +190,14 @@ func (s *Store) BuiltBy(ctx context.Context, project, service, digest string, ru
 	found.Artifacts, err = artifacts(ctx, s.reader, `run_id = $1 AND step = $2`, st.RunID, st.Spec.Key)
 	return found, err
 }
+
+// BuildRecord is the digest of what the builder wrote down of how an image of a project was made; "" when
+// nothing is on record.
+func (s *Store) BuildRecord(ctx context.Context, project, digest string) (string, error) {
+	found, _, err := one(ctx, s.reader, scanString, `SELECT p.digest FROM artifacts i JOIN artifacts p ON p.run_id = i.run_id AND p.step = i.step
+		WHERE i.project = $1 AND i.kind = 'image' AND i.digest = $2 AND p.kind = 'provenance' AND p.subject = i.digest ORDER BY p.id DESC LIMIT 1`, project, digest)
+	if err != nil {
+		return "", fmt.Errorf("find the record of the build of %s: %w", digest, err)
+	}
+	return found, nil
+}

@@ -243,6 +243,21 @@ func TestBuiltBy(t *testing.T) {
 	}
 }
 
+func TestBuildRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := p("build/delivery")
+	s.Kind, s.Service, s.Build = slipway.KindBuild, "delivery", &slipway.BuildSpec{}
+	r := w.newRun("refs/heads/x", commitA, steps(s))
+	w.finish(r.ID, "build/delivery", slipway.Result{Outcome: slipway.Succeeded, Artifacts: []slipway.Artifact{
+		{Kind: slipway.ArtifactImage, Repository: "r/shop/delivery", Digest: "sha256:1"}, {Kind: slipway.ArtifactProvenance, Repository: "r/shop/delivery", Digest: "sha256:p", Subject: "sha256:1"}}})
+	for of, want := range map[[2]string]string{{"shop", "sha256:1"}: "sha256:p", {"shop", "sha256:p"}: "", {"shop", "sha256:2"}: "", {"other", "sha256:1"}: ""} {
+		if got, err := w.BuildRecord(w.ctx, of[0], of[1]); err != nil || got != want {
+			t.Errorf("%v: %q, %v; want %q", of, got, err, want)
+		}
+	}
+}
+
 func TestBuilders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

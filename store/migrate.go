@@ -24,7 +24,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	own, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithSlog(quiet), goose.WithTableName("migrations"))
+	own, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithSlog(quiet), goose.WithTableName("migrations"), goose.WithGoMigrations(counts()), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}

@@ -10,9 +10,9 @@ import (
 // maxEarlier bounds how many results of the same inputs are looked at.
 const maxEarlier = 20
 
-// Earlier is the newest step of a project that succeeded with these inputs, in one of these degrees of
-// trust, with what it made; false when there is none. Inputs that are empty are never the same.
-func (s *Store) Earlier(ctx context.Context, project, inputs string, trusts []slipway.Trust) (slipway.Earlier, bool, error) {
+// Earlier is the newest step of a project that succeeded with these inputs and that fits, with what it made;
+// false when there is none. Inputs that are empty are never the same.
+func (s *Store) Earlier(ctx context.Context, project, inputs string, fits func(slipway.PlanStep) bool) (slipway.Earlier, bool, error) {
 	if inputs == "" {
 		return slipway.Earlier{}, false, nil
 	}
@@ -21,13 +21,19 @@ func (s *Store) Earlier(ctx context.Context, project, inputs string, trusts []sl
 	if err != nil {
 		return slipway.Earlier{}, false, err
 	}
-	i := slices.IndexFunc(rows, func(st *stepRow) bool { return slices.Contains(trusts, trust(st.Spec)) })
+	i := slices.IndexFunc(rows, func(st *stepRow) bool { return fits(st.Spec) })
 	if i < 0 {
 		return slipway.Earlier{}, false, nil
 	}
 	found := slipway.Earlier{Step: rows[i].Step}
 	if found.Artifacts, err = artifacts(ctx, s.reader, `run_id = $1 AND step = $2`, found.Step.RunID, found.Step.Spec.Key); err != nil {
 		return found, false, err
+	}
+	if found.Step.Spec.Chart != nil {
+		found.Manifests, err = s.Manifests(ctx, found.Step.RunID, found.Step.Spec.Service)
+		if slipway.ErrorCode(err) != slipway.NotFound && err != nil {
+			return found, false, err
+		}
 	}
 	report, err := s.Report(ctx, found.Step.ID)
 	switch {
@@ -37,14 +43,4 @@ func (s *Store) Earlier(ctx context.Context, project, inputs string, trusts []sl
 		return found, false, err
 	}
 	return found, true, nil
-}
-
-func trust(spec slipway.PlanStep) slipway.Trust {
-	switch {
-	case spec.Build != nil:
-		return spec.Build.Trust
-	case spec.Test != nil:
-		return spec.Test.Trust
-	}
-	return ""
 }

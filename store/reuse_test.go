@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
@@ -16,7 +17,7 @@ func TestEarlierResults(t *testing.T) {
 	}
 	ask := func(inputs string, trusts ...slipway.Trust) slipway.Earlier {
 		t.Helper()
-		e, ok, err := w.Earlier(w.ctx, "shop", inputs, trusts)
+		e, ok, err := w.Earlier(w.ctx, "shop", inputs, func(p slipway.PlanStep) bool { return p.Test != nil && slices.Contains(trusts, p.Test.Trust) })
 		w.ok(err)
 		if ok != (e.Step.RunID != 0) {
 			t.Fatalf("%t: %+v", ok, e)
@@ -50,5 +51,23 @@ func TestEarlierResults(t *testing.T) {
 	}
 	if e := ask("sha256:1", slipway.TrustBranch); e.Step.RunID != second.ID || e.Step.ReusedFrom != first.ID {
 		t.Errorf("the newest: %+v", e.Step)
+	}
+}
+
+// A chart that was checked comes with what was found out about it.
+func TestEarlierCharts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := p("chart/a")
+	s.Chart = &slipway.ChartSpec{Service: "a", Version: "1.0.0"}
+	r := w.newRun("refs/heads/x", commitA, steps(s))
+	w.finish(r.ID, "chart/a", slipway.Result{Outcome: slipway.Succeeded, Inputs: "sha256:1", Manifests: []slipway.ManifestReport{{Environment: "qa", API: "shipped"}}})
+	any := func(slipway.PlanStep) bool { return true }
+	e, ok, err := w.Earlier(w.ctx, "shop", "sha256:1", any)
+	if err != nil || !ok || len(e.Manifests) != 1 || e.Manifests[0].API != "shipped" || e.Step.Spec.Chart.Version != "1.0.0" {
+		t.Errorf("%+v, %t, %v", e, ok, err)
+	}
+	if _, ok, err := w.Earlier(w.ctx, "shop", "sha256:1", func(p slipway.PlanStep) bool { return !any(p) }); ok || err != nil {
+		t.Errorf("found what does not fit (%v)", err)
 	}
 }

@@ -65,7 +65,8 @@ func (t *tx) loadRun(id int64) (*runRow, error) {
 
 // CreateRun makes a run with its plan and steps and queues the steps that can start; a plan without
 // steps gets one step of kind plan. Older unfinished runs of the same feature branch, pull request or
-// release branch that have not begun to publish or deploy are superseded.
+// release branch that have not begun to publish or deploy are superseded; one of a branch whose plan gathers
+// pushes (Batch) is left until the new run's plan is known.
 func (s *Store) CreateRun(ctx context.Context, r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	var out slipway.Run
 	err := s.write(ctx, func(t *tx) (err error) {
@@ -92,7 +93,7 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	if err != nil {
 		return r, fmt.Errorf("create run: %w", err)
 	}
-	if err := t.savePlan(row.ID, plan); err != nil {
+	if err := t.savePlan(row, plan); err != nil {
 		return r, err
 	}
 	if err := t.addSteps(row, plan.Steps); err != nil {
@@ -104,21 +105,22 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	}); err != nil {
 		return r, err
 	}
-	if err := t.supersede(row); err != nil {
+	if err := t.gather(row); err != nil {
 		return r, err
 	}
-	if err := t.gather(row); err != nil {
+	if err := t.supersede(row, true); err != nil {
 		return r, err
 	}
 	return row.Run, t.settle(row)
 }
 
 // savePlan keeps what a plan says besides its steps; what was said before is added to.
-func (t *tx) savePlan(runID int64, p slipway.Plan) error {
-	old, err := plan(t.ctx, t, runID)
+func (t *tx) savePlan(r *runRow, p slipway.Plan) error {
+	old, err := plan(t.ctx, t, r.ID)
 	if err != nil {
 		return err
 	}
+	old.Batch = old.Batch || p.Batch
 	old.Decisions = append(old.Decisions, p.Decisions...)
 	old.Notes = append(old.Notes, p.Notes...)
 	if p.ConfigCommit != "" {
@@ -131,7 +133,7 @@ func (t *tx) savePlan(runID int64, p slipway.Plan) error {
 	if err != nil {
 		return fmt.Errorf("encode plan: %w", err)
 	}
-	_, err = t.exec(`INSERT INTO plans (run_id, plan) VALUES ($1, $2) ON CONFLICT (run_id) DO UPDATE SET plan = excluded.plan`, runID, string(b))
+	_, err = t.exec(`INSERT INTO plans (run_id, plan) VALUES ($1, $2) ON CONFLICT (run_id) DO UPDATE SET plan = excluded.plan`, r.ID, string(b))
 	return err
 }
 
@@ -150,8 +152,9 @@ func plan(ctx context.Context, q querier, runID int64) (slipway.Plan, error) {
 }
 
 // supersede cancels the older unfinished runs of the same ref that have changed nothing yet. Runs of
-// the default branch are left: each merge is delivered.
-func (t *tx) supersede(r *runRow) error {
+// the default branch are left: each merge is delivered. With but, those of a branch are left whose services
+// gather pushes: whether the new run waits for them is known when it is planned (S38).
+func (t *tx) supersede(r *runRow, but bool) error {
 	switch r.Event {
 	case slipway.BranchPush, slipway.PullUpdate, slipway.ReleasePush:
 	default:
@@ -169,6 +172,15 @@ func (t *tx) supersede(r *runRow) error {
 		}
 		if old.cancel != "" || old.delivers() {
 			continue
+		}
+		if but && r.Event == slipway.BranchPush {
+			said, err := plan(t.ctx, t, id)
+			if err != nil {
+				return err
+			}
+			if said.Batch {
+				continue
+			}
 		}
 		cause := fmt.Sprintf("superseded by run #%d", r.ID)
 		if err := t.cancelRun(old, "", cause, slipway.ErrSuperseded); err != nil {
@@ -386,6 +398,13 @@ func inCodebase(name string) string {
 		return ""
 	}
 	return " in codebase " + name
+}
+
+// Tried reports whether there is a run of a codebase's ref before a run, whatever came of it.
+func (s *Store) Tried(ctx context.Context, project, codebase, ref string, before int64) (bool, error) {
+	_, found, err := one(ctx, s.reader, scanString, `SELECT ref FROM runs
+		WHERE project = $1 AND codebase = $2 AND ref = $3 AND id < $4 AND event IN ('push', 'pull-request', 'merge') ORDER BY id DESC LIMIT 1`, project, codebase, ref, before)
+	return found, err
 }
 
 // LastBuilt returns the commit of the newest run of a codebase's ref that succeeded, "" when there is none: what

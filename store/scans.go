@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -67,6 +68,11 @@ func (s *Store) Scan(ctx context.Context, project, digest, database, scanner str
 		AND (sbom = '' OR EXISTS (SELECT 1 FROM sboms b WHERE b.project = scans.project AND b.digest = scans.sbom))`, project, digest, database, scanner)
 }
 
+// AnyScan is that of a digest with this database and scanner in whatever project; false when there is none.
+func (s *Store) AnyScan(ctx context.Context, digest, database, scanner string) (slipway.Scan, bool, error) {
+	return s.scan(ctx, `digest = $1 AND database = $2 AND scanner = $3`, digest, database, scanner)
+}
+
 // LastScan is the newest scan of a digest, with any database; false when there is none.
 func (s *Store) LastScan(ctx context.Context, project, digest string) (slipway.Scan, bool, error) {
 	return s.scan(ctx, `project = $1 AND digest = $2 ORDER BY scanned_at DESC, id DESC`, project, digest)
@@ -110,14 +116,51 @@ func (s *Store) KeepScan(ctx context.Context, project string, scan slipway.Scan,
 				return fmt.Errorf("keep the SBOM of %s: %w", scan.Digest, err)
 			}
 		}
-		if _, err := t.exec(`INSERT INTO scans (project, digest, database, scanner, image, scanned_at, seen, sbom, report) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		before, known, err := one(ctx, t, scanCounts, countsOf, project, scan.Digest)
+		if err != nil {
+			return fmt.Errorf("read what is known of %s: %w", scan.Digest, err)
+		}
+		n := scan.Count()
+		if _, err := t.exec(`INSERT INTO scans (project, digest, database, scanner, image, scanned_at, seen, sbom, report, critical, high, medium, low, negligible)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 			ON CONFLICT (project, digest, database, scanner) DO UPDATE SET image = excluded.image, scanned_at = excluded.scanned_at,
-			seen = max(seen, excluded.seen), sbom = excluded.sbom, report = excluded.report`,
-			project, scan.Digest, scan.Database.Checksum, scan.Scanner, scan.Image, ms(scan.ScannedAt), bit(seen), scan.SBOM, report); err != nil {
+			seen = max(seen, excluded.seen), sbom = excluded.sbom, report = excluded.report,
+			critical = excluded.critical, high = excluded.high, medium = excluded.medium, low = excluded.low, negligible = excluded.negligible`,
+			project, scan.Digest, scan.Database.Checksum, scan.Scanner, scan.Image, ms(scan.ScannedAt), bit(seen), scan.SBOM, report,
+			n.Critical, n.High, n.Medium, n.Low, n.Negligible); err != nil {
 			return fmt.Errorf("keep the scan of %s: %w", scan.Digest, err)
 		}
-		return t.forgetScans(project, scan.Digest)
+		if err := t.forgetScans(project, scan.Digest); err != nil {
+			return err
+		}
+		return t.tellCounts(project, scan.Digest, before, known)
 	})
+}
+
+// countsOf reads how many findings the newest scan of a digest has.
+const countsOf = `SELECT digest, scanned_at, critical, high, medium, low, negligible FROM scans
+	WHERE project = $1 AND digest = $2 ORDER BY scanned_at DESC, id DESC LIMIT 1`
+
+func scanCounts(r scanner) (c slipway.ImageCounts, err error) {
+	return c, r.Scan(&c.Digest, stamp{&c.ScannedAt}, &c.Critical, &c.High, &c.Medium, &c.Low, &c.Negligible)
+}
+
+// tellCounts records that the newest scan of an image that runs has other numbers than the one before it.
+func (t *tx) tellCounts(project, digest string, before slipway.ImageCounts, known bool) error {
+	now, _, err := one(t.ctx, t, scanCounts, countsOf, project, digest)
+	if err != nil || (known && now.FindingCounts == before.FindingCounts) {
+		return err
+	}
+	runs, err := list(t.ctx, t, scanString, `SELECT DISTINCT service FROM deployments WHERE project = $1 AND image_digest = $2 AND id IN
+		(SELECT max(id) FROM deployments WHERE project = $1 AND state IN ('deployed', 'verified', 'unhealthy') GROUP BY environment, service) ORDER BY service`, project, digest)
+	if err != nil || len(runs) == 0 {
+		return err
+	}
+	text := fmt.Sprintf("the newest scan of %s, which runs, finds %d critical and %d high", strings.Join(runs, ", "), now.Critical, now.High)
+	if known {
+		text += fmt.Sprintf("; before it were %d and %d", before.Critical, before.High)
+	}
+	return t.event(fmt.Sprintf("scan/%s/%s/%d/counts", project, digest, ms(t.now)), slipway.Event{Kind: "scan.changed", Project: project, Message: text, Data: data(now)})
 }
 
 // forgetScans removes the oldest scans of a digest.
@@ -156,13 +199,36 @@ func (s *Store) InUse(ctx context.Context) ([]slipway.Deployment, error) {
 		GROUP BY project, environment, service) ORDER BY id`)
 }
 
+// deployed selects the deployments of a project that run now.
+const deployed = `id IN (SELECT max(id) FROM deployments WHERE project = $1 AND state IN ('deployed', 'verified', 'unhealthy') GROUP BY environment, service)`
+
 // DeployedScans are the deployments of a project that run now, each with the newest scan of its image.
 func (s *Store) DeployedScans(ctx context.Context, project string) ([]slipway.DeployedScan, error) {
-	list, err := deployments(ctx, s.reader, `id IN (SELECT max(id) FROM deployments WHERE project = $1 AND state IN ('deployed', 'verified', 'unhealthy')
-		GROUP BY environment, service) ORDER BY environment, service`, project)
+	list, err := deployments(ctx, s.reader, deployed+` ORDER BY environment, service`, project)
 	if err != nil {
 		return nil, err
 	}
+	return s.withScans(ctx, project, list)
+}
+
+// DeployedScan is what of a service runs in an environment now, with the newest scan of its image; NotFound when
+// nothing does.
+func (s *Store) DeployedScan(ctx context.Context, project, service, environment string) (slipway.DeployedScan, error) {
+	list, err := deployments(ctx, s.reader, deployed+` AND service = $2 AND environment = $3`, project, service, environment)
+	if err != nil {
+		return slipway.DeployedScan{}, err
+	}
+	if len(list) == 0 {
+		return slipway.DeployedScan{}, slipway.Errorf(slipway.NotFound, "nothing of service %q runs in environment %q", service, environment)
+	}
+	out, err := s.withScans(ctx, project, list[:1])
+	if err != nil {
+		return slipway.DeployedScan{}, err
+	}
+	return out[0], nil
+}
+
+func (s *Store) withScans(ctx context.Context, project string, list []slipway.Deployment) ([]slipway.DeployedScan, error) {
 	known := map[string]*slipway.Scan{}
 	out := make([]slipway.DeployedScan, 0, len(list))
 	for _, d := range list {
@@ -180,6 +246,14 @@ func (s *Store) DeployedScans(ctx context.Context, project string) ([]slipway.De
 		out = append(out, slipway.DeployedScan{Deployment: d, Scan: scan})
 	}
 	return out, nil
+}
+
+// DeployedCounts is how many findings the newest scans of the images have that run in a project, in the order of
+// digests; images without a scan are left out. It reads no scan.
+func (s *Store) DeployedCounts(ctx context.Context, project string) ([]slipway.ImageCounts, error) {
+	return list(ctx, s.reader, scanCounts, `SELECT digest, scanned_at, critical, high, medium, low, negligible FROM (
+		SELECT *, row_number() OVER (PARTITION BY digest ORDER BY scanned_at DESC, id DESC) AS n FROM scans
+		WHERE project = $1 AND digest IN (SELECT image_digest FROM deployments WHERE `+deployed+`)) WHERE n = 1 ORDER BY digest`, project)
 }
 
 // saveScan keeps what the scan of a step found.

@@ -57,6 +57,7 @@ type preparedReport struct {
 	names  string
 	keys   []byte
 	states []byte
+	took   []byte
 	inputs string
 }
 
@@ -79,7 +80,10 @@ func (s *Store) prepareReport(ctx context.Context, q querier, run slipway.Run, s
 	p.keys = packKeys(states.Keys)
 	sum := sha256.Sum256(p.keys)
 	p.names = hex.EncodeToString(sum[:])
-	p.states, err = deflate(states.States)
+	if p.states, err = deflate(states.States); err != nil {
+		return nil, err
+	}
+	p.took, err = packTook(states.Took)
 	return p, err
 }
 
@@ -133,11 +137,11 @@ func (t *tx) saveReport(r *runRow, st *stepRow, res slipway.Result) error {
 		cov = *rep.Coverage
 	}
 	_, err = t.exec(`INSERT INTO test_totals (project, service, run_id, step_id, attempt, ref, commit_hash, main, fork, inputs, reused_from,
-		passed, failed, skipped, new_failures, flaky, duration, covered, coverable, names, states, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+		passed, failed, skipped, new_failures, flaky, duration, covered, coverable, names, states, took, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
 		ON CONFLICT (step_id, attempt) DO NOTHING`,
 		r.Project, st.Spec.Service, r.ID, st.ID, st.Attempt, r.Ref, r.Commit, bit(isMain), bit(r.Fork), p.inputs, res.ReusedFrom,
-		rep.Passed, rep.Failed, rep.Skipped, rep.New, rep.Flaky, int64(rep.Duration), cov.Covered, cov.Total, p.names, p.states, ms(t.now))
+		rep.Passed, rep.Failed, rep.Skipped, rep.New, rep.Flaky, int64(rep.Duration), cov.Covered, cov.Total, p.names, p.states, p.took, ms(t.now))
 	if err != nil {
 		return fmt.Errorf("record tests: %w", err)
 	}

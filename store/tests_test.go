@@ -91,7 +91,7 @@ func TestARetriedReport(t *testing.T) {
 	if got := w.marked(r.ID); got != "b new, a flaky" {
 		t.Errorf("got %q", got)
 	}
-	h, err := w.CaseHistory(w.ctx, "shop", "cart", "", "a")
+	h, err := w.CaseHistory(w.ctx, slipway.CaseFilter{Project: "shop", Service: "cart", Name: "a"})
 	w.ok(err)
 	var got []string
 	for _, c := range h[0].Results {
@@ -186,8 +186,8 @@ func TestReusedReports(t *testing.T) {
 		t.Errorf("%+v", v.Past)
 	}
 	w.code(drop(w.ServiceTests(w.ctx, "shop", "mail", "", 0)), slipway.NotFound)
-	w.code(drop(w.CaseHistory(w.ctx, "shop", "cart", "", "nothing")), slipway.NotFound)
-	h, err := w.CaseHistory(w.ctx, "shop", "cart", "refs/heads/main", "Cart.a")
+	w.code(drop(w.CaseHistory(w.ctx, slipway.CaseFilter{Project: "shop", Service: "cart", Name: "nothing"})), slipway.NotFound)
+	h, err := w.CaseHistory(w.ctx, slipway.CaseFilter{Project: "shop", Service: "cart", Ref: "refs/heads/main", Name: "Cart.a"})
 	w.ok(err)
 	if len(h) != 1 || len(h[0].Results) != 2 || h[0].Results[0].State != slipway.TestFailed || h[0].Results[1].ReusedFrom != first.ID {
 		t.Errorf("%+v", h)

@@ -43,6 +43,32 @@ func scanText(r scanner) ([]byte, error) {
 	return nil, fmt.Errorf("a report is stored as %T", v)
 }
 
+// BaseTests returns the numbers of the report that a run's test step is compared with, without reading a report;
+// nil when there is none.
+func (s *Store) BaseTests(ctx context.Context, runID int64, step string) (*slipway.TestTotals, error) {
+	run, err := getRun(ctx, s.reader, runID)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := list(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 AND key = $2`, runID, step)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return s.baseTests(ctx, run, rows[0].Step)
+}
+
+func (s *Store) baseTests(ctx context.Context, run slipway.Run, st slipway.Step) (*slipway.TestTotals, error) {
+	own, _, err := one(ctx, s.reader, scanInt, `SELECT coalesce(max(id), 0) FROM test_totals WHERE step_id = $1`, st.ID)
+	if err != nil || own == 0 {
+		return nil, err
+	}
+	row, ok, err := testsBefore(ctx, s.reader, run, st.ID, st.Spec.Service, own, "")
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &row.TestTotals, nil
+}
+
 // RunTests returns the reports of a run's test steps, with what each is compared with.
 func (s *Store) RunTests(ctx context.Context, runID int64) (slipway.RunTests, error) {
 	run, err := getRun(ctx, s.reader, runID)
@@ -70,14 +96,7 @@ func (s *Store) stepTests(ctx context.Context, run slipway.Run, st slipway.Step)
 	if v.Report, err = s.Report(ctx, st.ID); err != nil {
 		return v, err
 	}
-	own, _, err := one(ctx, s.reader, scanInt, `SELECT coalesce(max(id), 0) FROM test_totals WHERE step_id = $1`, st.ID)
-	if err != nil || own == 0 {
-		return v, err
-	}
-	row, ok, err := testsBefore(ctx, s.reader, run, st.ID, v.Service, own, "")
-	if err == nil && ok {
-		v.Base = &row.TestTotals
-	}
+	v.Base, err = s.baseTests(ctx, run, st)
 	return v, err
 }
 
@@ -122,77 +141,4 @@ func noTests(project, service, ref string) error {
 		return slipway.Errorf(slipway.NotFound, "service %s of project %s has no test report of %s", service, project, ref)
 	}
 	return slipway.Errorf(slipway.NotFound, "service %s of project %s has no test report", service, project)
-}
-
-// Bounds of the history of tests by name.
-const (
-	maxNamed   = 20 // tests of one name
-	maxReports = 5  // reports that a name is looked for in
-)
-
-// CaseHistory returns how the tests of a name ended in the reports of a service that are kept, in one ref or
-// with "" in any but forks'. The name is that of the test, or its class and name with a dot, slash or blank
-// between them. It is looked for in the newest reports; NotFound when none of them has it.
-func (s *Store) CaseHistory(ctx context.Context, project, service, ref, name string) ([]slipway.CaseHistory, error) {
-	rows, err := s.testRows(ctx, project, service, ref, keptMain+keptOthers)
-	if err != nil {
-		return nil, err
-	}
-	if len(rows) == 0 {
-		return nil, noTests(project, service, ref)
-	}
-	var found []slipway.CaseHistory
-	var keys []uint64
-	looked := map[int64]bool{}
-	for _, row := range rows {
-		if len(found) > 0 || len(looked) == maxReports {
-			break
-		}
-		if looked[row.stepID] {
-			continue
-		}
-		looked[row.stepID] = true
-		report, err := s.Report(ctx, row.stepID)
-		if err != nil {
-			return nil, err
-		}
-		found, keys = named(report, name)
-	}
-	if len(found) == 0 {
-		return nil, slipway.Errorf(slipway.NotFound, "no test named %q is in the newest reports of %s", name, service)
-	}
-	names := map[string][]uint64{}
-	for _, row := range rows {
-		states, err := readStates(ctx, s.reader, names, row)
-		if err != nil {
-			return nil, err
-		}
-		for i, key := range keys {
-			if state, ok := states.Of(key); ok {
-				found[i].Results = append(found[i].Results, slipway.CaseResult{RunID: row.RunID, Ref: row.Ref, Commit: row.Commit,
-					State: state, Reran: states.Reran(key), ReusedFrom: row.ReusedFrom, CreatedAt: row.CreatedAt})
-			}
-		}
-	}
-	return found, nil
-}
-
-// named are the tests of a report that a person may mean.
-func named(r slipway.TestReport, name string) (found []slipway.CaseHistory, keys []uint64) {
-	seen := map[uint64]bool{}
-	for _, suite := range r.Suites {
-		for _, c := range suite.Cases {
-			if c.Name != name && c.Class+"."+c.Name != name && c.Class+"/"+c.Name != name && c.Class+" "+c.Name != name {
-				continue
-			}
-			key := slipway.TestKey(suite.Name, c)
-			if seen[key] || len(found) == maxNamed {
-				continue
-			}
-			seen[key] = true
-			keys = append(keys, key)
-			found = append(found, slipway.CaseHistory{Suite: suite.Name, Class: c.Class, Case: c.Name, Flaky: c.Flaky, Results: []slipway.CaseResult{}})
-		}
-	}
-	return found, keys
 }

@@ -174,7 +174,10 @@ func (s *Store) FinishStep(ctx context.Context, stepID int64, attempt int, res s
 			res.Reason = join(res.Reason, "what would follow was not started: "+r.cancel)
 		}
 		if res.Next != nil {
-			if err := t.savePlan(r.ID, *res.Next); err != nil {
+			if err := t.savePlan(r, *res.Next); err != nil {
+				return err
+			}
+			if err := t.planned(r, st, *res.Next); err != nil {
 				return err
 			}
 			if err := t.addSteps(r, res.Next.Steps); err != nil {

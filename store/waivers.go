@@ -14,10 +14,25 @@ func scanWaiver(r scanner) (w slipway.Waiver, err error) {
 		stamp{&w.Expires}, stamp{&w.CreatedAt}, stamp{&w.Withdrawn})
 }
 
-// Waivers returns the waivers that people gave in a project, newest first, the expired and withdrawn
-// ones among them: at most 1,000.
-func (s *Store) Waivers(ctx context.Context, project string) ([]slipway.Waiver, error) {
-	return list(ctx, s.reader, scanWaiver, `SELECT `+waiverColumns+` FROM waivers WHERE project = $1 ORDER BY id DESC LIMIT 1000`, project)
+// MostWaivers is how many waivers that do not hold any more are returned at once.
+const MostWaivers = 1000
+
+// Waivers returns waivers that people gave, newest first: all of those that hold, then of those that do not hold any
+// more as many as the filter wants.
+func (s *Store) Waivers(ctx context.Context, f slipway.WaiverFilter) ([]slipway.Waiver, error) {
+	now, out := ms(s.now()), []slipway.Waiver{}
+	var err error
+	if f.Before == 0 {
+		out, err = list(ctx, s.reader, scanWaiver, `SELECT `+waiverColumns+` FROM waivers
+			WHERE project = $1 AND withdrawn_at = 0 AND expires_at > $2 ORDER BY id DESC`, f.Project, now)
+	}
+	if err != nil || f.Holding {
+		return out, err
+	}
+	over, err := list(ctx, s.reader, scanWaiver, `SELECT `+waiverColumns+` FROM waivers
+		WHERE project = $1 AND (withdrawn_at <> 0 OR expires_at <= $2) AND ($3 = 0 OR id < $3) ORDER BY id DESC LIMIT $4`,
+		f.Project, now, f.Before, limit(f.Limit, 100, MostWaivers))
+	return append(out, over...), err
 }
 
 // Waiver returns one.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestWaivers(t *testing.T) {
 	w.code(drop(w.WithdrawWaiver(w.ctx, given.ID, "bob")), slipway.Conflict)
 	w.code(drop(w.WithdrawWaiver(w.ctx, 99, "bob")), slipway.Conflict)
 	w.code(drop(w.Waiver(w.ctx, 99)), slipway.NotFound)
-	all, err := w.Waivers(w.ctx, "shop")
+	all, err := w.Waivers(w.ctx, slipway.WaiverFilter{Project: "shop"})
 	w.ok(err)
 	if len(all) != 2 || all[0].ID != again.ID || all[1].ID != given.ID || all[1].Withdrawn.IsZero() {
 		t.Errorf("waivers of shop: %+v", all)
@@ -80,5 +81,51 @@ func TestAWaiverNeedsAReason(t *testing.T) {
 	}
 	if es, err := w.Events(w.ctx, 0, slipway.EventFilter{Kind: "waiver."}); err != nil || len(es) != 0 {
 		t.Errorf("%+v %v", es, err)
+	}
+}
+
+// What holds is never cut off, however many were given since; what does not hold any more comes in pages.
+func TestWaiversComeInPages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	give := func(hours int) int64 {
+		t.Helper()
+		v, err := w.GiveWaiver(w.ctx, slipway.Waiver{Project: "shop", Gate: "tests", Subject: "a", Reason: "r", Author: "ada", Expires: w.clock.now().Add(time.Duration(hours) * time.Hour)})
+		w.ok(err)
+		return v.ID
+	}
+	first := give(1000)
+	for range 7 {
+		give(1)
+	}
+	back := give(1000)
+	w.do(w.WithdrawWaiver(w.ctx, back, "ada"))
+	last := give(1000)
+	w.clock.add(2 * time.Hour)
+	ids := func(f slipway.WaiverFilter) (out []int64) {
+		t.Helper()
+		f.Project = "shop"
+		all, err := w.Waivers(w.ctx, f)
+		w.ok(err)
+		for _, v := range all {
+			out = append(out, v.ID)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		f    slipway.WaiverFilter
+		want []int64
+	}{
+		{slipway.WaiverFilter{Holding: true}, []int64{last, first}},
+		{slipway.WaiverFilter{Limit: 3}, []int64{last, first, back, 8, 7}},
+		{slipway.WaiverFilter{Limit: 3, Before: 7}, []int64{6, 5, 4}},
+		{slipway.WaiverFilter{Limit: 3, Before: 4}, []int64{3, 2}},
+		{slipway.WaiverFilter{Limit: 3, Before: 2}, nil},
+		{slipway.WaiverFilter{Holding: true, Before: 7}, nil},
+		{slipway.WaiverFilter{}, []int64{last, first, back, 8, 7, 6, 5, 4, 3, 2}},
+	} {
+		if got := ids(c.f); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %v, want %v", c.f, got, c.want)
+		}
 	}
 }

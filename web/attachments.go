@@ -14,8 +14,10 @@ import (
 
 // Tests is what tests said and left.
 type Tests interface {
-	// RunTests is the reports of a run's test steps, with what each is compared with.
-	RunTests(ctx context.Context, by slipway.User, run int64) (slipway.RunTests, error)
+	// BaseTests is the numbers of the report that a run's test step is compared with; nil when there is none.
+	BaseTests(ctx context.Context, by slipway.User, run int64, step string) (*slipway.TestTotals, error)
+	// CaseHistory is how the tests that a filter selects ended over the runs of a service.
+	CaseHistory(ctx context.Context, by slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error)
 	// OpenAttachment opens a file that the tests of a run left, with what the report says of it. Whoever
 	// called closes it.
 	OpenAttachment(ctx context.Context, by slipway.User, run int64, digest string) (slipway.Attachment, io.ReadSeekCloser, error)

@@ -84,3 +84,29 @@ func TestBrowserManifests(t *testing.T) {
 		t.Errorf("the stops are %v", stops)
 	}
 }
+
+// From a failed test to its history by keyboard, which is live and fits a narrow window.
+func TestBrowserCase(t *testing.T) {
+	t.Parallel()
+	b := browse(t)
+	b.open("/runs/5")
+	b.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.cases a.test').focus(); undefined"))
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.KeyEvent(kb.Enter)); err != nil {
+		t.Fatal(err)
+	}
+	b.wait("document.querySelector('h1').innerText === 'TestCurrency/EUR' && document.title.startsWith('✗ TestCurrency/EUR')")
+	if got := value[string](b, "document.querySelector('.case h2').innerText"); got != "example.com/shop/orders: failed in 3 of 130 reports" {
+		t.Errorf("it says %q", got)
+	}
+	b.do(chromedp.Evaluate[chromedp.Void]("window.loadedOnce = true; undefined"))
+	b.change(14, func() {
+		h := b.cases["orders/TestCurrency/EUR"]
+		newest := h.Results[0]
+		newest.RunID, newest.State = 21, slipway.TestPassed
+		h.Results = append([]slipway.CaseResult{newest}, h.Results...)
+		b.cases["orders/TestCurrency/EUR"] = h
+	})
+	b.wait("document.querySelector('.results tbody tr').innerText.includes('#21') && window.loadedOnce === true && !document.querySelector('.note.bad')")
+	b.do(chromedp.EmulateViewport(390, 900))
+	b.wait("innerWidth === 390 && document.documentElement.scrollWidth === 390")
+}

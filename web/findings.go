@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 	"unicode"
 
 	"github.com/slipway-cd/slipway"
@@ -76,21 +74,15 @@ func (s *server) findings(r *http.Request, by slipway.User) (string, view, error
 // deployedFindings is the page of what the newest scan found in an image that runs.
 func (s *server) deployedFindings(r *http.Request, by slipway.User) (string, view, error) {
 	project, service, env := r.PathValue("project"), r.PathValue("service"), r.FormValue("environment")
-	all, err := s.Evidence.Deployed(r.Context(), by, project)
+	d, err := s.Images.DeployedScan(r.Context(), by, project, service, env)
 	if err != nil {
 		return "", view{}, err
 	}
-	i := slices.IndexFunc(all, func(d slipway.DeployedScan) bool {
-		return d.Deployment.Target.Service == service && d.Deployment.Target.Environment == env
-	})
-	if i < 0 {
-		return "", view{}, slipway.Errorf(slipway.NotFound, "nothing of service %q runs in environment %q", service, env)
-	}
-	p := findingsPage{Project: project, Service: service, Deployed: &all[i].Deployment, Scan: all[i].Scan}
+	p := findingsPage{Project: project, Service: service, Deployed: &d.Deployment, Scan: d.Scan}
 	if p.Scan != nil {
 		p.fill(r, nil)
 	}
-	return "findings", view{Title: "Findings of " + service + " in " + env, Project: project, Tab: "board", Data: p}, nil
+	return "findings", view{Title: "Findings of " + service + " in " + env, Project: project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, nil
 }
 
 // deployedHref is the page of what is bad in the image that runs in an environment.
@@ -200,104 +192,26 @@ func count(all []slipway.Finding) (out []tally) {
 	return out
 }
 
-// chip is what is known of an image that runs.
-type chip struct {
-	Critical, High int
-	At             time.Time // of the scan
-}
-
-// chips keeps what is known of the images that run, by project: reading it takes all scans, for which no
-// page waits long.
-type chips struct {
-	mu sync.Mutex
-	of map[string]*chipsOf
-}
+// chips is how many findings the images have that run, by digest.
+type chips map[string]slipway.ImageCounts
 
 // chipOf is what is known of an image; nil when nothing is, or nothing is bad.
-func chipOf(known map[string]chip, digest string) *chip {
+func chipOf(known chips, digest string) *slipway.ImageCounts {
 	if c, ok := known[digest]; ok && c.Critical+c.High > 0 {
 		return &c
 	}
 	return nil
 }
 
-type chipsOf struct {
-	at       time.Time
-	byDigest map[string]chip
-	busy     chan struct{} // closed when what is read now is there; nil: nothing is read
-}
-
-const (
-	chipsAge  = 30 * time.Second       // older ones are read again
-	chipsWait = 100 * time.Millisecond // of a page, at most
-	chipsRead = time.Minute
-)
-
-// chips is what the newest scans found in the images of a project, by digest. The caller has seen that the
-// user may see the project. What is not read in time is missing, and there on the next page.
-func (s *server) chips(ctx context.Context, by slipway.User, project string) map[string]chip {
-	if s.Evidence == nil {
-		return nil
+// chips is what the newest scans found in the images of a project.
+func (s *server) chips(ctx context.Context, by slipway.User, project string) (chips, error) {
+	if s.Images == nil {
+		return nil, nil
 	}
-	s.known.mu.Lock()
-	if s.known.of == nil {
-		s.known.of = map[string]*chipsOf{}
+	all, err := s.Images.DeployedCounts(ctx, by, project)
+	out := make(chips, len(all))
+	for _, c := range all {
+		out[c.Digest] = c
 	}
-	c := s.known.of[project]
-	if c == nil {
-		c = &chipsOf{}
-		s.known.of[project] = c
-	}
-	busy := c.busy
-	if now := s.Now(); busy == nil && (c.at.IsZero() || now.Sub(c.at) > chipsAge || now.Before(c.at)) {
-		busy = make(chan struct{})
-		c.busy = busy
-		go s.readChips(context.WithoutCancel(ctx), by, project, c)
-	}
-	s.known.mu.Unlock()
-	if busy != nil {
-		late := time.NewTimer(chipsWait)
-		defer late.Stop()
-		select {
-		case <-busy:
-		case <-late.C:
-		case <-ctx.Done():
-		}
-	}
-	s.known.mu.Lock()
-	defer s.known.mu.Unlock()
-	return c.byDigest
-}
-
-func (s *server) readChips(ctx context.Context, by slipway.User, project string, c *chipsOf) {
-	ctx, cancel := context.WithTimeout(ctx, chipsRead)
-	defer cancel()
-	all, err := s.Evidence.Deployed(ctx, by, project)
-	found := map[string]chip{}
-	for _, d := range all {
-		if d.Scan == nil {
-			continue
-		}
-		n := chip{At: d.Scan.ScannedAt}
-		for _, f := range d.Scan.Findings {
-			switch f.Severity {
-			case slipway.SeverityCritical:
-				n.Critical++
-			case slipway.SeverityHigh:
-				n.High++
-			}
-		}
-		found[d.Deployment.ImageDigest] = n
-	}
-	if err != nil {
-		s.Log.ErrorContext(ctx, "read the scans of what is deployed", "project", project, "error", err)
-	}
-	s.known.mu.Lock()
-	defer s.known.mu.Unlock()
-	if err == nil {
-		c.byDigest = found
-	}
-	c.at = s.Now()
-	close(c.busy)
-	c.busy = nil
+	return out, err
 }

@@ -20,8 +20,15 @@ type Evidence interface {
 	// Scan is what the scan of a service found in a run, SBOM the SPDX document that it names.
 	Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error)
 	SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error)
-	// Deployed is what runs of a project now, each with the newest scan of its image.
-	Deployed(ctx context.Context, by slipway.User, project string) ([]slipway.DeployedScan, error)
+}
+
+// Images is what is known of the images that run.
+type Images interface {
+	// DeployedCounts is how many findings the images of a project have that run now; it is asked on every board.
+	DeployedCounts(ctx context.Context, by slipway.User, project string) ([]slipway.ImageCounts, error)
+	// DeployedScan is what of a service runs in an environment, with the newest scan of its image; NotFound when
+	// nothing does.
+	DeployedScan(ctx context.Context, by slipway.User, project, service, environment string) (slipway.DeployedScan, error)
 }
 
 // Bounds of what a page shows of gates.
@@ -93,7 +100,7 @@ func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, se
 	if err != nil || s.Waivers == nil || !slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Verdict == slipway.Fail }) {
 		return said, nil, err
 	}
-	given, err := s.Waivers.Waivers(r.Context(), by, d.Run.Project)
+	given, err := s.Waivers.Waivers(r.Context(), by, slipway.WaiverFilter{Project: d.Run.Project, Holding: true})
 	if err != nil { // what the gates said is shown all the same
 		s.Log.WarnContext(r.Context(), "read waivers", "project", d.Run.Project, "error", err)
 		return said, nil, nil

@@ -230,23 +230,19 @@ func TestFindingsLinks(t *testing.T) {
 	}
 }
 
-// The board does not wait for scans that take long to read; the next one has them.
-func TestChipsDoNotWait(t *testing.T) {
+// A new scan shows on the next board, and the chip leads to what it found.
+func TestChipsAreNew(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.slow = make(chan struct{})
-	if page := words(parse(t, s.ask("GET", "/projects/shop", "").Body.String())); strings.Contains(page, "4 critical, 3 high") {
-		t.Error("the board knows what nobody has read")
+	for _, want := range []string{"4 critical, 3 high", "! 1 high"} {
+		if page := words(parse(t, s.ask("GET", "/projects/shop", "").Body.String())); !strings.Contains(page, want) {
+			t.Errorf("the board does not have %q", want)
+		}
+		newest := *s.deployed[0].Scan
+		newest.Findings = []slipway.Finding{{ID: "CVE-1", Severity: slipway.SeverityHigh}}
+		s.deployed[0].Scan = &newest
 	}
-	close(s.slow)
-	known := false
-	for range 100 { // each of which waits a little
-		known = known || strings.Contains(words(parse(t, s.ask("GET", "/projects/shop", "").Body.String())), "4 critical, 3 high")
-	}
-	if !known {
-		t.Error("the next boards do not have it")
-	}
-	for _, to := range links(parse(t, s.ask("GET", "/projects/shop/services/delivery", "").Body.String()), "✗ 4 critical") {
+	for _, to := range links(parse(t, s.ask("GET", "/projects/shop/services/delivery", "").Body.String()), "! 1 high") {
 		if to != "/projects/shop/services/delivery/findings?environment=production&severity=high" {
 			t.Errorf("it leads to %s", to)
 		}
@@ -352,5 +348,72 @@ func TestWithoutEvidence(t *testing.T) {
 		if w.Code != http.StatusOK || len(links(root, "Waivers"))+len(links(root, "Waive …"))+len(links(root, "shots/cart.png")) > 0 || strings.Contains(words(root), "4 critical, 3 high") {
 			t.Errorf("%s answers %d, with links", target, w.Code)
 		}
+	}
+}
+
+// All that hold are on the first page; those that do not any more are paged.
+func TestWaiverPages(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for i := range 230 {
+		s.waivers = append(s.waivers, slipway.Waiver{ID: int64(10 + i), Project: "shop", Gate: "tests", Subject: fmt.Sprintf("old-%03d", i), Reason: "over", Author: "ada", Expires: s.now.AddDate(0, 0, -1)})
+	}
+	s.waivers = append([]slipway.Waiver{{ID: 9, Project: "shop", Gate: "tests", Subject: "the-first", Reason: "r", Author: "ada", Expires: s.now.AddDate(0, 1, 0)}}, s.waivers...)
+	to, seen := "/projects/shop/waivers", map[string]int{}
+	for pages := 1; to != ""; pages++ {
+		page := parse(t, s.ask("GET", to, "").Body.String())
+		text := words(page)
+		for i := range 230 {
+			if name := fmt.Sprintf("old-%03d", i); strings.Contains(text, name) {
+				seen[name]++
+			}
+		}
+		if has := strings.Contains(text, "the-first"); has != (pages == 1) {
+			t.Errorf("page %d has what holds: %t", pages, has)
+		}
+		to = ""
+		for _, next := range links(page, "older waivers that hold no longer") {
+			to = "/projects/shop/waivers" + next
+		}
+		if pages > 4 {
+			t.Fatal("the pages do not end")
+		}
+	}
+	if len(seen) != 230 {
+		t.Errorf("%d of 230 were on a page", len(seen))
+	}
+	for name, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was on %d pages", name, n)
+		}
+	}
+	for _, bad := range []string{"x", "-1", "0"} {
+		if w := s.ask("GET", "/projects/shop/waivers?before="+bad, ""); w.Code != 422 {
+			t.Errorf("before=%s: %d", bad, w.Code)
+		}
+	}
+	for target, status := range map[string]int{"orders/test": 422, "orders/test?case=nothing": 404, "none/test?case=TestCurrency/EUR": 404} {
+		if w := s.ask("GET", "/projects/shop/services/"+target, ""); w.Code != status {
+			t.Errorf("%s: %d, want %d", target, w.Code, status)
+		}
+	}
+}
+
+// A test leads to its history, of a fork's run to that of the fork's ref.
+func TestLinksToHistories(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.detail(5).Run.Ref = "refs/pull/2/head"
+	for _, want := range []string{"", "&ref=refs%2Fpull%2F2%2Fhead"} {
+		found := links(parse(t, s.ask("GET", "/runs/5", "").Body.String()), "TestCurrency/EUR")
+		if len(found) < 2 {
+			t.Errorf("links are %v", found)
+		}
+		for _, to := range found {
+			if to != "/projects/shop/services/orders/test?case=TestCurrency%2FEUR"+want+"&suite=example.com%2Fshop%2Forders" {
+				t.Errorf("it leads to %s", to)
+			}
+		}
+		s.detail(5).Run.Fork = true
 	}
 }

@@ -27,15 +27,18 @@ func (s *server) routes() {
 		s.get("/runs/{run}/findings", s.findings)
 		s.get("/runs/{run}/manifests", s.manifests)
 		s.get("/runs/{run}/sbom", s.sbom)
-		s.get("/projects/{project}/services/{service}/findings", s.deployedFindings)
 		s.mux.HandleFunc("GET /runs/{run}/sbom.json", s.sbomFile)
 		s.mux.HandleFunc("GET /runs/{run}/manifests.yaml", s.manifestsFile)
+	}
+	if s.Images != nil {
+		s.get("/projects/{project}/services/{service}/findings", s.deployedFindings)
 	}
 	if s.Waivers != nil {
 		s.get("/projects/{project}/waivers", s.waivers)
 		s.waiving()
 	}
 	if s.Tests != nil {
+		s.get("/projects/{project}/services/{service}/test", s.caseHistory)
 		s.mux.HandleFunc("GET /runs/{run}/attachments/{digest}", s.attachment)
 	}
 	s.mux.HandleFunc("GET /runs/{run}/log", s.log)
@@ -90,9 +93,10 @@ type boardPage struct {
 	Waiting  []slipway.Approval
 	Bad      []slipway.Deployment
 	Moving   []slipway.Deployment
-	Chips    map[string]chip // of images that run, by digest
-	Failed   []slipway.Run   // newest runs of services that did not get into their environment
+	Chips    chips
+	Failed   []slipway.Run // newest runs of services that did not get into their environment
 	Runs     []slipway.Run
+	Empty    *slipway.Project // the project, when it has no service yet
 }
 
 // Calm reports whether nothing on the board needs a person.
@@ -118,8 +122,15 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 			p.Rows = append(p.Rows, row)
 		}
 	}
+	if len(b.Rows) == 0 {
+		if p.Empty, err = s.project(r, by, project); err != nil {
+			return "", view{}, err
+		}
+	}
 	slices.SortStableFunc(p.Waiting, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	p.Chips = s.chips(r.Context(), by, project)
+	if p.Chips, err = s.chips(r.Context(), by, project); err != nil {
+		return "", view{}, err
+	}
 	p.Runs, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 8})
 	state := ""
 	switch {
@@ -246,8 +257,17 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 
 // mirrored reports whether a project's repository is kept elsewhere.
 func (s *server) mirrored(r *http.Request, by slipway.User, project string) (bool, error) {
+	p, err := s.project(r, by, project)
+	return p != nil && p.GitURL != "", err
+}
+
+// project is one of those that the user sees; nil when it is none of them.
+func (s *server) project(r *http.Request, by slipway.User, name string) (*slipway.Project, error) {
 	all, err := s.Lists.Projects(r.Context(), by)
-	return slices.ContainsFunc(all, func(p slipway.Project) bool { return p.Name == project && p.GitURL != "" }), err
+	if i := slices.IndexFunc(all, func(p slipway.Project) bool { return p.Name == name }); i >= 0 {
+		return &all[i], err
+	}
+	return nil, err
 }
 
 func boolInt(b bool) int {

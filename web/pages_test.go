@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func newSite(t testing.TB) *site {
 // newBareSite has nothing that gates need.
 func newBareSite(t testing.TB) *site {
 	t.Helper()
-	return newSiteWith(t, func(o *web.Options) { o.Evidence, o.Waivers, o.Tests = nil, nil, nil })
+	return newSiteWith(t, func(o *web.Options) { o.Evidence, o.Images, o.Waivers, o.Tests = nil, nil, nil, nil })
 }
 
 func newSiteWith(t testing.TB, change func(*web.Options)) *site {
@@ -130,9 +131,12 @@ func pages() map[string][]string {
 		"/runs/17/manifests":                                    {"This run rendered no chart of orders."},
 		"/projects/shop/waivers":                                {"CVE-2025-0009 *", "slipway.yaml:31", "not reachable " + script, "1 waiver that holds no longer", "Waive something …"},
 		"/projects/shop/waivers?gate=x&subject=y&back=/runs/17": {"Waive it", "back"},
-		"/projects/shop/services/delivery/findings?environment=production":              {"Findings of delivery in production", "v1.1.0, which runs there since run #10", "7 findings"},
-		"/projects/shop/services/delivery/findings?environment=qa":                      {"This image was not scanned yet."},
-		"/projects/shop/services/delivery/findings?environment=production&severity=low": {"7 findings"},
+		"/projects/shop/services/orders/test?case=TestCurrency/EUR&class=orders":          {"TestCurrency/EUR", "orders: failed in 3 of 130 reports", "It fails on main since run #4", "Before that it passed in run #3", "It is flaky: it both passed and failed on the same inputs, in runs #5 and #3", "✗ failed first failure", "after a failure", "reused from #2", "1 to 100 of 130 results", "after these", "all branches"},
+		"/projects/shop/services/orders/test?case=TestCurrency/EUR&from=100":              {"101 to 130 of 130 results", "before these"},
+		"/projects/shop/services/orders/test?case=TestNew+" + url.QueryEscape(script+rtl): {"never failed in 2 reports", "slipway tests orders --case 'TestNew <script>"},
+		"/projects/shop/services/delivery/findings?environment=production":                {"Findings of delivery in production", "v1.1.0, which runs there since run #10", "7 findings"},
+		"/projects/shop/services/delivery/findings?environment=qa":                        {"This image was not scanned yet."},
+		"/projects/shop/services/delivery/findings?environment=production&severity=low":   {"7 findings"},
 		"/trace":                     {"Paste any id"},
 		"/trace?q=v1.1.0":            {"v1.1.0 was found as image and tag in shop.", "the quote in QA is right"},
 		"/trace?q=main":              {`"main" is in more than one project: big, shop`, "every project"},
@@ -383,6 +387,22 @@ func TestStatus(t *testing.T) {
 	} {
 		if w := s.ask("GET", target, ""); w.Code != status {
 			t.Errorf("%s answers %d, not %d", target, w.Code, status)
+		}
+	}
+}
+
+// A project without services says where to push: to the repository that it mirrors, or here and to its branch.
+func TestEmptyBoards(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.boards["big"].Rows = nil
+	for target, want := range map[string][2]string{
+		"/projects/big": {"has one to https://git.example/team/big.git, which this project mirrors.", "git remote add"},
+		"/projects/new": {"git push slipway main", "mirrors"},
+	} {
+		text := words(parse(t, s.ask("GET", target, "").Body.String()))
+		if !strings.Contains(text, want[0]) || strings.Contains(text, want[1]) {
+			t.Errorf("%s: %s", target, text)
 		}
 	}
 }

@@ -20,16 +20,29 @@ type report struct {
 	MoreBad int          // failures that are not shown
 	More    int          // others that are not
 	Base    *slipway.TestTotals
-	Change  string      // of coverage against that of Base; "" when it is not known
-	Drop    bool        // it is less
-	Files   []savedFile // that no shown failure names
+	Change  string             // of coverage against that of Base; "" when it is not known
+	Drop    bool               // it is less
+	Files   []savedFile        // that no shown failure names
+	of      slipway.CaseFilter // project and service
 	run     int64
 	saved   bool // files can be opened
 }
 
 type reportCase struct {
 	slipway.SuiteCase
-	Files []savedFile
+	Files   []savedFile
+	History string // the page of the test over runs; "" where there is none
+}
+
+// row is a test of the report.
+func (out *report) row(c slipway.SuiteCase) reportCase {
+	row := reportCase{SuiteCase: c}
+	if out.saved {
+		f := out.of
+		f.Suite, f.Class, f.Name = c.Suite, c.Class, c.Name
+		row.History = caseHref(f)
+	}
+	return row
 }
 
 // savedFile is a file that tests left.
@@ -44,8 +57,8 @@ const (
 )
 
 // arrange picks what a page shows of a report.
-func arrange(r slipway.TestReport, run int64, saved bool) *report {
-	out := &report{TestReport: r, run: run, saved: saved}
+func arrange(r slipway.TestReport, run int64, of slipway.CaseFilter, saved bool) *report {
+	out := &report{TestReport: r, run: run, of: of, saved: saved}
 	named := map[string][]slipway.Attachment{}
 	for _, a := range r.Attachments {
 		named[a.Case] = append(named[a.Case], a)
@@ -54,13 +67,13 @@ func arrange(r slipway.TestReport, run int64, saved bool) *report {
 	for _, c := range r.Notable(0) {
 		switch {
 		case c.State != slipway.TestFailed && len(out.Flaky) < mostCases:
-			out.Flaky = append(out.Flaky, reportCase{SuiteCase: c})
+			out.Flaky = append(out.Flaky, out.row(c))
 		case c.State != slipway.TestFailed:
 		default:
 			if listed++; len(out.Bad) == mostCases {
 				continue
 			}
-			row := reportCase{SuiteCase: c}
+			row := out.row(c)
 			for _, name := range []string{c.Name, c.Class} {
 				if name != "" {
 					row.Files = append(row.Files, out.files(named[name])...)
@@ -72,7 +85,7 @@ func arrange(r slipway.TestReport, run int64, saved bool) *report {
 	}
 	out.MoreBad = max(r.Failed, listed) - len(out.Bad)
 	for _, c := range r.Slowest(mostSlow) {
-		out.Slowest = append(out.Slowest, reportCase{SuiteCase: c})
+		out.Slowest = append(out.Slowest, out.row(c))
 	}
 	out.rest()
 	for _, a := range r.Attachments {
@@ -90,7 +103,7 @@ func (out *report) rest() {
 				continue
 			}
 			if out.Passing++; len(out.Rest) < mostCases {
-				out.Rest = append(out.Rest, reportCase{SuiteCase: slipway.SuiteCase{Suite: suite.Name, TestCase: c}})
+				out.Rest = append(out.Rest, out.row(slipway.SuiteCase{Suite: suite.Name, TestCase: c}))
 			} else {
 				out.More++
 			}
@@ -110,29 +123,23 @@ func (out *report) files(all []slipway.Attachment) (rows []savedFile) {
 }
 
 // report reads that of a step; nil when it has none. Coverage is compared with that of the base.
-func (s *server) report(ctx context.Context, by slipway.User, run int64, key string) (*report, error) {
+func (s *server) report(ctx context.Context, by slipway.User, r slipway.Run, spec slipway.PlanStep) (*report, error) {
+	run, key := r.ID, spec.Key
 	got, err := s.Reads.Report(ctx, by, run, key)
 	if err != nil {
 		return nil, unless(err, slipway.NotFound)
 	}
-	out := arrange(got, run, s.Tests != nil)
+	out := arrange(got, run, casesOf(r, spec.Service), s.Tests != nil)
 	if s.Tests == nil || got.Coverage == nil {
 		return out, nil
 	}
-	all, err := s.Tests.RunTests(ctx, by, run)
-	if err != nil {
-		return nil, err
+	if out.Base, err = s.Tests.BaseTests(ctx, by, run, key); err != nil || out.Base == nil {
+		return out, err
 	}
-	for _, st := range all.Steps {
-		if st.Step != key || st.Base == nil {
-			continue
-		}
-		out.Base = st.Base
-		if points, ok := slipway.CoverageChange(got.Coverage, st.Base.Coverage); ok {
-			out.Change, out.Drop = fmt.Sprintf("%+.1f", points), points <= -0.05
-			if out.Change == "-0.0" {
-				out.Change = "+0.0"
-			}
+	if points, ok := slipway.CoverageChange(got.Coverage, out.Base.Coverage); ok {
+		out.Change, out.Drop = fmt.Sprintf("%+.1f", points), points <= -0.05
+		if out.Change == "-0.0" {
+			out.Change = "+0.0"
 		}
 	}
 	return out, nil

@@ -113,7 +113,7 @@ func (s *server) explain(r *http.Request, by slipway.User, p *runPage) error {
 	switch p.Selected.Spec.Kind {
 	case slipway.KindTest:
 		var err error
-		if p.Report, err = s.report(r.Context(), by, p.Run.ID, key); err != nil {
+		if p.Report, err = s.report(r.Context(), by, p.Run, p.Selected.Spec); err != nil {
 			return err
 		}
 	case slipway.KindAttest:

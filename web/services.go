@@ -15,7 +15,7 @@ type servicePage struct {
 	Histories []history
 	Releases  []slipway.Release
 	Runs      []slipway.Run
-	Chips     map[string]chip // of images that run, by digest
+	Chips     chips
 }
 
 // history is what was deployed to an environment, newest first, and what may be gone back to.
@@ -51,7 +51,9 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 	if !known && len(p.Releases) == 0 {
 		return "", view{}, slipway.Errorf(slipway.NotFound, "project %s has no service %q", project, service)
 	}
-	p.Chips = s.chips(ctx, by, project)
+	if p.Chips, err = s.chips(ctx, by, project); err != nil {
+		return "", view{}, err
+	}
 	p.Runs, err = s.Reads.Runs(ctx, by, slipway.RunFilter{Project: project, Service: service, Limit: 8})
 	return "service", view{Title: service, Project: project, Tab: "board", Live: r.URL.Path, Data: p}, err
 }
@@ -92,12 +94,12 @@ type releasePage struct {
 // running is where the image of a release runs, with what its newest scan found that is bad.
 type running struct {
 	Environment string
-	Chip        *chip // nil: nothing, or it is not known
+	Chip        *slipway.ImageCounts // nil: nothing, or it is not known
 	Href        string
 }
 
 // runs are the environments in which the image of the release runs now.
-func (p releasePage) runs(known map[string]chip) (out []running) {
+func (p releasePage) runs(known chips) (out []running) {
 	for _, d := range p.Trace.Deployments {
 		now := d.State == slipway.Deployed || d.State == slipway.Verified || d.State == slipway.Unhealthy
 		if now && d.Target.Service == p.Release.Service && d.ImageDigest == p.Release.ImageDigest && !slices.ContainsFunc(out, func(o running) bool { return o.Environment == d.Target.Environment }) {
@@ -146,7 +148,11 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 		return "", view{}, err
 	}
 	p.Gates, p.Proofs = listGates(p.Run, said, given, projectHref(project, "releases", service, version)), proofs(p.Run, service)
-	p.Running = p.runs(s.chips(ctx, by, project))
+	known, err := s.chips(ctx, by, project)
+	if err != nil {
+		return "", view{}, err
+	}
+	p.Running = p.runs(known)
 	state := string(p.Run.Run.State)
 	if p.Release.Quarantined != "" {
 		state = "quarantined"

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -22,8 +23,8 @@ type supply struct {
 	deployed  []slipway.DeployedScan
 	bases     map[string]slipway.TestTotals
 	files     map[string][]byte
-	down      bool          // waivers cannot be read
-	slow      chan struct{} // what is deployed is not known before it is closed; nil: at once
+	down      bool                           // waivers cannot be read
+	cases     map[string]slipway.CaseHistory // by service and name
 }
 
 func (w *world) Gates(_ context.Context, _ slipway.User, f slipway.GateFilter) (out []slipway.GateResult, err error) {
@@ -61,27 +62,44 @@ func (w *world) SBOM(_ context.Context, _ slipway.User, _, digest string) ([]byt
 	return doc, nil
 }
 
-func (w *world) Deployed(ctx context.Context, _ slipway.User, project string) ([]slipway.DeployedScan, error) {
-	if w.slow != nil {
-		select {
-		case <-w.slow:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+func (w *world) DeployedCounts(_ context.Context, _ slipway.User, project string) (out []slipway.ImageCounts, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.deployed {
+		if d.Scan != nil && project == "shop" {
+			out = append(out, slipway.ImageCounts{Digest: d.Scan.Digest, ScannedAt: d.Scan.ScannedAt, FindingCounts: d.Scan.Count()})
 		}
 	}
-	if project != "shop" {
-		return nil, nil
-	}
-	return w.deployed, nil
+	return out, nil
 }
 
-func (w *world) Waivers(context.Context, slipway.User, string) ([]slipway.Waiver, error) {
+func (w *world) DeployedScan(_ context.Context, _ slipway.User, project, service, env string) (slipway.DeployedScan, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.deployed {
+		if project == "shop" && d.Deployment.Target.Service == service && d.Deployment.Target.Environment == env {
+			return d, nil
+		}
+	}
+	return slipway.DeployedScan{}, slipway.Errorf(slipway.NotFound, "nothing of service %q runs in environment %q", service, env)
+}
+
+func (w *world) Waivers(_ context.Context, _ slipway.User, f slipway.WaiverFilter) (out []slipway.Waiver, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.down {
 		return nil, slipway.Errorf(slipway.Unavailable, "the repository does not answer")
 	}
-	return slices.Clone(w.waivers), nil
+	over := []slipway.Waiver{}
+	for _, v := range slices.Backward(w.waivers) {
+		switch holds := v.Holds(w.now); {
+		case holds && f.Before == 0:
+			out = append(out, v)
+		case !holds && !f.Holding && len(over) < cmp.Or(f.Limit, 100) && (f.Before == 0 || v.ID < f.Before):
+			over = append(over, v)
+		}
+	}
+	return append(out, over...), nil
 }
 
 func (w *world) GiveWaiver(_ context.Context, by slipway.User, v slipway.Waiver) (slipway.Waiver, error) {
@@ -102,21 +120,26 @@ func (w *world) WithdrawWaiver(_ context.Context, by slipway.User, id int64) (sl
 	return slipway.Waiver{ID: id, Project: "shop"}, w.did(by, "withdraws %d", id)
 }
 
-func (w *world) RunTests(_ context.Context, _ slipway.User, run int64) (slipway.RunTests, error) {
+func (w *world) BaseTests(_ context.Context, _ slipway.User, run int64, step string) (*slipway.TestTotals, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out slipway.RunTests
-	for _, st := range w.detail(run).Steps {
-		k := key(run, st.Spec.Key)
-		if r, ok := w.reports[k]; ok {
-			t := slipway.StepTests{RunID: run, Step: st.Spec.Key, Service: st.Spec.Service, Report: r}
-			if base, ok := w.bases[k]; ok {
-				t.Base = &base
-			}
-			out.Steps = append(out.Steps, t)
-		}
+	if base, ok := w.bases[key(run, step)]; ok {
+		return &base, nil
 	}
-	return out, nil
+	return nil, nil
+}
+
+func (w *world) CaseHistory(_ context.Context, _ slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h, ok := w.cases[f.Service+"/"+f.Name]
+	if f.Project != "shop" || !ok {
+		return nil, slipway.Errorf(slipway.NotFound, "no report of %s that is kept has a test %q of %q", f.Service, f.Name, f.Class)
+	}
+	h.Suite, h.Class, h.Case = f.Suite, f.Class, f.Name
+	h.Results = slices.DeleteFunc(slices.Clone(h.Results), func(c slipway.CaseResult) bool { return f.Ref != "" && c.Ref != f.Ref })
+	h.Trace()
+	return []slipway.CaseHistory{h}, nil
 }
 
 type file struct{ *bytes.Reader }
@@ -171,6 +194,7 @@ func (w *world) gated() {
 	w.supply.said, w.scans, w.sboms = map[int64][]slipway.GateResult{}, map[string]slipway.Scan{}, map[string][]byte{}
 	w.supply.manifests, w.bases, w.files = map[string][]slipway.ManifestReport{}, map[string]slipway.TestTotals{}, map[string][]byte{}
 	w.tests()
+	w.histories()
 	w.vulnerable()
 	w.unfit()
 	w.promoted()
@@ -207,6 +231,30 @@ func (w *world) tests() {
 		said(5, slipway.KindTest, "orders", "", slipway.GateCoverage, slipway.Fail, "71.3 % covered, -2.7 points against the base branch",
 			slipway.GateReason{Verdict: slipway.Fail, Subject: "drop", Message: "2.7 points less than the base branch, which has 74.0 %; 1.0 are allowed", Place: "orders/discount.go"}),
 	}
+}
+
+// histories gives two tests of orders a past: one fails again and again, one never did.
+func (w *world) histories() {
+	took := func(n int) *time.Duration { d := time.Duration(n) * time.Millisecond; return &d }
+	flaky := slipway.CaseHistory{Flaky: true, Why: "it both passed and failed on the same inputs, in runs #5 and #3"}
+	states := []slipway.TestState{slipway.TestFailed, slipway.TestFailed, slipway.TestPassed, slipway.TestFailed, slipway.TestSkipped}
+	for i := range 130 {
+		c := slipway.CaseResult{RunID: int64(max(1, 5-i)), Ref: "refs/heads/main", Commit: sha(fmt.Sprint("commit", i))[7:47], State: slipway.TestPassed, Duration: took(20 + 13*i%400), CreatedAt: w.now.Add(-time.Duration(i) * time.Hour)}
+		if i < len(states) {
+			c.State = states[i]
+		}
+		switch {
+		case i == 2:
+			c.Reran = true
+		case i == 6:
+			c.Ref = "refs/heads/" + script + rtl
+		case i == 7:
+			c.ReusedFrom, c.Duration = 2, nil
+		}
+		flaky.Results = append(flaky.Results, c)
+	}
+	good := slipway.CaseHistory{Results: flaky.Results[10:12]}
+	w.cases = map[string]slipway.CaseHistory{"orders/TestCurrency/EUR": flaky, "orders/TestNew " + script + rtl: good}
 }
 
 func finding(i int) slipway.Finding {

@@ -36,6 +36,17 @@ func (s *server) funcs() template.FuncMap {
 		"dict":     dict,
 		"list":     func(all ...string) []string { return all },
 		"stepHref": stepHref,
+		"branch":   branch,
+		"where":    where,
+		"shell":    shellWord,
+		"past": func(r slipway.Run, service string, c slipway.SuiteCase) string {
+			if s.Tests == nil {
+				return ""
+			}
+			f := casesOf(r, service)
+			f.Suite, f.Class, f.Name = c.Suite, c.Class, c.Name
+			return caseHref(f)
+		},
 		"plural":   plural,
 		"bytes":    bytesOf,
 		"notes":    splitNotes,
@@ -123,6 +134,17 @@ func short(d time.Duration) string {
 		return fmt.Sprintf("%d min %d s", s/60, s%60)
 	}
 	return fmt.Sprintf("%d h %d min", s/3600, s/60%60)
+}
+
+// shellWord is a word as a shell takes it, for commands to be copied; invisible characters are shown by number.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:@", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(visible(s), "'", `'\''`) + "'"
 }
 
 func digest(d string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,19 +13,23 @@ import (
 
 // Waivers is what is let through gates.
 type Waivers interface {
-	Waivers(ctx context.Context, by slipway.User, project string) ([]slipway.Waiver, error)
+	// Waivers lists all that hold, then of those that do not hold any more as many as the filter wants.
+	Waivers(ctx context.Context, by slipway.User, f slipway.WaiverFilter) ([]slipway.Waiver, error)
 	GiveWaiver(ctx context.Context, by slipway.User, w slipway.Waiver) (slipway.Waiver, error)
 	WithdrawWaiver(ctx context.Context, by slipway.User, id int64) (slipway.Waiver, error)
 }
 
-// mostOver bounds how many waivers are listed that hold no longer.
-const mostOver = 200
+// pageOver is how many waivers that hold no longer are on a page.
+const pageOver = 100
 
 // waiversPage is what is let through gates in a project, with a form that may be filled in already.
 type waiversPage struct {
 	Holding, Over []slipway.Waiver
-	More          int // that hold no longer and are not listed
+	Past          bool   // a page of those that hold no longer
+	Older         string // query of the page of the older ones
 	Gates         []string
+	Services      []string // to choose from
+	Environments  []string
 	Asked         slipway.Waiver
 	Back          string
 	First, Last   time.Time // days until which a waiver may hold
@@ -34,26 +39,46 @@ type waiversPage struct {
 func (p waiversPage) Open() bool { return p.Asked.Gate != "" || p.Asked.Subject != "" }
 
 func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error) {
-	project := r.PathValue("project")
-	all, err := s.Waivers.Waivers(r.Context(), by, project)
+	f := slipway.WaiverFilter{Project: r.PathValue("project"), Limit: pageOver}
+	if b := r.FormValue("before"); b != "" {
+		var err error
+		if f.Before, err = strconv.ParseInt(b, 10, 64); err != nil || f.Before <= 0 {
+			return "", view{}, slipway.Errorf(slipway.Invalid, "before=%q: expected the number of a waiver", b)
+		}
+	}
+	all, err := s.Waivers.Waivers(r.Context(), by, f)
 	if err != nil {
 		return "", view{}, err
 	}
 	now := s.Now().UTC()
-	p := waiversPage{Gates: slipway.GateNames(), First: now.AddDate(0, 0, 1), Last: now.AddDate(1, 0, 0), Back: local(r.FormValue("back")),
+	p := waiversPage{Past: f.Before > 0, Gates: slipway.GateNames(), First: now.AddDate(0, 0, 1), Last: now.AddDate(1, 0, 0), Back: local(r.FormValue("back")),
 		Asked: slipway.Waiver{Gate: r.FormValue("gate"), Subject: r.FormValue("subject"), Service: r.FormValue("service"), Environment: r.FormValue("environment")}}
+	given := 0
 	for _, w := range all {
-		switch {
-		case w.Holds(now):
+		if w.Holds(now) {
 			p.Holding = append(p.Holding, w)
-		case len(p.Over) < mostOver:
-			p.Over = append(p.Over, w)
-		default:
-			p.More++
+			continue
+		}
+		p.Over = append(p.Over, w)
+		if w.ID > 0 {
+			given++
+		}
+	}
+	if given >= pageOver {
+		p.Older = "?before=" + strconv.FormatInt(p.Over[len(p.Over)-1].ID, 10)
+	}
+	if !p.Past && s.rights(by, f.Project).Waive {
+		b, err := s.Reads.Board(r.Context(), by, f.Project)
+		if err != nil {
+			return "", view{}, err
+		}
+		p.Environments = b.Environments
+		for _, row := range b.Rows {
+			p.Services = append(p.Services, row.Service)
 		}
 	}
 	slices.SortStableFunc(p.Holding, func(a, b slipway.Waiver) int { return a.Expires.Compare(b.Expires) })
-	return "waivers", view{Title: "Waivers", Project: project, Tab: "waivers", Live: r.URL.RequestURI(), Data: p}, nil
+	return "waivers", view{Title: "Waivers", Project: f.Project, Tab: "waivers", Live: r.URL.RequestURI(), Data: p}, nil
 }
 
 func (s *server) waiving() {

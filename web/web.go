@@ -76,8 +76,9 @@ type Options struct {
 	Deliveries Deliveries
 	Pulls      Pulls    // nil: pull requests are shown without buttons
 	Evidence   Evidence // nil: pages show no gates
+	Images     Images   // nil: nothing is said of the images that run
 	Waivers    Waivers  // nil: there is no page of waivers
-	Tests      Tests    // nil: files that tests left cannot be opened, coverage is not compared
+	Tests      Tests    // nil: files that tests left cannot be opened, coverage is not compared, tests have no history
 	Streams    Streams
 	Identity   Identity
 	// May says whether a button is shown to a user; action is a word of auth.Action. Whoever presses
@@ -101,7 +102,6 @@ type server struct {
 	mux    *http.ServeMux
 	pages  map[string]*template.Template
 	assets map[string]string // name -> path with the version of its content
-	known  chips
 }
 
 // New returns the handler of every page. Forms of other sites are refused

@@ -51,7 +51,7 @@ func newWorld(now time.Time) *world {
 
 // options wires the world to the UI.
 func (w *world) options() web.Options {
-	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Waivers: w, Tests: w, Streams: w, Identity: w,
+	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Images: w, Waivers: w, Tests: w, Streams: w, Identity: w,
 		May: func(by slipway.User, _, _ string) bool { return by.Name != "eve" }}
 }
 

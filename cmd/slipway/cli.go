@@ -129,11 +129,14 @@ func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
 	if len(projects) == 1 {
 		return projects[0].Name, nil
 	}
+	if len(projects) == 0 {
+		return "", slipway.Errorf(slipway.Invalid, "there is no project yet: make one with slipway project add NAME")
+	}
 	names := make([]string, 0, len(projects))
 	for _, p := range projects {
 		names = append(names, p.Name)
 	}
-	return "", slipway.Errorf(slipway.Invalid, "which project? say --project NAME; there are: %s", first(strings.Join(names, ", "), "none yet (slipway project add NAME)"))
+	return "", slipway.Errorf(slipway.Invalid, "which project? say --project NAME; there are: %s", strings.Join(names, ", "))
 }
 
 // remoteOf is the project that a remote of the git repository here names, one of this server rather than

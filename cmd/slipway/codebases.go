@@ -53,23 +53,20 @@ func (c *cli) codebaseAdd() *cobra.Command {
 		Long: "Its services are services of the project: their names differ from all others, and they may depend on services of\n" +
 			"its other codebases. The main codebase keeps saying which environments there are.\n" +
 			"With --git it is mirrored. On the host of the project's forge it is connected there with the project's token; with\n" +
-			"--token-file it is connected with its own, on any forge. Otherwise it is polled, without a token.\n" +
+			"--token-file it is connected with its own, on any forge. With --deploy-key it is fetched by SSH with that key; a\n" +
+			"webhook works then too, and what needs a token does not. Otherwise it is polled, without a token.\n" +
 			"With --linked a push to it makes no run: it is built and deployed from the codebase that links it as a submodule.",
 	}
-	cmd.RunE = inProject(c, func(ctx context.Context, q question) (slipway.Connected, error) {
+	cmd.RunE = c.connecting(&forge, &b.GitURL, func(ctx context.Context, q question, r slipway.ConnectRequest) (slipway.Connected, error) {
 		b.Project, b.Name = q.project, q.args[0]
 		if !forge.wanted() {
 			return q.api.CreateCodebase(ctx, b, nil)
-		}
-		r, err := forge.request(b.Project, b.Name, cmd.InOrStdin())
-		if err != nil {
-			return slipway.Connected{}, err
 		}
 		return q.api.CreateCodebase(ctx, b, &r)
 	}, func(q question, out slipway.Connected) {
 		made := out.Of()
 		switch at := made.Codebase; {
-		case made.Connection != nil:
+		case made.Connection != nil || made.DeployKey != nil:
 			c.connected(out)
 		case at.GitURL != "":
 			c.out.line("codebase %s of project %s mirrors %s, by polling", at.Name, at.Project, printable(at.GitURL))
@@ -91,26 +88,50 @@ func (c *cli) codebaseAdd() *cobra.Command {
 
 func (c *cli) codebaseConnect() *cobra.Command {
 	var forge forgeFlags
+	var none string
 	cmd := &cobra.Command{
-		Use: "connect NAME [--token-file FILE]", Short: "Connect a mirrored codebase with its forge, or give it a new token", Args: cobra.ExactArgs(1),
-		Long: "Without --token-file it shares the project's token, which takes a codebase on the host of the project's forge.",
+		Use: "connect NAME [--token-file FILE|--deploy-key FILE]", Short: "Connect a mirrored codebase with its forge, or give it a new token or deploy key", Args: cobra.ExactArgs(1),
+		Long: "Without --token-file and --deploy-key it shares the project's token, which takes a codebase on the host of the\n" +
+			"project's forge. A deploy key that it has stays what it is fetched with.",
 	}
-	cmd.RunE = inProject(c, func(ctx context.Context, q question) (slipway.Connected, error) {
-		r, err := forge.request(q.project, q.args[0], cmd.InOrStdin())
+	cmd.RunE = c.connecting(&forge, &none, func(ctx context.Context, q question, r slipway.ConnectRequest) (slipway.Connected, error) {
+		return q.api.Connect(ctx, r)
+	}, func(_ question, made slipway.Connected) { c.connected(made) })
+	forge.add(cmd)
+	return cmd
+}
+
+// connecting is inProject for a command that connects a further codebase. What its flags leave out is as it is now.
+// A deploy key that Slipway is to make is made first, and until the host takes it nothing else follows. gitURL is
+// where a codebase to come is.
+func (c *cli) connecting(forge *forgeFlags, gitURL *string, ask func(context.Context, question, slipway.ConnectRequest) (slipway.Connected, error), show func(question, slipway.Connected)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		api, err := c.client()
 		if err != nil {
-			return slipway.Connected{}, err
+			return err
 		}
-		now, err := q.api.Project(ctx, q.project)
+		project, err := c.project(cmd.Context(), api)
+		if err != nil {
+			return err
+		}
+		r, err := forge.request(project, args[0], cmd.InOrStdin())
+		if err != nil {
+			return err
+		}
+		now, err := api.Project(cmd.Context(), project)
+		if err != nil {
+			return err
+		}
 		for _, d := range now.Codebases {
 			if d.Codebase.Name == r.Codebase {
 				as(&r, d)
 			}
 		}
-		if err != nil {
-			return slipway.Connected{}, err
+		if ready, err := c.prepareKey(cmd.Context(), api, r, *gitURL); !ready {
+			return err
 		}
-		return q.api.Connect(ctx, r)
-	}, func(_ question, made slipway.Connected) { c.connected(made) })
-	forge.add(cmd)
-	return cmd
+		return answered(cmd.Context(), c, question{api: api, project: project, args: args}, func(ctx context.Context, q question) (slipway.Connected, error) {
+			return ask(ctx, q, r)
+		}, show)
+	}
 }

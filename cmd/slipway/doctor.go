@@ -134,7 +134,21 @@ func gitFindings(ctx context.Context) []finding {
 	} else {
 		backend.Detail = "not found"
 	}
-	return []finding{f, backend}
+	return []finding{f, backend, sshFinding(ctx)}
+}
+
+// sshFinding looks for the client of OpenSSH, which git starts for repositories by SSH: one that puts variables
+// of the environment into its options.
+func sshFinding(ctx context.Context) finding {
+	f := finding{Name: "ssh", Do: "for repositories by SSH (--deploy-key): apt-get install openssh-client (8.4 or newer)"}
+	out, err := exec.CommandContext(ctx, "ssh", "-V").CombinedOutput()
+	var major, minor int
+	if _, serr := fmt.Sscanf(string(out), "OpenSSH_%d.%d", &major, &minor); err != nil || serr != nil {
+		f.Detail = "OpenSSH's client does not run"
+		return f
+	}
+	f.Detail, f.OK = strings.TrimSpace(string(out)), major > 8 || major == 8 && minor >= 4
+	return f
 }
 
 // dataFindings checks that the data folder can be written and has hard links, with which the registry

@@ -112,10 +112,11 @@ func hookText(c slipway.Connection, address, secret string) string {
 	return ""
 }
 
-// forgeOf opens the forge that a codebase, given by its key, is connected with.
+// forgeOf opens the forge that a codebase, given by its key, is connected with; nil if there is no token for its
+// API.
 func (s *server) forgeOf(ctx context.Context, codebase string) (forgeClient, error) {
 	c, err := s.store.Connection(ctx, codebase)
-	if err != nil {
+	if err != nil || c.Credential == "" {
 		return nil, err
 	}
 	token, err := s.store.Credential(ctx, c.Credential)
@@ -125,10 +126,14 @@ func (s *server) forgeOf(ctx context.Context, codebase string) (forgeClient, err
 	return s.openForge(c, token)
 }
 
-// remoteOf is where a codebase is fetched from, with the credential of its forge. One that is not connected
-// is fetched with that of the project's forge if it is there too, else without any.
+// remoteOf is where a codebase is fetched from: with its deploy key if it has one, else with the credential of its
+// forge. One that is not connected is fetched with that of the project's forge if it is there too, else without any.
 func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, error) {
 	m := git.Remote{URL: p.GitURL}
+	key, err := s.byKey(ctx, p)
+	if m.SSH = key; key != nil || err != nil {
+		return m, err
+	}
 	client, err := s.forgeOf(ctx, p.Key())
 	if slipway.ErrorCode(err) == slipway.NotFound && p.Name != "" {
 		main, merr := s.store.Project(ctx, p.Project)
@@ -140,7 +145,7 @@ func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, 
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return m, nil
 	}
-	if err != nil {
+	if err != nil || client == nil {
 		return m, err
 	}
 	m.User, m.Password, err = client.GitAuth(ctx)
@@ -150,6 +155,7 @@ func (s *server) remoteOf(ctx context.Context, p slipway.Codebase) (git.Remote, 
 func (s *server) openForges() {
 	s.forges = act.NewForges(s.actions, act.ForgeOptions{
 		Connections: s.store, Details: s.store, Deliveries: s.store, Pulls: s.store, Commands: s.store, Problem: s.store.SetForgeProblem,
+		Keys: s.store, SSH: git.DeployKeys{Dir: s.sshDir},
 		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
 		Receive: receiveDelivery, HookText: hookText, Unhook: s.unhook,
 		Mirror: func(ctx context.Context, codebase string, actors map[string]string) error {
@@ -174,6 +180,7 @@ func (s *server) openForges() {
 		Connected: func(codebase string) {
 			s.wakes.wake(codebase)
 			s.again.wake(codebase)
+			s.wakes.wake(everyMirror)
 		},
 	})
 	s.reactor = react.New(react.Options{
@@ -198,6 +205,9 @@ func (s *server) unhook(ctx context.Context, c slipway.Connection, token string)
 	}
 	return nil
 }
+
+// everyMirror is what the loop of the mirrors is woken by, in place of a codebase's key.
+const everyMirror = ""
 
 // wakes tells the loop of each codebase that there is something to do.
 type wakes struct {

@@ -31,7 +31,13 @@ func (c *cli) gates() *cobra.Command {
 			}
 			f.RunID = id
 			return q.api.Gates(ctx, f)
-		}, func(_ question, gates []slipway.GateResult) { c.gateRows(gates, all) }),
+		}, func(q question, gates []slipway.GateResult) {
+			if len(gates) == 0 && len(q.args) == 1 {
+				c.out.line("no gate has spoken yet of %s", printable(q.args[0]))
+				return
+			}
+			c.gateRows(gates, all)
+		}),
 	}
 	cmd.Flags().StringVar(&env, "env", "", "only this environment's, with those that belong to none")
 	cmd.Flags().BoolVar(&all, "all", false, "every reason")
@@ -121,30 +127,31 @@ func untilDay(s string, now time.Time) (time.Time, error) {
 			return now.UTC().Truncate(24*time.Hour).AddDate(0, 0, n), nil
 		}
 	}
+	if s == "" {
+		return time.Time{}, slipway.Errorf(slipway.Invalid, "say until when, at most a year: --until 2026-12-31, or --until 30d")
+	}
 	t, err := time.Parse(time.DateOnly, s)
 	if err != nil {
-		return t, slipway.Errorf(slipway.Invalid, "--until %q: expected a day such as 2026-12-31, or 30d", s)
+		return t, slipway.Errorf(slipway.Invalid, "--until %q: expected a day such as 2026-12-31, or 30d, at most a year away", s)
 	}
 	return t, nil
 }
 
 func (c *cli) waivers() *cobra.Command {
 	var all bool
+	var f slipway.WaiverFilter
 	list := inProject(c, func(ctx context.Context, q question) ([]slipway.Waiver, error) {
-		found, err := q.api.Waivers(ctx, q.project)
-		if all || err != nil {
-			return found, err
+		if f.Limit < 1 || f.Limit > 1000 {
+			return nil, slipway.Errorf(slipway.Invalid, "--limit %d: expected 1 to 1000", f.Limit)
 		}
-		holding := []slipway.Waiver{}
-		for _, w := range found {
-			if w.Holds(time.Now()) {
-				holding = append(holding, w)
-			}
+		if f.Before < 0 {
+			return nil, slipway.Errorf(slipway.Invalid, "--before %d: expected the number of a waiver", f.Before)
 		}
-		return holding, nil
+		f.Project, f.Holding = q.project, !all && f.Before == 0
+		return q.api.Waivers(ctx, f)
 	}, func(q question, found []slipway.Waiver) {
 		if len(found) == 0 {
-			c.out.line("nothing is waived in %s", q.project)
+			c.out.line("%s", noWaivers(q.project, f))
 			return
 		}
 		var rows [][]string
@@ -154,9 +161,14 @@ func (c *cli) waivers() *cobra.Command {
 				waiverState(w, time.Now()), printable(w.Author), printable(clip(w.Reason, 60))})
 		}
 		c.out.table([]string{"WAIVER", "GATE", "SUBJECT", "SERVICE", "ENVIRONMENT", "HOLDS", "BY", "REASON"}, rows)
+		if last := found[len(found)-1]; !f.Holding && over(found) >= f.Limit && last.ID > 0 {
+			c.out.line("older ones: slipway waivers --before %d", last.ID)
+		}
 	})
 	cmd := &cobra.Command{Use: "waivers", Short: "What is let through gates, until when and why", Args: cobra.NoArgs, RunE: list}
-	cmd.Flags().BoolVar(&all, "all", false, "those that expired or were withdrawn too")
+	cmd.Flags().BoolVar(&all, "all", false, "those that expired or were withdrawn too, the newest after all that hold")
+	cmd.Flags().IntVarP(&f.Limit, "limit", "n", 100, "how many that expired or were withdrawn; those that hold are all shown")
+	cmd.Flags().Int64Var(&f.Before, "before", 0, "those that expired or were withdrawn and are older than the waiver of this number")
 	cmd.AddCommand(&cobra.Command{
 		Use: "withdraw WAIVER", Short: "Take back a waiver that a person gave, by its number", Args: cobra.ExactArgs(1),
 		RunE: answer(c, func(ctx context.Context, q question) (slipway.Waiver, error) {
@@ -170,6 +182,26 @@ func (c *cli) waivers() *cobra.Command {
 		}),
 	})
 	return cmd
+}
+
+func noWaivers(project string, f slipway.WaiverFilter) string {
+	switch {
+	case f.Before > 0:
+		return fmt.Sprintf("no waiver of %s older than %d expired or was withdrawn", project, f.Before)
+	case f.Holding:
+		return fmt.Sprintf("nothing is waived in %s", project)
+	}
+	return fmt.Sprintf("nothing was ever waived in %s", project)
+}
+
+// over is how many of the waivers that people gave do not hold any more.
+func over(all []slipway.Waiver) (n int) {
+	for _, w := range all {
+		if w.ID > 0 && !w.Holds(time.Now()) {
+			n++
+		}
+	}
+	return n
 }
 
 func waiverState(w slipway.Waiver, now time.Time) string {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,61 @@ func TestRealGitea(t *testing.T) {
 	})
 	if text := s.out.String(); strings.Contains(text, g.Token) {
 		t.Errorf("the log has the token:\n%s", text)
+	}
+}
+
+// With a real Gitea by SSH: a deploy key that somebody enters there, a webhook that somebody makes there, and no
+// token; with one later, Gitea is told of what comes.
+func TestRealGiteaBySSH(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("SLIPWAY_E2E") == "" {
+		t.Skip("builds Gitea; set SLIPWAY_E2E=1")
+	}
+	g := newGiteaWorld(t)
+	s := newSite(t, false, serveOptions{poll: time.Hour, pause: time.Millisecond}) // nothing is found by polling
+	p := slipway.Project{Name: "shop", GitURL: "ssh://git@" + g.SSH + "/ada/shop.git"}
+	r := slipway.ConnectRequest{Project: "shop", Forge: slipway.Gitea, Address: g.URL, DeployKey: slipway.NewDeployKey, HostKey: g.HostKey}
+	key := must[slipway.DeployKey](t)(s.admin.PrepareKey(t.Context(), r, p.GitURL))
+	if key.Accepted {
+		t.Fatalf("nobody entered it: %+v", key)
+	}
+	g.call(g.Token, http.MethodPost, "/repos/ada/shop/keys", map[string]any{"title": "slipway", "key": key.Public, "read_only": true}, nil)
+	if key = must[slipway.DeployKey](t)(s.admin.PrepareKey(t.Context(), r, p.GitURL)); !key.Accepted {
+		t.Fatalf("it is entered: %+v", key)
+	}
+	made := must[slipway.Connected](t)(s.admin.CreateConnected(t.Context(), p, r))
+	secret := regexp.MustCompile(`Secret: +(\S+)`).FindStringSubmatch(made.Paste)
+	if secret == nil || made.Project.Connection.Credential != "" {
+		t.Fatalf("connected: %+v", made)
+	}
+	first := g.git("rev-parse", "HEAD")
+	s.awaitRun("heads/main", first, ":merge:mirror")
+
+	g.call(g.Token, http.MethodPost, "/repos/ada/shop/hooks", map[string]any{"type": "gitea", "active": true, "branch_filter": "*",
+		"events": []string{"push", "delete", "pull_request", "pull_request_sync", "pull_request_label", "pull_request_comment"},
+		"config": map[string]string{"url": made.Project.HookURL, "content_type": "json", "secret": secret[1]}}, nil)
+	second := g.commit("second")
+	g.git("push", "-q", "origin", "HEAD:refs/heads/main")
+	s.awaitRun("heads/main", second, ":merge:ada@gitea")
+	head := g.commit("topic")
+	g.git("push", "-q", "origin", "HEAD:refs/heads/topic")
+	own := g.pull(g.Token, "topic", "A topic")
+	s.awaitRun("heads/topic", head, ":push:ada@gitea")
+	s.awaitHealth(func(h slipway.ForgeHealth) bool { return len(h.Problems) == 0 && h.Waiting == 0 && h.Behind == 0 })
+	if have := s.runs(); strings.Contains(have, "pull/") {
+		t.Errorf("a pull request runs without a token: %s", have)
+	}
+
+	with := must[slipway.Connected](t)(s.admin.Connect(t.Context(), slipway.ConnectRequest{Project: "shop", Forge: slipway.Gitea, Address: g.URL, Token: g.Token}))
+	if with.Paste != "" || with.Project.DeployKey == nil || len(with.Project.Connection.HookIDs) != 1 {
+		t.Errorf("with a token: %+v", with)
+	}
+	third := g.commit("third")
+	g.git("push", "-q", "origin", "HEAD:refs/heads/topic")
+	s.awaitRun(fmt.Sprintf("pull/%d/head", own), third, ":pull-request:ada@gitea")
+	g.awaitStatus(third, "success")
+	if text := s.out.String(); strings.Contains(text, g.Token) || strings.Contains(text, "PRIVATE") {
+		t.Errorf("the log has a credential:\n%s", text)
 	}
 }
 

@@ -174,9 +174,18 @@ func missingRows(services []surveyed) (rows [][]string) {
 	}
 	for _, m := range order {
 		what, do, _ := strings.Cut(m, ": ")
-		rows = append(rows, []string{" ", printable(what), printable(do), strings.Join(of[m], ", ")})
+		rows = append(rows, []string{" ", printable(what), printable(do), inShort(of[m])})
 	}
 	return rows
+}
+
+// inShort lists names, of many the first ten.
+func inShort(names []string) string {
+	const most = 10
+	if len(names) <= most+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func paragraphs(texts []string) (rows [][]string) {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -87,4 +89,19 @@ func TestSurveyWritesWhatIsValid(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestMissingOfManyServices(t *testing.T) {
+	t.Parallel()
+	var services []surveyed
+	for i := range 500 {
+		services = append(services, surveyed{Name: fmt.Sprintf("s%d", i), Missing: []string{"no tests run: add a stage"}})
+	}
+	few, many := missingRows(services[:11]), missingRows(services)
+	if got := few[0][3]; !strings.HasSuffix(got, ", s9, s10") {
+		t.Errorf("eleven: %s", got)
+	}
+	if got := many[0][3]; got != "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9 and 490 more" {
+		t.Errorf("five hundred: %s", got)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/gate"
 	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/store"
 )
 
 // judged lets the gates of a step speak when it has done its work: one that fails fails the step. What
@@ -52,7 +53,7 @@ func judgeStep(ctx context.Context, log stage.Log, res slipway.Result, policies 
 			policy = policies[""]
 		}
 		seen.Environment, seen.Manifests = m.Environment, []slipway.ManifestReport{m}
-		said, err := speak(ctx, log, slipway.Result{Outcome: slipway.Succeeded}, policy, seen, given)
+		said, err := speak(ctx, log, slipway.Result{Outcome: slipway.Succeeded, ReusedFrom: res.ReusedFrom}, policy, seen, given)
 		if err != nil {
 			return res, err
 		}
@@ -88,7 +89,7 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 	}
 	var failed []string
 	for _, g := range said {
-		told(log, g, seen.Stage != slipway.KindChart) // the chart step told its remarks as it found them
+		told(log, g, seen.Stage != slipway.KindChart || res.ReusedFrom != 0) // a chart step tells its remarks as it finds them
 		if g.Verdict == slipway.Fail {
 			failed = append(failed, "gate "+g.Gate+": "+g.Summary)
 		}
@@ -149,7 +150,7 @@ func (s *server) gatesOf(ctx context.Context, run slipway.Run) (map[string]slipw
 	if err != nil || policies == nil {
 		return nil, nil, err
 	}
-	given, err := s.store.Waivers(ctx, run.Project)
+	given, err := s.store.Waivers(ctx, slipway.WaiverFilter{Project: run.Project, Limit: store.MostWaivers})
 	return policies, given, err
 }
 
@@ -228,9 +229,9 @@ func summary(gates []slipway.GateResult) string {
 		}
 	}
 	if len(warned) == 0 {
-		return fmt.Sprintf("%d gates passed", len(gates))
+		return counted(len(gates), "gate passed", "gates passed")
 	}
-	return fmt.Sprintf("%d gates passed, %d warned: %s", len(gates)-len(warned), len(warned), strings.Join(warned, ", "))
+	return fmt.Sprintf("%s, %d warned: %s", counted(len(gates)-len(warned), "gate passed", "gates passed"), len(warned), strings.Join(warned, ", "))
 }
 
 // evidence is all that is on record about what a run is to deploy.

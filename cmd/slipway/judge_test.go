@@ -119,6 +119,9 @@ func (c *court) plans(gates map[string]slipway.Gates, keys ...string) slipway.Ru
 		switch st.Kind {
 		case slipway.KindGate:
 			st.Gate = &slipway.GateSpec{Environment: st.Environment, Version: "v1.0.0"}
+		case slipway.KindRollback:
+			to := slipway.Deployment{ID: 1, Version: "v1.0.0", Image: "registry.test/shop/cart", ImageDigest: imageOf["v1.0.0"], Chart: "registry.test/shop/charts/cart", ChartDigest: imageOf["v1.0.0"]}
+			st.Rollback = &slipway.RollbackSpec{Target: slipway.Target{Project: "shop", Environment: st.Environment, Service: "cart"}, To: to}
 		case slipway.KindDeploy:
 			repo := slipway.Repository{Registry: slipway.Registry{Host: "registry.test"}, Name: "shop/cart"}
 			st.Deploy = &slipway.DeploySpec{Target: slipway.Target{Project: "shop", Environment: st.Environment, Service: "cart"}, Version: "v1.0.0", Image: repo, Chart: repo}
@@ -486,6 +489,34 @@ func TestSignaturesBeforeADeployment(t *testing.T) {
 	}
 }
 
+// A rollback is never held up by what cannot prove where it comes from, and says so.
+func TestSignaturesBeforeARollback(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	back := func(verifier *attest.Verifier, level slipway.Level) (slipway.Result, error) {
+		c.governs(fmt.Sprintf("environments: [{name: qa, gates: {signatures: {level: %s, attestations: [provenance]}}}]\n", level))
+		c.server.verifier = verifier
+		n := 0
+		res, err := c.step(c.plans(nil, "rollback/cart@qa"), "rollback/cart@qa", c.server.remarked(deploys(&n)))
+		if n != 1 {
+			t.Errorf("%s: it went back %d times", level, n)
+		}
+		return res, err
+	}
+	nothing := attest.NewVerifier(unsigned{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
+	res, err := back(nothing, slipway.LevelFail)
+	c.want("stripped", res, err, slipway.Succeeded, "signatures qa fail", "deployed; look at what runs now: gate signatures: 0 of 2 signed, provenance required")
+	if text := c.log.text(); !strings.Contains(text, "fail unsigned registry.test/shop/cart@"+imageOf["v1.0.0"]) {
+		t.Errorf("log:\n%s", text)
+	}
+	res, err = back(nothing, slipway.LevelOff)
+	c.want("nobody asks for them", res, err, slipway.Succeeded, "")
+	res, err = back(attest.NewVerifier(slow{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{}), slipway.LevelFail)
+	c.want("no answer", res, err, slipway.Succeeded, "signatures qa warn", "the signatures of v1.0.0 could not be verified: ", "the registry does not answer")
+	res, err = back(nothing, slipway.LevelWarn)
+	c.want("warn", res, err, slipway.Succeeded, "signatures qa warn")
+}
+
 // Who is asked to approve reads what the gate of that environment said.
 func TestApprovalsAreNotedWithGates(t *testing.T) {
 	t.Parallel()
@@ -501,4 +532,18 @@ func TestApprovalsAreNotedWithGates(t *testing.T) {
 	run = c.candidate(nil)
 	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
 	c.want("approved before", res, err, slipway.Succeeded, "", "approved before")
+}
+
+func TestSummaryCountsGates(t *testing.T) {
+	t.Parallel()
+	pass, warn := slipway.GateResult{Gate: "secrets", Verdict: slipway.Pass}, slipway.GateResult{Gate: "tests", Verdict: slipway.Warn}
+	for want, gates := range map[string][]slipway.GateResult{
+		"1 gate passed":                   {pass},
+		"1 gate passed, 1 warned: tests":  {pass, warn},
+		"2 gates passed, 1 warned: tests": {pass, warn, pass},
+	} {
+		if got := summary(gates); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }

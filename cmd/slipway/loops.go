@@ -31,8 +31,17 @@ func (s *server) pollMirrors(ctx context.Context) {
 			if c.GitURL == "" || s.onForge(ctx, c.Key()) {
 				continue
 			}
-			if err := s.pollMirror(ctx, c, nil); err != nil && ctx.Err() == nil {
+			err := s.pollMirror(ctx, c, nil)
+			if ctx.Err() != nil {
+				break
+			}
+			problem := ""
+			if err != nil {
 				s.log.Warn("poll mirror", "codebase", c.Key(), "error", err)
+				problem = slipway.CleanLine(err.Error(), 600)
+			}
+			if err := s.store.SetDeployKeyProblem(ctx, c.Key(), problem); err != nil {
+				s.log.Error("keep why a codebase is not fetched", "codebase", c.Key(), "error", err)
 			}
 		}
 		changed := s.store.Watch()
@@ -41,6 +50,8 @@ func (s *server) pollMirrors(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
+				waiting = false
+			case <-s.wakes.of(everyMirror):
 				waiting = false
 			case <-changed:
 				changed = s.store.Watch()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -91,6 +92,9 @@ func checked(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
+				if !cmd.HasAvailableSubCommands() || strings.Contains(cmd.Use, " ") {
+					err = fmt.Errorf("expected %s, but %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"), given(args))
+				}
 				return wrongUse{fmt.Errorf("%w (%s --help)", err, cmd.CommandPath())}
 			}
 			return nil
@@ -99,6 +103,17 @@ func checked(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		checked(sub)
 	}
+}
+
+// given says which arguments there are.
+func given(args []string) string {
+	switch len(args) {
+	case 0:
+		return "there is no argument"
+	case 1:
+		return "there is 1 argument: " + printable(args[0])
+	}
+	return fmt.Sprintf("there are %d arguments: %s", len(args), printable(strings.Join(args, " ")))
 }
 
 func newRoot() *cobra.Command {

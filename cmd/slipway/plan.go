@@ -10,12 +10,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/act"
 )
 
 // planOptions are the flags of `slipway plan`.
 type planOptions struct {
-	since, event, ref, codebase string
+	since, event, ref string
+	codebases         codebaseFlags
 }
 
 // offlinePlan is what a server would plan if the working tree were pushed.
@@ -23,8 +23,9 @@ type offlinePlan struct {
 	Project     string            `json:"project"`
 	Event       slipway.EventKind `json:"event"`
 	Ref         string            `json:"ref"`
-	Commit      string            `json:"commit"`      // HEAD, "" before the first commit
-	Uncommitted int               `json:"uncommitted"` // files that differ from it
+	Commit      string            `json:"commit"`              // HEAD, "" before the first commit
+	Uncommitted int               `json:"uncommitted"`         // files that differ from it
+	Codebases   []heldCodebase    `json:"codebases,omitempty"` // others that it was made with
 	Plan        slipway.Plan      `json:"plan"`
 }
 
@@ -36,13 +37,14 @@ func (c *cli) plan() *cobra.Command {
 		Example: `  slipway plan                        # as a push of the current branch
   slipway plan --event pull-request   # as a pull request into the default branch
   slipway plan --since v1.4.0         # as if that had been built last
-  slipway plan --event release --ref release/cart/v1.2.0 -o json`,
+  slipway plan --event release --ref release/cart/v1.2.0 -o json
+  slipway plan --codebase web --codebase main=../shop   # in web, a further codebase of a project`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.showPlan(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVar(&o.since, "since", "", "branch, tag or commit that was built last (default: where the branch left the default branch)")
 	cmd.Flags().StringVar(&o.event, "event", "push", "what happens: push, pull-request or release")
 	cmd.Flags().StringVar(&o.ref, "ref", "", "branch, or refs/tags/NAME, that is pushed (default: the current branch)")
-	loneFlag(cmd, &o.codebase)
+	o.codebases.flags(cmd)
 	return cmd
 }
 
@@ -60,19 +62,24 @@ func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := planOffline(ctx, w, project, o)
+	x, err := openCheckouts(ctx, project, w, o.codebases, scratch)
+	if err != nil {
+		return err
+	}
+	p, err := planOffline(ctx, x, project, o)
 	if err != nil {
 		return err
 	}
 	if done, err := c.out.value(p); done {
 		return err
 	}
-	c.printPlan(w, p)
+	c.printPlan(x, p)
 	return nil
 }
 
 // planOffline asks the server's planner, with stand-ins for what only a server knows.
-func planOffline(ctx context.Context, w worktree, project string, o planOptions) (offlinePlan, error) {
+func planOffline(ctx context.Context, x checkouts, project string, o planOptions) (offlinePlan, error) {
+	w := x.here.w
 	resolve := func(ref string) string {
 		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
 		return out
@@ -101,20 +108,16 @@ func planOffline(ctx context.Context, w worktree, project string, o planOptions)
 			tip = ""
 		}
 	}
-	run.Project = project
-	repo := localRepo{Repo: w.repo, branches: map[string]string{branch: tip}}
-	pr := slipway.Project{ID: 1, Name: project, DefaultBranch: branch}
+	run.Project, run.Codebase = project, x.here.codebase.Name
+	planner, pr := x.planner(branch, map[string]string{branch: tip})
 	past := &offlineHistory{localHistory: localHistory{built}}
-	planner := &act.Planner{
-		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{pr}, Lone: o.codebase, History: past,
-		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
-	}
+	planner.History = past
 	past.policy = planner.Policy
 	made, err := planner.Plan(ctx, pr, run)
 	if err != nil {
-		return offlinePlan{}, err
+		return offlinePlan{}, x.explain(ctx, err)
 	}
-	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.head, Uncommitted: w.changed, Plan: made}, nil
+	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.head, Uncommitted: w.changed, Codebases: x.held(), Plan: made}, nil
 }
 
 // offlineHistory takes it that what was built last was published.
@@ -197,8 +200,9 @@ func runOf(w worktree, o planOptions, defaultBranch string) (slipway.Run, error)
 }
 
 // printPlan draws the plan as a tree: services, and below each its steps.
-func (c *cli) printPlan(w worktree, p offlinePlan) {
-	c.out.line("%s", printable(planTitle(w, p)))
+func (c *cli) printPlan(x checkouts, p offlinePlan) {
+	c.out.line("%s", printable(planTitle(x.here.w, p)))
+	x.tell(c.out)
 	runs, services := 0, 0
 	for i, d := range p.Plan.Decisions {
 		branch, below := "├─ ", "│  "
@@ -210,7 +214,7 @@ func (c *cli) printPlan(w worktree, p offlinePlan) {
 			reason = c.out.bold(d.Service) + ": " + reason
 		}
 		if !d.Runs {
-			reason = c.out.dim(printable(strings.TrimPrefix(d.Service+": "+d.Reason, ": ")))
+			reason = c.out.dim(printable(d.String()))
 		}
 		c.out.line("%s%s", branch, reason)
 		var steps []slipway.PlanStep

@@ -157,7 +157,7 @@ func stateMark(s string) (mark, colour string) {
 		return "✓", "2"
 	case "failed", "unhealthy", "rejected", "deploy-failed", "errored", "missing", "fail":
 		return "✗", "1"
-	case "waiting", "retrying", "rolled-back", "warning", "warn":
+	case "waiting", "retrying", "rolled-back", "warning", "warn", "flaky":
 		return "!", "3"
 	case "running", "deploying", "deployed", "started", "ready", "open":
 		return "●", "6"

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +44,8 @@ func (c *cli) projectAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "add NAME [--git URL]", Short: "Host a new repository, or mirror an outside one: polled, or connected with its forge", Args: cobra.ExactArgs(1),
 		Long: "Without --git the repository is hosted here. With --git it is mirrored and polled. With --token-file it is\n" +
-			"connected with its forge as well: a webhook is made there, pull requests are built, and commits get statuses.",
+			"connected with its forge as well: a webhook is made there, pull requests are built, and commits get statuses.\n" +
+			"With --deploy-key it is fetched by SSH with that key; a webhook works then too, and what needs a token does not.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.Name = args[0]
 			api, err := c.client()
@@ -54,10 +54,13 @@ func (c *cli) projectAdd() *cobra.Command {
 			}
 			if forge.wanted() {
 				if p.GitURL == "" {
-					return slipway.Errorf(slipway.Invalid, "--git URL is needed with --forge, --forge-url, --forks and --token-file: the repository on the forge")
+					return slipway.Errorf(slipway.Invalid, "--git URL is needed with --forge, --forge-url, --forks, --token-file and --deploy-key: the repository on the forge")
 				}
 				r, err := forge.request(p.Name, "", cmd.InOrStdin())
 				if err != nil {
+					return err
+				}
+				if ready, err := c.prepareKey(cmd.Context(), api, r, p.GitURL); !ready {
 					return err
 				}
 				made, err := api.CreateConnected(cmd.Context(), p, r)
@@ -95,6 +98,7 @@ func (c *cli) projectAdd() *cobra.Command {
 // forgeFlags say how a project is connected.
 type forgeFlags struct {
 	kind, address, forks, tokenFile string
+	ssh                             keyFlags
 }
 
 func (f *forgeFlags) add(cmd *cobra.Command) {
@@ -102,44 +106,38 @@ func (f *forgeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.address, "forge-url", "", "address of the forge, or of its API (default: that of the git URL)")
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the token that Slipway shows the forge; - reads standard input")
 	cmd.Flags().StringVar(&f.forks, "forks", "", "pull requests from forks: run, or approve: wait for a member (default: approve for a public repository, run for a private one)")
+	f.ssh.add(cmd)
 }
 
 func (f *forgeFlags) wanted() bool {
-	return f.kind != "" || f.address != "" || f.forks != "" || f.tokenFile != ""
+	return f.kind != "" || f.address != "" || f.forks != "" || f.tokenFile != "" || f.ssh.wanted()
 }
 
-// request reads the token. It is never an argument, which other processes could see. A further codebase may
-// do without.
+// request reads the token and the deploy key. They are never arguments, which other processes could see. A further
+// codebase may do without both.
 func (f *forgeFlags) request(project, codebase string, in io.Reader) (slipway.ConnectRequest, error) {
 	r := slipway.ConnectRequest{Project: project, Codebase: codebase, Forge: slipway.ForgeKind(f.kind), Address: f.address, Forks: slipway.ForkPolicy(f.forks)}
-	if f.tokenFile == "" && codebase != "" {
-		return r, nil
+	if f.tokenFile == "-" && f.ssh.key == "-" {
+		return r, slipway.Errorf(slipway.Invalid, "standard input is the token or the deploy key, not both")
+	}
+	if err := f.ssh.read(&r, in); err != nil {
+		return r, err
 	}
 	if f.tokenFile == "" {
-		return r, slipway.Errorf(slipway.Invalid, "--token-file FILE is needed: the forge's token for Slipway; docs/howto/forge.md says what it must be allowed")
-	}
-	if f.tokenFile != "-" {
-		file, err := os.Open(f.tokenFile)
-		if err != nil {
-			return r, slipway.Errorf(slipway.Invalid, "read the token: %w", err)
+		if r.ByKey() {
+			return r, nil
 		}
-		defer file.Close()
-		in = file
+		return r, slipway.Errorf(slipway.Invalid, "--token-file FILE is needed: the forge's token for Slipway; docs/howto/forge.md says what it must be allowed. For a repository by SSH --deploy-key FILE will do")
 	}
-	b, err := io.ReadAll(io.LimitReader(in, 64<<10))
-	if err != nil {
-		return r, fmt.Errorf("read the token: %w", err)
-	}
-	if r.Token = strings.TrimSpace(string(b)); r.Token == "" {
-		return r, slipway.Errorf(slipway.Invalid, "the token file is empty")
-	}
-	return r, nil
+	token, err := readSmall(f.tokenFile, "the token", in)
+	r.Token = strings.TrimSpace(token)
+	return r, err
 }
 
 func (c *cli) projectConnect() *cobra.Command {
 	var forge forgeFlags
 	cmd := &cobra.Command{
-		Use: "connect NAME --token-file FILE", Short: "Connect a mirrored project with its forge, or give it a new token", Args: cobra.ExactArgs(1),
+		Use: "connect NAME --token-file FILE|--deploy-key FILE", Short: "Connect a mirrored project with its forge, or give it a new token or deploy key", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := forge.request(args[0], "", cmd.InOrStdin())
 			if err != nil {
@@ -151,6 +149,9 @@ func (c *cli) projectConnect() *cobra.Command {
 			}
 			if now, err := api.Project(cmd.Context(), args[0]); err == nil {
 				as(&r, now.CodebaseDetail)
+			}
+			if ready, err := c.prepareKey(cmd.Context(), api, r, ""); !ready {
+				return err
 			}
 			made, err := api.Connect(cmd.Context(), r)
 			if err != nil {
@@ -186,23 +187,57 @@ func titleOf(of slipway.Codebase) (title, connect string) {
 // connected says what came of a connection.
 func (c *cli) connected(made slipway.Connected) {
 	d := made.Of()
-	title, connect := titleOf(d.Codebase)
+	title, _ := titleOf(d.Codebase)
+	c.keyed(d)
+	if d.Connection == nil {
+		return
+	}
 	whose := ""
 	if d.Connection.Shared {
 		whose = ", with the project's token"
 	}
 	c.out.line("%s is connected with %s on %s%s", title, printable(d.Connection.Repository), d.Connection.Forge.Title(), whose)
+	byKey := d.Connection.Credential == ""
 	if made.Paste == "" {
 		c.out.line("its webhook sends to %s", printable(d.HookURL))
 	} else {
-		c.out.line("\nThe webhook could not be made through the API: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", strings.TrimSuffix(printable(made.Problem), "."))
-		for line := range strings.Lines(made.Paste) {
-			c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
-		}
-		c.out.line("\nThe secret is not shown again; `%s` tries once more.", connect)
+		c.paste(made, byKey)
+	}
+	if byKey {
+		c.out.line("%s", noToken(d.Codebase))
+		return
 	}
 	c.out.line("%s", forksText(d.Forks))
 	c.out.line("to let nothing be merged that is not green, require the status %q in the branch protection", "slipway")
+}
+
+// paste says what a person enters on the forge's pages, and why.
+func (c *cli) paste(made slipway.Connected, byKey bool) {
+	why, again := "The webhook could not be made through the API", "The secret is not shown again; `%s` tries once more."
+	if byKey {
+		why, again = "The webhook is made by a person", "`%s` with the same options shows the secret again."
+	}
+	c.out.line("\n%s: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", why, strings.TrimSuffix(printable(made.Problem), "."))
+	for line := range strings.Lines(made.Paste) {
+		c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
+	}
+	_, connect := titleOf(made.Of().Codebase)
+	c.out.line("\n"+again, connect)
+}
+
+// keyed says with which key a codebase is fetched, if it has one.
+func (c *cli) keyed(d slipway.CodebaseDetail) {
+	if d.DeployKey == nil {
+		return
+	}
+	title, _ := titleOf(d.Codebase)
+	c.out.line("%s is fetched from %s with the deploy key %s", title, printable(d.Codebase.GitURL), printable(slipway.KeyFingerprint(d.DeployKey.Public)))
+	for _, h := range d.DeployKey.HostKeys() {
+		c.out.line("host key that is trusted, and no other: %s", printable(h))
+	}
+	if d.Connection == nil {
+		c.out.line("It is polled. Which forge it is on is not known: with --forge KIND a webhook can tell of pushes at once.")
+	}
 }
 
 func forksText(p slipway.ForkPolicy) string {
@@ -263,10 +298,15 @@ func (c *cli) rows(rows [][]string) {
 	}
 }
 
-// showConnection shows how a codebase is connected, and what its forge refuses.
+// showConnection shows with which key a codebase is fetched and how it is connected, and what its forge refuses.
 func (c *cli) showConnection(d slipway.CodebaseDetail) {
+	c.rows(keyRows(d.DeployKey))
 	k := d.Connection
-	if k == nil {
+	switch {
+	case k == nil && d.DeployKey != nil:
+		c.rows([][]string{{"state", first(printable(d.DeployKey.Problem), "fetched as it should be")}})
+		return
+	case k == nil:
 		if d.Codebase.Name != "" && d.Codebase.GitURL != "" {
 			c.rows([][]string{{"forge", "not connected: polled (slipway codebase connect " + d.Codebase.Name + ")"}})
 		}
@@ -287,24 +327,46 @@ func (c *cli) showConnection(d slipway.CodebaseDetail) {
 		{"forge", fmt.Sprintf("%s, %s%s", k.Forge.Title(), printable(first(d.Link, k.Repository)), whose)},
 		{"webhook", fmt.Sprintf("%s (%s)", printable(d.HookURL), hook)},
 		{"last delivery", delivered},
-		{"forks", forksText(d.Forks)},
 	})
+	if k.Credential != "" {
+		c.rows([][]string{{"forks", forksText(d.Forks)}})
+	}
 	if d.Health.Waiting > 0 {
 		c.rows([][]string{{"to be processed", counted(d.Health.Waiting, "delivery", "deliveries")}})
 	}
+	c.showHealth(d)
+	if k.Credential == "" {
+		c.out.line("\n%s", noToken(d.Codebase))
+	}
+}
+
+// showHealth shows what the forge of a connected codebase refuses, and what to do.
+func (c *cli) showHealth(d slipway.CodebaseDetail) {
+	byKey := d.Connection.Credential == ""
 	if len(d.Health.Problems) == 0 {
-		c.rows([][]string{{"state", "the forge answers as it should"}})
+		state := "the forge answers as it should"
+		if byKey {
+			state = "fetched as it should be"
+		}
+		c.rows([][]string{{"state", state}})
 		return
 	}
 	if d.Health.Behind > 0 {
 		c.rows([][]string{{"not told yet", counted(d.Health.Behind, "event", "events")}})
 	}
-	_, connect := titleOf(d.Codebase)
-	c.out.line("\nThe forge refuses, since %s:", ago(d.Health.Since))
+	c.out.line("\nThe forge does not answer as it should, since %s:", ago(d.Health.Since))
 	for _, p := range d.Health.Problems {
 		c.out.line("  %s: %s", p.Area, printable(p.Message))
 	}
-	c.out.line("A new token: %s --token-file FILE", connect)
+	_, connect := titleOf(d.Codebase)
+	switch {
+	case byKey:
+		c.out.line("Another key: %s --deploy-key FILE, or new", connect)
+	case d.Connection.Shared:
+		c.out.line("If it is the project's token, give a new one: slipway project connect %s --token-file FILE; or one of its own: %s --token-file FILE", d.Codebase.Project, connect)
+	default:
+		c.out.line("If it is the token, give a new one: %s --token-file FILE", connect)
+	}
 }
 
 func counted(n int, one, more string) string {

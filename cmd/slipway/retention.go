@@ -70,7 +70,7 @@ func (s *server) retention(ctx context.Context, project string, dry bool, actor 
 	}
 	if report.DryRun {
 		freed, err := s.registry.Collect(ctx, project, true, without)
-		report.Blobs, report.Bytes = freed.Blobs, freed.Bytes
+		report.Blobs, report.Bytes, report.Later = freed.Blobs, freed.Bytes, freed.Later
 		return report, err
 	}
 	for _, item := range report.Removed {
@@ -82,7 +82,7 @@ func (s *server) retention(ctx context.Context, project string, dry bool, actor 
 	if err != nil {
 		return report, err
 	}
-	report.Blobs, report.Bytes = freed.Blobs, freed.Bytes
+	report.Blobs, report.Bytes, report.Later = freed.Blobs, freed.Bytes, freed.Later
 	if _, err := s.store.ForgetSBOMs(ctx, project); err != nil {
 		return report, err
 	}
@@ -162,9 +162,13 @@ func (c *cli) retentionRows(r slipway.RetentionReport, all bool) {
 	if len(rows) > 0 {
 		c.out.table([]string{"", "REPOSITORY", "TAGS", "DIGEST", "PUBLISHED", "WHY"}, rows)
 	}
+	later := ""
+	if r.Later > 0 && len(r.Removed) > 0 {
+		later = fmt.Sprintf(", and %s with the next cleaning that is an hour from now or later", humanize.IBytes(uint64(r.Later)))
+	}
 	if r.DryRun {
-		c.out.line("%d would be removed, %d kept; %s would be freed", len(r.Removed), len(r.Kept), humanize.IBytes(uint64(max(0, r.Bytes))))
+		c.out.line("%d would be removed, %d kept; %s would be freed%s", len(r.Removed), len(r.Kept), humanize.IBytes(uint64(max(0, r.Bytes))), later)
 		return
 	}
-	c.out.line("%d removed, %d kept; %s freed", len(r.Removed), len(r.Kept), humanize.IBytes(uint64(max(0, r.Bytes))))
+	c.out.line("%d removed, %d kept; %s freed%s", len(r.Removed), len(r.Kept), humanize.IBytes(uint64(max(0, r.Bytes))), later)
 }

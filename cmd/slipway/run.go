@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -39,25 +40,32 @@ type runOptions struct {
 	tools        string
 	mirrors      []string
 	keepBuildkit bool
-	codebase     string
+	noReuse      bool
+	codebases    codebaseFlags
+	deploy       deployOptions
+	in           io.Reader // who is asked
 }
 
 func (c *cli) run() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
-		Use: "run [SERVICE...]", Short: "Build, test and check charts here, as the server would after a push",
+		Use: "run [SERVICE...]", Short: "Build, test and check charts here, as the server would after a push; deploy when asked",
 		Long: "Makes the plan that the server would make for the working tree, with what is not committed, and runs\n" +
-			"its builds, tests and chart checks with a local BuildKit. It needs no server, pushes nothing and deploys\n" +
-			"nothing. Named services run whatever changed.\n\n" +
+			"its builds, tests and chart checks with a local BuildKit. It needs no server. Named services run whatever\n" +
+			"changed. Nothing is pushed and nothing deployed, unless --deploy names an environment: then the images go to\n" +
+			"a registry, and when everything has succeeded Helm deploys them to the cluster that is named, verifies\n" +
+			"them, and goes back to what ran before if that fails. Environments of production, with approvals, or\n" +
+			"that demand signatures are deployed to by a server only.\n\n" +
 			"Exit status: 0 all succeeded, 1 something failed, 2 something around it did not work.",
-		Example: "  slipway run\n  slipway run delivery\n  slipway run --since HEAD --quiet",
+		Example: "  slipway run\n  slipway run delivery\n  slipway run --since HEAD --quiet\n" +
+			"  slipway run --deploy development --kubeconfig ~/.kube/config --context kind-dev --registry registry.example.com/team",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.services = args
+			o.services, o.in = args, cmd.InOrStdin()
 			return c.runLocally(cmd.Context(), o, cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	loneFlag(cmd, &o.codebase)
+	o.codebases.flags(cmd)
 	f.StringVar(&o.since, "since", "", "compare with where this branch left that branch, tag or commit (default: the default branch)")
 	f.StringVar(&o.event, "event", string(slipway.PullUpdate), "what to plan for: push, pull-request, merge or release")
 	f.IntVar(&o.parallel, "parallel", 2, "how many steps run at once")
@@ -65,6 +73,8 @@ func (c *cli) run() *cobra.Command {
 	f.StringVar(&o.buildkit, "buildkit", "", "address of a BuildKit (default: $BUILDKIT_HOST, else Docker's, else one of Slipway's own)")
 	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "take base images of a registry from elsewhere: docker.io=https://mirror.example/path")
+	f.BoolVar(&o.noReuse, "no-reuse", false, "build and test again what was done here before on the same inputs")
+	o.deploy.flags(f)
 	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
 	return cmd
 }
@@ -82,7 +92,7 @@ func (o runOptions) check() error {
 			return slipway.Errorf(slipway.Invalid, "--registry-mirror %q: expected REGISTRY=URL, such as docker.io=https://mirror.example/path", m)
 		}
 	}
-	return nil
+	return o.deploy.check(slipway.EventKind(o.event), isTerminal(o.in))
 }
 
 // runLocally plans and runs. What is going on is written to out, or to progress when the result is
@@ -100,14 +110,22 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 		return ofSurroundings(err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	w, p, err := c.prepareRun(ctx, o, scratch, progress)
+	x, p, err := c.prepareRun(ctx, o, scratch, progress)
 	if err != nil {
 		return err
 	}
+	charts := helmchart.New(helmchart.Options{Process: renderProcess()})
+	var d *deployer
+	if p.to != nil && len(p.plan.Steps) > 0 {
+		d = newDeployer(p.to, charts.Rehearse)
+		if err := c.mayDeploy(ctx, o, d, p, progress); err != nil {
+			return err
+		}
+	}
 	begin := time.Now()
-	steps, err := c.runSteps(ctx, o, w, p, scratch, progress)
+	steps, err := c.runSteps(ctx, o, p, localParts{x, charts, d}, scratch, progress)
 	if err == nil {
-		err = c.reportRun(ctx, w, p, steps, time.Since(begin))
+		err = c.reportRun(ctx, x, p, steps, time.Since(begin))
 	}
 	if err != nil && ctx.Err() != nil && outer.Err() == nil {
 		return errQuiet // nobody is there to be told
@@ -124,27 +142,39 @@ func (c *cli) said(progress io.Writer) *cli {
 }
 
 // prepareRun makes the plan and says what it is.
-func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (worktree, localPlan, error) {
+func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (checkouts, localPlan, error) {
 	w, err := openWorktree(ctx, ".", scratch)
 	if err != nil {
-		return w, localPlan{}, ofSurroundings(err)
+		return checkouts{}, localPlan{}, ofSurroundings(err)
 	}
 	project, err := c.localProjectName(ctx, w.root)
 	if err != nil {
-		return w, localPlan{}, err
+		return checkouts{}, localPlan{}, err
 	}
+	x, err := openCheckouts(ctx, project, w, o.codebases, scratch)
+	if err != nil {
+		return x, localPlan{}, ofSurroundings(err)
+	}
+	w = x.here.w
 	say := c.said(progress)
 	say.out.line("%s: %s", say.out.bold(project), printable(w.describe()))
-	if err := say.checkConfiguration(ctx, w, project, o.codebase); err != nil {
-		return w, localPlan{}, err
-	}
-	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, codebase: o.codebase}
-	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
-		return w, localPlan{}, ofSurroundings(err)
-	}
-	p, err := planLocally(ctx, w, req)
+	x.tell(say.out)
+	found, err := say.checkConfiguration(ctx, x)
 	if err != nil {
-		return w, localPlan{}, ofSurroundings(err)
+		return x, localPlan{}, err
+	}
+	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, with: x}
+	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
+		return x, localPlan{}, ofSurroundings(err)
+	}
+	if o.deploy.environment != "" {
+		if req.to, err = whereTo(ctx, x, found, o.deploy, time.Now()); err != nil {
+			return x, localPlan{}, err
+		}
+	}
+	p, err := planDelivery(ctx, w, req, found)
+	if err != nil {
+		return x, localPlan{}, ofSurroundings(err)
 	}
 	switch {
 	case len(o.services) > 0 || req.event == slipway.ReleasePush:
@@ -154,31 +184,53 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 		say.out.line("compared with %s (%s)", printable(req.baseName), slipway.ShortHash(req.base))
 	}
 	say.decisions(p)
-	return w, p, nil
+	return x, p, nil
 }
 
 // checkConfiguration prints what is wrong with it, as validate does.
-func (c *cli) checkConfiguration(ctx context.Context, w worktree, project, codebase string) error {
-	files, err := w.repo.Tree(ctx, w.commit)
+func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Config, error) {
+	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.commit)
 	if err != nil {
-		return ofSurroundings(err)
+		return slipway.Config{}, ofSurroundings(err)
 	}
-	_, problems := config.Load(files, loneOptions(project, codebase))
+	found, problems := config.Load(files, x.options())
 	if err := files.Close(); err != nil {
-		return ofSurroundings(err)
+		return found, ofSurroundings(err)
 	}
 	for _, p := range problems {
 		c.out.line("%s", printable(p.String()))
 	}
 	if len(problems) > 0 {
 		c.out.line("%s", plural(len(problems), "problem"))
-		return errQuiet
+		for _, m := range x.missing(ctx) {
+			c.out.line("%s", printable(m))
+		}
+		return found, errQuiet
 	}
-	return nil
+	return found, nil
+}
+
+// mayDeploy says what will be deployed where, and asks unless it was told not to.
+func (c *cli) mayDeploy(ctx context.Context, o runOptions, d *deployer, p localPlan, progress io.Writer) error {
+	if err := c.said(progress).announce(ctx, d, p); err != nil || o.deploy.yes {
+		return err
+	}
+	yes, err := confirm(ctx, o.in, progress, fmt.Sprintf("\nDeploy to %s on %s?", d.to.Environment, printable(d.to.Context)))
+	if err == nil && !yes {
+		err = slipway.Errorf(slipway.Invalid, "nothing was done: the answer was not yes")
+	}
+	return err
+}
+
+// localParts are what the steps of a run need.
+type localParts struct {
+	with   checkouts
+	charts *helmchart.Helm
+	deploy *deployer // nil: nothing is deployed
 }
 
 // runSteps runs the steps of the plan.
-func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPlan, scratch string, progress io.Writer) (steps []localStep, err error) {
+func (c *cli) runSteps(ctx context.Context, o runOptions, p localPlan, parts localParts, scratch string, progress io.Writer) (steps []localStep, err error) {
 	if len(p.plan.Steps) == 0 {
 		return nil, nil
 	}
@@ -195,28 +247,31 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, w worktree, p localPla
 		fmt.Fprintln(progress, "cancelling; once more ends it at once")
 	})
 	defer again()
+	results, err := openResults(p.run.Project, o.noReuse)
+	if err != nil {
+		return nil, ofSurroundings(err)
+	}
 	say.out.line("")
 	printed := newLive(say.out, o.quiet, p.plan.Steps)
-	logs := map[string]*stepLog{}
-	for _, s := range p.plan.Steps {
-		logs[s.Key] = printed.of(s.Key)
-	}
-	charts := helmchart.New(helmchart.Options{Process: renderProcess()})
 	l := &localRun{
 		run: p.run, parallel: o.parallel, now: time.Now,
-		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(string) (source.Exporter, error) { return w.repo, nil }).For(p.run.Project, p.run.ID),
+		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(key string) (source.Exporter, error) { return parts.with.repo(key), nil }).For(p.run.Project, p.run.ID),
 		runners: map[slipway.StepKind]stage.Runner{
-			slipway.KindBuild: build.Runner{Builder: engine},
-			slipway.KindTest:  judgedHere(p.plan.Gates, test.Runner{Container: engine}),
-			slipway.KindChart: judgedHere(p.plan.Gates, chart.New(charts, &kubeschema.Library{}, chart.Options{Tracer: charts})),
+			slipway.KindBuild: results.reusing(build.Runner{Builder: engine}, parts, engine),
+			slipway.KindTest:  judgedHere(p.plan.Gates, results.reusing(test.Runner{Container: engine}, parts, engine)),
+			slipway.KindChart: judgedHere(p.plan.Gates, chart.New(parts.charts, &kubeschema.Library{}, chart.Options{Tracer: parts.charts})),
 		},
-		logOf: func(s slipway.PlanStep) stage.Log { return logs[s.Key] },
+		logOf: func(s slipway.PlanStep) stage.Log { return printed.of(s.Key) },
 		moved: func(s localStep) {
 			if s.State == slipway.StepFailed || s.State == slipway.StepErrored {
-				logs[s.Key].showTail()
+				printed.of(s.Key).showTail()
 			}
 			printed.moved(s)
 		},
+	}
+	if parts.deploy != nil {
+		l.run.ID = 0 // no server has a run of that number
+		maps.Copy(l.runners, parts.deploy.runners())
 	}
 	return l.execute(ctx, p.plan.Steps), nil
 }
@@ -234,6 +289,12 @@ func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress 
 	opts := buildkit.Options{
 		Dir: filepath.Join(cache, "slipway", "run", "buildkit"), Address: o.buildkit, Tools: o.tools, AllowShared: true, Progress: progress,
 		Own: ownForServices(p.plan),
+	}
+	if p.to != nil {
+		opts.Credentials = p.to.credentials
+		if r := p.to.registry; r.Address != "" { // Slipway's own may reach this machine only where it is told to
+			opts.Mirrors = append(opts.Mirrors, buildkit.Mirror{Registry: r.Host, Address: r.Address})
+		}
 	}
 	for _, m := range o.mirrors {
 		mirror, err := parseMirror(m, "")
@@ -270,20 +331,21 @@ type runResult struct {
 	Uncommitted int                `json:"uncommitted"` // files
 	State       slipway.RunState   `json:"state"`
 	Seconds     float64            `json:"seconds"`
+	Deploy      *destination       `json:"deploy,omitempty"`
 	Decisions   []slipway.Decision `json:"decisions"`
 	Steps       []localStep        `json:"steps"`
 }
 
 // reportRun says how the run ended.
-func (c *cli) reportRun(ctx context.Context, w worktree, p localPlan, steps []localStep, took time.Duration) error {
-	state := overall(steps)
+func (c *cli) reportRun(ctx context.Context, x checkouts, p localPlan, steps []localStep, took time.Duration) error {
+	w, state := x.here.w, overall(steps)
 	for _, s := range steps {
 		for i := range s.Artifacts {
 			s.Artifacts[i].Path = "" // is gone at the end
 		}
 	}
 	done, err := c.out.value(runResult{
-		Project: p.run.Project, Event: p.run.Event, Head: w.head, Branch: w.branch, Uncommitted: w.changed, State: state,
+		Project: p.run.Project, Event: p.run.Event, Head: w.head, Branch: w.branch, Uncommitted: w.changed, State: state, Deploy: p.to,
 		Seconds: took.Round(time.Millisecond).Seconds(), Decisions: append([]slipway.Decision{}, p.plan.Decisions...), Steps: append([]localStep{}, steps...),
 	})
 	switch {

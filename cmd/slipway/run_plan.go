@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/act"
-	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -24,7 +22,8 @@ type localRequest struct {
 	base     string // commit; "" compares with nothing
 	baseName string // what people call it
 	services []string
-	codebase string // of a project with several; "": it has one
+	with     checkouts
+	to       *destination // nil: nothing is deployed
 }
 
 // localPlan is what the server would plan for the working tree if it were pushed, cut down to what can
@@ -32,12 +31,13 @@ type localRequest struct {
 type localPlan struct {
 	run  slipway.Run
 	plan slipway.Plan
-	left []string // kinds of steps that were left out, in stage.Order
+	left []string     // kinds of steps that were left out, in stage.Order
+	to   *destination // nil: nothing is deployed
 }
 
 // planLocally asks the server's planner.
 func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, error) {
-	run := slipway.Run{ID: 1, Project: req.project, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
+	run := slipway.Run{ID: 1, Project: req.project, Codebase: req.with.here.codebase.Name, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
 	named := req.services
 	switch req.event {
 	case slipway.ReleasePush:
@@ -55,18 +55,15 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	if len(named) > 0 {
 		req.base = "" // everything counts as changed
 	}
-	repo := localRepo{Repo: w.repo, branches: map[string]string{run.Base: req.base, hereBranch: w.commit}}
+	branches := map[string]string{run.Base: req.base, hereBranch: w.commit}
 	if req.event == slipway.BranchPush { // is compared with the default branch, which then governs
-		repo.branches[hereBranch] = req.base
+		branches[hereBranch] = req.base
 	}
-	project := slipway.Project{ID: 1, Name: req.project, DefaultBranch: hereBranch}
-	planner := &act.Planner{
-		Repo: func(string) act.PlanRepo { return repo }, Projects: localProject{project}, Lone: req.codebase, History: localHistory{req.base},
-		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
-	}
+	planner, project := req.with.planner(hereBranch, branches)
+	planner.History = localHistory{req.base}
 	made, err := planner.Plan(ctx, project, run)
 	if err != nil {
-		return localPlan{}, err
+		return localPlan{}, req.with.explain(ctx, err)
 	}
 	p := localPlan{run: run, plan: made}
 	if len(named) > 0 {
@@ -74,8 +71,36 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 			return localPlan{}, err
 		}
 	}
-	p.cut()
+	p.cut(req.to)
 	return p, nil
+}
+
+// planDelivery is planLocally for services that are deployed afterwards: those of which nothing but the chart
+// changed are built too, as no image of them is known here.
+func planDelivery(ctx context.Context, w worktree, req localRequest, c slipway.Config) (localPlan, error) {
+	p, err := planLocally(ctx, w, req)
+	if err != nil || req.to == nil {
+		return p, err
+	}
+	var run []string
+	again := false
+	for i, d := range p.plan.Decisions {
+		if d.Runs {
+			run, again = append(run, d.Service), again || d.ChartOnly
+		}
+		if d.Runs && d.ChartOnly {
+			p.plan.Decisions[i].Reason += "; it is built too, to be deployed from here"
+		}
+	}
+	if again {
+		req.services = run
+		whole, err := planLocally(ctx, w, req)
+		if err != nil {
+			return p, err
+		}
+		p.plan.Steps = whole.plan.Steps
+	}
+	return p, p.deliver(req.to, c)
 }
 
 // localRelease is the release that is asked for: the branch's own, else the named service at 0.0.0.
@@ -118,15 +143,18 @@ func (p *localPlan) only(named []string) error {
 }
 
 // cut leaves out the steps that need a server, a registry or a cluster. What is built stays in the
-// cache of BuildKit and is pushed nowhere.
-func (p *localPlan) cut() {
+// cache of BuildKit and is pushed nowhere, unless it is to be deployed.
+func (p *localPlan) cut(to *destination) {
 	var kept []slipway.PlanStep
 	left := map[slipway.StepKind]bool{}
 	for _, s := range p.plan.Steps {
 		switch s.Kind {
 		case slipway.KindBuild:
 			build := *s.Build
-			build.Image = nil
+			if build.Image = nil; to != nil {
+				image := to.image(p.run.Project, s.Service)
+				build.Image = &image
+			}
 			s.Build = &build
 			kept = append(kept, s)
 		case slipway.KindTest, slipway.KindChart:
@@ -145,7 +173,7 @@ func (p *localPlan) cut() {
 
 // localRepo is the repository as the planner may see it.
 type localRepo struct {
-	git.Repo
+	repo
 	branches map[string]string // name -> commit, "" for one that is not there
 }
 
@@ -156,11 +184,6 @@ func (r localRepo) Resolve(_ context.Context, ref string) (string, error) {
 		return commit, nil
 	}
 	return "", slipway.Errorf(slipway.NotFound, "%s is not looked at on a laptop", ref)
-}
-
-// Tree is the files of a commit.
-func (r localRepo) Tree(ctx context.Context, commit string) (act.Tree, error) {
-	return alone(r.Repo).Tree(ctx, commit)
 }
 
 // localProject is the only project of a laptop.
@@ -193,6 +216,10 @@ func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact,
 }
 
 // ActiveRun finds none.
+func (localHistory) Tried(context.Context, string, string, string, int64) (bool, error) {
+	return false, nil
+}
+
 func (localHistory) ActiveRun(context.Context, string, string, string, int64) (int64, error) {
 	return 0, nil
 }

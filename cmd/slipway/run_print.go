@@ -21,10 +21,11 @@ type live struct {
 	quiet bool // steps alone: of a log only the end, and only where the step failed
 	wide  int  // of the longest key
 	order []string
+	logs  map[string]*stepLog // by the step's key
 }
 
 func newLive(out *printer, quiet bool, steps []slipway.PlanStep) *live {
-	l := &live{out: out, quiet: quiet}
+	l := &live{out: out, quiet: quiet, logs: map[string]*stepLog{}}
 	for _, s := range steps {
 		l.wide = max(l.wide, len(s.Key))
 		l.order = append(l.order, s.Key)
@@ -34,7 +35,7 @@ func newLive(out *printer, quiet bool, steps []slipway.PlanStep) *live {
 
 // line prints a line of a step.
 func (l *live) line(key, text string) {
-	prefix := key + strings.Repeat(" ", l.wide-len(key)) + " │"
+	prefix := key + strings.Repeat(" ", max(0, l.wide-len(key))) + " │"
 	if l.out.colour {
 		colours := []string{"6", "5", "4", "3", "14", "13", "12", "11"}
 		colour := colours[max(0, slices.Index(l.order, key))%len(colours)]
@@ -68,8 +69,17 @@ type stepLog struct {
 	kept  []string // the last lines, of a quiet run
 }
 
-// of returns the log of a step.
-func (l *live) of(key string) *stepLog { return &stepLog{all: l, key: key} }
+// of returns the log of a step: the same one each time.
+func (l *live) of(key string) *stepLog {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	log := l.logs[key]
+	if log == nil {
+		log = &stepLog{all: l, key: key}
+		l.logs[key] = log
+	}
+	return log
+}
 
 var _ stage.Log = (*stepLog)(nil)
 
@@ -157,7 +167,7 @@ func (c *cli) summary(steps []localStep, took time.Duration) {
 			took = short(s.took)
 		}
 		why := ""
-		if s.State != slipway.StepSucceeded {
+		if s.State != slipway.StepSucceeded || !s.Reused.IsZero() {
 			why = printable(clip(s.Reason, 160))
 		}
 		rows = append(rows, []string{c.out.bold(s.Service), string(s.Kind), c.out.state(string(s.State)), took, testCount(s.Report), why})

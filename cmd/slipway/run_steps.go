@@ -21,15 +21,18 @@ type localStep struct {
 	State     slipway.StepState   `json:"state"`
 	Reason    string              `json:"reason,omitempty"`
 	Seconds   float64             `json:"seconds"`
+	Reused    time.Time           `json:"reused,omitzero"` // when it was done whose result this is
 	Report    *slipway.TestReport `json:"report,omitempty"`
 	Artifacts []slipway.Artifact  `json:"artifacts,omitempty"`
+	// Deployments are how those stood that the step made or looked at.
+	Deployments []slipway.Deployment `json:"deployments,omitempty"`
 
 	spec slipway.PlanStep
 	took time.Duration
 }
 
 // localRun runs the steps of a plan: those at once whose needs are met, parallel of them at most. It
-// has no queue, no attempts and no memory: what fails is run again by the person.
+// has no queue, no attempts and no record: what fails is run again by the person.
 type localRun struct {
 	run       slipway.Run
 	runners   map[slipway.StepKind]stage.Runner
@@ -48,17 +51,20 @@ type ended struct {
 	took time.Duration
 }
 
-// execute runs the steps to their ends and returns them in the order of the plan. When ctx ends,
-// running steps are cancelled and waited for, and nothing more is started.
+// made is what the steps of a run have made so far, oldest first.
+type made struct {
+	artifacts   []slipway.Artifact
+	deployments []slipway.Deployment
+}
+
+// execute runs the steps to their ends, and those that follow from how they ended, and returns them in the
+// order of the plan. When ctx ends, running steps are cancelled and waited for, and nothing more is started.
 func (l *localRun) execute(ctx context.Context, plan []slipway.PlanStep) []localStep {
-	steps := make([]localStep, len(plan))
-	for i, s := range plan {
-		steps[i] = localStep{Key: s.Key, Kind: s.Kind, Service: s.Service, State: slipway.StepBlocked, spec: s}
-	}
-	var artifacts []slipway.Artifact
+	steps := blocked(plan)
+	var all made
 	running, over := 0, make(chan ended)
 	for {
-		running += l.start(ctx, steps, l.parallel-running, slices.Clone(artifacts), over)
+		running += l.start(ctx, steps, l.parallel-running, made{slices.Clone(all.artifacts), slices.Clone(all.deployments)}, over)
 		if running == 0 {
 			return steps
 		}
@@ -66,14 +72,26 @@ func (l *localRun) execute(ctx context.Context, plan []slipway.PlanStep) []local
 		running--
 		s := &steps[e.at]
 		s.conclude(ctx, e)
-		artifacts = append(artifacts, s.Artifacts...)
+		all.artifacts = append(all.artifacts, s.Artifacts...)
+		all.deployments = append(all.deployments, s.Deployments...)
 		l.moved(*s)
+		if e.res.Next != nil {
+			steps = append(steps, blocked(e.res.Next.Steps)...)
+		}
 	}
+}
+
+func blocked(plan []slipway.PlanStep) []localStep {
+	steps := make([]localStep, len(plan))
+	for i, s := range plan {
+		steps[i] = localStep{Key: s.Key, Kind: s.Kind, Service: s.Service, State: slipway.StepBlocked, spec: s}
+	}
+	return steps
 }
 
 // start begins what may begin, at most free steps, and returns how many. What never will is skipped or
 // cancelled.
-func (l *localRun) start(ctx context.Context, steps []localStep, free int, artifacts []slipway.Artifact, over chan<- ended) (begun int) {
+func (l *localRun) start(ctx context.Context, steps []localStep, free int, sofar made, over chan<- ended) (begun int) {
 	for again := true; again; {
 		again = false
 		for i := range steps {
@@ -91,7 +109,7 @@ func (l *localRun) start(ctx context.Context, steps []localStep, free int, artif
 				s.State = slipway.StepRunning
 				begun++
 				l.moved(*s)
-				go l.one(ctx, i, s.spec, artifacts, over)
+				go l.one(ctx, i, s.spec, sofar, over)
 				continue
 			default:
 				continue
@@ -123,7 +141,7 @@ func needs(steps []localStep, spec slipway.PlanStep) (ready bool, broken string)
 }
 
 // one runs one step.
-func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, artifacts []slipway.Artifact, over chan<- ended) {
+func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, sofar made, over chan<- ended) {
 	if d := time.Duration(spec.Timeout); d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d, slipway.ErrTimeout)
@@ -134,7 +152,7 @@ func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, artif
 	if r := l.runners[spec.Kind]; r != nil {
 		e.res, e.err = r.Run(ctx, stage.Env{
 			Run: l.run, StepID: int64(at + 1), Attempt: 1, Log: l.logOf(spec), Journal: &memory{}, Now: l.now,
-			Workspace: l.workspace, Artifacts: artifacts,
+			Workspace: l.workspace, Artifacts: sofar.artifacts, Deployments: sofar.deployments,
 		}, spec)
 	} else {
 		e.err = slipway.Errorf(slipway.Internal, "no runner for steps of kind %s", spec.Kind)
@@ -149,10 +167,17 @@ func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, artif
 // conclude sets how the step ended.
 func (s *localStep) conclude(ctx context.Context, e ended) {
 	s.took, s.Seconds = e.took, e.took.Round(time.Millisecond).Seconds()
-	s.Reason, s.Report, s.Artifacts = e.res.Reason, e.res.Report, e.res.Artifacts
+	s.Reason, s.Report, s.Artifacts, s.Deployments = e.res.Reason, e.res.Report, e.res.Artifacts, e.res.Deployments
+	if e.res.ReusedFrom != 0 {
+		s.Reused = time.Unix(e.res.ReusedFrom, 0).UTC()
+	}
 	switch {
 	case e.err != nil && ctx.Err() != nil:
 		s.State, s.Reason = slipway.StepCancelled, "the run was cancelled"
+		if s.spec.Deploy != nil {
+			t := s.spec.Deploy.Target
+			s.Reason += fmt.Sprintf("; what became of it: helm status %s --namespace %s", t.Release, t.Namespace)
+		}
 	case e.err != nil:
 		s.State, s.Reason = slipway.StepErrored, e.err.Error()
 	case e.res.Outcome == slipway.Succeeded:

@@ -69,12 +69,19 @@ func (w *worktree) snapshot(ctx context.Context, scratch string, ask func(...str
 	if _, err := gitIn(ctx, w.root, local, "-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "add", "--all", "--", "."); err != nil {
 		return err
 	}
-	tree, err := gitIn(ctx, w.root, local, "write-tree")
+	return w.commitIndex(ctx, local)
+}
+
+// commitIndex makes a commit of the index that env names, on HEAD, and sets it. HEAD itself is taken when
+// nothing differs.
+func (w *worktree) commitIndex(ctx context.Context, env []string) error {
+	tree, err := gitIn(ctx, w.root, env, "write-tree")
 	if err != nil {
 		return err
 	}
-	if w.head != "" && tree == ask("rev-parse", "--verify", "--quiet", "HEAD^{tree}") {
-		w.commit = w.head
+	had, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "HEAD^{tree}") // no answer: before the first commit
+	if w.head != "" && tree == had {
+		w.commit, w.changed = w.head, 0
 		return nil
 	}
 	// Equal trees on one HEAD are one commit, whenever they are looked at.

@@ -2,17 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
-	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
@@ -37,7 +40,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindBuild:    s.reusing(build.Runner{Builder: builder{s}}),
 		slipway.KindTest:     s.judged(s.reusing(test.Runner{Container: s.buildkit, Attachments: s.store.Attachments()})),
 		slipway.KindScan:     s.judged(s.scans()),
-		slipway.KindChart:    s.judged(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube})),
+		slipway.KindChart:    s.judged(s.reusingCharts(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube}))),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindAttest:   s.signer(),
 		slipway.KindGate:     s.gate(),
@@ -45,7 +48,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
 		slipway.KindDeploy:   s.guarded(s.proven(s.withWayBack(deployer))),
 		slipway.KindVerify:   s.withWayBack(verifier),
-		slipway.KindRollback: s.guarded(&deploy.Rollback{Runner: deployer, Restore: s.helm}),
+		slipway.KindRollback: s.guarded(s.remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm})),
 	}
 }
 
@@ -53,15 +56,34 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 func (s *server) reusing(r stage.Runner) stage.Runner {
 	return reuse.Runner{
 		Inner: r, Past: s.store, Bases: s.buildkit, Images: s.oci, Version: buildkit.Version,
-		Repo: func(codebase string) reuse.Repo { return s.open(codebase) },
-		BaseImages: func(dockerfile []byte, args map[string]string) ([]string, bool) {
-			d, problems := config.ParseDockerfile("Dockerfile", dockerfile)
-			if len(problems) > 0 {
-				return nil, false
-			}
-			return d.BaseImages(args)
-		},
+		Repo:       func(codebase string) reuse.Repo { return s.open(codebase) },
+		BaseImages: baseImages,
 	}
+}
+
+// reusingCharts takes what earlier runs of this very program found out about the same charts: policies, shipped
+// schemas and the standard chart are parts of it.
+func (s *server) reusingCharts(r reuse.Charts) stage.Runner {
+	itself := sync.OnceValue(programHash)
+	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		c := reuse.Chart{Inner: r, Past: s.store, Version: itself(), Repo: func(codebase string) reuse.Repo { return s.open(codebase) }}
+		return c.Run(ctx, env, step)
+	})
+}
+
+// programHash is a hash of the program that runs, which need not be what its file has become since; "" where the
+// system does not show it.
+func programHash() string {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // atMost lets n steps run at once. Planning keeps a processor busy with git: more of it at once makes
@@ -91,7 +113,12 @@ func renderProcess() []string {
 // withWayBack adds to a failed deployment or verification the plan that brings the target back to the
 // last verified one, where the service does not leave that to people (S118, D10). Result and plan are
 // committed together, so that a crash between them cannot lose the way back.
-func (s *server) withWayBack(r stage.Runner) stage.Runner {
+func (s *server) withWayBack(r stage.Runner) stage.Runner { return withWayBack(r, s.wayBack) }
+
+// wayBack plans how a target is left behind by a deployment that failed; nil: it is left as it is.
+type wayBack func(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error)
+
+func withWayBack(r stage.Runner, back wayBack) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
 		if err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
@@ -105,7 +132,7 @@ func (s *server) withWayBack(r stage.Runner) stage.Runner {
 		if mode != slipway.RollbackAutomatic || !ok || failed.Revision == 0 {
 			return res, nil
 		}
-		plan, err := s.wayBack(context.WithoutCancel(ctx), env, target, failed, res.Reason)
+		plan, err := back(context.WithoutCancel(ctx), env, target, failed, res.Reason)
 		if err != nil {
 			return res, fmt.Errorf("plan the rollback of %s in %s: %w", target.Service, target.Environment, err)
 		}

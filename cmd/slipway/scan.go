@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +19,8 @@ import (
 
 // scanFlags are the flags of scan and of its database.
 type scanFlags struct {
-	output, scanner, data, registry, failOn, checksum string
-	all                                               bool
+	output, scanner, data, registry, platform, failOn, checksum string
+	all                                                         bool
 }
 
 // findingsShown is how many findings of an image are shown unless all are asked for.
@@ -32,12 +33,14 @@ func (c *cli) scanImage() *cobra.Command {
 		Long: "Scans an image here, as the server does it in a run: an OCI layout (a folder or a tar archive of one) needs no\n" +
 			"server; else a tag or a digest of the server's registry (shop/delivery:v1.0.2) or another one\n" +
 			"(docker.io/library/debian:12). Vulnerabilities are those of the database in the data folder: see\n" +
-			"`slipway scan db`. With --output spdx or cyclonedx the SBOM is written instead. The exit status is 1 when\n" +
-			"--fail-on is reached, and when the image could not be scanned in full.",
+			"`slipway scan db`. Of an image for several platforms each is scanned, and findings say on which they are; of an\n" +
+			"archive, only this machine's. With --output spdx or cyclonedx the SBOM is written instead. The exit status is 1 when\n" +
+			"--fail-on is reached or, without a database, cannot be judged, and when the image could not be scanned in full.",
 		RunE: func(cmd *cobra.Command, args []string) error { return c.runScan(cmd.Context(), args[0], f) },
 	}
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "output format: text, json, spdx or cyclonedx")
 	cmd.Flags().StringVar(&f.registry, "registry", "", "URL at which the registry is reached, when that is not its name in IMAGE")
+	cmd.Flags().StringVar(&f.platform, "platform", "", "of an image for several platforms, only that one, such as linux/arm64 (default: all)")
 	cmd.Flags().StringVar(&f.failOn, "fail-on", string(slipway.SeverityNone), "exit with 1 for this severity and worse: critical, high, medium, low or none")
 	cmd.Flags().BoolVar(&f.all, "all", false, "show every finding")
 	cmd.PersistentFlags().StringVar(&f.scanner, "scanner", "", "program that scans images (default: slipway-scanner beside this one, else in PATH)")
@@ -79,21 +82,44 @@ func (c *cli) runScan(ctx context.Context, image string, f scanFlags) (err error
 		return fmt.Errorf("folder for the image: %w", err)
 	}
 	defer os.RemoveAll(work)
-	req, err := c.layoutOf(ctx, image, work, f)
+	of, err := c.targets(ctx, image, work, f)
 	if err != nil {
 		return err
 	}
-	req.CycloneDX = f.output == "cyclonedx"
-	rep, err := g.Image(ctx, req)
+	rep, err := c.scanTargets(ctx, g, of, f)
 	if err != nil {
 		return err
 	}
 	if rep.Scan.Image == "" {
 		rep.Scan.Image = image
 	}
-	rep.Scan.ScannedAt = time.Now().UTC()
-	scan.Sort(rep.Scan.Findings)
 	return c.showScan(rep, f)
+}
+
+// scanTargets scans one image after the other; its layout goes before the next is fetched.
+func (c *cli) scanTargets(ctx context.Context, g *grype.Grype, of targets, f scanFlags) (scan.Report, error) {
+	var rep scan.Report
+	var names []string
+	var scans []slipway.Scan
+	for _, t := range of.list {
+		req, done, err := t.open(ctx)
+		if err != nil {
+			return rep, err
+		}
+		req.CycloneDX = f.output == "cyclonedx"
+		rep, err = g.Image(ctx, req)
+		if err := errors.Join(err, done()); err != nil {
+			return rep, err
+		}
+		scan.Sort(rep.Scan.Findings)
+		names, scans = append(names, first(t.platform, shortDigest(rep.Scan.Digest))), append(scans, rep.Scan)
+	}
+	rep.Scan = scan.Platforms(names, scans)
+	if len(scans) > 1 {
+		rep.Scan.Digest = of.digest
+	}
+	rep.Scan.ScannedAt = time.Now().UTC()
+	return rep, nil
 }
 
 func (f scanFlags) check() error {
@@ -107,35 +133,6 @@ func (f scanFlags) check() error {
 		return nil
 	}
 	return slipway.Errorf(slipway.Invalid, "--fail-on %q: expected critical, high, medium, low or none", f.failOn)
-}
-
-// layoutOf is the image as files: those that are named, or fetched from a registry into work.
-func (c *cli) layoutOf(ctx context.Context, image, work string, f scanFlags) (scan.Request, error) {
-	if _, err := os.Stat(image); err == nil {
-		path, err := filepath.Abs(image)
-		if err != nil {
-			return scan.Request{}, fmt.Errorf("find %s: %w", image, err)
-		}
-		return scan.Request{Layout: path, Name: filepath.Base(path)}, nil
-	}
-	ref, err := parseArtifactRef(image)
-	if err != nil {
-		return scan.Request{}, slipway.Errorf(slipway.Invalid, "%q is neither a file nor a folder here, nor an image such as shop/delivery:v1.0.2", image)
-	}
-	registry, err := c.registryOf(ctx, &ref, f.registry)
-	if err != nil {
-		return scan.Request{}, err
-	}
-	if ref.digest == "" {
-		if ref.digest, err = registry.Resolve(ctx, ref.repo, ref.tag); err != nil {
-			return scan.Request{}, err
-		}
-	}
-	digest, err := registry.Layout(ctx, ref.repo, ref.digest, filepath.Join(work, "layout"))
-	if err != nil {
-		return scan.Request{}, err
-	}
-	return scan.Request{Layout: filepath.Join(work, "layout"), Name: ref.repo.Ref(), Digest: digest}, nil
 }
 
 // registryOf is the way to an image: the server's at the server, as who is signed in; another one as docker
@@ -162,7 +159,8 @@ func (c *cli) registryOf(ctx context.Context, ref *artifactRef, address string) 
 }
 
 func (c *cli) showScan(rep scan.Report, f scanFlags) error {
-	failed := len(rep.Scan.Problems) > 0
+	unknown := rep.Scan.Database.Missing != "" && slipway.Severity(f.failOn) != slipway.SeverityNone
+	failed := len(rep.Scan.Problems) > 0 || unknown
 	for _, x := range rep.Scan.Findings {
 		failed = failed || x.Severity.AtLeast(slipway.Severity(f.failOn))
 	}
@@ -191,16 +189,27 @@ func (c *cli) writeScan(rep scan.Report, f scanFlags) error {
 	if rep.Scan.Distro != "" {
 		c.out.line("%s", printable(rep.Scan.Distro))
 	}
+	if len(rep.Scan.Platforms) > 0 {
+		c.out.line("for %s", printable(strings.Join(rep.Scan.Platforms, ", ")))
+	}
 	c.databaseLine(rep.Scan.Database)
 	var rows [][]string
 	for i, x := range rep.Scan.Findings {
 		if i == findingsShown && !f.all {
 			break
 		}
-		rows = append(rows, findingRow(x))
+		row := findingRow(x)
+		if len(rep.Scan.Platforms) > 0 {
+			row = append(row, platformsOf(x, rep.Scan))
+		}
+		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
-		c.out.table([]string{"SEVERITY", "FINDING", "PACKAGE", "FIXED IN", "PLACE"}, rows)
+		head := []string{"SEVERITY", "FINDING", "PACKAGE", "FIXED IN", "PLACE"}
+		if len(rep.Scan.Platforms) > 0 {
+			head = append(head, "ON")
+		}
+		c.out.table(head, rows)
 	}
 	if n := len(rep.Scan.Findings) - len(rows); n > 0 {
 		c.out.line("and %d more: --all shows them", n)

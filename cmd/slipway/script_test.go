@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server": cmdServer, "stop": cmdStop, "seed": cmdSeed, "serverlog": cmdServerLog, "grab": cmdGrab, "status": cmdStatus, "signed": cmdSigned,
+			"sshgit": cmdSSHGit, "sshallow": cmdSSHAllow,
 		},
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
@@ -151,8 +152,8 @@ func cmdServer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// servers are those of the scripts that run.
-var servers sync.Map
+// servers and hosts are those of the scripts that run.
+var servers, hosts sync.Map
 
 func serverOf(ts *testscript.TestScript) *running {
 	r, ok := servers.Load(ts)

@@ -198,10 +198,12 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 	if r.Codebase != "" {
 		c.out.line("in codebase %s", r.Codebase)
 	}
-	for _, dec := range d.Plan.Decisions {
-		if len(d.Plan.Decisions) <= 20 || dec.Runs {
-			c.out.line("  %s", printable(dec.Reason))
-		}
+	shown, rest := slipway.DecisionsInShort(d.Plan.Decisions)
+	for _, dec := range shown {
+		c.out.line("  %s", printable(dec.String()))
+	}
+	if rest != "" {
+		c.out.line("  %s (--output json has each)", printable(rest))
 	}
 	for _, note := range d.Plan.Notes {
 		c.out.line("  %s", printable(note))

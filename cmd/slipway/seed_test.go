@@ -129,7 +129,7 @@ func artifacts(tag string) []slipway.Artifact {
 
 func (s *seeder) merged() {
 	r := s.run(slipway.Run{Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: commitOf["main"], Actor: "ada", Title: "first \x1b[2J\u202eevil"},
-		"cart: runs, 3 of 3 changed files are its own", planned("build/cart"), planned("test/cart"), planned("publish/cart", "build/cart", "test/cart"), planned("deploy/cart@development", "publish/cart"))
+		"runs: 3 of 3 changed files are its own", planned("build/cart"), planned("test/cart"), planned("publish/cart", "build/cart", "test/cart"), planned("deploy/cart@development", "publish/cart"))
 	s.finish(r, "build/cart", slipway.Result{}, "COPY . /", "hostile \x1b]0;title\x07 text", "日本語 wide")
 	s.finish(r, "test/cart", slipway.Result{Report: &slipway.TestReport{Passed: 12, Suites: []slipway.TestSuite{{Name: "unit"}}},
 		Gates: []slipway.GateResult{{Gate: "tests", Verdict: slipway.Pass, Summary: "12 passed"}}})
@@ -145,7 +145,7 @@ func (s *seeder) deployment(version, commit, env string, revision int) slipway.D
 func (s *seeder) release(version, state string) {
 	commit := commitOf[version]
 	r := s.run(slipway.Run{Event: slipway.ReleasePush, Ref: "refs/heads/release/cart/" + version, Commit: commit, Actor: "ada", Service: "cart", Version: version, Title: "Release " + version},
-		"cart: runs: the branch release/cart/"+version+" asks for version "+version,
+		"runs: the branch release/cart/"+version+" asks for version "+version,
 		planned("publish/cart"), planned("deploy/cart@qa", "publish/cart"), planned("approve/cart@production", "deploy/cart@qa"), planned("deploy/cart@production", "approve/cart@production"))
 	s.finish(r, "publish/cart", slipway.Result{Artifacts: artifacts(version),
 		Release: &slipway.Release{Service: "cart", Version: version, Commit: commit, ImageDigest: imageOf[version], ChartDigest: chartOf[version]}})
@@ -168,7 +168,7 @@ func (s *seeder) release(version, state string) {
 
 func (s *seeder) red() {
 	r := s.run(slipway.Run{Event: slipway.BranchPush, Ref: "refs/heads/feature/mail", Commit: commitOf["red"], Actor: "ada", Title: "mail: 日本語 subjects"},
-		"mail: runs, 1 of 1 changed files is its own", planned("build/mail"), planned("test/mail"), planned("publish/mail", "test/mail"))
+		"runs: 1 of 1 changed files is its own", planned("build/mail"), planned("test/mail"), planned("publish/mail", "test/mail"))
 	s.finish(r, "build/mail", slipway.Result{})
 	report := redReport()
 	shot, size, err := s.Attachments().Keep(r.ID, strings.NewReader("a picture"))

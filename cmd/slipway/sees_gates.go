@@ -52,3 +52,19 @@ func (s *sees) Deployed(ctx context.Context, by slipway.User, project string) ([
 	}
 	return s.store.DeployedScans(ctx, project)
 }
+
+// DeployedScan returns what of a service runs in an environment, with the newest scan of its image.
+func (s *sees) DeployedScan(ctx context.Context, by slipway.User, project, service, environment string) (slipway.DeployedScan, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return slipway.DeployedScan{}, err
+	}
+	return s.store.DeployedScan(ctx, project, service, environment)
+}
+
+// DeployedCounts returns how many findings the images have that run in a project.
+func (s *sees) DeployedCounts(ctx context.Context, by slipway.User, project string) ([]slipway.ImageCounts, error) {
+	if err := auth.Check(by, auth.View, project); err != nil {
+		return nil, err
+	}
+	return s.store.DeployedCounts(ctx, project)
+}

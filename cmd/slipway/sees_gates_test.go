@@ -27,10 +27,13 @@ func TestWhoSeesGates(t *testing.T) {
 		"gates of a service": {func(c *client.Client) error {
 			return drop(c.Gates(ctx, slipway.GateFilter{Project: "shop", Service: "mail"}))
 		}, ""},
-		"manifests":       {func(c *client.Client) error { return drop(c.Manifests(ctx, 1, "cart")) }, slipway.NotFound},
-		"scan":            {func(c *client.Client) error { return drop(c.Scan(ctx, 1, "cart")) }, slipway.NotFound},
-		"scans":           {func(c *client.Client) error { return drop(c.DeployedScans(ctx, "shop")) }, ""},
-		"waivers":         {func(c *client.Client) error { return drop(c.Waivers(ctx, "shop")) }, ""},
+		"manifests": {func(c *client.Client) error { return drop(c.Manifests(ctx, 1, "cart")) }, slipway.NotFound},
+		"scan":      {func(c *client.Client) error { return drop(c.Scan(ctx, 1, "cart")) }, slipway.NotFound},
+		"scans":     {func(c *client.Client) error { return drop(c.DeployedScans(ctx, "shop")) }, ""},
+		"a test's history": {func(c *client.Client) error {
+			return drop(c.CaseHistory(ctx, slipway.CaseFilter{Project: "shop", Service: "nothing", Name: "a"}))
+		}, slipway.NotFound},
+		"waivers":         {func(c *client.Client) error { return drop(c.Waivers(ctx, slipway.WaiverFilter{Project: "shop"})) }, ""},
 		"a dry retention": {func(c *client.Client) error { return drop(c.Retention(ctx, "shop", true)) }, ""},
 		"a retention":     {func(c *client.Client) error { return drop(c.Retention(ctx, "shop", false)) }, slipway.Forbidden},
 		"a waiver": {func(c *client.Client) error {
@@ -55,5 +58,25 @@ func TestWhoSeesGates(t *testing.T) {
 	}
 	if resp, body := s.get(doc, ""); resp.StatusCode != 401 {
 		t.Errorf("an SBOM for nobody: %d %s", resp.StatusCode, body)
+	}
+}
+
+// What only pages ask is refused to strangers before anything is read.
+func TestPagesAskForStrangers(t *testing.T) {
+	t.Parallel()
+	s, ctx := &sees{}, t.Context()
+	for who, by := range map[string]slipway.User{"a stranger": {Name: "eve"}, "nobody": {}} {
+		want := slipway.NotFound
+		if by.Name == "" {
+			want = slipway.Unauthorized
+		}
+		_, counts := s.DeployedCounts(ctx, by, "shop")
+		_, scan := s.DeployedScan(ctx, by, "shop", "cart", "qa")
+		_, history := s.CaseHistory(ctx, by, slipway.CaseFilter{Project: "shop", Service: "cart", Name: "a"})
+		for what, err := range map[string]error{"counts": counts, "a scan": scan, "a history": history} {
+			if slipway.ErrorCode(err) != want {
+				t.Errorf("%s, %s: %v", what, who, err)
+			}
+		}
 	}
 }

@@ -24,12 +24,20 @@ func (s *sees) ServiceTests(ctx context.Context, by slipway.User, project, servi
 	return s.store.ServiceTests(ctx, project, service, ref, limit)
 }
 
-// CaseHistory returns how the tests of a name ended over the runs of a service.
-func (s *sees) CaseHistory(ctx context.Context, by slipway.User, project, service, ref, name string) ([]slipway.CaseHistory, error) {
-	if err := auth.Check(by, auth.View, project); err != nil {
+// BaseTests returns the numbers of the report that a run's test step is compared with; nil when there is none.
+func (s *sees) BaseTests(ctx context.Context, by slipway.User, run int64, step string) (*slipway.TestTotals, error) {
+	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return nil, err
 	}
-	return s.store.CaseHistory(ctx, project, service, ref, name)
+	return s.store.BaseTests(ctx, run, step)
+}
+
+// CaseHistory returns how the tests that a filter selects ended over the runs of a service.
+func (s *sees) CaseHistory(ctx context.Context, by slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error) {
+	if err := auth.Check(by, auth.View, f.Project); err != nil {
+		return nil, err
+	}
+	return s.store.CaseHistory(ctx, f)
 }
 
 // OpenAttachment opens a file that the tests of a run left.

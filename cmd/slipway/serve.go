@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -60,16 +62,38 @@ func (c *cli) serve() *cobra.Command {
 	f.StringVar(&o.tools, "tools", "", "folder for installed tools, by version (default: the user's cache folder)")
 	f.StringArrayVar(&o.deny, "build-deny", nil, "network (CIDR) that builds and tests must not reach, besides this machine")
 	f.StringVar(&o.scanner, "scanner", "", "program that scans images (default: slipway-scanner beside this one, else in PATH)")
-	f.StringVar(&o.scanDatabase, "scan-database", "", "where the vulnerability database is brought up to date from: URL or folder of a mirror, or a file (default: what `slipway scan db import` put there)")
+	f.StringVar(&o.scanDatabase, "scan-database", "", "where the vulnerability database is brought up to date from: URL or folder of a mirror, or a file (default: what slipway scan db import put there)")
 	f.BoolVar(&o.keepBuildkit, "keep-buildkit", false, "leave Slipway's own BuildKit running at the end, for a quicker next start")
 	f.DurationVar(&o.poll, "poll", 30*time.Second, "how often mirrored repositories are fetched, and forges asked for what their webhooks missed")
 	return cmd
+}
+
+// check refuses settings that would do harm only later, when a loop or a build begins.
+func (o serveOptions) check() error {
+	if o.poll <= 0 {
+		return slipway.Errorf(slipway.Invalid, "--poll %s: must be more than nothing, such as 30s", o.poll)
+	}
+	if o.url != "" {
+		u, err := url.Parse(o.url)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return slipway.Errorf(slipway.Invalid, "--url %q: expected http or https, a host and nothing behind it, such as https://slipway.example.com", o.url)
+		}
+	}
+	for _, network := range o.deny {
+		if _, err := netip.ParsePrefix(network); err != nil {
+			return slipway.Errorf(slipway.Invalid, "--build-deny %q: expected a network such as 10.0.0.0/8", network)
+		}
+	}
+	return nil
 }
 
 // runServer opens everything, serves until ctx ends, and closes everything in reverse.
 func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 	log, err := newLogger(out, o.logFormat)
 	if err != nil {
+		return err
+	}
+	if err := o.check(); err != nil {
 		return err
 	}
 	if o.data, err = filepath.Abs(o.data); err != nil {

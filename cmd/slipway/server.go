@@ -32,6 +32,7 @@ import (
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/store"
 	"github.com/slipway-cd/slipway/web"
@@ -63,6 +64,8 @@ type server struct {
 	charts     *helmchart.Helm
 	helm       *helm.Client
 	scanner    *grype.Grype
+	bases      *oci.Bases
+	baseTurns  scan.Turns // of base images
 	verifier   *attest.Verifier
 	builders   []string // identities that its provenance has
 
@@ -74,6 +77,7 @@ type server struct {
 	identity *identity
 	forges   *act.Forges
 	clients  clients
+	sshDir   string
 	reactor  *react.Reactor
 	mirrors  mirrorLocks
 	wakes    wakes // deliveries came
@@ -143,6 +147,9 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}
 	s.charts = helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
 	s.closers = append(s.closers, func() error { s.charts.Close(); return nil })
+	if err := s.openSSH(); err != nil {
+		return s, err
+	}
 	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
 	s.workspaces = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.open(codebase), nil })
 	s.forkTrees = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.repos.open(codebase), nil })
@@ -157,6 +164,17 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}
 	s.handler, err = s.routes()
 	return s, err
+}
+
+// openSSH makes the folder for agents of SSH, without what a killed server left in it.
+func (s *server) openSSH() error {
+	dir, remove, err := sshDir(s.opts.data)
+	if err != nil {
+		return fmt.Errorf("make the folder for SSH: %w", err)
+	}
+	s.sshDir = dir
+	s.closers = append(s.closers, remove)
+	return nil
 }
 
 // emptied makes a folder without what a killed server left in it.
@@ -293,7 +311,7 @@ func (s *server) close() error {
 
 func (s *server) routes() (http.Handler, error) {
 	sees := &sees{Actions: s.actions, store: s.store}
-	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Waivers: s.actions, Tests: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
+	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Images: sees, Waivers: s.actions, Tests: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
 		May: func(by slipway.User, action, project string) bool {
 			return auth.Check(by, auth.Action(action), project) == nil
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/cosign"
 	"github.com/slipway-cd/slipway/driver/grype"
+	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
 	"github.com/slipway-cd/slipway/stage/scan"
@@ -26,6 +27,9 @@ func (s *server) openSupply() error {
 		return err
 	}
 	s.closers = append(s.closers, s.scanner.Close)
+	if err := s.openBases(); err != nil {
+		return err
+	}
 	s.verifier = attest.NewVerifier(s.oci, cosign.Bundles{}, s.store.Keys, attest.VerifierOptions{Builders: s.builders})
 	return nil
 }
@@ -40,8 +44,37 @@ func (s *server) openKeys(ctx context.Context) ([]string, error) {
 
 // scans is the runner of scan steps.
 func (s *server) scans() scan.Runner {
-	return scan.Runner{Scanner: s.scanner, Images: s.oci, Past: s.store, Now: time.Now,
+	return scan.Runner{Scanner: s.scanner, Images: s.oci, Past: s.store, Now: time.Now, Base: s.baseOf, Turns: &s.baseTurns,
 		Repo: func(project string) scan.Repo { return s.repos.open(project) }}
+}
+
+// openBases opens the search for base images, in the mirrors that builds have.
+func (s *server) openBases() error {
+	var opts oci.BasesOptions
+	for _, m := range s.opts.mirrors {
+		mirror, err := parseMirror(m, s.address)
+		if err != nil {
+			return err
+		}
+		host, address := s.opts.registryHost, mirror.Address
+		if address != "http://"+s.address {
+			_, host, _ = strings.Cut(address, "://")
+		}
+		opts.Mirrors = append(opts.Mirrors, oci.Mirror{Registry: mirror.Registry,
+			At: slipway.Repository{Registry: slipway.Registry{Host: host, Address: address}, Name: mirror.Prefix}})
+	}
+	s.bases = oci.NewBases(s.oci, opts)
+	return nil
+}
+
+// baseOf is the image that an image of a project was built from, by the record of its build.
+func (s *server) baseOf(ctx context.Context, project string, repo slipway.Repository, digest string) (scan.Base, error) {
+	record, err := s.store.BuildRecord(ctx, project, digest)
+	if err != nil {
+		return scan.Base{}, err
+	}
+	b, err := s.bases.Of(ctx, repo, digest, record)
+	return scan.Base{Name: b.Name, Repository: b.Repository, Digest: b.Digest}, err
 }
 
 // signer is the runner of attest steps.
@@ -89,7 +122,7 @@ const (
 	// updateAgain is when it is asked again after it could not be reached.
 	updateAgain = 15 * time.Minute
 	// lookEvery is how often it is looked whether somebody put another database in place.
-	lookEvery = time.Minute
+	lookEvery = 5 * time.Second
 )
 
 // watchVulnerabilities keeps the vulnerability database up to date, and looks again at what runs in production

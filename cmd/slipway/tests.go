@@ -232,7 +232,7 @@ func (c *cli) notableCase(t slipway.SuiteCase, all bool) {
 		words = append(words, "flaky")
 	}
 	c.out.line("\n%s %s %s", strings.Join(words, " "), c.out.bold(printable(caseName(t))), c.out.dim(short(t.Duration)))
-	if t.Message != "" {
+	if t.Message != "" && !(t.State == slipway.TestFailed && strings.HasPrefix(t.Output, strings.TrimSpace(t.Message))) {
 		c.indented(t.Message, linesShown, all)
 	}
 	if t.State == slipway.TestFailed && t.Output != "" {
@@ -263,7 +263,7 @@ func caseName(t slipway.SuiteCase) string {
 
 func (c *cli) caseHistory(f testFlags) func(*cobra.Command, []string) error {
 	return inProject(c, func(ctx context.Context, q question) ([]slipway.CaseHistory, error) {
-		return q.api.CaseHistory(ctx, q.project, q.args[0], fullRef(f.ref), f.name)
+		return q.api.CaseHistory(ctx, slipway.CaseFilter{Project: q.project, Service: q.args[0], Ref: fullRef(f.ref), Name: f.name})
 	}, func(_ question, all []slipway.CaseHistory) {
 		for i, h := range all {
 			if i > 0 {
@@ -276,17 +276,17 @@ func (c *cli) caseHistory(f testFlags) func(*cobra.Command, []string) error {
 
 func (c *cli) caseResults(h slipway.CaseHistory, f testFlags) {
 	title := c.out.bold(printable(caseName(slipway.SuiteCase{Suite: h.Suite, TestCase: slipway.TestCase{Class: h.Class, Name: h.Case}})))
-	failed := 0
-	for _, r := range h.Results {
-		if r.State == slipway.TestFailed {
-			failed++
-		}
-	}
-	title += fmt.Sprintf("  failed in %d of %d reports", failed, len(h.Results))
+	c.out.line("%s  failed in %d of %d reports", title, h.Failed(), len(h.Results))
 	if h.Flaky {
-		title += ", flaky"
+		c.out.line("%s: %s", c.out.state("flaky"), printable(h.Why))
 	}
-	c.out.line("%s", title)
+	if r := h.FailingSince; r != nil {
+		line := fmt.Sprintf("fails on %s since run #%d, commit %s, %s", printable(refName(r.Ref)), r.RunID, slipway.ShortHash(r.Commit), ago(r.CreatedAt))
+		if p := h.PassedBefore; p != nil {
+			line += fmt.Sprintf("; passed before that in run #%d, commit %s", p.RunID, slipway.ShortHash(p.Commit))
+		}
+		c.out.line("%s", line)
+	}
 	var rows [][]string
 	for i, r := range h.Results {
 		if i == f.limit && !f.all {
@@ -299,9 +299,13 @@ func (c *cli) caseResults(h slipway.CaseHistory, f testFlags) {
 		case r.Reran:
 			note = "after a failure"
 		}
-		rows = append(rows, []string{fmt.Sprintf("#%d", r.RunID), c.out.state(string(r.State)), printable(refName(r.Ref)), slipway.ShortHash(r.Commit), ago(r.CreatedAt), note})
+		took := ""
+		if r.Duration != nil {
+			took = short(*r.Duration)
+		}
+		rows = append(rows, []string{fmt.Sprintf("#%d", r.RunID), c.out.state(string(r.State)), took, printable(refName(r.Ref)), slipway.ShortHash(r.Commit), ago(r.CreatedAt), note})
 	}
-	c.out.table([]string{"RUN", "STATE", "REF", "COMMIT", "CREATED", ""}, rows)
+	c.out.table([]string{"RUN", "STATE", "TOOK", "REF", "COMMIT", "CREATED", ""}, rows)
 	if more := len(h.Results) - len(rows); more > 0 {
 		c.out.line("and %d more: --all shows them", more)
 	}

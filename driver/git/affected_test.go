@@ -333,10 +333,15 @@ func TestRevisionsOnARealRepository(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sets := map[string][]slipway.Filter{}
+		sets := map[string][]source.Set{}
 		for _, s := range c.Services {
 			in := plan.InputsOf(*c, s.Name)[s.Name]
-			sets[s.Name], sets[s.Name+" chart"] = in.Code, in.Chart
+			for _, set := range in.Code {
+				sets[s.Name] = append(sets[s.Name], source.Set(set))
+			}
+			for _, set := range in.Chart {
+				sets[s.Name+" chart"] = append(sets[s.Name+" chart"], source.Set(set))
+			}
 		}
 		got, err := source.Revisions(t.Context(), m.repo, at, sets)
 		mailChart := first

@@ -247,6 +247,10 @@ func TestNewest(t *testing.T) {
 		if err != nil || got != c.want || (got != "" && when.Unix() != 1700000100) {
 			t.Errorf("newest of %v without %v: %q at %v, %v, want %q", c.include, c.exclude, got, when, err, c.want)
 		}
+		list, err := w.repo.Touching(ctx, merge, c.include, c.exclude, 1)
+		if first := append(list, source.Touched{})[0]; err != nil || first.Commit != c.want || len(list) > 1 {
+			t.Errorf("touching %v without %v: %+v, %v, want %q", c.include, c.exclude, list, err, c.want)
+		}
 	}
 }
 
@@ -441,6 +445,35 @@ func TestMaintain(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(w.repo.Dir, "objects", "info", "commit-graph")); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestTouching(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	one := w.commit("one", map[string]string{"svc/a": "1", "svc/docs/x": "1", "mail/a": "1"})
+	two := w.commit("two", map[string]string{"svc/docs/x": "2", "svc/chart/y": "1", "mail/a": "2"})
+	w.commit("three", map[string]string{"mail/a": "3", "svc/chart/y": "2"})
+	list, err := w.repo.Touching(t.Context(), w.git("rev-parse", "HEAD"), []string{"svc"}, []string{"svc/chart"}, 10)
+	if err != nil || len(list) != 2 || list[0].Commit != two || !slices.Equal(list[0].Files, []string{"svc/docs/x"}) || list[1].Commit != one || !slices.Equal(list[1].Files, []string{"svc/a", "svc/docs/x"}) || list[1].Parents != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	_, err = w.repo.Touching(t.Context(), strings.Repeat("1", 40), []string{"."}, nil, 2)
+	wantCode(t, err, slipway.NotFound)
+}
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	at := w.commit("one", map[string]string{"cart/x": "1", "cart/é/b": "2", "mail/x": "1"})
+	files, err := w.repo.Files(t.Context(), at, "cart")
+	if err != nil || len(files) != 2 || files[0].Path != "x" || files[1].Path != "é/b" || files[0].Mode != "100644" || len(files[0].Hash) != 40 || files[0].Hash == files[1].Hash {
+		t.Errorf("%+v, %v", files, err)
+	}
+	if all, err := w.repo.Files(t.Context(), at, "."); err != nil || len(all) != 3 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	_, err = w.repo.Files(t.Context(), at, "gone")
+	wantCode(t, err, slipway.NotFound)
 }
 
 func TestTreeHash(t *testing.T) {

@@ -247,13 +247,7 @@ func (r Repo) Newest(ctx context.Context, commit string, include, exclude []stri
 		return "", time.Time{}, err
 	}
 	args := []string{"log", "-1", "--format=%H %ct", "--end-of-options", commit, "--"}
-	for _, p := range include {
-		args = append(args, pathspec("top,literal", p))
-	}
-	for _, p := range exclude {
-		args = append(args, pathspec("top,exclude,literal", p))
-	}
-	out, err := r.output(ctx, args...)
+	out, err := r.output(ctx, append(args, pathspecs(include, exclude)...)...)
 	if err != nil {
 		return "", time.Time{}, r.missing(ctx, err, commit)
 	}
@@ -266,6 +260,31 @@ func (r Repo) Newest(ctx context.Context, commit string, include, exclude []stri
 		return "", time.Time{}, fmt.Errorf("read git log: %w", err)
 	}
 	return hash, time.Unix(seconds, 0).UTC(), nil
+}
+
+// Touching returns the newest commits, reachable from commit, that touched one of the included files or folders
+// and not only excluded ones, at most limit, with those of the files; a merge has none. Paths are as Newest's.
+func (r Repo) Touching(ctx context.Context, commit string, include, exclude []string, limit int) ([]source.Touched, error) {
+	if err := checkHash(commit); err != nil {
+		return nil, err
+	}
+	args := []string{"log", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-notes", "--root", "--format=tformat:%H%x00%ct%x00%P",
+		"--max-count=" + strconv.Itoa(limit), "--end-of-options", commit, "--"}
+	out, err := r.output(ctx, append(args, pathspecs(include, exclude)...)...)
+	if err != nil {
+		return nil, r.missing(ctx, err, commit)
+	}
+	return parseRecent(splitNUL(out))
+}
+
+func pathspecs(include, exclude []string) (out []string) {
+	for _, p := range include {
+		out = append(out, pathspec("top,literal", p))
+	}
+	for _, p := range exclude {
+		out = append(out, pathspec("top,exclude,literal", p))
+	}
+	return out
 }
 
 func pathspec(magic, p string) string {

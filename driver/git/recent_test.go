@@ -26,7 +26,7 @@ func TestRecentAgreesWithNewest(t *testing.T) {
 	w.git("checkout", "--quiet", "main")
 	w.git("merge", "--quiet", "--no-ff", "-m", "merge", "side")
 	heads = append(heads, w.git("rev-parse", "HEAD"), w.commit("after", map[string]string{"b/after": "1"}))
-	inputs := map[string][]slipway.Filter{
+	inputs := map[string][]source.Set{
 		"a": {{Include: []string{"a"}}}, "b": {{Include: []string{"b"}}}, "c": {{Include: []string{"c"}, Exclude: []string{"c/chart"}}},
 		"all": {{Include: []string{"."}}}, "none": {{Include: []string{"none"}}},
 	}

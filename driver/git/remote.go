@@ -18,6 +18,8 @@ type Remote struct {
 	URL      string // https, http, ssh or git; user and password in it are used like the fields
 	User     string
 	Password string
+	// SSH is the key for a URL by SSH. Nil: what the user that runs this process has.
+	SSH *SSH
 	// AllowFile permits a path or file: URL on this machine.
 	AllowFile bool
 }
@@ -212,8 +214,24 @@ func (r Repo) remote(ctx context.Context, m Remote, args ...string) ([]byte, err
 	}
 	args[slices.Index(args, "URL")] = m.URL
 	config, env := m.access()
+	if m.SSH != nil {
+		if _, err := endpointOf(m.URL); err != nil {
+			return nil, err
+		}
+		more, closing, err := m.SSH.open()
+		if err != nil {
+			return nil, err
+		}
+		defer closing()
+		env = append(env, more...)
+	}
 	out, err := r.runWith(ctx, config, call{args: args, env: env})
 	if _, ok := exitStatus(err); ok {
+		if m.SSH != nil {
+			if why := m.SSH.explain(ctx, m.URL); why != nil {
+				return nil, why
+			}
+		}
 		return nil, slipway.Errorf(slipway.Unavailable, "%s does not answer as a git repository should: %s", m.URL, m.hide(err.Error()))
 	}
 	return out, err

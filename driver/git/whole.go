@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/stage/reuse"
 	"github.com/slipway-cd/slipway/stage/source"
 )
 
@@ -180,6 +181,41 @@ func (w Whole) TreeHash(ctx context.Context, commit, dir string) (string, error)
 	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
 }
 
+// Files is Repo's, with the files of submodules in place of these.
+func (w Whole) Files(ctx context.Context, commit, dir string) ([]reuse.File, error) {
+	known, _, err := w.all(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	dir = cmp.Or(path.Clean("/" + dir)[1:], ".")
+	if m, rest, ok := inside(known, dir); ok {
+		return m.in.Files(ctx, m.Commit, rest)
+	}
+	files, err := w.Repo.Files(ctx, commit, dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range known {
+		at := m.Path
+		if dir != "." {
+			var below bool
+			if at, below = strings.CutPrefix(at, dir+"/"); !below {
+				continue
+			}
+		}
+		files = slices.DeleteFunc(files, func(f reuse.File) bool { return f.Path == at })
+		more, err := m.in.Repo.Files(ctx, m.Commit, ".")
+		if err != nil {
+			return nil, fmt.Errorf("submodule %s: %w", m.Path, err)
+		}
+		for _, f := range more {
+			f.Path = at + "/" + f.Path
+			files = append(files, f)
+		}
+	}
+	return files, nil
+}
+
 // ChangedFiles is Repo's, with what changed in submodules.
 func (w Whole) ChangedFiles(ctx context.Context, base, head string) ([]string, error) {
 	if w.Find == nil || base == "" || base == slipway.ZeroHash {
@@ -296,6 +332,23 @@ func (w Whole) Newest(ctx context.Context, commit string, include, exclude []str
 		})
 	}
 	return w.Repo.Newest(ctx, commit, include, exclude)
+}
+
+// Touching is Repo's; of a repository with submodules it is the newest commit alone, and not known what it
+// touched.
+func (w Whole) Touching(ctx context.Context, commit string, include, exclude []string, limit int) ([]source.Touched, error) {
+	known, _, err := w.mounts(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	if len(known) == 0 {
+		return w.Repo.Touching(ctx, commit, include, exclude, limit)
+	}
+	newest, when, err := w.Newest(ctx, commit, include, exclude)
+	if err != nil || newest == "" {
+		return nil, err
+	}
+	return []source.Touched{{Commit: newest, Time: when}}, nil
 }
 
 // Recent is Repo's, up to the first commit that moved a submodule: of that it is not known here what it

@@ -111,6 +111,24 @@ func TestSubmodulesAreFilledIn(t *testing.T) {
 			t.Errorf("read %s: %q, %v", name, data, err)
 		}
 	}
+	for dir, want := range map[string]string{
+		".": strings.Join(files, " ") + " libs/foreign", "libs": ".", "libs/lib": ".gitmodules Dockerfile deep/d.txt src/a.go", "libs/lib/src": "a.go", "libs/lib/deep": "d.txt",
+	} {
+		list, err := w.Files(ctx, one, dir)
+		var got []string
+		for _, f := range list {
+			got = append(got, f.Path)
+		}
+		slices.Sort(got)
+		wanted := strings.Fields(want)
+		if dir == "libs" {
+			wanted = []string{"README", "foreign", "lib/.gitmodules", "lib/Dockerfile", "lib/deep/d.txt", "lib/src/a.go"}
+		}
+		slices.Sort(wanted)
+		if err != nil || !slices.Equal(got, wanted) {
+			t.Errorf("files of %s: %v, %v, want %v", dir, got, err, wanted)
+		}
+	}
 	if err := tree.Close(); err != nil {
 		t.Error(err)
 	}

@@ -174,7 +174,7 @@ func (g *Grype) Database() slipway.ScanDatabase {
 	}
 	data, err := os.ReadFile(filepath.Join(g.opts.Database, "current", "about.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return slipway.ScanDatabase{Missing: "no vulnerability database was imported: name a mirror with --scan-database, or run slipway scan db import"}
+		return slipway.ScanDatabase{Missing: "no vulnerability database was imported: name a mirror with serve --scan-database, or run slipway scan db import"}
 	}
 	var db database
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -154,6 +155,9 @@ func (g *Grype) updateFromFile(ctx context.Context, name string) (bool, error) {
 	}
 	if info.IsDir() {
 		name = filepath.Join(name, "latest.json")
+		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			return false, slipway.Errorf(slipway.Invalid, "the folder %s is no mirror of the vulnerability database: it has no latest.json", filepath.Dir(name))
+		}
 	}
 	checksum := ""
 	if filepath.Ext(name) == ".json" {

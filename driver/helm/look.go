@@ -173,7 +173,7 @@ func (c *Client) Preview(ctx context.Context, p approve.Request) (approve.Previe
 	out := approve.Preview{ValuesDigest: in.ValuesDigest}
 	if rel := deployed(list); rel != nil {
 		out.Base, out.Old = rel.Version, everything(rel)
-		if marksOf(rel).Intent == "" {
+		if !marksOf(rel).OfServer() {
 			out.Notes = append(out.Notes, fmt.Sprintf("revision %d was made outside Slipway (%s)", rel.Version, rel.Info.Description))
 		}
 	}

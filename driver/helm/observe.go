@@ -36,7 +36,7 @@ func (c *Client) Observe(ctx context.Context, t slipway.Target) (slipway.Observe
 		return slipway.ObservedRevision{}, nil
 	}
 	out := slipway.ObservedRevision{
-		Number: newest.Version, Own: marksOf(newest).Intent != "", Chart: revision(newest).Chart,
+		Number: newest.Version, Own: marksOf(newest).OfServer(), Chart: revision(newest).Chart,
 		Description: bounded(newest.Info.Description, 200), Updated: newest.Info.LastDeployed,
 	}
 	if newest.Chart != nil && newest.Chart.Metadata != nil {

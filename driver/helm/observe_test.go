@@ -49,6 +49,15 @@ func TestObserve(t *testing.T) {
 		t.Errorf("by hand: %+v, %v, want %+v", got, err, want)
 	}
 
+	fromLaptop := deploy.NewRequest(desired(0, digestA), pack(t, chartFiles()))
+	fromLaptop.Marks.Intent = "theirs"
+	if err := w.client().Apply(t.Context(), fromLaptop); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.client().Observe(t.Context(), qa()); err != nil || got.Number != 3 || got.Own {
+		t.Errorf("of slipway run on a laptop: %+v, %v", got, err)
+	}
+
 	stuck := make(chan struct{})
 	w.fail = func(op, _ string) error {
 		<-stuck

@@ -43,6 +43,31 @@ func ReadConfig(kubeconfig []byte, contextName string) (cut []byte, name, server
 	return cut, config.CurrentContext, server, err
 }
 
+// LocalConfig reads a person's own kubeconfig file, cut down to the context of that name. Unlike ReadConfig
+// it leaves files and programs that give credentials in it, as kubectl does: whoever uses it runs as that
+// person. The current context of the file is never taken. It also returns the address of the API server.
+func LocalConfig(file, contextName string) (cut []byte, server string, err error) {
+	config, err := clientcmd.LoadFromFile(file)
+	if err != nil {
+		return nil, "", slipway.Errorf(slipway.Invalid, "read kubeconfig %s: %w", file, err)
+	}
+	if _, ok := config.Contexts[contextName]; !ok {
+		return nil, "", slipway.Errorf(slipway.Invalid, "kubeconfig %s has no context %q (it has: %s)", file, contextName, contexts(config))
+	}
+	config.CurrentContext = contextName
+	if err := clientcmd.ResolveLocalPaths(config); err != nil {
+		return nil, "", slipway.Errorf(slipway.Invalid, "kubeconfig %s: %w", file, err)
+	}
+	if err := clientcmdapi.MinifyConfig(config); err != nil {
+		return nil, "", slipway.Errorf(slipway.Invalid, "context %q of kubeconfig %s is not complete: %w", contextName, file, err)
+	}
+	for _, k := range config.Clusters {
+		server = k.Server
+	}
+	cut, err = clientcmd.Write(*config)
+	return cut, server, err
+}
+
 func contexts(c *clientcmdapi.Config) string {
 	out := ""
 	for name := range c.Contexts {

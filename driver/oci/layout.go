@@ -58,6 +58,11 @@ func (c *Client) Layout(ctx context.Context, repo slipway.Repository, digest, di
 
 // image fetches the manifest of an image, of an index that of the image for this machine.
 func (r remoteRepo) image(ctx context.Context, ref name.Digest, doing string) (v1.Image, error) {
+	return r.imageFor(ctx, ref, doing, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
+}
+
+// imageFor fetches the manifest of an image, of an index that of the image for a platform, else of its first.
+func (r remoteRepo) imageFor(ctx context.Context, ref name.Digest, doing string, want v1.Platform) (v1.Image, error) {
 	desc, err := remote.Get(ref, r.options...)
 	if err != nil {
 		return nil, r.translate(ctx, doing, err)
@@ -79,10 +84,10 @@ func (r remoteRepo) image(ctx context.Context, ref name.Digest, doing string) (v
 	}
 	at := -1
 	for i, d := range m.Manifests {
-		if !d.MediaType.IsImage() || (d.Platform != nil && d.Platform.OS == "unknown") {
+		if !platformImage(d) {
 			continue
 		}
-		fits := d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == runtime.GOARCH
+		fits := d.Platform != nil && d.Platform.Satisfies(want)
 		if at < 0 || fits {
 			at = i
 		}
@@ -95,6 +100,11 @@ func (r remoteRepo) image(ctx context.Context, ref name.Digest, doing string) (v
 	}
 	img, err := idx.Image(m.Manifests[at].Digest)
 	return img, r.translate(ctx, doing, err)
+}
+
+// platformImage reports whether an entry of an index is an image that can run: attestations are none.
+func platformImage(d v1.Descriptor) bool {
+	return d.MediaType.IsImage() && (d.Platform == nil || d.Platform.OS != "unknown")
 }
 
 func layoutBounds(m *v1.Manifest) error {

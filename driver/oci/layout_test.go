@@ -1,7 +1,6 @@
 package oci_test
 
 import (
-	"context"
 	"os"
 	"runtime"
 	"strings"
@@ -15,11 +14,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/driver/oci"
 )
 
 // put pushes what the client does not: hostile and odd manifests.
@@ -119,49 +116,4 @@ type basic struct{}
 // Authorization implements authn.Authenticator.
 func (basic) Authorization() (*authn.AuthConfig, error) {
 	return &authn.AuthConfig{Username: user, Password: secret}, nil
-}
-
-func TestBase(t *testing.T) {
-	t.Parallel()
-	o := newOutside(t, true)
-	push := func(repo string, img v1.Image) string {
-		h, err := img.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return o.put(t, repo, img, h)
-	}
-	base, err := random.Image(64, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	more, err := random.Layer(64, types.DockerLayer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(base, more)
-	if err != nil {
-		t.Fatal(err)
-	}
-	builder, err := random.Image(64, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	from, with, digest := push("mirror/debian", base), push("mirror/golang", builder), push("shop/web", img)
-	if _, _, ok := o.client.Base(t.Context(), o.repo("shop/web"), digest); ok {
-		t.Error("a base was found without a record")
-	}
-	record := `{"predicate":{"materials":[` +
-		`{"uri":"pkg:docker/registry.example.com/mirror/golang@1.26?platform=linux%2Famd64","digest":{"sha256":"` + with[7:] + `"}},` +
-		`{"uri":"pkg:docker/registry.example.com/mirror/debian@12","digest":{"sha256":"` + from[7:] + `"}},` +
-		`{"uri":"https://example.com/file","digest":{"sha256":"` + from[7:] + `"}}]}}`
-	if _, err := o.client.PushArtifact(t.Context(), o.repo("shop/web"), oci.Attachment{ArtifactType: "application/vnd.in-toto+json", MediaType: "application/vnd.in-toto+json", Data: []byte(record)}, digest); err != nil {
-		t.Fatal(err)
-	}
-	client := oci.New(func(context.Context, string) (string, string, error) { return user, secret, nil },
-		oci.Options{Transport: o.rt, Addresses: map[string]string{"registry.example.com": o.server.URL}})
-	repo, got, ok := client.Base(t.Context(), o.repo("shop/web"), digest)
-	if !ok || got != from || repo.Ref() != "registry.example.com/mirror/debian" {
-		t.Errorf("%t %s %s, want %s", ok, repo.Ref(), got, from)
-	}
 }

@@ -206,11 +206,12 @@ func (r *Registry) drop(ctx context.Context, repository, ref string) error {
 type Collected struct {
 	Blobs int
 	Bytes int64 // on the disk: what another repository holds too is not among it
+	Later int64 // bytes that nothing needs and that go when Options.Grace is over
 }
 
 // Collect removes the blobs of a project's candidates that no manifest needs and that nobody pushed or asked
-// about for the time Options.Grace. With dry it removes nothing and also counts what would be free
-// without the digests given, by repository.
+// about for the time Options.Grace. With dry it removes nothing and says what it would, also without the
+// digests given, by repository.
 func (r *Registry) Collect(ctx context.Context, project string, dry bool, without map[string][]string) (Collected, error) {
 	if !r.enter() {
 		return Collected{}, fmt.Errorf("collect: the registry is closed")
@@ -220,36 +221,58 @@ func (r *Registry) Collect(ctx context.Context, project string, dry bool, withou
 	if err != nil {
 		return Collected{}, err
 	}
-	var sum Collected
-	links := map[uint64]uint64{} // inode -> names of it that go
+	c := collection{dry: dry, young: r.opts.Now().Add(-r.opts.Grace), names: map[uint64]leaving{}}
 	for _, name := range names {
 		if ctx.Err() != nil {
-			return sum, context.Cause(ctx)
+			return c.sum, context.Cause(ctx)
 		}
-		if err := r.collect(name, dry, without[name], links, &sum); err != nil {
-			return sum, fmt.Errorf("collect %s: %w", name, err)
+		if err := r.collect(name, without[name], &c); err != nil {
+			return c.sum, fmt.Errorf("collect %s: %w", name, err)
 		}
 	}
-	return sum, nil
+	return c.sum, nil
 }
 
-func (r *Registry) collect(repository string, dry bool, without []string, links map[uint64]uint64, sum *Collected) error {
+// collection is one under way.
+type collection struct {
+	dry   bool
+	young time.Time // what was made or asked about since stays for now
+	names map[uint64]leaving
+	sum   Collected
+}
+
+// leaving counts the names of an inode that go, at once and later.
+type leaving struct{ now, later uint64 }
+
+// count adds a name that goes. The bytes are free with the last.
+func (c *collection) count(st *syscall.Stat_t, now bool) {
+	n := c.names[st.Ino]
+	all := uint64(st.Nlink)
+	if !c.dry {
+		all += n.now // is not among the names of the file any more
+	}
+	if now {
+		n.now++
+		c.sum.Blobs++
+	} else {
+		n.later++
+	}
+	c.names[st.Ino] = n
+	switch {
+	case n.now+n.later < all:
+	case n.later > 0:
+		c.sum.Later += st.Size
+	default:
+		c.sum.Bytes += st.Size
+	}
+}
+
+func (r *Registry) collect(repository string, without []string, c *collection) error {
 	defer r.lock(repository)()
 	needed, err := r.needed(repository, without)
 	if err != nil {
 		return err
 	}
-	going := map[string]bool{} // of the digests that are left out: however young
-	if len(without) > 0 {
-		all, err := r.needed(repository, nil)
-		if err != nil {
-			return err
-		}
-		for digest := range all {
-			going[digest] = !needed[digest]
-		}
-	}
-	young := r.opts.Now().Add(-r.opts.Grace)
 	dir := r.disk.blobsDir(repository)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -271,28 +294,22 @@ func (r *Registry) collect(repository string, dry bool, without []string, links 
 		if !ok {
 			continue
 		}
+		gone := false
 		// a link is made at the time that its inode was changed, however old the content is
-		if made := time.Unix(st.Ctim.Sec, st.Ctim.Nsec); !going[digest] && made.After(young) {
-			continue
+		if made := time.Unix(st.Ctim.Sec, st.Ctim.Nsec); !made.After(c.young) {
+			gone, err = r.asked.unless(repository+digest, c.young, func() error {
+				if c.dry {
+					return nil
+				}
+				return os.Remove(filepath.Join(dir, e.Name()))
+			})
 		}
-		gone, err := r.asked.unless(repository+digest, young, func() error {
-			if dry {
-				return nil
-			}
-			return os.Remove(filepath.Join(dir, e.Name()))
-		})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if !gone && !going[digest] {
-			continue
-		}
-		sum.Blobs++
-		if links[st.Ino]++; (dry && links[st.Ino] == uint64(st.Nlink)) || (!dry && st.Nlink == 1) {
-			sum.Bytes += fi.Size()
-		}
+		c.count(st, gone)
 	}
-	if dry {
+	if c.dry {
 		return nil
 	}
 	return syncDir(dir)

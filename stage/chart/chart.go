@@ -45,6 +45,41 @@ func New(helm Helm, schemas Schemas, opts Options) *Runner {
 // Run implements stage.Runner. A chart with errors is a failed step: each of its problems is a line
 // of the log, the reason has the first and their number.
 func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+	return r.run(ctx, env, step, true)
+}
+
+// Pack packages the chart of a step that is known to be right. What it renders is not looked at, and the
+// result says nothing of it.
+func (r *Runner) Pack(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+	return r.run(ctx, env, step, false)
+}
+
+// APIs tells apart what the objects of each environment of a step are checked against now, by the name of the
+// environment; "" where that cannot be told.
+func (r *Runner) APIs(ctx context.Context, env stage.Env, step slipway.PlanStep) (map[string]string, error) {
+	if step.Chart == nil {
+		return nil, slipway.Errorf(slipway.Internal, "step %s has no chart", step.Key)
+	}
+	planned := plannedRenders(step.Chart)
+	apis, err := r.apis(ctx, planned, clock(env)())
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]string, len(planned))
+	for i, p := range planned {
+		out[p.Environment] = apis[i].id
+	}
+	return out, nil
+}
+
+func clock(env stage.Env) func() time.Time {
+	if env.Now != nil {
+		return env.Now
+	}
+	return time.Now
+}
+
+func (r *Runner) run(ctx context.Context, env stage.Env, step slipway.PlanStep, check bool) (slipway.Result, error) {
 	spec := step.Chart
 	if spec == nil {
 		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no chart", step.Key)
@@ -60,15 +95,14 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 	if out.errors > 0 {
 		return out.failed(), nil
 	}
-	now := time.Now
-	if env.Now != nil {
-		now = env.Now
-	}
-	if err := r.check(ctx, spec, c, now(), out); err != nil {
-		return slipway.Result{}, fmt.Errorf("check chart of %s: %w", spec.Service, err)
-	}
-	if out.errors > 0 {
-		return out.failed(), nil
+	now := clock(env)
+	if check {
+		if err := r.check(ctx, spec, c, now(), out); err != nil {
+			return slipway.Result{}, fmt.Errorf("check chart of %s: %w", spec.Service, err)
+		}
+		if out.errors > 0 {
+			return out.failed(), nil
+		}
 	}
 	artifact, err := r.write(env, spec, c, now)
 	if err != nil {

@@ -46,10 +46,7 @@ func Literals(image slipway.Repository, tag, digest, reason string) map[string]a
 
 // check lints and renders the chart for each environment, and judges what comes out.
 func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, now time.Time, out *findings) error {
-	planned := spec.Renders
-	if len(planned) == 0 {
-		planned = []slipway.ChartRender{{Namespace: "default"}}
-	}
+	planned := plannedRenders(spec)
 	apis, err := r.apis(ctx, planned, now)
 	if err != nil {
 		return err
@@ -75,7 +72,16 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, no
 	shared := map[string]string{}
 	for i, p := range planned {
 		out.open(groupOf(p.Environment))
-		e := environment{ChartRender: p, api: apis[i], spec: spec, objects: judged(rendered[i], apis[i].schema)}
+		objects := judged(rendered[i], apis[i].schema)
+		api, err := r.newest(ctx, p, apis[i], objects, now)
+		if err != nil {
+			out.close()
+			return err
+		}
+		if api.schema != apis[i].schema {
+			objects = judged(rendered[i], api.schema)
+		}
+		e := environment{ChartRender: p, api: api, spec: spec, objects: objects}
 		if e.api.note != "" {
 			out.add(Problem{Severity: Note, Message: e.api.note})
 		}
@@ -95,6 +101,14 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, no
 		out.close()
 	}
 	return nil
+}
+
+// plannedRenders are those that a chart is checked with, one at the least.
+func plannedRenders(spec *slipway.ChartSpec) []slipway.ChartRender {
+	if len(spec.Renders) == 0 {
+		return []slipway.ChartRender{{Namespace: "default"}}
+	}
+	return spec.Renders
 }
 
 // missingValues reports values files that an environment names and the chart does not have.

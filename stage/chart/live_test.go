@@ -114,6 +114,21 @@ func TestClusterIsAsked(t *testing.T) {
 			t.Errorf("%s: live %t, %s, %q", r.Environment, r.Live, r.KubeVersion, problems)
 		}
 	}
+	apis := func(want string) {
+		t.Helper()
+		env := newEnv(t, tree)
+		env.Now = func() time.Time { return now }
+		got, err := runner.APIs(t.Context(), env.Env, step)
+		if err != nil || len(got) != 3 || got["qa"] != want || got["staging"] != want || got["production"] != "" {
+			t.Errorf("APIs %q, %v, want %q", got, err, want)
+		}
+	}
+	apis("served v1.24.1 one")
+	for i, want := range []string{"served v1.24.1 one", "served v1.24.1 one", ""} {
+		if reports[i].API != want {
+			t.Errorf("the report of %s names API %q", reports[i].Environment, reports[i].API)
+		}
+	}
 	run()
 	if len(asked.asked) != 2 {
 		t.Errorf("asked again at once: %q", asked.asked)
@@ -126,6 +141,52 @@ func TestClusterIsAsked(t *testing.T) {
 	if gone := run(); gone[0].Live || gone[0].KubeVersion != "v1.37.1" {
 		t.Errorf("a cluster that is gone: %+v", gone[0])
 	}
+}
+
+// A kind that was defined after the cluster was asked is looked for again at once.
+func TestNewKindOfTheCluster(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	step := parseStep(t, "env: qa shop-qa")
+	unpackText(t, strings.ReplaceAll(liveChart, "Thing", "Widget"), tree)
+	step.Chart.Renders[0].Cluster = "local"
+	helm := helmchart.New(helmchart.Options{})
+	asked := &growing{}
+	runner := chart.New(helm, &kubeschema.Library{}, chart.Options{Tracer: helm, Clusters: asked})
+	now := created
+	for i, want := range []string{"has no Widget", "has no Widget", "size"} { // asked; asked a moment ago; defined since
+		asked.defined = i > 0
+		env := newEnv(t, tree)
+		env.Now = func() time.Time { return now }
+		res, err := runner.Run(t.Context(), env.Env, step)
+		if err != nil || len(res.Manifests) != 1 {
+			t.Fatalf("%+v, %v\n%v", res, err, env.log.lines)
+		}
+		said := ""
+		for _, p := range res.Manifests[0].Problems {
+			if p.Subject() == "schema Widget/one" {
+				said += p.Path + " " + p.Message
+			}
+		}
+		if !strings.Contains(said, want) {
+			t.Errorf("round %d: %s, want %s", i+1, said, want)
+		}
+		now = now.Add(time.Duration(i) * 10 * time.Second)
+	}
+}
+
+// growing is a cluster in which somebody defines a kind.
+type growing struct {
+	clusters
+	defined bool
+}
+
+func (g *growing) OpenAPI(ctx context.Context, cluster, tag string) (chart.OpenAPI, error) {
+	doc, err := g.clusters.OpenAPI(ctx, cluster, "")
+	if g.defined {
+		doc.Tag, doc.Data = "two", []byte(strings.ReplaceAll(string(doc.Data), "Thing", "Widget"))
+	}
+	return doc, err
 }
 
 func TestCancelledWhileAsking(t *testing.T) {

@@ -47,7 +47,7 @@ type traced struct {
 
 // report records the objects, and what schema and policies find, with the places.
 func (r *Runner) report(ctx context.Context, c Chart, render Render, e environment, out *findings) (slipway.ManifestReport, error) {
-	report := slipway.ManifestReport{Environment: e.Environment, KubeVersion: e.api.version, Live: e.api.live}
+	report := slipway.ManifestReport{Environment: e.Environment, KubeVersion: e.api.version, Live: e.api.live, API: e.api.id}
 	gate := e.gate()
 	settings := manifest.Settings{Image: e.spec.Image, Registries: gate.Registries, PodSecurity: gate.PodSecurity}
 	t := traced{env: e, chart: c, render: render}

@@ -39,17 +39,17 @@ type owner string
 const (
 	mine    owner = "mine"    // made for this intended deployment
 	ours    owner = "ours"    // made by Slipway for another one; the lock of the target says that it is not at work
-	foreign owner = "foreign" // made by another Helm client
+	foreign owner = "foreign" // made by another Helm client, or by slipway run on a laptop
 )
 
 func (w Want) owner(r Revision) owner {
-	switch r.Marks.Intent {
-	case "":
-		return foreign
-	case w.Intent:
+	switch {
+	case r.Marks.Intent != "" && r.Marks.Intent == w.Intent:
 		return mine
+	case r.Marks.OfServer():
+		return ours
 	}
-	return ours
+	return foreign
 }
 
 // Decide picks the next action from what was observed. history is newest first. It is a function of

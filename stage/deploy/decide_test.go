@@ -97,6 +97,8 @@ func TestDecideOnHistory(t *testing.T) {
 	t.Parallel()
 	done := Revision{Number: 5, Status: StatusSuperseded, Marks: Marks{Intent: "me"}}
 	byHand := Revision{Number: 6, Status: StatusDeployed, Description: "Upgrade complete"}
+	byLaptop := Revision{Number: 6, Status: StatusDeployed, Description: "slipway run: laptop-1", Marks: Marks{Intent: "other", Run: "0"}}
+	laptopAtWork := Revision{Number: 6, Status: StatusPendingUpgrade, Updated: noon, Marks: Marks{Intent: "other", Run: "0"}}
 	bySlipway := Revision{Number: 6, Status: StatusDeployed, Marks: Marks{Intent: "other", Run: "43"}}
 	for _, c := range []struct {
 		name     string
@@ -107,6 +109,10 @@ func TestDecideOnHistory(t *testing.T) {
 		{"no release", nil, 0, Action{Do: Act, Reason: "there is no release yet"}},
 		{"ours was replaced by hand", []Revision{byHand, done}, 0,
 			Action{Do: Refuse, Revision: 6, Reason: "revision 5 of this deployment was replaced by revision 6 outside Slipway (Upgrade complete)"}},
+		{"ours was replaced from a laptop", []Revision{byLaptop, done}, 0,
+			Action{Do: Refuse, Revision: 6, Reason: "revision 5 of this deployment was replaced by revision 6 outside Slipway (slipway run: laptop-1)"}},
+		{"a laptop is at work, without our lock", []Revision{laptopAtWork, done}, 0,
+			Action{Do: Wait, Revision: 6, Reason: "revision 6 is pending-upgrade by another Helm client since 2026-11-21T12:00:00Z; it counts as abandoned at 2026-11-21T12:15:00Z"}},
 		{"replaced by hand, a person was told", []Revision{byHand, done}, 6,
 			Action{Do: Act, Revision: 6, Reason: "revision 6 is deployed, made outside Slipway (Upgrade complete)"}},
 		{"replaced again after a person was told", []Revision{{Number: 8, Status: StatusDeployed, Description: "again"}, byHand, done}, 6,

@@ -93,6 +93,14 @@ type Marks struct {
 	Values  string
 }
 
+// OfServer reports whether a run of a server made the revision: neither another Helm client nor the command
+// slipway run, of which no server knows and which holds no lock.
+func (m Marks) OfServer() bool { return m.Intent != "" && m.Run != "0" }
+
+// outside reports whether a revision was made outside of a run: a run without a number is the command's, to
+// which its own revisions are not.
+func (m Marks) outside(run int64) bool { return m.Intent == "" || run != 0 && !m.OfServer() }
+
 // SameDigest reports whether a mark is that of a digest.
 func SameDigest(mark, digest string) bool { return mark != "" && mark == digestMark(digest) }
 
@@ -195,6 +203,9 @@ func (r Request) deployment() slipway.Deployment {
 // describe is a line for helm history, short enough for Helm's limit of 256 characters.
 func describe(run int64, version, reason string) string {
 	s := fmt.Sprintf("slipway run %d: %s", run, version)
+	if run == 0 { // the command, without a server
+		s = "slipway run: " + version
+	}
 	if reason != "" {
 		s += ": " + reason
 	}

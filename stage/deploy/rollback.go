@@ -72,7 +72,7 @@ func (r *Rollback) back(ctx context.Context, env stage.Env, key string, spec sli
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("look at Helm release %s in %s: %w", spec.Target.Release, spec.Target.Namespace, err)
 	}
-	if spec.Automatic && len(history) > 0 && history[0].Marks.Intent == "" {
+	if spec.Automatic && len(history) > 0 && history[0].Marks.outside(env.Run.ID) {
 		return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
 			"Helm release %s in %s is left as it is: revision %d was made outside Slipway (%s)", spec.Target.Release, spec.Target.Namespace, history[0].Number, history[0].Description)}, nil
 	}
@@ -152,7 +152,7 @@ func (r *Rollback) remove(ctx context.Context, env stage.Env, spec slipway.Rollb
 	if len(history) == 0 {
 		return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("there is no Helm release %s in %s", t.Release, t.Namespace)}, nil
 	}
-	if last := history[0]; last.Marks.Intent == "" {
+	if last := history[0]; last.Marks.outside(env.Run.ID) {
 		return slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf(
 			"Helm release %s in %s is left as it is: revision %d was made outside Slipway (%s)", t.Release, t.Namespace, last.Number, last.Description)}, nil
 	}

@@ -93,6 +93,7 @@ func TestRollbackOfFirstInstall(t *testing.T) {
 		{"is uninstalled", func(*bench) {}, slipway.Succeeded, "was uninstalled", true},
 		{"owns storage", func(b *bench) { b.helm.storage = []string{"PersistentVolumeClaim/data"} }, slipway.Failed, "owns storage (PersistentVolumeClaim/data)", false},
 		{"was made by hand", func(b *bench) { b.helm.history[0].Marks = Marks{} }, slipway.Failed, "made outside Slipway", false},
+		{"was made from a laptop", func(b *bench) { b.helm.history[0].Marks.Run = "0" }, slipway.Failed, "made outside Slipway", false},
 		{"is gone already", func(b *bench) { b.helm.history = nil }, slipway.Succeeded, "there is no Helm release", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/ignore"
 )
 
 // Question is what happened, as far as it decides which services run.
@@ -18,6 +19,10 @@ type Question struct {
 	// Since is what was built before. A service is as it was when it is as in one of them. None: nothing
 	// was built before, and everything runs.
 	Since []Since
+	// Nothing says why Since is empty, for people; "" when nothing was built before.
+	Nothing string
+	// Ignores keeps what is worth keeping from one question to the next, and changes no answer; may be nil.
+	Ignores *ignore.Cache
 }
 
 // Since is a commit whose services were built, and what is different from it.
@@ -25,14 +30,20 @@ type Since struct {
 	// Config is what that commit said, nil when it says nothing that can be read.
 	Config *slipway.Config
 	Files  []string // that differ, deleted ones and both names of renamed ones included
-	Commit string
-	Name   string // for people: what the commit is; may be empty
+	// Folders are those of Answer.Doubts that one of the two commits does not have.
+	Folders []string
+	Commit  string
+	Name    string // for people: what the commit is; may be empty
 }
 
 // Answer says of each service whether it runs.
 type Answer struct {
 	Changes map[string]Change // by service; every service has one
 	Removed []slipway.Service // that are no longer there, as they were
+	// Doubts are folders, by the index of Since, in which files changed that a build does not see. The build sees the
+	// folder: where only one of the two commits has it, the image is another one, and Affected is to be asked again
+	// with it among Folders.
+	Doubts [][]string
 }
 
 // Affected decides which services a push affects, and why. It is a function of its argument: it compares
@@ -46,11 +57,12 @@ func Affected(q Question) Answer {
 	a := Answer{Changes: make(map[string]Change, len(q.Config.Services))}
 	var views []map[string]Change
 	for _, since := range q.Since {
-		views = append(views, compare(q, since))
+		changes, doubts := compare(q, since)
+		views, a.Doubts = append(views, changes), append(a.Doubts, doubts)
 	}
 	only := ownBranch(q)
 	for _, s := range q.Config.Services {
-		c := Change{Changed: true, Why: "nothing was built before"}
+		c := Change{Changed: true, Why: cmp.Or(q.Nothing, "nothing was built before")}
 		for i, v := range views {
 			if i == 0 || !v[s.Name].Changed && c.Changed || v[s.Name].Changed && c.Changed && v[s.Name].ChartOnly && !c.ChartOnly {
 				c = v[s.Name]
@@ -153,9 +165,15 @@ func triggered(q Question, s slipway.Service, only string) (skipped, runs string
 	return "", ""
 }
 
-// compare says of each service what is different from one commit.
-func compare(q Question, since Since) map[string]Change {
+// compare says of each service what is different from one commit, and which folders may make a difference.
+func compare(q Question, since Since) (map[string]Change, []string) {
 	g := newGraph(q.Config)
+	g.ignores.cache = q.Ignores
+	defer g.ignores.close()
+	g.ignores.moved = make(map[string]bool, len(since.Folders))
+	for _, folder := range since.Folders {
+		g.ignores.moved[folder] = true
+	}
 	g.count(since.Files)
 	g.spread()
 	v := view{graph: g, since: since, total: len(since.Files), all: since.everyService(q)}
@@ -174,7 +192,7 @@ func compare(q Question, since Since) map[string]Change {
 	for i := range g.services {
 		out[g.services[i].Name] = v.change(i, q.Config.Services[i])
 	}
-	return out
+	return out, g.ignores.doubtful()
 }
 
 // everyService finds what of the configuration changed that concerns every service.
@@ -226,8 +244,12 @@ func (v view) change(i int, s slipway.Service) Change {
 		c.Changed, c.ChartOnly, c.Why = true, true, strings.Join(why, "; ")
 		return c
 	}
-	if n, example := v.hidden(i); n > 0 {
-		c.Why = excludedFiles(n, example)
+	if byTrigger, byBuild := v.hidden(i); byTrigger.files+byBuild.files > 0 {
+		file := ""
+		if s.Ignore != nil {
+			file = s.Ignore.File
+		}
+		c.Why = excludedFiles(byTrigger, byBuild, v.total, file)
 	}
 	return c
 }
@@ -289,21 +311,22 @@ func (v view) chartReasons(sa serviceAreas, s slipway.Service, c *Change) (why [
 	return append(why, v.all.chart...)
 }
 
-// hidden are the changed files that would have counted for a service but for its exclusions.
-func (v view) hidden(i int) (files int, example string) {
-	count := func(n int) {
-		a := v.at(n)
-		files += a.hidden
-		if a.masked != "" && (example == "" || a.masked < example) {
-			example = a.masked
-		}
-	}
+// hidden are the changed files that would have counted for a service but for what its trigger excludes, and
+// but for what its build does not see.
+func (v view) hidden(i int) (byTrigger, byBuild hidden) {
 	sa := v.services[i]
-	count(sa.code)
-	if sa.chart >= 0 {
-		count(sa.chart)
+	for _, n := range append([]int{sa.code, sa.chart}, sa.copies...) {
+		if n < 0 {
+			continue
+		}
+		a := v.at(n)
+		if n == sa.code || n == sa.chart {
+			byTrigger.join(a.hidden)
+		}
+		byBuild.join(a.unseen)
 	}
-	return files, example
+	byBuild.files = min(byBuild.files, v.total) // what is copied may be named twice
+	return byTrigger, byBuild
 }
 
 // describe tells of a change on the way of what depends on it.
@@ -371,11 +394,4 @@ func such(example string) string {
 		return ""
 	}
 	return ", such as " + show(example)
-}
-
-func excludedFiles(n int, example string) string {
-	if n == 1 {
-		return "the changed file that is its own is one that its trigger excludes: " + show(example)
-	}
-	return fmt.Sprintf("all %d changed files that are its own are ones that its trigger excludes%s", n, such(example))
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/ignore"
 )
 
 func ask(c slipway.Config, files ...string) Question {
@@ -215,6 +217,68 @@ func TestTwoCommitsWereBuilt(t *testing.T) {
 	}
 }
 
+// What a build does not see runs nothing, and what is used elsewhere counts there.
+func TestWhatTheBuildDoesNotSee(t *testing.T) {
+	t.Parallel()
+	const rules = "src/shipping/delivery/.dockerignore"
+	c := slipway.Config{Services: []slipway.Service{
+		{Name: "delivery", Dir: "src/shipping/delivery", Dockerfile: "Dockerfile", Chart: "src/shipping/delivery/chart", Shared: []string{"src/shipping/delivery/api"},
+			Scan:    slipway.ServiceScan{Reports: []string{"docs/scan.sarif"}},
+			Ignore:  &slipway.Ignore{File: rules, Patterns: []string{"docs", "**/*.md", "chart", "Dockerfile", ".dockerignore", "api", "deep/*", "!deep/in"}},
+			Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Exclude: []string{"**/*.txt"}}}},
+		{Name: "root", Dir: "src/root", Dockerfile: "Dockerfile", Context: ".", Copies: []slipway.Copy{{Path: "libs", Line: 3}, {Path: ".dockerignore"}},
+			Ignore: &slipway.Ignore{File: ".dockerignore", Patterns: []string{"**/*.md", ".dockerignore", "src/root/testdata"}}},
+		{Name: "user", Dir: "src/user", Dockerfile: "Dockerfile", DependsOn: []string{"delivery"}, Shared: []string{"libs"}},
+		{Name: "words", Dir: "src/words", Dockerfile: "Dockerfile", Ignore: &slipway.Ignore{File: "src/words/.dockerignore", Patterns: []string{"*"}},
+			Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Include: []string{"/src/words/"}}}},
+	}}
+	const dir = "src/shipping/delivery/"
+	for name, test := range map[string]struct {
+		files   []string
+		folders []string
+		want    map[string]string // service -> what is said of it; skipped as usual when not named
+	}{
+		"all": {[]string{dir + "docs/a", dir + "docs/b", dir + "README.md"}, nil, map[string]string{
+			"delivery": "skipped, all 3 changed files are excluded from its image by " + rules + ", such as " + dir + "README.md"}},
+		"one": {[]string{dir + "docs/a"}, nil, map[string]string{"delivery": "skipped, the changed file is excluded from its image by " + rules + ": " + dir + "docs/a"}},
+		"one of several": {[]string{dir + "docs/a", "x"}, nil, map[string]string{
+			"delivery": "skipped, the changed file that is its own is excluded from its image by " + rules + ": " + dir + "docs/a"}},
+		"some of several": {[]string{dir + "docs/a", dir + "docs/b", "x"}, nil, map[string]string{
+			"delivery": "skipped, all 2 changed files that are its own are excluded from its image by " + rules}},
+		"the trigger excludes others": {[]string{dir + "docs/a", dir + "docs/a.txt"}, nil, map[string]string{
+			"delivery": "skipped, of the 2 changed files that are its own, its trigger excludes 1 and 1 is excluded from its image by " + rules + ", such as " + dir + "docs/a"}},
+		"one that it sees":      {[]string{dir + "docs/a", dir + "main.go"}, nil, map[string]string{"delivery": "runs: 1 of the 2 changed files is under src/shipping/delivery: " + dir + "main.go", "user": "runs: it depends on delivery: "}},
+		"an exception":          {[]string{dir + "deep/in"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
+		"its Dockerfile":        {[]string{dir + "Dockerfile"}, nil, map[string]string{"delivery": "runs: " + dir + "Dockerfile changed", "user": "runs: "}},
+		"its rules":             {[]string{rules}, nil, map[string]string{"delivery": "runs: " + rules + " changed", "user": "runs: "}},
+		"rules of Dockerfiles":  {[]string{dir + "Dockerfile.dockerignore"}, nil, map[string]string{"delivery": "runs: ", "user": "runs: "}},
+		"a report of a scanner": {[]string{dir + "docs/scan.sarif"}, nil, map[string]string{"delivery": "runs: " + dir + "docs/scan.sarif changed", "user": "runs: "}},
+		"its chart":             {[]string{dir + "chart/values.yaml"}, nil, map[string]string{"delivery": "runs: " + dir + "chart/values.yaml changed; an image is built too"}},
+		"what dependsOn names":  {[]string{dir + "api/x"}, nil, map[string]string{"delivery": "runs: it depends on " + dir + "api: ", "user": "runs: "}},
+		"a folder that came with an excluded file": {[]string{dir + "new/README.md"}, []string{dir + "new"}, map[string]string{"delivery": "runs: " + dir + "new/README.md changed", "user": "runs: "}},
+		"a folder that was there":                  {[]string{dir + "new/README.md"}, nil, map[string]string{"delivery": "skipped, the changed file is excluded from its image"}},
+		"what is copied": {[]string{"libs/a.md", "src/root/testdata/x"}, nil, map[string]string{
+			"root": "skipped, all 2 changed files are excluded from its image by .dockerignore, such as libs/a.md", "user": "runs: it depends on libs: "}},
+		"what is copied and seen": {[]string{"libs/a.go"}, nil, map[string]string{"root": "runs: its Dockerfile copies libs", "user": "runs: "}},
+		"rules outside":           {[]string{".dockerignore"}, nil, map[string]string{"root": "runs: it depends on .dockerignore"}},
+		"what paths name":         {[]string{"src/words/a"}, nil, map[string]string{"words": "runs: src/words/a changed"}},
+	} {
+		q := ask(c, test.files...)
+		q.Event = slipway.DefaultPush
+		q.Since[0].Folders = test.folders
+		for line := range strings.Lines(verdicts(q)) {
+			service, got, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			if want := cmp.Or(test.want[service], "skipped, "); !strings.HasPrefix(got, want) || test.want[service] == "" && strings.Contains(got, "excluded") {
+				t.Errorf("%s: %s: %s, want %s", name, service, got, want)
+			}
+		}
+	}
+	q := ask(c, dir+"new/README.md", dir+"docs/new/x", dir+"README.md", dir+"deep/out")
+	if got := Affected(q).Doubts; len(got) != 1 || !slices.Equal(got[0], []string{dir + "deep", dir + "new"}) {
+		t.Errorf("doubts: %q", got)
+	}
+}
+
 func TestWhoOwnsAFile(t *testing.T) {
 	t.Parallel()
 	c := slipway.Config{Services: []slipway.Service{
@@ -260,193 +324,10 @@ func TestWhoOwnsAFile(t *testing.T) {
 	}
 }
 
-// model is Affected by brute force, one file and one service at a time.
-type model struct{ c slipway.Config }
-
-func fitsSlowly(pattern, file []string) bool {
-	switch {
-	case len(pattern) == 0:
-		return true
-	case pattern[0] == "**":
-		return fitsSlowly(pattern[1:], file) || (len(file) > 0 && fitsSlowly(pattern, file[1:]))
-	case len(file) == 0:
-		return false
-	}
-	return wildSlowly([]rune(pattern[0]), []rune(file[0])) && fitsSlowly(pattern[1:], file[1:])
-}
-
-func wildSlowly(want, text []rune) bool {
-	switch {
-	case len(want) == 0:
-		return len(text) == 0
-	case want[0] == '*':
-		return wildSlowly(want[1:], text) || (len(text) > 0 && wildSlowly(want, text[1:]))
-	case len(text) == 0:
-		return false
-	}
-	return (want[0] == '?' || want[0] == text[0]) && wildSlowly(want[1:], text[1:])
-}
-
-func anyFits(patterns []string, file string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		var parts []string
-		for _, part := range strings.Split(p, "/") {
-			if part != "" && part != "." {
-				parts = append(parts, part)
-			}
-		}
-		return fitsSlowly(parts, strings.Split(file, "/"))
-	})
-}
-
-func below(file, dir string) bool { return dir == "." || strings.HasPrefix(file, dir+"/") }
-
-// owner is the folder of services that is nearest above a file.
-func (m model) owner(file string) string {
-	best := "."
-	for _, s := range m.c.Services {
-		if below(file, s.Dir) && len(s.Dir) > len(best) || (s.Dir != "." && best == "." && below(file, s.Dir)) {
-			best = s.Dir
-		}
-	}
-	return best
-}
-
-func (m model) inChart(s slipway.Service, file string) bool {
-	if s.Chart == "" || !below(file, s.Chart) {
-		return false
-	}
-	owner := m.owner(file)
-	return owner == "." || owner == s.Chart || below(s.Chart, owner)
-}
-
-func apart(s slipway.Service) bool {
-	return s.Chart != "" && s.Dir != s.Chart && !below(s.Dir, s.Chart)
-}
-
-func (m model) own(s slipway.Service, file string) bool {
-	if apart(s) && below(file, s.Chart) {
-		return false
-	}
-	if len(s.Trigger.Paths.Include) > 0 {
-		return anyFits(s.Trigger.Paths.Include, file) || (s.Dockerfile != "" && file == clean(s.Dir+"/"+s.Dockerfile))
-	}
-	if m.owner(file) != s.Dir {
-		return false
-	}
-	for _, other := range m.c.Services {
-		if m.inChart(other, file) && ((s.Dir == "." && other.Chart != ".") || (other.Dir == s.Dir && apart(other))) {
-			return false
-		}
-	}
-	return true
-}
-
-// uses are the paths that a service is made of besides its own code; false for those that a shared folder
-// depends on.
-func (m model) uses(s slipway.Service) map[string]bool {
-	paths, done := map[string]bool{}, map[string]bool{}
-	var add func(p string, direct bool)
-	add = func(p string, direct bool) {
-		key := fmt.Sprint(p, direct)
-		if done[key] {
-			return
-		}
-		done[key] = true
-		paths[fmt.Sprintf("%v:%s", direct, p)] = direct
-		if i := strings.IndexAny(p, "*?"); i >= 0 {
-			p = clean(p[:strings.LastIndexByte(p[:i], '/')+1])
-		}
-		for folder, needs := range m.c.Shared {
-			if folder == p || below(folder, p) || below(p, folder) {
-				for _, n := range needs {
-					add(n, false)
-				}
-			}
-		}
-	}
-	if len(s.Trigger.Paths.Include) == 0 {
-		for _, c := range s.Copies {
-			add(c.Path, true)
-		}
-	}
-	for _, p := range s.Shared {
-		add(p, true)
-	}
-	return paths
-}
-
-func (m model) code(s slipway.Service, files []string) bool {
-	for _, f := range files {
-		if anyFits(s.Trigger.Paths.Exclude, f) {
-			continue
-		}
-		if m.own(s, f) {
-			return true
-		}
-		for p, direct := range m.uses(s) {
-			_, p, _ = strings.Cut(p, ":")
-			if anyFits([]string{p}, f) && !(direct && apart(s) && p != s.Chart && (p == "." || below(s.Chart, p)) && below(f, s.Chart)) {
-				return true
-			}
-		}
-	}
-	for _, name := range s.DependsOn {
-		if other, _ := m.c.Service(name); m.code(other, files) {
-			return true
-		}
-	}
-	return false
-}
-
-func (m model) chart(s slipway.Service, files []string) bool {
-	return slices.ContainsFunc(files, func(f string) bool { return m.inChart(s, f) && !anyFits(s.Trigger.Paths.Exclude, f) })
-}
-
-func drawConfig(t *rapid.T) slipway.Config {
-	folder := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts", "charts/a", "charts/b", "a/charts", "libs", "libs/x", "libs/y"})
-	patterns := rapid.SliceOfN(rapid.SampledFrom([]string{"**/*.md", "/a/", "a/b", "*", "**", "a/*/c", "/a/**/f?", "libs/*", "*.go", "**/chart", "a/**/c/**", "charts/?/*"}), 0, 2)
-	c := slipway.Config{Shared: map[string][]string{}}
-	for _, d := range rapid.SliceOfN(folder, 1, 6).Draw(t, "dirs") {
-		i := len(c.Services)
-		s := slipway.Service{Name: fmt.Sprint(i), Dir: d, Target: fmt.Sprint(i), Dockerfile: rapid.SampledFrom([]string{"", "f1", "chart/f1"}).Draw(t, "dockerfile")}
-		if rapid.Bool().Draw(t, "chart") {
-			s.Chart = rapid.SampledFrom([]string{"charts/a", "charts/b", "charts", "a", ".", "a/charts", strings.TrimPrefix(d+"/chart", "./")}).Draw(t, "at")
-		}
-		s.Trigger.Paths = slipway.Filter{Include: patterns.Draw(t, "include"), Exclude: patterns.Draw(t, "exclude")}
-		if rapid.Bool().Draw(t, "all paths") {
-			s.Trigger.Paths.Include = nil
-		}
-		s.Shared = rapid.SliceOfN(folder, 0, 2).Draw(t, "shared")
-		for _, p := range rapid.SliceOfN(rapid.OneOf(folder, rapid.SampledFrom([]string{"libs/*.go", "a/?", s.Dir + "/chart"})), 0, 2).Draw(t, "copies") {
-			s.Copies = append(s.Copies, slipway.Copy{Path: clean(p), Line: 1})
-		}
-		for j := range i {
-			if rapid.IntRange(0, 4).Draw(t, "depends") == 0 {
-				s.DependsOn = append(s.DependsOn, fmt.Sprint(j))
-			}
-		}
-		c.Services = append(c.Services, s)
-	}
-	for range rapid.IntRange(0, 3).Draw(t, "shared folders") {
-		c.Shared[folder.Draw(t, "folder")] = rapid.SliceOfN(folder, 0, 2).Draw(t, "needs")
-	}
-	return c
-}
-
-// drawTree is a tree: path -> content.
-func drawTree(t *rapid.T, name string) map[string]string {
-	tree := map[string]string{}
-	for range rapid.IntRange(0, 6).Draw(t, name) {
-		in := rapid.SampledFrom([]string{".", "a", "a/b", "a/b/c", "ab", "charts/a", "charts/b", "a/charts", "a/b/chart", "libs", "libs/x", "libs/y"}).Draw(t, name+" in")
-		tree[clean(in+"/"+rapid.SampledFrom([]string{"f1", "f2.go", "é.md", "README.md"}).Draw(t, name+" file"))] = rapid.StringMatching("[12]").Draw(t, name+" content")
-	}
-	return tree
-}
-
 // Affected is what brute force finds, whatever the configuration and the trees.
 func TestAffectedAgreesWithTheModel(t *testing.T) {
 	t.Parallel()
+	var kept cache
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConfig(t)
 		old, now := drawTree(t, "old"), drawTree(t, "new")
@@ -461,7 +342,17 @@ func TestAffectedAgreesWithTheModel(t *testing.T) {
 				files = append(files, f)
 			}
 		}
-		got, m := Affected(ask(c, files...)).Changes, model{c}
+		answer := func(c slipway.Config) map[string]Change {
+			q := ask(c, files...)
+			q.Ignores = &kept
+			for _, dir := range Affected(q).Doubts[0] {
+				if has(old, dir) != has(now, dir) {
+					q.Since[0].Folders = append(q.Since[0].Folders, dir)
+				}
+			}
+			return Affected(q).Changes
+		}
+		got, m := answer(c), model{c, old, now}
 		for _, s := range c.Services {
 			code := m.code(s, files)
 			chart := m.chart(s, files)
@@ -477,7 +368,7 @@ func TestAffectedAgreesWithTheModel(t *testing.T) {
 		other := c
 		other.Services = slices.Clone(c.Services)
 		slices.Reverse(other.Services)
-		for name, g := range Affected(ask(other, files...)).Changes {
+		for name, g := range answer(other) {
 			if g.Changed != got[name].Changed || g.ChartOnly != got[name].ChartOnly || g.Files != got[name].Files || g.Example != got[name].Example {
 				t.Fatalf("in another order: %+v, %+v", g, got[name])
 			}
@@ -542,13 +433,17 @@ func FuzzBranch(f *testing.F) {
 	})
 }
 
-// monorepo is services with charts, globs and a graph that is ten deep.
-func monorepo(services, files int) Question {
+// monorepo is services with charts, globs and a graph that is ten deep, each with rules of its own for what its
+// build does not see if asked for.
+func monorepo(services, files int, ignore bool) Question {
 	c := slipway.Config{Shared: map[string][]string{}}
 	for i := range services {
 		s := slipway.Service{
 			Name: fmt.Sprintf("svc%d", i), Dir: fmt.Sprintf("src/team%d/svc%d", i%20, i), Dockerfile: "Dockerfile", Chart: fmt.Sprintf("charts/svc%d", i),
-			Shared: []string{fmt.Sprintf("libs/lib%d", i%50)}, Copies: []slipway.Copy{{Path: fmt.Sprintf("proto/p%d/*.proto", i%30)}},
+			Shared: []string{fmt.Sprintf("libs/lib%d", i%50)}, Copies: []slipway.Copy{{Path: fmt.Sprintf("proto/p%d/*.proto", i%30), Line: 3}},
+		}
+		if ignore {
+			s.Ignore = &slipway.Ignore{File: s.Dir + "/.dockerignore", Patterns: []string{".git", "**/*.txt", "docs", "**/node_modules", "bin/*", "!bin/keep", "*.log", "**/testdata/**", "Dockerfile", fmt.Sprintf("own%d", i)}}
 		}
 		s.Trigger.Paths.Exclude = []string{"**/*.md", fmt.Sprintf("src/team%d/*/docs/**", i%20)}
 		if i%3 == 0 {
@@ -576,22 +471,27 @@ func monorepo(services, files int) Question {
 	return ask(c, changed...)
 }
 
+type cache = ignore.Cache
+
 // The bounds of the issue: 1,000 services and 10,000 files in 50 ms, and time that grows with the files.
 func BenchmarkAffected(b *testing.B) {
 	for _, files := range []int{1_000, 10_000, 100_000} {
-		q := monorepo(1000, files)
-		b.Run(fmt.Sprintf("services=1000/files=%d", files), func(b *testing.B) {
-			for b.Loop() {
-				Affected(q)
-			}
-		})
+		for _, ignore := range []bool{false, true} {
+			q := monorepo(1000, files, ignore)
+			q.Ignores = new(cache)
+			b.Run(fmt.Sprintf("services=1000/files=%d/dockerignore=%t", files, ignore), func(b *testing.B) {
+				for b.Loop() {
+					Affected(q)
+				}
+			})
+		}
 	}
 }
 
 // No test is about how fast this is, but ten times too slow is a mistake.
 func TestAffectedIsFast(t *testing.T) {
 	t.Parallel()
-	q := monorepo(1000, 10_000)
+	q := monorepo(1000, 10_000, false)
 	start := time.Now()
 	Affected(q)
 	if took := time.Since(start); took > 500*time.Millisecond {

@@ -12,11 +12,32 @@ import (
 type area struct {
 	files   int    // changed ones
 	example string // the first of them by name
-	hidden  int    // changed files that would be in it and are excluded
-	masked  string // the first of those by name
+	hidden  hidden // by the trigger
+	unseen  hidden // by the build, which leaves them out of its context
 	last    int    // number of the file counted last, from 1
 	exclude int    // set of exclusions, 0 for none
+	ignore  int    // what the build leaves out, 0 for nothing
 	chart   string // folder of the service's chart, which is no part of its code; "" for none
+}
+
+// hidden are changed files that would be in an area, and are left out.
+type hidden struct {
+	files   int
+	example string // the first of them by name
+}
+
+func (h *hidden) add(file string) {
+	h.files++
+	if h.example == "" || file < h.example {
+		h.example = file
+	}
+}
+
+func (h *hidden) join(other hidden) {
+	h.files += other.files
+	if h.example == "" || other.example != "" && other.example < h.example {
+		h.example = other.example
+	}
 }
 
 // areas finds the areas of a path. It is made for one list of changed files.
@@ -26,17 +47,20 @@ type areas struct {
 	services []serviceAreas
 	excludes []exclusions
 	sets     map[string]int // text of exclusions -> index
-	marks    int            // numbers that walks have used
-	charts   []int          // services whose chart a file is in, kept for the next file
+	ignores  ignores
+	marks    int   // numbers that walks have used
+	charts   []int // services whose chart a file is in, kept for the next file
 }
 
 // serviceAreas are the indices of a service's areas.
 type serviceAreas struct {
 	slipway.Service
-	code  int
-	own   bool // the code is its folder, less those of other services
-	apart bool // its chart's folder is one of its own, so that what is in it is not code
-	chart int  // -1: the standard chart
+	code   int
+	skips  int   // what its build leaves out of the context, 0 for nothing
+	own    bool  // the code is its folder, less those of other services
+	apart  bool  // its chart's folder is one of its own, so that what is in it is not code
+	chart  int   // -1: the standard chart
+	copies []int // what it copies from elsewhere, of which its build may leave something out
 }
 
 // exclusions are patterns that several services may have in common; each is asked once for a file.
@@ -50,6 +74,7 @@ type exclusions struct {
 type sharedKey struct {
 	path    string
 	exclude int
+	ignore  int
 	chart   string
 }
 
@@ -66,17 +91,8 @@ func newAreas(services []slipway.Service) *areas {
 		n := a.trie.folder(s.Dir)
 		n.dirs = append(n.dirs, i)
 		set := a.exclusions(s.Trigger.Paths.Exclude)
-		sa := serviceAreas{Service: s, code: a.add(set), chart: -1, own: len(s.Trigger.Paths.Include) == 0, apart: chartApart(s)}
-		if sa.apart {
-			a.all[sa.code].chart = s.Chart
-		}
-		for _, p := range s.Trigger.Paths.Include {
-			a.reach(newPattern(p), sa.code)
-		}
-		if !sa.own && s.Dockerfile != "" {
-			n := a.trie.folder(join(s.Dir, s.Dockerfile)) // whatever else counts
-			n.areas = append(n.areas, sa.code)
-		}
+		sa := serviceAreas{Service: s, code: a.add(set), chart: -1, own: len(s.Trigger.Paths.Include) == 0, apart: chartApart(s), skips: a.ignores.of(s)}
+		a.codeOf(sa)
 		if s.Chart != "" {
 			sa.chart = a.add(set)
 			n := a.trie.folder(s.Chart)
@@ -85,6 +101,47 @@ func newAreas(services []slipway.Service) *areas {
 		a.services[i] = sa
 	}
 	return a
+}
+
+// codeOf fills in the area of a service's own code.
+func (a *areas) codeOf(s serviceAreas) {
+	if s.apart {
+		a.all[s.code].chart = s.Chart
+	}
+	if s.own {
+		a.all[s.code].ignore = s.skips // what paths name counts, whatever the build sees of it
+	}
+	for _, p := range s.Trigger.Paths.Include {
+		a.reach(newPattern(p), s.code)
+	}
+	if s.own && s.skips == 0 {
+		return
+	}
+	for _, file := range definitions(s.Service) {
+		n := a.trie.folder(file)
+		n.areas = append(n.areas, s.code)
+		n.always = append(n.always, s.code)
+	}
+}
+
+// definitions are the files that say what is built, and those that are evidence about it, whatever else counts and
+// whatever the build sees of them.
+func definitions(s slipway.Service) []string {
+	if s.Dockerfile == "" {
+		return nil
+	}
+	file := join(clean(s.Dir), s.Dockerfile)
+	out := []string{file, file + ".dockerignore"}
+	context, _ := s.BuildContext()
+	if ignore := join(clean(context), ".dockerignore"); within(ignore, clean(s.Dir)) || len(s.Trigger.Paths.Include) > 0 {
+		out = append(out, ignore)
+	}
+	for _, report := range s.Scan.Reports {
+		if file := join(clean(context), clean(report)); within(file, clean(s.Dir)) {
+			out = append(out, file)
+		}
+	}
+	return out // an ignore file outside of the service's folder is one of Copies
 }
 
 // chartApart reports whether a chart's folder is one of its own, so that what is in it is not code.
@@ -139,7 +196,7 @@ func (a *areas) exclusions(list []string) int {
 // path is the area of a folder, file or pattern that services name.
 func (a *areas) path(key sharedKey) int {
 	i := a.add(key.exclude)
-	a.all[i].chart = key.chart
+	a.all[i].chart, a.all[i].ignore = key.chart, key.ignore
 	a.reach(newPattern(key.path), i)
 	return i
 }
@@ -147,7 +204,7 @@ func (a *areas) path(key sharedKey) int {
 // count counts changed files, in time that grows with their number and not with that of the services.
 func (a *areas) count(files []string) {
 	for n, file := range files {
-		way := a.trie.walk(file, a.marks+1, func(area int) { a.hit(area, n+1, file) })
+		way := a.trie.walk(file, a.marks+1, func(area int, always bool) { a.hit(area, n+1, file, always) })
 		a.marks += len(file) + 2
 		a.nearest(n+1, file, way)
 	}
@@ -165,7 +222,7 @@ func (a *areas) nearest(n int, file string, way []int32) {
 		at := &a.trie.nodes[way[depth]]
 		for _, i := range at.charts {
 			charts = append(charts, i)
-			a.hit(a.services[i].chart, n, file)
+			a.hit(a.services[i].chart, n, file, false)
 		}
 		if len(at.dirs) == 0 {
 			continue
@@ -174,7 +231,7 @@ func (a *areas) nearest(n int, file string, way []int32) {
 			s := &a.services[i]
 			beside := func(c int) bool { return a.services[c].Dir == s.Dir && a.services[c].apart }
 			if s.own && !slices.ContainsFunc(charts, beside) {
-				a.hit(s.code, n, file)
+				a.hit(s.code, n, file, false)
 			}
 		}
 		a.charts = charts
@@ -183,30 +240,31 @@ func (a *areas) nearest(n int, file string, way []int32) {
 	a.charts = charts
 	root := &a.trie.nodes[0]
 	for _, i := range root.charts {
-		a.hit(a.services[i].chart, n, file)
+		a.hit(a.services[i].chart, n, file, false)
 	}
 	if len(charts) > 0 {
 		return
 	}
 	for _, i := range root.dirs {
 		if a.services[i].own {
-			a.hit(a.services[i].code, n, file)
+			a.hit(a.services[i].code, n, file, false)
 		}
 	}
 }
 
-// hit counts a file for an area, once.
-func (a *areas) hit(i, n int, file string) {
+// hit counts a file for an area, once. With always, it counts although the build may not see it.
+func (a *areas) hit(i, n int, file string, always bool) {
 	r := &a.all[i]
 	if r.last == n || (r.chart != "" && within(file, r.chart)) {
 		return
 	}
 	r.last = n
 	if a.excluded(r.exclude, n, file) {
-		r.hidden++
-		if r.masked == "" || file < r.masked {
-			r.masked = file
-		}
+		r.hidden.add(file)
+		return
+	}
+	if !always && r.ignore != 0 && a.ignores.hides(r.ignore, n, file) {
+		r.unseen.add(file)
 		return
 	}
 	r.files++

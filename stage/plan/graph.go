@@ -51,7 +51,15 @@ func newGraph(c slipway.Config) *graph {
 	for i, s := range g.services {
 		if s.own {
 			for _, c := range s.Copies {
-				g.use(g.pathNode(g.keyOf(c.Path, s)), user{i, c.Path, c.Line})
+				key := g.keyOf(c.Path, s)
+				if c.Line > 0 { // else it is the ignore file itself
+					key.ignore = s.skips
+				}
+				n := g.pathNode(key)
+				g.use(n, user{i, c.Path, c.Line})
+				if key.ignore != 0 {
+					g.services[i].copies = append(g.services[i].copies, g.nodes[n].area)
+				}
 			}
 		}
 		for _, p := range s.Shared {

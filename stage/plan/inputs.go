@@ -7,11 +7,18 @@ import (
 )
 
 // Inputs is where the files of a service are, as folders and files without wildcards: where a pattern
-// has one, all that is in the folder before it. A file is an input when it is in one of the sets: in one
-// of its Include and in none of its Exclude.
+// has one, all that is in the folder before it. A file is an input when it is in one of the sets.
 type Inputs struct {
-	Code  []slipway.Filter // what the image is made of
-	Chart []slipway.Filter // of the chart, empty for the standard chart
+	Code  []Set // what the image is made of
+	Chart []Set // of the chart, empty for the standard chart
+}
+
+// Set is the files that are in one of Include and in none of Exclude, and that are not Unseen.
+type Set struct {
+	Include, Exclude []string
+	// Unseen reports whether the build does not see a file, as its ignore file says; nil: it sees all. It is for one
+	// goroutine at a time.
+	Unseen func(file string) bool
 }
 
 // InputsOf finds the inputs of services of a configuration, by name; those that it does not have are left
@@ -47,7 +54,7 @@ type inputs struct {
 	index   map[string]int  // services by name
 	folders []string        // shared ones, sorted
 	done    map[string]bool // services and paths
-	parts   []slipway.Filter
+	parts   []Set
 	whole   []string // folders and files of which nothing is left out
 }
 
@@ -56,10 +63,10 @@ func (in *inputs) of(s slipway.Service) Inputs {
 	out := Inputs{Code: in.parts}
 	if len(in.whole) > 0 {
 		slices.Sort(in.whole)
-		out.Code = append(out.Code, slipway.Filter{Include: slices.Compact(in.whole)})
+		out.Code = append(out.Code, Set{Include: slices.Compact(in.whole)})
 	}
 	if s.Chart != "" {
-		out.Chart = []slipway.Filter{{Include: []string{s.Chart}, Exclude: foldersIn(in.c.Services, s.Chart)}}
+		out.Chart = []Set{{Include: []string{s.Chart}, Exclude: foldersIn(in.c.Services, s.Chart)}}
 	}
 	return out
 }
@@ -73,19 +80,9 @@ func (in *inputs) service(s slipway.Service) {
 		for _, p := range s.Trigger.Paths.Include {
 			in.add(newPattern(p).fixed)
 		}
-		if s.Dockerfile != "" {
-			in.add(join(s.Dir, s.Dockerfile))
-		}
+		in.whole = append(in.whole, definitions(s)...)
 	} else {
-		own := in.own(s)
-		if len(own.Exclude) == 0 {
-			in.whole = append(in.whole, own.Include...)
-		} else {
-			in.parts = append(in.parts, own)
-		}
-		for _, c := range s.Copies {
-			in.path(c.Path)
-		}
+		in.code(s)
 	}
 	for _, p := range s.Shared {
 		in.path(p)
@@ -93,6 +90,30 @@ func (in *inputs) service(s slipway.Service) {
 	for _, name := range s.DependsOn {
 		if i, ok := in.index[name]; ok {
 			in.service(in.c.Services[i])
+		}
+	}
+}
+
+// code is a service's folder and what its Dockerfile copies, less what its build does not see.
+func (in *inputs) code(s slipway.Service) {
+	own := in.own(s)
+	own.Unseen = unseenBy(s)
+	if len(own.Exclude) == 0 && own.Unseen == nil {
+		in.whole = append(in.whole, own.Include...)
+	} else {
+		in.parts = append(in.parts, own)
+	}
+	if own.Unseen != nil {
+		in.whole = append(in.whole, definitions(s)...)
+	}
+	for _, c := range s.Copies {
+		if own.Unseen == nil || c.Line == 0 {
+			in.path(c.Path)
+			continue
+		}
+		in.parts = append(in.parts, Set{Include: []string{newPattern(c.Path).fixed}, Unseen: own.Unseen})
+		for _, need := range needsOf(in.c.Shared, in.folders, c.Path) {
+			in.path(need)
 		}
 	}
 }
@@ -111,9 +132,9 @@ func (in *inputs) path(p string) {
 }
 
 // own is the folder of a service, without what belongs to others and without charts.
-func (in *inputs) own(s slipway.Service) slipway.Filter {
+func (in *inputs) own(s slipway.Service) Set {
 	dir := s.Dir
-	f := slipway.Filter{Include: []string{dir}, Exclude: foldersIn(in.c.Services, dir)}
+	f := Set{Include: []string{dir}, Exclude: foldersIn(in.c.Services, dir)}
 	for _, other := range in.c.Services {
 		if other.Chart == "" {
 			continue

@@ -19,10 +19,10 @@ func TestInputs(t *testing.T) {
 		{Name: "mail", Dir: "src/mail", DependsOn: []string{"cart"}, Trigger: slipway.ServiceTrigger{Paths: slipway.Filter{Include: []string{"/src/mail/**/*.go"}}}},
 	}, Shared: map[string][]string{"libs/a": {"libs/b"}}}
 	for name, want := range map[string]string{
-		"root": "{[{[.] [charts/cart charts/root src/mail src/shop src/shop/cart src/shop/chart]}] [{[charts/root] []}]}",
-		"shop": "{[{[src/shop] [src/shop/cart src/shop/chart]}] [{[src/shop/chart] []}]}",
-		"cart": "{[{[libs/a libs/b proto src/shop/cart] []}] [{[charts/cart] []}]}",
-		"mail": "{[{[libs/a libs/b proto src/mail src/shop/cart] []}] []}",
+		"root": "{[{[.] [charts/cart charts/root src/mail src/shop src/shop/cart src/shop/chart] <nil>}] [{[charts/root] [] <nil>}]}",
+		"shop": "{[{[src/shop] [src/shop/cart src/shop/chart] <nil>}] [{[src/shop/chart] [] <nil>}]}",
+		"cart": "{[{[libs/a libs/b proto src/shop/cart] [] <nil>}] [{[charts/cart] [] <nil>}]}",
+		"mail": "{[{[libs/a libs/b proto src/mail src/shop/cart] [] <nil>}] []}",
 	} {
 		in, ok := InputsOf(c, name)[name]
 		if got := fmt.Sprint(in); !ok || got != want {
@@ -54,11 +54,8 @@ func TestInputsAgreeWithAffected(t *testing.T) {
 		changes := Affected(ask(c, file)).Changes
 		for _, s := range c.Services {
 			in := InputsOf(c, s.Name)[s.Name]
-			holds := func(sets []slipway.Filter) bool {
-				return slices.ContainsFunc(sets, func(f slipway.Filter) bool {
-					is := func(d string) bool { return within(file, d) }
-					return slices.ContainsFunc(f.Include, is) && !slices.ContainsFunc(f.Exclude, is)
-				})
+			holds := func(sets []Set) bool {
+				return slices.ContainsFunc(sets, func(s Set) bool { return s.holds(file) })
 			}
 			change := changes[s.Name]
 			code, chart := change.Changed && !change.ChartOnly, change.ChartOnly

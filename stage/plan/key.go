@@ -20,7 +20,7 @@ type Entry struct {
 // Key is a hash of all that the image and the tests of a service are made of: its files, as InputsOf finds
 // them, and the settings that make another image of the same files. Two commits with one key give one image
 // (D15). Entries may be in any order; those that are no input of the service's code do not count. Base
-// images that are not pinned are not in it.
+// images that are not pinned are not in it, and neither are folders that a build sees and finds nothing in.
 func Key(c slipway.Config, name string, entries []Entry) (string, bool) {
 	s, ok := c.Service(name)
 	if !ok {
@@ -29,7 +29,7 @@ func Key(c slipway.Config, name string, entries []Entry) (string, bool) {
 	in := InputsOf(c, name)[name]
 	var files []Entry
 	for _, e := range entries {
-		if slices.ContainsFunc(in.Code, func(f slipway.Filter) bool { return holds(f, e.Path) }) {
+		if slices.ContainsFunc(in.Code, func(s Set) bool { return s.holds(e.Path) }) {
 			files = append(files, e)
 		}
 	}
@@ -50,7 +50,7 @@ func Key(c slipway.Config, name string, entries []Entry) (string, bool) {
 }
 
 // holds reports whether a path is in a set of inputs.
-func holds(f slipway.Filter, file string) bool {
+func (s Set) holds(file string) bool {
 	is := func(dir string) bool { return within(file, dir) }
-	return slices.ContainsFunc(f.Include, is) && !slices.ContainsFunc(f.Exclude, is)
+	return slices.ContainsFunc(s.Include, is) && !slices.ContainsFunc(s.Exclude, is) && (s.Unseen == nil || !s.Unseen(file))
 }

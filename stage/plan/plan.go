@@ -118,7 +118,7 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 	for _, svc := range in.Config.Services {
 		change, n := in.Changes[svc.Name], name(in)
 		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change)}
-		p.Batch = p.Batch || (d.Runs && svc.Trigger.Batch && in.Run.Event == slipway.DefaultPush)
+		p.Batch = p.Batch || (d.Runs && gathers(in.Run, svc))
 		switch {
 		case !change.Changed:
 		case change.ChartOnly && n.publish && change.Built == nil:
@@ -142,6 +142,13 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Removed: true, Reason: goneReason(in, svc)})
 	}
 	return p
+}
+
+// gathers reports whether pushes like the run's are gathered for a service while a run is active: those to a
+// branch, as its trigger says (S38). Pull requests and releases supersede instead, and a tag is pushed once.
+func gathers(r slipway.Run, s slipway.Service) bool {
+	branch := r.Event == slipway.BranchPush || r.Event == slipway.DefaultPush
+	return s.Trigger.Batch && branch && strings.HasPrefix(r.Ref, "refs/heads/")
 }
 
 // goneReason says what became of a service that is no longer there. Nothing is undeployed by itself.

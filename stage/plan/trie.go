@@ -1,6 +1,9 @@
 package plan
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // trie holds patterns and folders by the parts of their paths, so that finding those that fit a file
 // takes time that grows with the depth of the file and not with their number.
@@ -14,6 +17,7 @@ type trie struct {
 
 type trieNode struct {
 	areas  []int       // of patterns that end here
+	always []int       // those of areas for which the file itself counts, although the build may not see it
 	dirs   []int       // services with this folder
 	charts []int       // services with this chart
 	globs  []globChild // parts with wildcards
@@ -99,9 +103,9 @@ func (t *trie) child(at int32, part string) int32 {
 }
 
 // walk goes down a file's path and calls hit with the areas whose pattern fits it or a folder it is in,
-// perhaps more than once. It returns the nodes of the folders on the way, the root first; -1 for one that
+// perhaps more than once, and with always where the file counts for an area in any case. It returns the nodes of the folders on the way, the root first; -1 for one that
 // is not known. mark is a number that no walk had before, and neither have the len(file) numbers after it.
-func (t *trie) walk(file string, mark int, hit func(area int)) []int32 {
+func (t *trie) walk(file string, mark int, hit func(area int, always bool)) []int32 {
 	t.now, t.way = t.now[:0], t.way[:0]
 	t.now = t.enter(t.now, 0, mark, hit)
 	folder := int32(0)
@@ -143,7 +147,7 @@ func (t *trie) walk(file string, mark int, hit func(area int)) []int32 {
 }
 
 // enter adds a node to the states, and the node behind its **.
-func (t *trie) enter(states []int32, at int32, mark int, hit func(area int)) []int32 {
+func (t *trie) enter(states []int32, at int32, mark int, hit func(area int, always bool)) []int32 {
 	for {
 		n := &t.nodes[at]
 		if n.mark == mark {
@@ -151,7 +155,7 @@ func (t *trie) enter(states []int32, at int32, mark int, hit func(area int)) []i
 		}
 		n.mark = mark
 		for _, a := range n.areas {
-			hit(a)
+			hit(a, slices.Contains(n.always, a))
 		}
 		states = append(states, at)
 		if n.deep == 0 {

@@ -1,5 +1,5 @@
-// Package reuse keeps builds and tests from being done again on what they were done on before: the same
-// folder of files, the same base images, the same settings. It stands before the runner that does them. It
+// Package reuse keeps builds, tests and checks of charts from being done again on what they were done on
+// before: the same files, base images, settings, policies. It stands before the runner that does them. It
 // knows what such a step depends on; it keeps nothing, and reuses nothing that is not known to be equal.
 package reuse
 
@@ -20,6 +20,8 @@ import (
 // Repo is what of a repository a step depends on.
 type Repo interface {
 	TreeHash(ctx context.Context, commit, dir string) (string, error)
+	// Files lists what is in a folder, in an order that depends on nothing else.
+	Files(ctx context.Context, commit, dir string) ([]File, error)
 	ReadFile(ctx context.Context, commit, name string, limit int64) ([]byte, error)
 	IsAncestor(ctx context.Context, ancestor, commit string) (bool, error)
 }
@@ -32,9 +34,9 @@ type Bases interface {
 
 // Past knows how steps ended.
 type Past interface {
-	// Earlier is the newest step of a project that succeeded with these inputs and one of these degrees of
-	// trust, with what it made; false when there is none.
-	Earlier(ctx context.Context, project, inputs string, trusts []slipway.Trust) (slipway.Earlier, bool, error)
+	// Earlier is the newest step of a project that succeeded with these inputs and that fits, with what it
+	// made; false when there is none.
+	Earlier(ctx context.Context, project, inputs string, fits func(slipway.PlanStep) bool) (slipway.Earlier, bool, error)
 }
 
 // Images knows what is in the registry.
@@ -55,6 +57,8 @@ type Runner struct {
 	BaseImages func(dockerfile []byte, args map[string]string) (images []string, sure bool)
 	// Version is of all that turns inputs into results: another one reuses nothing of this one's.
 	Version string
+	// Named is how people know the step whose result is taken; nil: by the number of its run.
+	Named func(slipway.Step) string
 }
 
 // Run looks for the result and does the step where there is none. Trouble with looking is not trouble with
@@ -135,7 +139,7 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 	}
 	bases := map[string]string{}
 	for _, c := range s.contexts {
-		tree, err := r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)).TreeHash(ctx, c.Source.Commit, c.Source.Dir)
+		tree, err := seen(ctx, r.Repo(slipway.CodebaseKey(env.Run.Project, c.Source.Codebase)), c.Source, "")
 		if err != nil {
 			return "", fmt.Errorf("find the files of %s: %w", c.Name, err)
 		}
@@ -149,11 +153,16 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 			return "", fmt.Errorf("find base image %s: %w", image, err)
 		}
 	}
-	tree, err := repo.TreeHash(ctx, s.source.Commit, s.source.Dir)
+	tree, err := seen(ctx, repo, s.source, s.dockerfile)
 	if err != nil {
 		return "", fmt.Errorf("find the files: %w", err)
 	}
-	text, err := json.Marshal([]any{r.Version, step.Service, tree, s.dockerfile, s.args, bases, s.settings})
+	return hash(r.Version, step.Service, tree, s.dockerfile, s.args, bases, s.settings)
+}
+
+// hash is one of values as JSON has them.
+func hash(values ...any) (string, error) {
+	text, err := json.Marshal(values)
 	if err != nil {
 		return "", fmt.Errorf("write the inputs: %w", err)
 	}
@@ -162,12 +171,17 @@ func (r Runner) inputs(ctx context.Context, env stage.Env, step slipway.PlanStep
 }
 
 func (r Runner) earlier(ctx context.Context, env stage.Env, step slipway.PlanStep, key string) (slipway.Result, bool, error) {
-	found, ok, err := r.Past.Earlier(ctx, env.Run.Project, key, accepted(env.Run, step))
+	trusts := accepted(env.Run, step)
+	found, ok, err := r.Past.Earlier(ctx, env.Run.Project, key, func(p slipway.PlanStep) bool { return slices.Contains(trusts, trustOf(p)) })
 	if err != nil || !ok {
 		return slipway.Result{}, false, err
 	}
 	from := cmp.Or(found.Step.ReusedFrom, found.Step.RunID)
-	res := slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("reused from run #%d", from), ReusedFrom: from, Report: found.Report}
+	reason := fmt.Sprintf("reused from run #%d", from)
+	if r.Named != nil {
+		reason = fmt.Sprintf("reused (%s)", r.Named(found.Step))
+	}
+	res := slipway.Result{Outcome: slipway.Succeeded, Reason: reason, ReusedFrom: from, Report: found.Report}
 	if s, _ := subjectOf(found.Step.Spec); s.trust == trustOf(step) {
 		res.Inputs = key // else the next one asks for a result of its own trust
 	}

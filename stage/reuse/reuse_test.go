@@ -15,6 +15,8 @@ import (
 // around is everything that a Runner asks; its fields are what it answers.
 type around struct {
 	tree       string
+	files      []reuse.File
+	ignores    map[string]string // ignore files by name
 	dockerfile string
 	digest     string
 	digests    map[string]string // of images that have another
@@ -27,8 +29,15 @@ type around struct {
 	said       []string
 }
 
-func (a *around) TreeHash(context.Context, string, string) (string, error) { return a.tree, nil }
-func (a *around) ReadFile(context.Context, string, string, int64) ([]byte, error) {
+func (a *around) TreeHash(context.Context, string, string) (string, error)    { return a.tree, nil }
+func (a *around) Files(context.Context, string, string) ([]reuse.File, error) { return a.files, nil }
+func (a *around) ReadFile(_ context.Context, _, name string, _ int64) ([]byte, error) {
+	if strings.HasSuffix(name, ".dockerignore") {
+		if text, ok := a.ignores[name]; ok {
+			return []byte(text), nil
+		}
+		return nil, slipway.Errorf(slipway.NotFound, "no file %s", name)
+	}
 	return []byte(a.dockerfile), nil
 }
 func (a *around) IsAncestor(context.Context, string, string) (bool, error) { return a.ancestor, nil }
@@ -43,16 +52,11 @@ func (a *around) Head(context.Context, slipway.Repository, string) (int64, error
 	return 1, nil
 }
 
-func (a *around) Earlier(_ context.Context, _, inputs string, trusts []slipway.Trust) (slipway.Earlier, bool, error) {
+func (a *around) Earlier(_ context.Context, _, inputs string, fits func(slipway.PlanStep) bool) (slipway.Earlier, bool, error) {
 	a.keys = append(a.keys, inputs)
 	for _, e := range a.past {
-		for _, t := range trusts {
-			if b := e.Step.Spec.Build; b != nil && b.Trust == t {
-				return e, true, nil
-			}
-			if s := e.Step.Spec.Test; s != nil && s.Trust == t {
-				return e, true, nil
-			}
+		if fits(e.Step.Spec) {
+			return e, true, nil
 		}
 	}
 	return slipway.Earlier{}, false, nil
@@ -304,4 +308,53 @@ type bases func(image string)
 func (b bases) Digest(_ context.Context, _, image string, _ map[string]string) (string, error) {
 	b(image)
 	return "sha256:aa", nil
+}
+
+// What the ignore file keeps from the build is no input of it; the Dockerfile is, and so is a folder that comes
+// with such a file.
+func TestInputsThatTheBuildSees(t *testing.T) {
+	t.Parallel()
+	files := func(more ...string) []reuse.File {
+		out := []reuse.File{{"Dockerfile", "100644", "d1"}, {"main.go", "100644", "m1"}, {"notes/a.txt", "100644", "n1"}}
+		for _, f := range more {
+			out = append(out, reuse.File{Path: f, Mode: "100644", Hash: "1"})
+		}
+		return out
+	}
+	key := func(step slipway.PlanStep, ignores map[string]string, files []reuse.File) string {
+		a := newAround()
+		a.ignores, a.files = ignores, files
+		return a.run(t, slipway.BranchPush, step).Inputs
+	}
+	rules := map[string]string{"cart/.dockerignore": "**/*.md\ndocs\nDockerfile\n"}
+	for _, step := range []slipway.PlanStep{build(slipway.TrustReviewed, "c1"), test(slipway.TrustBranch)} {
+		same := key(step, rules, files())
+		for name, now := range map[string][]reuse.File{
+			"an excluded file": files("README.md"), "one in an excluded folder": files("docs/x/y"), "one in a folder that was there": files("notes/b.md"),
+		} {
+			if got := key(step, rules, now); got != same || got == "" {
+				t.Errorf("%s of %s: other inputs", name, step.Key)
+			}
+		}
+		dockerfile, mode := files(), files()
+		dockerfile[0].Hash, mode[1].Mode = "d2", "100755"
+		for name, now := range map[string][]reuse.File{
+			"a file": files("b.go"), "a folder with nothing that is seen": files("new/b.md"), "the Dockerfile": dockerfile, "a mode": mode, "a file less": files()[1:],
+		} {
+			if got := key(step, rules, now); got == same || got == "" {
+				t.Errorf("%s of %s: inputs %q", name, step.Key, got)
+			}
+		}
+		for name, ignores := range map[string]map[string]string{
+			"rules of the Dockerfile's own": {"cart/.dockerignore": rules["cart/.dockerignore"], "cart/Dockerfile.dockerignore": "main.go\n"},
+			"no rules":                      nil,
+		} {
+			if got := key(step, ignores, files()); got == same || got == "" {
+				t.Errorf("%s of %s: inputs %q", name, step.Key, got)
+			}
+		}
+		if key(step, nil, files()) != key(step, map[string]string{"cart/.dockerignore": "# nothing\n"}, files("x")) || key(step, map[string]string{"cart/.dockerignore": "[\n"}, nil) != key(step, nil, nil) {
+			t.Errorf("without a rule %s does not depend on git's hash of the folder alone", step.Key)
+		}
+	}
 }

@@ -73,6 +73,8 @@ type Images interface {
 type Past interface {
 	// Scan is that of a digest with this database and scanner, whose SBOM is kept too; false when there is none.
 	Scan(ctx context.Context, project, digest, database, scanner string) (slipway.Scan, bool, error)
+	// AnyScan is the same of whatever project.
+	AnyScan(ctx context.Context, digest, database, scanner string) (slipway.Scan, bool, error)
 	// KeepScan keeps a scan under its digest, database and scanner, in place of one that is there. seen: people
 	// saw it, as it belongs to a run.
 	KeepScan(ctx context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error
@@ -89,10 +91,19 @@ type Runner struct {
 	Images  Images
 	Past    Past
 	Repo    func(project string) Repo // nil: folders are scanned each time
-	// Base returns the repository and digest of the image that another one was built from; false when it is
-	// not known. nil: never known.
-	Base func(ctx context.Context, repo slipway.Repository, digest string) (slipway.Repository, string, bool)
-	Now  func() time.Time // for Rescan; a step has its own
+	// Base finds what an image was built from. nil: never known.
+	Base func(ctx context.Context, project string, repo slipway.Repository, digest string) (Base, error)
+	// Turns has each base image scanned by one at a time. nil: as many as come.
+	Turns *Turns
+	Now   func() time.Time // for Rescan; a step has its own
+}
+
+// Base is the image that another one was built from. The zero Base is of one of which it is not known, or that
+// was built from none.
+type Base struct {
+	Name       string             // as the build named it
+	Repository slipway.Repository // where it is read from
+	Digest     string             // of the image for the same platform
 }
 
 // Run scans the image that the step names, and the folder of its service.
@@ -175,25 +186,81 @@ type subject struct {
 }
 
 // image is the scan of an image: the earlier one when nothing that it depends on has changed. What its base
-// image has too is marked.
+// image has too is marked; a base that could not be read before is tried again.
 func (r Runner) image(ctx context.Context, env stage.Env, s subject, state State) (slipway.Scan, []byte, bool, error) {
-	scan, sbom, known, err := r.scanned(ctx, env, s, state)
-	if err != nil || known || r.Base == nil {
-		return scan, sbom, known, err
+	scan, known, err := r.past(ctx, s, state)
+	if err != nil || (known && (r.Base == nil || scan.BaseProblem == "")) {
+		return scan, nil, known, err
 	}
-	repo, digest, ok := r.Base(ctx, s.repo, s.digest)
-	if ok && digest != s.digest {
-		base, _, _, err := r.scanned(ctx, env, subject{s.project, repo, digest, s.dir, s.seen}, state)
+	var sbom []byte
+	if !known {
+		rep, err := r.fresh(ctx, env, s, state)
 		if err != nil {
-			if ctx.Err() != nil {
-				return scan, nil, false, context.Cause(ctx)
-			}
-			env.Log.Printf("the base image %s@%s was not scanned: %s", repo.Ref(), digest, err)
-		} else {
-			mark(&scan, base, digest)
+			return slipway.Scan{}, nil, false, err
+		}
+		scan, sbom = rep.Scan, rep.SBOM
+	}
+	before := scan.BaseProblem
+	if err := r.compare(ctx, env, s, state, &scan); err != nil {
+		return scan, nil, false, err
+	}
+	if known && scan.BaseProblem == before {
+		return scan, nil, true, nil
+	}
+	return scan, sbom, known, r.keep(ctx, s, scan, sbom)
+}
+
+// compare marks what the base image has too, or notes why that is not known: the gates tell it, and count all
+// findings as new.
+func (r Runner) compare(ctx context.Context, env stage.Env, s subject, state State, scan *slipway.Scan) error {
+	scan.Base, scan.BaseImage, scan.BaseProblem = "", "", ""
+	if r.Base == nil || state.Database.Missing != "" { // without a database there is nothing to compare
+		return nil
+	}
+	base, err := r.Base(ctx, s.project, s.repo, s.digest)
+	var of slipway.Scan
+	if err == nil {
+		if base.Digest == "" || base.Digest == s.digest {
+			return nil
+		}
+		of, err = r.base(ctx, env, s, state, base)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		scan.BaseProblem = err.Error()
+		env.Log.Printf("%s", scan.BaseProblem)
+		return nil
+	}
+	mark(scan, of, base.Digest)
+	scan.BaseImage = base.Name
+	return nil
+}
+
+// base is the scan of a base image: it is scanned once, whatever is built from it in whatever project. That is
+// nobody's secret: who asks has an image that begins with its layers.
+func (r Runner) base(ctx context.Context, env stage.Env, s subject, state State, b Base) (slipway.Scan, error) {
+	s.repo, s.digest, s.dir, s.seen = b.Repository, b.Digest, filepath.Join(s.dir, "base"), false
+	done, err := r.Turns.take(ctx, b.Digest)
+	if err != nil {
+		return slipway.Scan{}, err
+	}
+	defer done()
+	if r.Past != nil {
+		scan, known, err := r.Past.AnyScan(ctx, b.Digest, state.Database.Checksum, state.Scanner)
+		if err != nil || known {
+			return scan, err
 		}
 	}
-	return scan, sbom, false, r.keep(ctx, s, scan, sbom)
+	rep, err := r.fresh(ctx, env, s, state)
+	if err == nil && len(rep.Scan.Problems) > 0 {
+		err = errors.New(rep.Scan.Problems[0])
+	}
+	if err != nil {
+		return slipway.Scan{}, fmt.Errorf("the base image %s could not be read: %w", b.Name, err)
+	}
+	return rep.Scan, r.keep(ctx, s, rep.Scan, rep.SBOM)
 }
 
 // keep leaves out what was not looked at in full: the reason may be gone next time.
@@ -204,23 +271,16 @@ func (r Runner) keep(ctx context.Context, s subject, scan slipway.Scan, sbom []b
 	return r.Past.KeepScan(ctx, s.project, scan, sbom, s.seen)
 }
 
-// scanned asks the past and then the scanner.
-func (r Runner) scanned(ctx context.Context, env stage.Env, s subject, state State) (slipway.Scan, []byte, bool, error) {
-	if r.Past != nil {
-		scan, ok, err := r.Past.Scan(ctx, s.project, s.digest, state.Database.Checksum, state.Scanner)
-		if err != nil {
-			return slipway.Scan{}, nil, false, err
-		}
-		if ok {
-			scan.Image, scan.Database = s.repo.Ref(), state.Database
-			return scan, nil, true, nil
-		}
+// past is the scan that was kept of an image.
+func (r Runner) past(ctx context.Context, s subject, state State) (slipway.Scan, bool, error) {
+	if r.Past == nil {
+		return slipway.Scan{}, false, nil
 	}
-	rep, err := r.fresh(ctx, env, s, state)
-	if err != nil {
-		return slipway.Scan{}, nil, false, err
+	scan, ok, err := r.Past.Scan(ctx, s.project, s.digest, state.Database.Checksum, state.Scanner)
+	if ok {
+		scan.Image, scan.Database = s.repo.Ref(), state.Database
 	}
-	return rep.Scan, rep.SBOM, false, r.keep(ctx, s, rep.Scan, rep.SBOM)
+	return scan, ok, err
 }
 
 // fresh fetches an image and scans it. One that is refused is a scan that says so: the gates decide.

@@ -81,6 +81,15 @@ func (f *fake) Scan(_ context.Context, project, digest, database, scanner string
 	return s, ok, nil
 }
 
+func (f *fake) AnyScan(_ context.Context, digest, database, scanner string) (slipway.Scan, bool, error) {
+	for k, s := range f.kept {
+		if strings.HasSuffix(k, "|"+strings.Join([]string{digest, database, scanner}, "|")) {
+			return s, true, nil
+		}
+	}
+	return slipway.Scan{}, false, nil
+}
+
 func (f *fake) KeepScan(_ context.Context, project string, scan slipway.Scan, sbom []byte, seen bool) error {
 	k := key(project, scan.Digest, scan.Database.Checksum, scan.Scanner)
 	f.kept[k], f.sboms[k], f.seen[k] = scan, sbom, f.seen[k] || seen
@@ -247,7 +256,12 @@ func TestNoDatabaseIsSaid(t *testing.T) {
 	t.Parallel()
 	f := newFake()
 	f.state.Database = slipway.ScanDatabase{Missing: "no vulnerability database was imported"}
-	res, log, _ := run(t, f.runner())
+	r := f.runner()
+	r.Base = func(context.Context, string, slipway.Repository, string) (Base, error) {
+		t.Error("asked for the base image, although nothing can be compared")
+		return Base{}, nil
+	}
+	res, log, _ := run(t, r)
 	if res.Scan.Database.Missing == "" || res.Reason != "3 packages, no vulnerability database" || !slices.Contains(log.lines, "no vulnerability can be found: no vulnerability database was imported") {
 		t.Errorf("%+v %q %q", res.Scan.Database, res.Reason, log.lines)
 	}
@@ -259,16 +273,87 @@ func TestWhatTheBaseImageHasToo(t *testing.T) {
 	f.images["sha256:web"] = []slipway.Finding{vuln("CVE-1", slipway.SeverityCritical), vuln("CVE-2", slipway.SeverityHigh)}
 	f.images["sha256:base"] = []slipway.Finding{vuln("CVE-2", slipway.SeverityHigh)}
 	r := f.runner()
-	r.Base = func(context.Context, slipway.Repository, string) (slipway.Repository, string, bool) {
-		return slipway.Repository{Registry: repo.Registry, Name: "mirror/debian"}, "sha256:base", true
+	r.Base = func(_ context.Context, project string, of slipway.Repository, digest string) (Base, error) {
+		f.note("base of %s %s@%s", project, of.Ref(), digest)
+		return Base{"docker.io/library/debian", slipway.Repository{Registry: repo.Registry, Name: "mirror/debian"}, "sha256:base"}, nil
 	}
 	res, _, _ := run(t, r)
-	if res.Scan.Base != "sha256:base" || res.Scan.Findings[0].InBase || !res.Scan.Findings[1].InBase {
+	if res.Scan.Base != "sha256:base" || res.Scan.BaseImage != "docker.io/library/debian" || res.Scan.Findings[0].InBase || !res.Scan.Findings[1].InBase {
 		t.Errorf("%+v", res.Scan)
 	}
+	asked := len(f.asked)
 	again, _, _ := run(t, r)
-	if !again.Scan.Findings[1].InBase {
-		t.Errorf("the mark was not kept: %+v", again.Scan)
+	if !again.Scan.Findings[1].InBase || len(f.asked) != asked {
+		t.Errorf("the mark was not kept: %+v %q", again.Scan, f.asked[asked:])
+	}
+	delete(f.kept, key("shop", "sha256:web", "db1", "grype 1")) // another image of the same base, in another project
+	f.kept[key("other", "sha256:base", "db1", "grype 1")] = f.kept[key("shop", "sha256:base", "db1", "grype 1")]
+	delete(f.kept, key("shop", "sha256:base", "db1", "grype 1"))
+	if run(t, r); slices.Contains(f.asked[asked:], "scan sha256:base") || !slices.Contains(f.asked[asked:], "scan sha256:web") {
+		t.Errorf("the base was scanned twice: %q", f.asked)
+	}
+}
+
+// Images of one base that are scanned at once have it scanned once.
+func TestBaseImageIsScannedByOne(t *testing.T) {
+	t.Parallel()
+	var turns Turns
+	first, err := turns.take(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := turns.take(t.Context(), "b"); err != nil {
+		t.Error(err)
+	} else {
+		other()
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(slipway.ErrCancelled)
+	if _, err := turns.take(ctx, "a"); !errors.Is(err, slipway.ErrCancelled) {
+		t.Errorf("while another has the turn: %v", err)
+	}
+	second := make(chan func())
+	go func() {
+		done, _ := turns.take(t.Context(), "a") //nolint:errcheck // the test's context lives
+		second <- done
+	}()
+	first()
+	(<-second)()
+	if len(turns.busy) != 0 {
+		t.Errorf("%d are left", len(turns.busy))
+	}
+}
+
+func TestBaseImageThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	f.images["sha256:web"] = []slipway.Finding{vuln("CVE-1", slipway.SeverityCritical)}
+	f.images["sha256:base"] = []slipway.Finding{vuln("CVE-1", slipway.SeverityCritical)}
+	why := errors.New("the base image debian could not be read: no answer")
+	r := f.runner()
+	r.Base = func(context.Context, string, slipway.Repository, string) (Base, error) {
+		f.note("base")
+		return Base{"debian", repo, "sha256:base"}, why
+	}
+	for range 2 { // it is tried each time
+		asked := len(f.asked)
+		res, log, _ := run(t, r)
+		if res.Scan.BaseProblem != why.Error() || res.Scan.Base != "" || res.Scan.Findings[0].InBase || !slices.Contains(log.lines, why.Error()) || !slices.Contains(f.asked[asked:], "base") {
+			t.Errorf("%+v %q", res.Scan, log.lines)
+		}
+	}
+	why, f.refused = nil, "it has 201 layers"
+	if res, _, _ := run(t, r); !strings.HasPrefix(res.Scan.BaseProblem, "the base image debian could not be read: image ") || !strings.HasSuffix(res.Scan.BaseProblem, "it has 201 layers") {
+		t.Errorf("%+v", res.Scan)
+	}
+	f.refused = ""
+	for range 2 {
+		if res, _, _ := run(t, r); res.Scan.BaseProblem != "" || !res.Scan.Findings[0].InBase {
+			t.Errorf("%+v", res.Scan)
+		}
+	}
+	if n := len(slices.DeleteFunc(f.asked, func(s string) bool { return s != "scan sha256:web" })); n != 1 {
+		t.Errorf("the image was scanned %d times", n)
 	}
 }
 

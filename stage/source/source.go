@@ -38,6 +38,9 @@ type Repo interface {
 	// Newest returns the newest commit in the history of commit that touched one of the included
 	// paths and not only excluded ones, "" if there is none.
 	Newest(ctx context.Context, commit string, include, exclude []string) (string, time.Time, error)
+	// Touching returns the newest commits in the history of commit, at most limit, that touched one of the included
+	// paths and not only excluded ones, with those of their files; with none where they are not known.
+	Touching(ctx context.Context, commit string, include, exclude []string, limit int) ([]Touched, error)
 	// Recent returns the newest commits up to one, itself first, at most limit.
 	Recent(ctx context.Context, commit string, limit int) ([]Touched, error)
 }
@@ -134,11 +137,17 @@ type Revision struct {
 	Time   time.Time // when it was committed
 }
 
+// Set is the files that are in one of Include and in none of Exclude, folders and files without wildcards, and
+// that are not Unseen, which may be nil. Unseen is asked by one goroutine at a time for each of the inputs.
+type Set struct {
+	Include, Exclude []string
+	Unseen           func(file string) bool
+}
+
 // Revisions returns the newest commit, up to the one that is given, that touched each of the inputs: sets
-// of folders and files without wildcards, under names of the caller's. Inputs that nothing touched are
-// left out. Most are found in the newest commits, which are listed once; for the others history is
-// searched, a few at a time.
-func Revisions(ctx context.Context, repo Repo, commit string, inputs map[string][]slipway.Filter) (map[string]Revision, error) {
+// of files, under names of the caller's. Inputs that nothing touched are left out. Most are found in the
+// newest commits, which are listed once; for the others history is searched, a few at a time.
+func Revisions(ctx context.Context, repo Repo, commit string, inputs map[string][]Set) (map[string]Revision, error) {
 	recent, err := repo.Recent(ctx, commit, RecentCommits)
 	if err != nil {
 		return nil, fmt.Errorf("list the commits up to %s: %w", slipway.ShortHash(commit), err)
@@ -175,14 +184,14 @@ func Revisions(ctx context.Context, repo Repo, commit string, inputs map[string]
 	return found, nil
 }
 
-func revision(ctx context.Context, repo Repo, commit string, recent []Touched, sets []slipway.Filter) (rev Revision, err error) {
+func revision(ctx context.Context, repo Repo, commit string, recent []Touched, sets []Set) (rev Revision, err error) {
 	for _, set := range sets {
 		if ctx.Err() != nil {
 			return Revision{}, context.Cause(ctx)
 		}
 		found, known := newestOf(recent, set)
 		if !known {
-			found.Commit, found.Time, err = repo.Newest(ctx, commit, set.Include, set.Exclude)
+			found, err = newest(ctx, repo, commit, set)
 		}
 		if err == nil {
 			rev, err = Newer(ctx, repo, rev, found)
@@ -193,6 +202,28 @@ func revision(ctx context.Context, repo Repo, commit string, recent []Touched, s
 	}
 	return rev, nil
 }
+
+func (s Set) seen(file string) bool { return s.Unseen == nil || !s.Unseen(file) }
+
+// newest searches history for the newest commit that touched a set of files.
+func newest(ctx context.Context, repo Repo, commit string, set Set) (rev Revision, err error) {
+	if set.Unseen == nil {
+		rev.Commit, rev.Time, err = repo.Newest(ctx, commit, set.Include, set.Exclude)
+		return rev, err
+	}
+	list, err := repo.Touching(ctx, commit, set.Include, set.Exclude, touchingCommits)
+	for _, c := range list {
+		if c.Parents > 1 || len(c.Files) == 0 || slices.ContainsFunc(c.Files, set.seen) {
+			return Revision{Commit: c.Commit, Time: c.Time}, err
+		}
+	}
+	if len(list) == touchingCommits { // whatever is behind them
+		rev = Revision{Commit: list[0].Commit, Time: list[0].Time}
+	}
+	return rev, err
+}
+
+const touchingCommits = 1000 // that are searched for one which touched what a build sees
 
 // RecentCommits is how many commits Revisions lists before it searches history.
 const RecentCommits = 10
@@ -212,14 +243,14 @@ func straight(recent []Touched) []Touched {
 
 // newestOf finds the newest of some commits that touched a set of files. It is known, and perhaps none,
 // when the commits say so.
-func newestOf(recent []Touched, set slipway.Filter) (rev Revision, known bool) {
+func newestOf(recent []Touched, set Set) (rev Revision, known bool) {
 	in := func(file string, folders []string) bool {
 		return slices.ContainsFunc(folders, func(dir string) bool {
 			return dir == "." || file == dir || (len(file) > len(dir) && file[len(dir)] == '/' && file[:len(dir)] == dir)
 		})
 	}
 	for _, c := range recent {
-		if slices.ContainsFunc(c.Files, func(f string) bool { return in(f, set.Include) && !in(f, set.Exclude) }) {
+		if slices.ContainsFunc(c.Files, func(f string) bool { return in(f, set.Include) && !in(f, set.Exclude) && set.seen(f) }) {
 			return Revision{Commit: c.Commit, Time: c.Time}, true
 		}
 	}

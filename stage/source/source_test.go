@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,8 @@ type repo struct {
 	bases map[string]string   // "a b"
 	stamp func(include, exclude []string) string
 
-	recent []Touched
+	touching []Touched
+	recent   []Touched
 
 	mu    sync.Mutex
 	asked []string
@@ -50,6 +52,10 @@ func (r *repo) MergeBase(_ context.Context, a, b string) (string, error) {
 
 func (r *repo) Newest(_ context.Context, commit string, include, exclude []string) (string, time.Time, error) {
 	return r.stamp(include, exclude), time.Unix(5, 0), nil
+}
+
+func (r *repo) Touching(context.Context, string, []string, []string, int) ([]Touched, error) {
+	return r.touching, nil
 }
 
 func (r *repo) Recent(context.Context, string, int) ([]Touched, error) { return r.recent, nil }
@@ -99,14 +105,14 @@ func TestRevisions(t *testing.T) {
 		}
 		return "newest of " + strings.Join(include, "+")
 	}}
-	got, err := Revisions(t.Context(), r, "c", map[string][]slipway.Filter{
+	got, err := Revisions(t.Context(), r, "c", map[string][]Set{
 		"a": {{Include: []string{"a", "charts/a"}}}, "b": {{Include: []string{"b"}}}, "never": {{Include: []string{"never"}}}, "nothing": nil,
 		"root": {{Include: []string{"."}}, {Include: []string{"a/sub/chart"}}},
 	})
 	if err != nil || len(got) != 3 || got["a"].Commit != "newest of a+charts/a" || got["b"].Commit != "newest of b" || got["b"].Time.Unix() != 5 || got["root"].Commit != "newest of a/sub/chart" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := Revisions(t.Context(), r, "c", map[string][]slipway.Filter{"x": {{Include: []string{"x"}}, {Include: []string{"y"}}}}); err == nil {
+	if _, err := Revisions(t.Context(), r, "c", map[string][]Set{"x": {{Include: []string{"x"}}, {Include: []string{"y"}}}}); err == nil {
 		t.Error("a repository that does not answer is no error")
 	}
 }
@@ -115,7 +121,7 @@ func TestRevisions(t *testing.T) {
 func TestRecentRevisions(t *testing.T) {
 	t.Parallel()
 	r := &repo{stamp: func(include, _ []string) string { return "searched " + include[0] }, bases: map[string]string{}}
-	sets := map[string][]slipway.Filter{"a": {{Include: []string{"src/a"}, Exclude: []string{"src/a/chart"}}}, "b": {{Include: []string{"src/b"}}}, "all": {{Include: []string{"."}}}}
+	sets := map[string][]Set{"a": {{Include: []string{"src/a"}, Exclude: []string{"src/a/chart"}}}, "b": {{Include: []string{"src/b"}}}, "all": {{Include: []string{"."}}}}
 	for _, c := range []struct {
 		recent []Touched
 		want   string
@@ -130,6 +136,34 @@ func TestRecentRevisions(t *testing.T) {
 		got, err := Revisions(t.Context(), r, "c", sets)
 		if s := got["a"].Commit + ", " + got["b"].Commit + ", " + got["all"].Commit; err != nil || s != c.want {
 			t.Errorf("%v: %s, want %s (%v)", c.recent, s, c.want, err)
+		}
+	}
+}
+
+// What a build does not see makes no revision, wherever it is found.
+func TestRevisionsOfWhatIsSeen(t *testing.T) {
+	t.Parallel()
+	docs := func(file string) bool { return strings.HasPrefix(file, "a/docs/") }
+	set := map[string][]Set{"a": {{Include: []string{"a"}, Unseen: docs}}}
+	touched := func(commit string, parents int, files ...string) Touched {
+		return Touched{commit, time.Unix(7, 0), parents, files}
+	}
+	many := slices.Repeat([]Touched{touched("docs", 1, "a/docs/x")}, 1000)
+	for name, c := range map[string]struct {
+		recent, touching []Touched
+		want             string
+	}{
+		"recent":             {[]Touched{touched("3", 1, "a/docs/x"), touched("2", 1, "a/docs/y", "a/x"), touched("1", 0, "a/x")}, nil, "2"},
+		"all of history":     {[]Touched{touched("3", 1, "a/docs/x"), touched("2", 0, "b/x")}, nil, ""},
+		"searched":           {[]Touched{touched("3", 1, "a/docs/x")}, []Touched{touched("3", 1, "a/docs/x"), touched("1", 1, "a/x")}, "1"},
+		"a merge":            {nil, []Touched{touched("3", 1, "a/docs/x"), touched("m", 2), touched("1", 1, "a/x")}, "m"},
+		"files not known":    {nil, []Touched{touched("3", 0)}, "3"},
+		"nothing seen":       {nil, []Touched{touched("3", 1, "a/docs/x")}, ""},
+		"too many to search": {nil, many, "docs"},
+	} {
+		got, err := Revisions(t.Context(), &repo{recent: c.recent, touching: c.touching}, "c", set)
+		if err != nil || got["a"].Commit != c.want {
+			t.Errorf("%s: %+v, %v, want %s", name, got, err, c.want)
 		}
 	}
 }

@@ -1,0 +1,409 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/driver/git"
+)
+
+// codebaseFlags say which codebase of a project the one here is, and where others are checked out.
+type codebaseFlags struct{ given, linked []string }
+
+func (o *codebaseFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&o.given, "codebase", nil, "NAME: which codebase of a project with several this is (main for the main one); NAME=PATH: where another one is checked out")
+	cmd.Flags().StringArrayVar(&o.linked, "linked", nil, "NAME of a codebase that is delivered from where it is linked as a submodule")
+}
+
+// elsewhere is a codebase and the folder where it is checked out.
+type elsewhere struct{ name, path string }
+
+// parse returns what the flags say; own is "" when they do not.
+func (o codebaseFlags) parse() (own string, others []elsewhere, err error) {
+	seen := map[string]bool{}
+	for _, v := range o.given {
+		name, path, other := strings.Cut(v, "=")
+		if err := slipway.CheckName("codebase", name); err != nil {
+			return "", nil, fmt.Errorf("--codebase %q: %w", v, err)
+		}
+		switch {
+		case seen[name]:
+			return "", nil, slipway.Errorf(slipway.Invalid, "--codebase %s is said twice", name)
+		case other && path == "":
+			return "", nil, slipway.Errorf(slipway.Invalid, "--codebase %s: say where it is checked out: %s=PATH", v, name)
+		case other:
+			others = append(others, elsewhere{name, path})
+		case own != "":
+			return "", nil, slipway.Errorf(slipway.Invalid, "--codebase %s and --codebase %s: the one here has one name; of others say NAME=PATH", own, name)
+		default:
+			own = name
+		}
+		seen[name] = true
+	}
+	switch {
+	case own == "" && seen[slipway.MainCodebase]:
+		return "", nil, slipway.Errorf(slipway.Invalid, "--codebase main=PATH: then this is a further one: say which, with --codebase NAME")
+	case own != "" && own != slipway.MainCodebase && len(others) > 0 && !seen[slipway.MainCodebase]:
+		return "", nil, slipway.Errorf(slipway.Invalid, "--codebase main=PATH is missing: the main codebase says which environments there are")
+	}
+	return own, others, nil
+}
+
+// checkout is a working copy of a codebase.
+type checkout struct {
+	codebase slipway.Codebase
+	path     string // for people
+	w        worktree
+	at       []address // where it may be cloned from, as its remotes say
+}
+
+// checkouts are the codebases of a project that are at hand.
+type checkouts struct {
+	here   checkout
+	others []checkout
+	lone   string // name of the only one at hand of several; "": there are no others, or they are here
+	links  []submoduleLink
+	notes  []string // what people should know, a sentence each
+}
+
+// submoduleLink says which codebase a submodule of another one is.
+type submoduleLink struct{ from, url, key string }
+
+// openCheckouts opens the codebases that the flags and the submodules of the one here name.
+func openCheckouts(ctx context.Context, project string, w worktree, o codebaseFlags, scratch string) (checkouts, error) {
+	own, given, err := o.parse()
+	if err != nil {
+		return checkouts{}, err
+	}
+	x := checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.root)}}
+	if own != slipway.MainCodebase {
+		x.here.codebase.Name = own
+	}
+	for _, g := range given {
+		if err := x.open(ctx, g.name, g.path, scratch); err != nil {
+			return x, err
+		}
+	}
+	if err := x.submodules(ctx, scratch); err != nil {
+		return x, err
+	}
+	for _, name := range o.linked {
+		i := slices.IndexFunc(x.others, func(c checkout) bool { return c.codebase.Name == name })
+		if i < 0 {
+			return x, slipway.Errorf(slipway.Invalid, "--linked %s: no such codebase is at hand: say where it is checked out with --codebase %s=PATH", name, name)
+		}
+		x.others[i].codebase.Linked = true
+	}
+	main := slices.ContainsFunc(x.others, func(c checkout) bool { return c.codebase.Name == "" })
+	if own != "" && (len(x.others) == 0 || x.here.codebase.Name != "" && !main) {
+		x.lone, x.here.codebase.Name, x.others = own, "", nil
+	}
+	return x, nil
+}
+
+// open adds a working copy. It is taken as it lies there.
+func (x *checkouts) open(ctx context.Context, name, path, scratch string) error {
+	w, err := openWorktree(ctx, path, filepath.Join(scratch, "codebases", name))
+	if err != nil {
+		return fmt.Errorf("codebase %s: %w", name, err)
+	}
+	if w.commit == "" || w.root == x.here.w.root {
+		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: that is the repository here, or holds nothing", name, path)
+	}
+	resolve := func(ref string) string {
+		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
+		return out
+	}
+	upstream, _ := w.upstream(ctx, resolve)
+	c := slipway.Codebase{Project: x.here.codebase.Project, Name: name, DefaultBranch: defaultName(ctx, w, upstream)}
+	if name == slipway.MainCodebase {
+		c.Name = ""
+	}
+	x.others = append(x.others, checkout{codebase: c, path: path, w: w, at: remotesOf(ctx, w.root)})
+	return nil
+}
+
+// submodules finds out which submodules of the codebase here are codebases: those whose folder was given,
+// whose URL is that of one that was given, or that of a codebase of this project on the server of the one here.
+// They count as they lie there.
+func (x *checkouts) submodules(ctx context.Context, scratch string) error {
+	list, err := x.here.w.repo.Submodules(ctx, x.here.w.commit)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	moved := map[string]string{}
+	for _, s := range list {
+		folder := filepath.Join(x.here.w.root, filepath.FromSlash(s.Path))
+		c, err := x.codebaseAt(ctx, s, folder, scratch)
+		if err != nil {
+			return err
+		}
+		if c == nil {
+			continue
+		}
+		x.links = append(x.links, submoduleLink{x.here.codebase.Key(), s.URL, c.codebase.Key()})
+		if c.w.root == folder && c.w.commit != s.Commit {
+			moved[s.Path] = c.w.commit
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	return x.here.w.relink(ctx, scratch, moved)
+}
+
+// codebaseAt is the codebase that a submodule is, nil for none.
+func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scratch string) (*checkout, error) {
+	meant := resolved(s.URL, x.here.at)
+	for i := range x.others {
+		c := &x.others[i]
+		if c.w.root == folder || slices.ContainsFunc(c.at, func(a address) bool { return slices.Contains(meant, a) }) {
+			return c, nil
+		}
+	}
+	name, ok := x.named(meant)
+	root, _ := gitIn(ctx, x.here.w.root, nil, "-C", folder, "rev-parse", "--show-toplevel") // no answer: nothing is there
+	switch {
+	case !ok:
+		x.notes = append(x.notes, fmt.Sprintf("submodule %s counts as an empty folder: if it is a codebase of the project, say --codebase NAME=%s", s.Path, s.Path))
+		return nil, nil
+	case root != folder:
+		x.notes = append(x.notes, fmt.Sprintf("submodule %s counts as an empty folder: codebase %s is not checked out there (git submodule update --init %s)", s.Path, name, s.Path))
+		return nil, nil
+	}
+	if err := x.open(ctx, name, folder, scratch); err != nil {
+		return nil, err
+	}
+	c := &x.others[len(x.others)-1]
+	c.path = s.Path
+	return c, nil
+}
+
+// named is the name of the codebase that an address is of on the server of the one here.
+func (x *checkouts) named(meant []address) (string, bool) {
+	main := "/git/" + x.here.codebase.Project
+	for _, own := range x.here.at {
+		if own.path != main && !strings.HasPrefix(own.path, main+"/") {
+			continue
+		}
+		for _, a := range meant {
+			if a.host != own.host || a.path == own.path {
+				continue
+			}
+			if name, ok := strings.CutPrefix(a.path, main+"/"); ok && slipway.ValidName(name) {
+				return name, true
+			}
+			if a.path == main {
+				return slipway.MainCodebase, true
+			}
+		}
+	}
+	return "", false
+}
+
+// remotesOf are the addresses of a working copy's remotes.
+func remotesOf(ctx context.Context, root string) (out []address) {
+	text, _ := gitIn(ctx, root, nil, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
+	for line := range strings.Lines(text) {
+		_, raw, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if a, ok := parseAddress(raw); ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// find is git.Whole's: the repository that a submodule's URL stands for.
+func (x checkouts) find(_ context.Context, from, raw string) (string, git.Repo, bool, error) {
+	for _, l := range x.links {
+		if l.from == from && l.url == raw {
+			return l.key, x.by(l.key).w.repo, true, nil
+		}
+	}
+	meant := resolved(raw, x.by(from).at)
+	for _, c := range append([]checkout{x.here}, x.others...) {
+		if slices.ContainsFunc(c.at, func(a address) bool { return slices.Contains(meant, a) }) {
+			return c.codebase.Key(), c.w.repo, true, nil
+		}
+	}
+	return "", git.Repo{}, false, nil
+}
+
+// by is the codebase of a key; the zero value when it is not at hand.
+func (x checkouts) by(key string) checkout {
+	for _, c := range append([]checkout{x.here}, x.others...) {
+		if c.codebase.Key() == key {
+			return c
+		}
+	}
+	return checkout{}
+}
+
+// repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
+func (x checkouts) repo(key string) repo {
+	r := alone(x.by(key).w.repo)
+	if len(x.others) > 0 {
+		r.Key, r.Find = key, x.find
+	}
+	return r
+}
+
+// options are what the configuration of the codebase here is read with.
+func (x checkouts) options() config.Options {
+	own := first(x.lone, x.here.codebase.Name)
+	if own == "" && len(x.others) > 0 {
+		own = slipway.MainCodebase
+	}
+	return loneOptions(x.here.codebase.Project, own)
+}
+
+// planner is the server's, for the codebases at hand: branches are those of the one here, the default branches
+// of others are what lies there. branch is the default branch of the one here.
+func (x checkouts) planner(branch string, branches map[string]string) (*act.Planner, slipway.Project) {
+	project := slipway.Project{ID: 1, Name: x.here.codebase.Project, DefaultBranch: branch}
+	if x.here.codebase.Name != "" {
+		project.DefaultBranch = x.by(project.Name).codebase.DefaultBranch
+	}
+	x.here.codebase.DefaultBranch = branch
+	p := &act.Planner{
+		Repo: func(key string) act.PlanRepo {
+			if key == x.here.codebase.Key() {
+				return localRepo{x.repo(key), branches}
+			}
+			other := x.by(key)
+			return localRepo{x.repo(key), map[string]string{other.codebase.DefaultBranch: other.w.commit}}
+		},
+		Projects: localProject{project}, Lone: x.lone,
+		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
+	}
+	if len(x.others) > 0 {
+		p.Codebases = x
+	}
+	return p, project
+}
+
+// Codebases lists the further ones by name.
+func (x checkouts) Codebases(context.Context, string) (out []slipway.Codebase, err error) {
+	for _, c := range append([]checkout{x.here}, x.others...) {
+		if c.codebase.Name != "" {
+			out = append(out, c.codebase)
+		}
+	}
+	slices.SortFunc(out, func(a, b slipway.Codebase) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+var errNoServer = slipway.Errorf(slipway.Invalid, "there is no server to change the codebases of")
+
+// CreateCodebase makes none.
+func (checkouts) CreateCodebase(_ context.Context, c slipway.Codebase, _ string) (slipway.Codebase, error) {
+	return c, errNoServer
+}
+
+// RemoveCodebase removes none.
+func (checkouts) RemoveCodebase(context.Context, string, string, string) error { return errNoServer }
+
+// missing says of services of the codebase here which ones they depend on that are nowhere at hand, and what to
+// do about it. What cannot be read is somebody else's to tell.
+func (x checkouts) missing(ctx context.Context) (said []string) {
+	if x.lone != "" {
+		return nil
+	}
+	read := func(c checkout) []slipway.Service {
+		files, err := x.repo(c.codebase.Key()).Tree(ctx, c.w.commit)
+		if err != nil {
+			return nil
+		}
+		found, _ := config.LoadServices(files, config.Options{Project: c.codebase.Project, Several: true, Further: c.codebase.Name})
+		if err := files.Close(); err != nil {
+			return nil
+		}
+		return found.Services
+	}
+	known := map[string]bool{}
+	for _, o := range x.others {
+		for _, s := range read(o) {
+			known[s.Name] = true
+		}
+	}
+	for _, s := range read(x.here) {
+		for _, e := range s.Elsewhere {
+			if !known[e.Service] {
+				said = append(said, fmt.Sprintf("slipway.yaml:%d: services.%s: there is no service %s %s; if another codebase of the project has it, say where that is checked out: --codebase NAME=PATH",
+					e.Line, s.Name, e.Service, x.where()))
+			}
+		}
+	}
+	return said
+}
+
+// explain adds to a plan's error what is missing on this machine.
+func (x checkouts) explain(ctx context.Context, err error) error {
+	if slipway.ErrorCode(err) != slipway.Invalid {
+		return err
+	}
+	said := strings.Join(x.missing(ctx), "\n")
+	switch {
+	case said == "":
+		return err
+	case len(x.others) == 0:
+		return slipway.Errorf(slipway.Invalid, "%w\n%s", err, said)
+	}
+	return slipway.Errorf(slipway.Invalid, "%s", said)
+}
+
+// where says which codebases are at hand.
+func (x checkouts) where() string {
+	if len(x.others) == 0 {
+		return "here"
+	}
+	var names []string
+	for _, o := range x.others {
+		names = append(names, o.codebase.Title())
+	}
+	return "here, nor in " + strings.Join(names, " or ")
+}
+
+// heldCodebase is another codebase that a plan was made with.
+type heldCodebase struct {
+	Name        string `json:"name"`
+	Path        string `json:"path"`
+	Commit      string `json:"commit"` // its HEAD
+	Uncommitted int    `json:"uncommitted"`
+}
+
+func (x checkouts) held() (out []heldCodebase) {
+	for _, o := range x.others {
+		out = append(out, heldCodebase{first(o.codebase.Name, slipway.MainCodebase), o.path, o.w.head, o.w.changed})
+	}
+	return out
+}
+
+// tell says which codebases are at hand, and how they are.
+func (x checkouts) tell(out *printer) {
+	for _, o := range x.others {
+		out.line("%s in %s: %s", o.codebase.Title(), printable(o.path), printable(o.w.describe()))
+	}
+	for _, n := range x.notes {
+		out.line("%s", printable(n))
+	}
+}
+
+// relink makes the submodules of the working tree point to other commits.
+func (w *worktree) relink(ctx context.Context, scratch string, commits map[string]string) error {
+	env := append([]string{"GIT_INDEX_FILE=" + filepath.Join(scratch, "index")}, w.repo.Env...)
+	for path, commit := range commits {
+		if _, err := gitIn(ctx, w.root, env, "update-index", "--cacheinfo", "160000,"+commit+","+path); err != nil {
+			return fmt.Errorf("take submodule %s as it lies there: %w", path, err)
+		}
+	}
+	return w.commitIndex(ctx, env)
+}

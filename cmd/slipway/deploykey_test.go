@@ -1,0 +1,225 @@
+package main
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/slipwaytest"
+)
+
+// sshForge is a repository that is reached by SSH alone, as on a Gitea whose API nobody may use.
+type sshForge struct {
+	*fakeForge
+	*slipwaytest.SSHGit
+	root string
+}
+
+func newSSHForge(t *testing.T) *sshForge {
+	t.Helper()
+	root := t.TempDir()
+	f := &fakeForge{t: t, bare: filepath.Join(root, "acme", "shop.git"), work: t.TempDir()}
+	f.git("init", "-q", "--bare", "--initial-branch=trunk", f.bare)
+	f.git("init", "-q", "--initial-branch=trunk", f.work)
+	host, err := slipwaytest.NewSSHGit(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(host.Close)
+	return &sshForge{fakeForge: f, SSHGit: host, root: root}
+}
+
+// send sends a webhook as Gitea does.
+func (f *sshForge) webhook(hook, secret, event, id string, more map[string]any) {
+	f.t.Helper()
+	in := map[string]any{"repository": map[string]any{"id": 7, "name": "shop", "full_name": "acme/shop"}, "sender": map[string]any{"id": 3, "login": "ada"}}
+	for k, v := range more {
+		in[k] = v
+	}
+	body := must[[]byte](f.t)(json.Marshal(in))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(body)
+	status, text := f.fakeForge.send(hook, body, map[string]string{"X-Gitea-Event": event, "X-Gitea-Delivery": id, "X-Gitea-Signature": hex.EncodeToString(mac.Sum(nil))})
+	if status != http.StatusAccepted && status != http.StatusOK {
+		f.t.Fatalf("%s: %d %s", event, status, text)
+	}
+}
+
+func (f *sshForge) pushed(before, after string) map[string]any {
+	return map[string]any{"ref": "refs/heads/trunk", "before": before, "after": after, "pusher": map[string]any{"id": 3, "login": "ada"}, "commits": []any{}}
+}
+
+// With a deploy key alone: what is there is delivered, a webhook that somebody pasted tells of pushes, and what
+// needs the API is left. A host with another key is refused until somebody says that it is right.
+func TestDeployKeyAlone(t *testing.T) {
+	t.Parallel()
+	f := newSSHForge(t)
+	first := f.commit("README", "one")
+	f.push("HEAD:refs/heads/trunk")
+	data := t.TempDir()
+	s := newSite(t, false, serveOptions{data: data, pause: time.Millisecond}) // it polls each hour
+	p := slipway.Project{Name: "shop", GitURL: f.URL("acme/shop.git")}
+	r := slipway.ConnectRequest{Project: "shop", Forge: slipway.Gitea, DeployKey: slipway.NewDeployKey}
+	if _, err := s.admin.PrepareKey(t.Context(), r, p.GitURL); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), f.Fingerprint()) {
+		t.Fatalf("a host key that nobody named: %v", err)
+	}
+	r.HostKey = f.Fingerprint()
+	made := must[slipway.DeployKey](t)(s.admin.PrepareKey(t.Context(), r, p.GitURL))
+	if made.Accepted || !strings.HasPrefix(made.Public, "ssh-ed25519 ") || !strings.Contains(made.Where, "acme/shop on Gitea") || made.Hosts != f.KnownHosts() {
+		t.Fatalf("prepared %+v", made)
+	}
+	if _, err := s.admin.CreateConnected(t.Context(), p, r); slipway.ErrorCode(err) != slipway.Forbidden {
+		t.Errorf("a key that the host does not take: %v", err)
+	}
+	if again := must[slipway.DeployKey](t)(s.admin.PrepareKey(t.Context(), r, p.GitURL)); again.Public != made.Public {
+		t.Errorf("another key: %s", again.Public)
+	}
+	must[struct{}](t)(struct{}{}, f.Allow(made.Public))
+	if again := must[slipway.DeployKey](t)(s.admin.PrepareKey(t.Context(), r, p.GitURL)); !again.Accepted {
+		t.Errorf("the host takes it: %+v", again)
+	}
+	c := must[slipway.Connected](t)(s.admin.CreateConnected(t.Context(), p, r))
+	secret := regexp.MustCompile(`Secret: +(\S+)`).FindStringSubmatch(c.Paste)
+	if secret == nil || !strings.Contains(c.Paste, s.url+"/hooks/shop") || c.Project.Connection.Credential != "" || c.Project.DeployKey == nil || c.Project.Project.DefaultBranch != "trunk" {
+		t.Fatalf("connected %+v", c)
+	}
+	s.awaitRun("heads/trunk", first, ":merge:mirror")
+
+	second := f.commit("README", "two")
+	f.push("HEAD:refs/heads/trunk", "HEAD:refs/pull/1/head")
+	hook := c.Project.HookURL
+	f.webhook(hook, secret[1], "pull_request", "d1", map[string]any{"action": "opened", "number": 1, "pull_request": map[string]any{"number": 1, "title": "x", "state": "open",
+		"user": map[string]any{"id": 3, "login": "ada"}, "head": map[string]any{"ref": "topic", "sha": second, "repo": map[string]any{"id": 7, "full_name": "acme/shop"}},
+		"base": map[string]any{"ref": "trunk", "sha": first, "repo": map[string]any{"id": 7, "full_name": "acme/shop"}}}})
+	f.webhook(hook, secret[1], "push", "d2", f.pushed(first, second))
+	s.awaitRun("heads/trunk", second, ":merge:ada@gitea")
+	s.awaitHealth(func(h slipway.ForgeHealth) bool { return h.Waiting == 0 && len(h.Problems) == 0 && h.Behind == 0 })
+	if have := s.runs(); strings.Contains(have, "pull/") {
+		t.Errorf("a pull request runs, of which the API was not asked: %s", have)
+	}
+
+	must[struct{}](t)(struct{}{}, f.NewHostKey())
+	third := f.commit("README", "three")
+	f.push("HEAD:refs/heads/trunk")
+	logins := f.Logins()
+	f.webhook(hook, secret[1], "push", "d3", f.pushed(second, third))
+	s.awaitHealth(func(h slipway.ForgeHealth) bool {
+		return len(h.Problems) == 1 && strings.Contains(h.Problems[0].Message, f.Fingerprint())
+	})
+	if f.Logins() != logins {
+		t.Error("it signed in on a host that has another key")
+	}
+	// The new host key, and another deploy key at once.
+	private, public, err := git.DeployKeys{}.Make("theirs")
+	must[struct{}](t)(struct{}{}, err)
+	must[struct{}](t)(struct{}{}, f.Allow(public))
+	must[struct{}](t)(struct{}{}, f.Forbid(made.Public))
+	must[slipway.Connected](t)(s.admin.Connect(t.Context(), slipway.ConnectRequest{Project: "shop", Forge: slipway.Gitea, HostKey: f.Fingerprint(), DeployKey: private}))
+	s.awaitRun("heads/trunk", third, ":merge:ada@gitea")
+	s.awaitHealth(func(h slipway.ForgeHealth) bool { return len(h.Problems) == 0 })
+	s.holdsNoneOf(data, private, secret[1])
+}
+
+// holdsNoneOf looks for secrets in the data folder, the log and the events.
+func (s *site) holdsNoneOf(data, private string, more ...string) {
+	s.t.Helper()
+	lines := strings.Split(private, "\n")
+	hidden := append([]string{"PRIVATE KEY", lines[1], lines[2]}, more...)
+	_, events := s.get("/api/v1/events?project=shop", s.token)
+	files := 0
+	err := filepath.WalkDir(data, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		files++
+		b, err := os.ReadFile(path)
+		for _, secret := range hidden {
+			if strings.Contains(string(b), secret) {
+				s.t.Errorf("%s has %q", path, secret)
+			}
+		}
+		return err
+	})
+	if err != nil || files == 0 || !strings.Contains(events, "forge.keyed") {
+		s.t.Errorf("%d files, events %s, %v", files, events, err)
+	}
+	for _, secret := range hidden {
+		if strings.Contains(s.out.String(), secret) || strings.Contains(events, secret) {
+			s.t.Errorf("the log or an event has %q", secret)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(data, "ssh")); err != nil || len(left) > 0 {
+		s.t.Errorf("left of SSH: %v, %v", left, err)
+	}
+}
+
+func (s *site) awaitHealth(so func(slipway.ForgeHealth) bool) {
+	s.t.Helper()
+	await(s.t, "health", func() (bool, string) {
+		d := must[slipway.ProjectDetail](s.t)(s.admin.Project(s.t.Context(), "shop"))
+		return so(*d.Health), fmt.Sprintf("%+v", *d.Health)
+	})
+}
+
+// What a server that was killed left in its folder for SSH is gone when the next one is up.
+func TestSSHFolderIsEmptied(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	old := filepath.Join(data, "ssh", "ssh-1", "hosts")
+	must[struct{}](t)(struct{}{}, os.MkdirAll(filepath.Dir(old), 0o700))
+	must[struct{}](t)(struct{}{}, os.WriteFile(old, []byte("x"), 0o600))
+	dir, remove, err := sshDir(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	info := must[os.FileInfo](t)(os.Stat(dir))
+	if info.Mode().Perm() != 0o700 || filepath.Dir(dir) != data {
+		t.Errorf("%s is %s", dir, info.Mode())
+	}
+	must[struct{}](t)(struct{}{}, remove())
+	long, remove, err := sshDir(filepath.Join(data, strings.Repeat("long", 30)))
+	if err != nil || len(long) > 90 {
+		t.Errorf("%s, %v", long, err)
+	}
+	must[struct{}](t)(struct{}{}, remove())
+}
+
+// sshgit serves the repositories below a folder by SSH. It sets SSHGIT to the URL of repository NAME.git, HOSTKEY to
+// the host's fingerprint, and writes known_hosts; sshallow FILE lets the public key in a file in.
+func cmdSSHGit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sshgit FOLDER NAME")
+	}
+	host, err := slipwaytest.NewSSHGit(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(host.Close)
+	hosts.Store(ts, host)
+	ts.Setenv("SSHGIT", host.URL(args[1]+".git"))
+	ts.Setenv("HOSTKEY", host.Fingerprint())
+	ts.Check(os.WriteFile(ts.MkAbs("known_hosts"), []byte(host.KnownHosts()), 0o600))
+}
+
+func cmdSSHAllow(ts *testscript.TestScript, neg bool, args []string) {
+	host, ok := hosts.Load(ts)
+	if neg || len(args) != 1 || !ok {
+		ts.Fatalf("usage: sshallow FILE, after sshgit")
+	}
+	ts.Check(host.(*slipwaytest.SSHGit).Allow(ts.ReadFile(args[0])))
+}
