@@ -88,13 +88,12 @@ func (c *cli) codebaseAdd() *cobra.Command {
 
 func (c *cli) codebaseConnect() *cobra.Command {
 	var forge forgeFlags
-	var none string
 	cmd := &cobra.Command{
 		Use: "connect NAME [--token-file FILE|--deploy-key FILE]", Short: "Connect a mirrored codebase with its forge, or give it a new token or deploy key", Args: cobra.ExactArgs(1),
 		Long: "Without --token-file and --deploy-key it shares the project's token, which takes a codebase on the host of the\n" +
 			"project's forge. A deploy key that it has stays what it is fetched with.",
 	}
-	cmd.RunE = c.connecting(&forge, &none, func(ctx context.Context, q question, r slipway.ConnectRequest) (slipway.Connected, error) {
+	cmd.RunE = c.connecting(&forge, nil, func(ctx context.Context, q question, r slipway.ConnectRequest) (slipway.Connected, error) {
 		return q.api.Connect(ctx, r)
 	}, func(_ question, made slipway.Connected) { c.connected(made) })
 	forge.add(cmd)
@@ -103,7 +102,7 @@ func (c *cli) codebaseConnect() *cobra.Command {
 
 // connecting is inProject for a command that connects a further codebase. What its flags leave out is as it is now.
 // A deploy key that Slipway is to make is made first, and until the host takes it nothing else follows. gitURL is
-// where a codebase to come is.
+// where a codebase to come is, nil for one that is there.
 func (c *cli) connecting(forge *forgeFlags, gitURL *string, ask func(context.Context, question, slipway.ConnectRequest) (slipway.Connected, error), show func(question, slipway.Connected)) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		api, err := c.client()
@@ -113,6 +112,12 @@ func (c *cli) connecting(forge *forgeFlags, gitURL *string, ask func(context.Con
 		project, err := c.project(cmd.Context(), api)
 		if err != nil {
 			return err
+		}
+		at := ""
+		if gitURL != nil {
+			if at = *gitURL; at == "" && forge.wanted() {
+				return slipway.Errorf(slipway.Invalid, "%s", needsURL)
+			}
 		}
 		r, err := forge.request(project, args[0], cmd.InOrStdin())
 		if err != nil {
@@ -127,7 +132,7 @@ func (c *cli) connecting(forge *forgeFlags, gitURL *string, ask func(context.Con
 				as(&r, d)
 			}
 		}
-		if ready, err := c.prepareKey(cmd.Context(), api, r, *gitURL); !ready {
+		if ready, err := c.prepareKey(cmd.Context(), api, r, at); !ready {
 			return err
 		}
 		return answered(cmd.Context(), c, question{api: api, project: project, args: args}, func(ctx context.Context, q question) (slipway.Connected, error) {

@@ -134,6 +134,88 @@ func TestDeployKeyAlone(t *testing.T) {
 	s.holdsNoneOf(data, private, secret[1])
 }
 
+// A further codebase by deploy key alone: key, webhook and secret are its own, and the project's token is shown to
+// nobody for it until somebody says that it shares that.
+func TestFurtherCodebaseByDeployKey(t *testing.T) {
+	t.Parallel()
+	main, f := newFakeForge(t), newSSHForge(t)
+	main.push(main.commit("README", "of the project") + ":refs/heads/main")
+	first := f.commit("README", "one")
+	f.push("HEAD:refs/heads/trunk")
+	data := t.TempDir()
+	s, _ := connectedSite(t, main, serveOptions{data: data, poll: time.Hour})
+	ctx := t.Context()
+	web := slipway.Codebase{Project: "shop", Name: "web", GitURL: f.URL("acme/shop.git")}
+	r := slipway.ConnectRequest{Project: "shop", Codebase: "web", Forge: slipway.Gitea, DeployKey: slipway.NewDeployKey, HostKey: f.Fingerprint()}
+	if _, err := s.admin.PrepareKey(ctx, slipway.ConnectRequest{Project: "none", Codebase: "web", DeployKey: slipway.NewDeployKey}, web.GitURL); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("a key for no project: %v", err)
+	}
+	made := must[slipway.DeployKey](t)(s.admin.PrepareKey(ctx, r, web.GitURL))
+	if made.Accepted || made.Codebase != "shop/web" || !strings.HasSuffix(made.Public, " slipway shop/web") {
+		t.Fatalf("prepared %+v", made)
+	}
+	if _, err := s.admin.CreateCodebase(ctx, web, &r); slipway.ErrorCode(err) != slipway.Forbidden || len(must[[]slipway.Codebase](t)(s.admin.Codebases(ctx, "shop"))) != 1 {
+		t.Errorf("a key that the host does not take: %v", err)
+	}
+	must[struct{}](t)(struct{}{}, f.Allow(made.Public))
+	out := must[slipway.Connected](t)(s.admin.CreateCodebase(ctx, web, &r))
+	d, secret := out.Of(), regexp.MustCompile(`Secret: +(\S+)`).FindStringSubmatch(out.Paste)
+	if secret == nil || !strings.Contains(out.Paste, s.url+"/hooks/shop/web") || d.Connection == nil || d.Connection.Credential != "" || d.Connection.Shared ||
+		d.DeployKey == nil || d.DeployKey.Public != made.Public || d.Codebase.DefaultBranch != "trunk" || out.Project.DeployKey != nil {
+		t.Fatalf("connected %+v", out)
+	}
+	s.awaitRun("heads/trunk", first, ":merge:mirror")
+	second := f.commit("README", "two")
+	f.push("HEAD:refs/heads/trunk")
+	f.webhook(d.HookURL, secret[1], "push", "d1", f.pushed(first, second))
+	s.awaitRun("heads/trunk", second, ":merge:ada@gitea")
+	s.awaitFurther(func(d slipway.CodebaseDetail) bool {
+		return d.Health.Waiting == 0 && len(d.Health.Problems) == 0 && d.Health.Behind == 0 && !d.Health.Delivered.IsZero()
+	})
+
+	// It is on the project's forge too, by SSH: git goes on with the key, the API with the project's token.
+	there := main.beside("acme/shop", 70)
+	shared := must[slipway.Connected](t)(s.admin.Connect(ctx, slipway.ConnectRequest{Project: "shop", Codebase: "web", Forge: slipway.GitHub, Address: main.url})).Of()
+	if !shared.Connection.Shared || shared.Connection.RepositoryID != "70" || shared.DeployKey == nil || shared.DeployKey.Public != made.Public {
+		t.Fatalf("shared %+v", shared)
+	}
+	third := f.commit("README", "three")
+	f.push("HEAD:refs/heads/trunk")
+	there.accepted(shared.HookURL, "push", "d2", there.pushed("refs/heads/trunk", second, third))
+	s.awaitRun("heads/trunk", third, ":merge:ada@github")
+	there.awaitStatus(third, "slipway", "success")
+	if had := there.status(second, "slipway"); had != "" {
+		t.Errorf("the forge was told before anybody said so: %s", had)
+	}
+
+	private, public, err := git.DeployKeys{}.Make("theirs")
+	must[struct{}](t)(struct{}{}, err)
+	must[struct{}](t)(struct{}{}, f.Allow(public))
+	must[struct{}](t)(struct{}{}, f.Forbid(made.Public))
+	other := must[slipway.Connected](t)(s.admin.Connect(ctx, slipway.ConnectRequest{Project: "shop", Codebase: "web", DeployKey: private})).Of()
+	if !strings.HasPrefix(public, other.DeployKey.Public) || !other.Connection.Shared || other.Connection.Repository != "acme/shop" {
+		t.Errorf("another key: %+v", other)
+	}
+	fourth := f.commit("README", "four")
+	f.push("HEAD:refs/heads/trunk")
+	there.accepted(shared.HookURL, "push", "d3", there.pushed("refs/heads/trunk", third, fourth))
+	s.awaitRun("heads/trunk", fourth, ":merge:ada@github")
+	s.awaitFurther(func(d slipway.CodebaseDetail) bool { return len(d.Health.Problems) == 0 && d.Health.Waiting == 0 })
+	if n := main.wrong.Load(); n != 0 {
+		t.Errorf("%d wrong tokens", n)
+	}
+	s.holdsNoneOf(data, private, secret[1])
+}
+
+// awaitFurther waits for the one further codebase of shop to be so.
+func (s *site) awaitFurther(so func(slipway.CodebaseDetail) bool) {
+	s.t.Helper()
+	await(s.t, "further codebase", func() (bool, string) {
+		d := must[slipway.ProjectDetail](s.t)(s.admin.Project(s.t.Context(), "shop"))
+		return so(d.Codebases[0]), fmt.Sprintf("%+v", *d.Codebases[0].Health)
+	})
+}
+
 // holdsNoneOf looks for secrets in the data folder, the log and the events.
 func (s *site) holdsNoneOf(data, private string, more ...string) {
 	s.t.Helper()
@@ -201,7 +283,8 @@ func TestSSHFolderIsEmptied(t *testing.T) {
 	must[struct{}](t)(struct{}{}, remove())
 }
 
-// sshgit serves the repositories below a folder by SSH. It sets SSHGIT to the URL of repository NAME.git, HOSTKEY to
+// sshgit serves the repositories below a folder by SSH. It sets SSHGIT to the URL of repository NAME.git, SSHHOST to that of
+// the folder, HOSTKEY to
 // the host's fingerprint, and writes known_hosts; sshallow FILE lets the public key in a file in.
 func cmdSSHGit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -212,6 +295,7 @@ func cmdSSHGit(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(host.Close)
 	hosts.Store(ts, host)
 	ts.Setenv("SSHGIT", host.URL(args[1]+".git"))
+	ts.Setenv("SSHHOST", strings.TrimSuffix(host.URL(""), "/"))
 	ts.Setenv("HOSTKEY", host.Fingerprint())
 	ts.Check(os.WriteFile(ts.MkAbs("known_hosts"), []byte(host.KnownHosts()), 0o600))
 }

@@ -54,7 +54,7 @@ func (c *cli) projectAdd() *cobra.Command {
 			}
 			if forge.wanted() {
 				if p.GitURL == "" {
-					return slipway.Errorf(slipway.Invalid, "--git URL is needed with --forge, --forge-url, --forks, --token-file and --deploy-key: the repository on the forge")
+					return slipway.Errorf(slipway.Invalid, "%s", needsURL)
 				}
 				r, err := forge.request(p.Name, "", cmd.InOrStdin())
 				if err != nil {
@@ -95,7 +95,9 @@ func (c *cli) projectAdd() *cobra.Command {
 	return cmd
 }
 
-// forgeFlags say how a project is connected.
+const needsURL = "--git URL is needed with --forge, --forge-url, --forks, --token-file and --deploy-key: the repository on the forge"
+
+// forgeFlags say how a codebase is connected.
 type forgeFlags struct {
 	kind, address, forks, tokenFile string
 	ssh                             keyFlags
@@ -124,7 +126,7 @@ func (f *forgeFlags) request(project, codebase string, in io.Reader) (slipway.Co
 		return r, err
 	}
 	if f.tokenFile == "" {
-		if r.ByKey() {
+		if r.ByKey() || codebase != "" {
 			return r, nil
 		}
 		return r, slipway.Errorf(slipway.Invalid, "--token-file FILE is needed: the forge's token for Slipway; docs/howto/forge.md says what it must be allowed. For a repository by SSH --deploy-key FILE will do")
