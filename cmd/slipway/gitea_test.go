@@ -115,6 +115,7 @@ func TestRealGiteaBySSH(t *testing.T) {
 	g.git("push", "-q", "origin", "HEAD:refs/heads/topic")
 	s.awaitRun(fmt.Sprintf("pull/%d/head", own), third, ":pull-request:ada@gitea")
 	g.awaitStatus(third, "success")
+	g.keyed(s)
 	if text := s.out.String(); strings.Contains(text, g.Token) || strings.Contains(text, "PRIVATE") {
 		t.Errorf("the log has a credential:\n%s", text)
 	}
@@ -250,6 +251,35 @@ func (g *giteaWorld) fork(s *site, own int64) {
 	comment(g.Token, "/slipway approve "+head[:7])
 	s.awaitRun(fmt.Sprintf("pull/%d/head", theirs), head, ":pull-request:ada@gitea")
 	g.awaitStatus(head, "success")
+}
+
+// keyed: a second repository of this Gitea, private, as a codebase of the project by SSH: with a key of its own, and
+// then with the project's token as well.
+func (g *giteaWorld) keyed(s *site) {
+	g.t.Helper()
+	web := g.with("web")
+	ctx := g.t.Context()
+	c := slipway.Codebase{Project: "shop", Name: "web", GitURL: "ssh://git@" + g.SSH + "/ada/web.git"}
+	r := slipway.ConnectRequest{Project: "shop", Codebase: "web", Forge: slipway.Gitea, Address: g.URL, DeployKey: slipway.NewDeployKey, HostKey: g.HostKey}
+	key := must[slipway.DeployKey](g.t)(s.admin.PrepareKey(ctx, r, c.GitURL))
+	if _, err := s.admin.CreateCodebase(ctx, c, &r); key.Accepted || slipway.ErrorCode(err) != slipway.Forbidden {
+		g.t.Errorf("a private repository: %+v, %v", key, err)
+	}
+	web.call(g.Token, http.MethodPost, "/repos/ada/web/keys", map[string]any{"title": "slipway", "key": key.Public, "read_only": true}, nil)
+	made := must[slipway.Connected](g.t)(s.admin.CreateCodebase(ctx, c, &r)).Of()
+	if made.Connection == nil || made.Connection.Credential != "" || made.DeployKey == nil {
+		g.t.Fatalf("connected: %+v", made)
+	}
+	first := web.git("rev-parse", "HEAD")
+	s.awaitRun("heads/main", first, ":merge:mirror")
+	shared := must[slipway.Connected](g.t)(s.admin.Connect(ctx, slipway.ConnectRequest{Project: "shop", Codebase: "web"})).Of()
+	if !shared.Connection.Shared || len(shared.Connection.HookIDs) != 1 || shared.DeployKey == nil {
+		g.t.Fatalf("shared: %+v", shared)
+	}
+	second := web.commit("second of web")
+	web.git("push", "-q", "origin", "HEAD:refs/heads/main")
+	s.awaitRun("heads/main", second, ":merge:ada@gitea") // nothing is found by polling
+	web.awaitStatus(second, "success")
 }
 
 // further: a second repository of this Gitea as a codebase of the project, private and with the project's token.
