@@ -28,7 +28,8 @@ type Forge interface {
 // Connections is where it is kept how codebases, given by their keys, are connected with forges.
 type Connections interface {
 	Connection(ctx context.Context, codebase string) (slipway.Connection, error)
-	// SaveConnection connects a codebase; without a token it shares that of the main one.
+	// SaveConnection connects a codebase. Without a token it keeps the one it has or, Shared, has that of the main
+	// one; with neither it takes a deploy key in use.
 	SaveConnection(ctx context.Context, d slipway.CodebaseDetail, token, actor string) (slipway.Connection, error)
 	SetHooks(ctx context.Context, codebase string, ids []string, actor string) error
 	// Credential opens a credential by the name that a connection has for it.
@@ -280,7 +281,7 @@ func (f *Forges) token(ctx context.Context, r *slipway.ConnectRequest, gitURL st
 	if err != nil {
 		return "", err
 	}
-	if c.API != main.API || c.Forge != main.Forge || !sameHost(gitURL, p.GitURL) {
+	if c.API != main.API || c.Forge != main.Forge || !mayShow(gitURL, p.GitURL, main.API) {
 		return "", slipway.Errorf(slipway.Invalid, "codebase %s needs a token of its own (--token-file): that of project %s is for %s, and is shown to no other host", r.Codebase, r.Project, main.API)
 	}
 	return f.Connections.Credential(ctx, main.Credential)
@@ -294,15 +295,29 @@ func SameOrigin(a, b string) bool {
 	return uerr == nil && verr == nil && u.Host != "" && u.Scheme == v.Scheme && strings.EqualFold(u.Host, v.Host)
 }
 
-// sameHost is SameOrigin where both are asked by HTTP. Where git is asked by SSH no credential of the API is shown
-// to it, so the name of the host decides, whatever the protocols and the ports.
-func sameHost(a, b string) bool {
-	u, v := repositoryURL(a), repositoryURL(b)
-	if u.Scheme != "ssh" && v.Scheme != "ssh" {
-		return SameOrigin(a, b)
+// mayShow reports whether the token of a main codebase, for the API at an address, may be used for another codebase
+// by its git URL: where both are asked by HTTP, of the same origin; else by the name of the host. By SSH git is shown
+// no token; by HTTPS it is, so that beside a main codebase by SSH it must be at the usual port, or the API's.
+func mayShow(gitURL, mainURL, api string) bool {
+	u, v := repositoryURL(gitURL), repositoryURL(mainURL)
+	switch {
+	case u.Scheme != "ssh" && v.Scheme != "ssh":
+		return SameOrigin(gitURL, mainURL)
+	case hostName(u) == "" || hostName(u) != hostName(v):
+		return false
+	case u.Scheme == "ssh":
+		return true
 	}
-	name := func(u *url.URL) string { return strings.TrimPrefix(strings.ToLower(u.Hostname()), "ssh.") }
-	return name(u) != "" && name(u) == name(v)
+	return u.Scheme == "https" && u.Port() == "" || SameOrigin(gitURL, api)
+}
+
+// hostName is the host of a git URL; public forges have another name for SSH by way of HTTPS's port.
+func hostName(u *url.URL) string {
+	name := strings.ToLower(u.Hostname())
+	if u.Scheme == "ssh" {
+		name = strings.TrimPrefix(name, "ssh.")
+	}
+	return name
 }
 
 // hook makes the webhook, or says what to paste.

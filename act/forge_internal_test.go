@@ -66,25 +66,35 @@ func TestSameOrigin(t *testing.T) {
 	}
 }
 
-// A token is shared with what is on the same host: by HTTP the same port and protocol, by SSH the same name.
-func TestSameHost(t *testing.T) {
+// A token is shared with what is on the same host: by HTTP of the same origin, by SSH of the same name. It is shown
+// to no port or protocol that nobody named for it.
+func TestMayShow(t *testing.T) {
 	t.Parallel()
-	for pair, want := range map[[2]string]bool{
-		{"https://a.example/x", "https://A.example/y"}:                       true,
-		{"https://a.example/x", "https://a.example:8443/y"}:                  false,
-		{"https://a.example/x", "http://a.example/y"}:                        false,
-		{"git@a.example:team/x.git", "https://A.example/team/y"}:             true,
-		{"git@a.example:team/x.git", "ssh://git@a.example:2222/team/y"}:      true,
-		{"https://a.example:3000/x", "ssh://git@a.example:2222/team/y"}:      true,
-		{"git@github.com:team/x.git", "ssh://git@ssh.github.com:443/team/x"}: true,
-		{"git@a.example:team/x.git", "git@b.example:team/x.git"}:             false,
-		{"git@a.example.evil.test:team/x.git", "https://a.example/x"}:        false,
-		{"a.example@evil.test:team/x.git", "https://a.example/x"}:            false,
-		{"ssh://a.example@evil.test/team/x.git", "https://a.example/x"}:      false,
-		{"", ""}: false, {"git@a.example:x", ""}: false,
+	for _, c := range []struct {
+		git, main, api string
+		want           bool
+	}{
+		{"https://a.example/y", "https://A.example/x", "https://a.example/api/v1", true},
+		{"https://a.example:8443/y", "https://a.example/x", "https://a.example/api/v1", false},
+		{"http://a.example/y", "https://a.example/x", "https://a.example/api/v1", false},
+		{"git@a.example:team/y.git", "https://A.example/team/x", "https://a.example/api/v1", true},
+		{"ssh://git@a.example:2222/y", "https://a.example:3000/x", "https://a.example:3000/api/v1", true},
+		{"ssh://git@a.example:2222/y", "git@a.example:team/x.git", "https://a.example/api/v1", true},
+		{"ssh://git@ssh.github.com:443/team/y", "https://github.com/team/x", "https://api.github.com", true},
+		{"https://github.com/team/y", "git@github.com:team/x", "https://api.github.com", true},
+		{"https://a.example:3000/y", "git@a.example:x", "https://a.example:3000/api/v1", true},
+		{"https://a.example:8443/y", "git@a.example:x", "https://a.example:3000/api/v1", false},
+		{"http://a.example/y", "git@a.example:x", "https://a.example/api/v1", false},
+		{"https://ssh.a.example/y", "git@a.example:x", "https://a.example/api/v1", false},
+		{"git@b.example:team/x.git", "git@a.example:team/x.git", "https://a.example/api/v1", false},
+		{"git@a.example.evil.test:team/x.git", "https://a.example/x", "https://a.example/api/v1", false},
+		{"a.example@evil.test:team/x.git", "https://a.example/x", "https://a.example/api/v1", false},
+		{"ssh://a.example@evil.test/team/x.git", "https://a.example/x", "https://a.example/api/v1", false},
+		{"", "", "", false},
+		{"git@a.example:x", "", "https://a.example/api/v1", false},
 	} {
-		if sameHost(pair[0], pair[1]) != want || sameHost(pair[1], pair[0]) != want {
-			t.Errorf("%v", pair)
+		if mayShow(c.git, c.main, c.api) != c.want {
+			t.Errorf("%+v", c)
 		}
 	}
 }

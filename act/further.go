@@ -69,14 +69,14 @@ func (f *Forges) mayShare(ctx context.Context, c slipway.Codebase) (bool, error)
 		return false, nil
 	}
 	p, err := f.x.o.Projects.Project(ctx, c.Project)
-	if err != nil || !sameHost(c.GitURL, p.GitURL) {
+	if err != nil {
 		return false, err
 	}
 	main, err := f.Connections.Connection(ctx, c.Project)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return false, nil
 	}
-	return main.Credential != "", err
+	return main.Credential != "" && mayShow(c.GitURL, p.GitURL, main.API), err
 }
 
 // unhookTimeout bounds how long the removal of a codebase waits for its forge.

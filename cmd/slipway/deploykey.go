@@ -95,9 +95,13 @@ func (c *cli) prepareKey(ctx context.Context, api *client.Client, r slipway.Conn
 // noToken says what a codebase does without that has a deploy key alone.
 func noToken(of slipway.Codebase) string {
 	_, connect := titleOf(of)
+	share := ""
+	if of.Name != "" {
+		share = "\nOn the project's forge this has it use the project's token: " + connect
+	}
 	return "Without a token for the forge's API: pushes are built, also those to branches of pull requests. Commits get no statuses, pull requests\n" +
 		"get no comment, those from forks are not built, /slipway comments are not obeyed, and Slipway makes no webhook by itself.\n" +
-		"With one, all of that works: " + connect + " --token-file FILE"
+		"With one, all of that works: " + connect + " --token-file FILE" + share
 }
 
 func keyRows(k *slipway.DeployKey) (rows [][]string) {
