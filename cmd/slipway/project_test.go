@@ -16,7 +16,7 @@ func TestTroubleOfAForgeIsNotItsToken(t *testing.T) {
 	c := &cli{out: newPrinter(&out, false)}
 	c.showProject(slipway.ProjectDetail{
 		Project:    slipway.Project{Name: "shop"},
-		Connection: &slipway.Connection{Forge: slipway.Gitea, Repository: "acme/shop"},
+		Connection: &slipway.Connection{Forge: slipway.Gitea, Repository: "acme/shop", Credential: "forge/shop/token"},
 		Health: &slipway.ForgeHealth{Since: time.Now(), Problems: []slipway.ForgeProblem{
 			{Area: "fetch", Message: "git fetch: the requested URL returned error: 503"}}},
 	}, "http://slipway.test")
