@@ -19,6 +19,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage/test"
 )
 
@@ -233,18 +234,19 @@ func TestDaemonDiesBesideServices(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	t.Logf("it ended %s after the kill", time.Since(begin))
-	for {
-		res, err := w.RunTests(w.ctx, w.serviceRequest(t, runner, "echo again", slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{8080}, Command: []string{"sh", "-c", "while true; do nc -l -p 8080; done"}}), newLog(t))
-		if err == nil {
-			if res.ExitCode != 0 || res.Service != nil {
-				t.Errorf("tests after the kill: %+v", res)
-			}
-			break
+	again := w.serviceRequest(t, runner, "echo again", slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{8080}, Command: []string{"sh", "-c", "while true; do nc -l -p 8080; done"}})
+	err := slipwaytest.Await(w.ctx, 200*time.Millisecond, func() (bool, error) {
+		res, err := w.RunTests(w.ctx, again, newLog(t))
+		if slipway.Temporary(err) {
+			return false, nil
 		}
-		t.Logf("%s: %v", time.Since(begin), err)
-		if !slipway.Temporary(err) || w.ctx.Err() != nil {
-			t.Fatalf("tests after the kill: %v", err)
+		if err == nil && (res.ExitCode != 0 || res.Service != nil) {
+			t.Errorf("tests after the kill: %+v", res)
 		}
+		return true, err
+	})
+	if err != nil {
+		t.Fatalf("tests after the kill: %v", err)
 	}
 	if left := processes("5151"); len(left) > 0 {
 		t.Errorf("still there: %v", left)
