@@ -125,6 +125,18 @@ func (x *Actions) knowsService(ctx context.Context, project, service string) err
 	return slipway.Errorf(slipway.Invalid, "service %q: project %s has no service of that name%s", service, project, nearest(service, names))
 }
 
+// KnowsEnvironment refuses an environment that a project does not have.
+func (x *Actions) KnowsEnvironment(ctx context.Context, project, environment string) error {
+	b, err := x.o.Planner.Board(ctx, project)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(b.Environments, environment) {
+		return nil
+	}
+	return slipway.Errorf(slipway.Invalid, "environment %q: project %s has no environment of that name%s", environment, project, nearest(environment, b.Environments))
+}
+
 // mostNear is how many names are offered in place of one that is not known.
 const mostNear = 3
 

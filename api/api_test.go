@@ -263,13 +263,19 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWaiting(t, 0)
+}
+
+// newWorldWaiting waits that long for the body of a request, with 0 as a server does.
+func newWorldWaiting(t *testing.T, body time.Duration) *world {
+	t.Helper()
 	w := &world{t: t, log: &bytes.Buffer{}, backend: &backend{
 		users: map[string]slipway.User{"ada": {Name: "ada"}, "robot": {Name: "robot-shop-qa", Robot: &slipway.Robot{Project: "shop", Environment: "qa"}}},
 		watch: make(chan struct{}), stopped: make(chan struct{}, 10), left: make(chan struct{}, 1000),
 	}}
 	b := w.backend
 	server := httptest.NewServer(api.New(api.Options{Reads: b, Streams: b, Deliveries: b, Pulls: b, Reviews: b, Settings: b, Codebases: b, People: b, Credentials: b, Identity: b,
-		Heartbeat: 20 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(w.log, nil))}))
+		Heartbeat: 20 * time.Millisecond, BodyTimeout: body, Log: slog.New(slog.NewTextHandler(w.log, nil))}))
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	return w

@@ -164,7 +164,7 @@ func TestTooManyStreams(t *testing.T) {
 // Who sends the body of a request slowly is cut off; what is asked for may take as long as it does.
 func TestASlowBody(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorldWaiting(t, 200*time.Millisecond)
 	for path, token := range map[string]string{"/api/v1/runs/7/cancel": "Authorization: Bearer ada\r\n", "/api/v1/login": ""} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 		if err != nil {

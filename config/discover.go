@@ -7,6 +7,9 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -107,7 +110,7 @@ func (d *draft) consider(dir string) bool {
 	}
 	name := d.project
 	if dir != "." {
-		name = normalise(path.Base(dir))
+		name = ServiceName(path.Base(dir))
 	}
 	d.services = append(d.services, found{Service: slipway.Service{Name: name, Dir: dir, Dockerfile: "Dockerfile"}})
 	return true
@@ -115,9 +118,16 @@ func (d *draft) consider(dir string) bool {
 
 var unfit = regexp.MustCompile(`[^a-z0-9]+`)
 
-// normalise makes the name of a service from that of a folder: My_Service becomes my-service.
-func normalise(folder string) string {
-	return strings.Trim(unfit.ReplaceAllString(strings.ToLower(folder), "-"), "-")
+// ServiceName makes the name of a service from that of a folder: My_Service becomes my-service, Größe grosse. It
+// may be empty, or too long to do.
+func ServiceName(folder string) string {
+	plain := strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Mn, r) { // the mark of a letter, which norm has taken off it
+			return -1
+		}
+		return r
+	}, norm.NFKD.String(strings.ReplaceAll(strings.ToLower(folder), "ß", "ss")))
+	return strings.Trim(unfit.ReplaceAllString(plain, "-"), "-")
 }
 
 // sameNames refuses names that two services have, and those that no service may have.

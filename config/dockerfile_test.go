@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/slipway-cd/slipway/config"
 )
@@ -97,7 +96,7 @@ func FuzzDockerfileSources(f *testing.F) {
 	})
 }
 
-// A Dockerfile of the greatest size takes no time that would be noticed, and is all of its build context.
+// A Dockerfile of the greatest size is read, and what it copies is all of its build context.
 func TestHugeDockerfile(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -105,12 +104,8 @@ func TestHugeDockerfile(t *testing.T) {
 		fmt.Fprintf(&b, "FROM i%d AS s%d\nCOPY x%d /\nCOPY --from=s%d /x /\n", i, i, i, i/2)
 	}
 	tree := fstest.MapFS{"a/Dockerfile": {Data: []byte(b.String())}, "slipway.yaml": {Data: []byte("services: {a: {context: .}}\n")}}
-	start := time.Now()
 	c, problems := config.LoadServices(tree, options())
 	if err := problems.Err(); err != nil || len(c.Services[0].Copies) != 2 || c.Services[0].Copies[0].Path != "." {
 		t.Errorf("%+v, %v", c.Services, err)
-	}
-	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("it took %s", took)
 	}
 }

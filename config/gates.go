@@ -180,16 +180,19 @@ func expressionProblem(v value, name string, err error) Problem {
 	if !errors.As(err, &at) || at.Line == 0 {
 		return p
 	}
+	where := ""
 	switch style := v.node.Style; {
 	case style&yaml.LiteralStyle != 0: // the text begins in the line after the bar, indented by what nobody tells
 		p.Line, p.Column = p.Line+at.Line, 0
+		where = fmt.Sprintf(", at %d:%d of its expression", at.Line, at.Column)
 	case style&yaml.FoldedStyle != 0 || at.Line > 1:
+		where = fmt.Sprintf(", at %d:%d of its expression", at.Line, at.Column)
 	case style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
 		p.Column += at.Column
 	default:
 		p.Column += at.Column - 1
 	}
-	p.Message = fmt.Sprintf("rule %s: %s", name, at.Message)
+	p.Message = fmt.Sprintf("rule %s%s: %s", name, where, at.Message)
 	return p
 }
 

@@ -58,6 +58,7 @@ func TestErrorsOfTheSurroundingsAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.opts.Backoff = 20 * time.Millisecond
+	w.opts.PollInterval = time.Hour // nothing goes on unless the scheduler is woken
 	w.start()
 	w.stand.on("publish/a", func(_ context.Context, env stage.Env, _ slipway.PlanStep) (slipway.Result, error) {
 		if env.Attempt < 4 {
@@ -72,13 +73,9 @@ func TestErrorsOfTheSurroundingsAreTriedAgain(t *testing.T) {
 	if !strings.HasPrefix(st.Reason, "push image: registry r.example does not answer; next try in ") || !strings.HasSuffix(st.Reason, ")") {
 		t.Errorf("reason: %s", st.Reason)
 	}
-	begun := time.Now()
 	d := w.untilRun(r.ID, slipway.RunSucceeded)
 	if d.Steps[0].Attempt != 4 || d.Steps[0].Errors != 3 {
 		t.Errorf("step: %+v", d.Steps[0])
-	}
-	if took := time.Since(begun); took > 3*time.Second {
-		t.Errorf("three pauses of 20, 40 and 80 ms took %s: the scheduler is not woken", took)
 	}
 }
 

@@ -163,6 +163,7 @@ func TestAKilledServerGoesOn(t *testing.T) {
 	c.until(t, name(ids[0], "")) // both hang now
 	c.kill()
 	begun := time.Now()
+	w.opts.PollInterval = time.Hour // nothing goes on unless the start wakes it
 	w.start()
 	took := make(chan time.Duration, 3)
 	go func() {
@@ -173,9 +174,6 @@ func TestAKilledServerGoesOn(t *testing.T) {
 	}()
 	d := w.untilRun(ids[0], slipway.RunSucceeded)
 	t.Logf("steps started %s and %s after the restart, the run was over after %s", <-took, <-took, time.Since(begun))
-	if total := time.Since(begun); total > 3*time.Second {
-		t.Errorf("the run went on only after %s", total)
-	}
 	for _, st := range d.Steps {
 		if want := map[string]int{"build/hang": 2, "deploy/hang": 2, "test/a": 1}[st.Spec.Key]; st.Attempt != want {
 			t.Errorf("%s took %d attempts, want %d", st.Spec.Key, st.Attempt, want)

@@ -95,7 +95,7 @@ func Compile(rule slipway.Rule) (*Program, error) {
 	}
 	ast, issues := book.env.Compile(rule.Expression)
 	if issues.Err() != nil {
-		return nil, book.first(issues)
+		return nil, book.first(issues, rule.Expression)
 	}
 	for _, made := range celast.MatchDescendants(celast.NavigateAST(ast.NativeRep()), celast.KindMatcher(celast.StructKind)) {
 		at := ast.NativeRep().SourceInfo().GetStartLocation(made.ID())
@@ -121,7 +121,7 @@ func Compile(rule slipway.Rule) (*Program, error) {
 var undefined = regexp.MustCompile(`^undefined field '([^']*)'`)
 
 // first is the first issue, with what was probably meant.
-func (b rulebook) first(issues *cel.Issues) *RuleError {
+func (b rulebook) first(issues *cel.Issues, expression string) *RuleError {
 	all := issues.Errors()
 	if len(all) == 0 {
 		return &RuleError{Message: line(issues.Err().Error(), maxMessage)}
@@ -132,13 +132,23 @@ func (b rulebook) first(issues *cel.Issues) *RuleError {
 		}
 		return x.Location.Column() - y.Location.Column()
 	})
-	out := &RuleError{Line: max(e.Location.Line(), 1), Column: max(e.Location.Column(), 0) + 1, Message: line(e.Message, maxMessage)}
+	out := &RuleError{Line: max(e.Location.Line(), 1), Column: max(e.Location.Column(), 0) + 1, Message: line(plainly(e.Message, upTo(expression, e.Location.Line(), e.Location.Column())), maxMessage)}
 	if m := undefined.FindStringSubmatch(e.Message); m != nil {
 		if n := b.nearest(m[1]); n != "" {
 			out.Message = fmt.Sprintf("there is no field %q; did you mean %s?", m[1], n)
 		}
 	}
 	return out
+}
+
+// upTo is a line of an expression up to a column, which counts characters from 0.
+func upTo(expression string, line, column int) string {
+	lines := strings.Split(expression, "\n")
+	if line < 1 || line > len(lines) {
+		return ""
+	}
+	text := []rune(lines[line-1])
+	return string(text[:max(0, min(column, len(text)))])
 }
 
 // nearest is the field of any type that a misspelt one is like.

@@ -68,12 +68,17 @@ func cases(r slipway.TestReport, bad slipway.Verdict) (out []found, red int) {
 	return out, red
 }
 
-// caseName is suite/case, with the class where the suite does not say it.
+// caseName is suite/case, with the class where the suite does not say it, and the case alone of a suite without a
+// name.
 func caseName(s slipway.TestSuite, c slipway.TestCase) string {
+	name := c.Name
 	if c.Class != "" && c.Class != s.Name {
-		return s.Name + "/" + c.Class + "." + c.Name
+		name = c.Class + "." + name
 	}
-	return s.Name + "/" + c.Name
+	if s.Name == "" {
+		return cmp.Or(name, "a test without a name")
+	}
+	return s.Name + "/" + name
 }
 
 func after(message string) string {

@@ -15,6 +15,7 @@ var pullTag = regexp.MustCompile(`^pr-[0-9]+-[0-9a-f]+$`)
 // Retain sorts what is held of a project's candidates into what is removed and what is kept, and says why
 // of each. needed says of digests what needs them; those are kept whatever the policy says. It is pure.
 func Retain(policy slipway.Retention, held []slipway.RetentionItem, needed map[string]string, now time.Time) (removed, kept []slipway.RetentionItem) {
+	removed, kept = []slipway.RetentionItem{}, []slipway.RetentionItem{}
 	held = slices.Clone(held)
 	slices.SortFunc(held, func(a, b slipway.RetentionItem) int {
 		return cmp.Or(cmp.Compare(a.Repository, b.Repository), b.Pushed.Compare(a.Pushed), cmp.Compare(a.Digest, b.Digest))

@@ -140,14 +140,14 @@ func (t *tx) savePlan(r *runRow, p slipway.Plan) error {
 // plan is a run's plan without its steps.
 func plan(ctx context.Context, q querier, runID int64) (slipway.Plan, error) {
 	text, ok, err := one(ctx, q, scanString, `SELECT plan FROM plans WHERE run_id = $1`, runID)
-	p := slipway.Plan{}
+	p := slipway.Plan{Steps: []slipway.PlanStep{}}
 	if err != nil || !ok {
 		return p, err
 	}
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
 		return p, fmt.Errorf("decode plan of run #%d: %w", runID, err)
 	}
-	p.Steps = nil
+	p.Steps = []slipway.PlanStep{}
 	return p, nil
 }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +19,7 @@ func (c *cli) gates() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "gates [RUN|SERVICE]", Short: "What the quality gates said of a run or of a service, and why",
-		Long: "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. What is waived is shown with who waived it, until when and why. With --all\nevery reason is shown, else the ten worst of each gate.",
+		Long: "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. Of a gate that spoke in several steps it is what it said last; --output json\nhas all. What is waived is shown with who waived it, until when and why. With --all every reason is shown, else\nthe ten worst of each gate.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.GateResult, error) {
 			f := slipway.GateFilter{Project: q.project, Environment: env}
@@ -57,6 +59,7 @@ func (c *cli) gateRows(gates []slipway.GateResult, all bool) {
 		return
 	}
 	c.out.line("%s", c.out.bold(fmt.Sprintf("run #%d", gates[0].RunID)))
+	gates = lastSaid(gates)
 	var rows [][]string
 	for _, g := range gates {
 		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(clip(g.Summary, 100))})
@@ -65,6 +68,17 @@ func (c *cli) gateRows(gates []slipway.GateResult, all bool) {
 	for _, g := range gates {
 		c.gateReasons(g, all)
 	}
+}
+
+// lastSaid is what each gate said last of a service and an environment, by service, environment and gate.
+func lastSaid(gates []slipway.GateResult) []slipway.GateResult {
+	out := slices.Clone(gates)
+	order := func(a, b slipway.GateResult) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Environment, b.Environment), strings.Compare(a.Gate, b.Gate))
+	}
+	slices.Reverse(out)
+	slices.SortStableFunc(out, order)
+	return slices.CompactFunc(out, func(a, b slipway.GateResult) bool { return order(a, b) == 0 })
 }
 
 func (c *cli) gateReasons(g slipway.GateResult, all bool) {

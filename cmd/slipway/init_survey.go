@@ -96,7 +96,10 @@ func named(all []surveyed, project string) []surveyed {
 	slices.SortStableFunc(all, func(a, b surveyed) int {
 		return cmp.Or(cmp.Compare(strings.Count(a.Dir, "/"), strings.Count(b.Dir, "/")), strings.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
-	taken := map[string]int{}
+	taken, alike := map[string]int{}, map[string]int{}
+	for _, s := range all {
+		alike[folderName(s.Dir)]++
+	}
 	for i := range all {
 		s := &all[i]
 		if s.Dir == "." && s.Name == "" {
@@ -113,6 +116,11 @@ func named(all []surveyed, project string) []surveyed {
 			s.Name = otherName(s.code, taken)
 		}
 		taken[s.Name] = i
+	}
+	for i := range all {
+		if s := &all[i]; s.Dir != "." && alike[folderName(s.Dir)] > 1 {
+			s.place("other folders have that name, too")
+		}
 	}
 	slices.SortFunc(all, func(a, b surveyed) int { return strings.Compare(a.Name, b.Name) })
 	return all

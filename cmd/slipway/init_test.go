@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -103,5 +104,23 @@ func TestMissingOfManyServices(t *testing.T) {
 	}
 	if got := many[0][3]; got != "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9 and 490 more" {
 		t.Errorf("five hundred: %s", got)
+	}
+}
+
+// Folders of the same name are told apart by their paths.
+func TestSurveyOfFoldersOfOneName(t *testing.T) {
+	t.Parallel()
+	file := &fstest.MapFile{Data: []byte("FROM scratch AS test\nENTRYPOINT [\"/x\"]\nFROM scratch\nEXPOSE 80\n"), Mode: fs.ModePerm}
+	tree := fstest.MapFS{"Dockerfile": file, "app/Dockerfile": file, "Cart/app/Dockerfile": file}
+	s, err := surveyRepository(tree, "project")
+	if err != nil || len(s.Problems) > 0 {
+		t.Fatalf("%v, %q\nof\n%s", err, s.Problems, s.File)
+	}
+	got := map[string]string{}
+	for _, svc := range s.Services {
+		got[svc.Name] = svc.Dir
+	}
+	if want := map[string]string{"app": "app", "cart": "Cart/app", "project": "."}; !maps.Equal(got, want) {
+		t.Errorf("found %v", got)
 	}
 }

@@ -88,6 +88,7 @@ func (e wrongUse) Unwrap() error { return e.error }
 
 // checked makes what a command says about its flags and arguments an error of wrong use.
 func checked(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse{err} })
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -95,13 +96,34 @@ func checked(cmd *cobra.Command) {
 				if !cmd.HasAvailableSubCommands() || strings.Contains(cmd.Use, " ") {
 					err = fmt.Errorf("expected %s, but %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"), given(args))
 				}
-				return wrongUse{fmt.Errorf("%w (%s --help)", err, cmd.CommandPath())}
+				return wrongUse{fmt.Errorf("%w%s (%s --help)", err, meant(cmd, args), cmd.CommandPath())}
 			}
 			return nil
 		}
 	}
 	for _, sub := range cmd.Commands() {
 		checked(sub)
+	}
+}
+
+// meant offers the commands that an unknown one is like.
+func meant(cmd *cobra.Command, args []string) string {
+	if !cmd.HasAvailableSubCommands() || len(args) == 0 {
+		return ""
+	}
+	near := cmd.SuggestionsFor(args[0])
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// listed gives each group of commands that lists its things when it is called alone a command list, too.
+func listed(groups ...*cobra.Command) {
+	for _, group := range groups {
+		list := &cobra.Command{Use: "list", Short: "The same as " + group.CommandPath() + " alone", Args: cobra.NoArgs, RunE: group.RunE}
+		list.Flags().AddFlagSet(group.Flags())
+		group.AddCommand(list)
 	}
 }
 
@@ -139,11 +161,13 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "repo", Title: "In a repository:"},
 		&cobra.Group{ID: "admin", Title: "Set up:"},
 	)
+	runs, pulls, waivers := c.runs(), c.pulls(), c.waivers()
+	projects, codebases, users, clusters, keys := c.projects(), c.codebases(), c.users(), c.clusters(), c.keys()
 	for group, commands := range map[string][]*cobra.Command{
-		"see":   {c.status(), c.runs(), c.logs(), c.trace(), c.approvals(), c.releases(), c.pulls(), c.events(), c.tests(), c.gates(), c.waivers(), c.scanImage(), c.verify()},
+		"see":   {c.status(), runs, c.logs(), c.trace(), c.approvals(), c.releases(), pulls, c.events(), c.tests(), c.gates(), waivers, c.scanImage(), c.verify()},
 		"do":    {c.approve(), c.reject(), c.merge(), c.rollback(), c.retry(), c.cancel(), c.lift(), c.waive()},
 		"repo":  {c.initRepository(), c.newGroup(), c.run(), c.plan(), c.validate(), c.schema()},
-		"admin": {c.serve(), c.login(), c.whoami(), c.projects(), c.codebases(), c.users(), c.tokens(), c.clusters(), c.retentionCommand(), c.keys(), c.doctor(), c.version()},
+		"admin": {c.serve(), c.login(), c.whoami(), projects, codebases, users, c.tokens(), clusters, c.retentionCommand(), keys, c.doctor(), c.version()},
 	} {
 		for _, cmd := range commands {
 			cmd.GroupID = group
@@ -151,6 +175,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	root.AddCommand(c.cleanup())
+	listed(runs, pulls, waivers, projects, codebases, users, clusters, keys)
 	root.Args = cobra.NoArgs // an unknown command is wrong use
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	checked(root)

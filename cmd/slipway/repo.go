@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,8 +11,6 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
 )
-
-var notName = regexp.MustCompile(`[^a-z0-9]+`)
 
 func (c *cli) validate() *cobra.Command {
 	codebase := ""
@@ -33,7 +30,7 @@ func (c *cli) validate() *cobra.Command {
 				return fmt.Errorf("open %s: %w", dir, err)
 			}
 			defer root.Close()
-			project := strings.Trim(notName.ReplaceAllString(strings.ToLower(first(c.flags.project, filepath.Base(dir))), "-"), "-")
+			project := config.ServiceName(first(c.flags.project, filepath.Base(dir)))
 			found, problems := config.Load(root.FS(), loneOptions(project, codebase))
 			if done, err := c.out.value(struct {
 				Config   slipway.Config   `json:"config"`

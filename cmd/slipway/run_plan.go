@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -254,6 +255,6 @@ func (c *cli) localProjectName(ctx context.Context, root string) (string, error)
 
 // folderName makes a name of a folder's.
 func folderName(dir string) string {
-	name := strings.Trim(notName.ReplaceAllString(strings.ToLower(filepath.Base(dir)), "-"), "-")
+	name := config.ServiceName(filepath.Base(dir))
 	return strings.Trim(name[:min(len(name), 40)], "-")
 }

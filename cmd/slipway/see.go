@@ -93,6 +93,9 @@ func changedOutside(o slipway.ObservedRevision) string {
 	return text
 }
 
+// mostRuns is how many runs a server tells of at once.
+const mostRuns = 200
+
 func (c *cli) runs() *cobra.Command {
 	var f slipway.RunFilter
 	var state string
@@ -100,6 +103,9 @@ func (c *cli) runs() *cobra.Command {
 		Use: "runs", Short: "Runs, newest first",
 		Args: cobra.NoArgs,
 		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.Run, error) {
+			if f.Limit < 1 || f.Limit > mostRuns {
+				return nil, slipway.Errorf(slipway.Invalid, "--limit %d: expected 1 to %d", f.Limit, mostRuns)
+			}
 			f.Project, f.State = q.project, slipway.RunState(state)
 			return q.api.Runs(ctx, f)
 		}, func(_ question, runs []slipway.Run) { c.runRows(runs) }),

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/auth"
 )
 
-// Gates returns what the gates of a run said, or those of a service's newest run that has any.
+// Gates returns what the gates of a run said, or those of a service's newest run that has any. An environment that
+// the project does not have is refused.
 func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error) {
 	if f.RunID != 0 {
 		d, err := s.Actions.Run(ctx, by, f.RunID)
@@ -18,7 +20,11 @@ func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter)
 	} else if err := auth.Check(by, auth.View, f.Project); err != nil {
 		return nil, err
 	}
-	return s.store.Gates(ctx, f)
+	said, err := s.store.Gates(ctx, f)
+	if err != nil || f.Environment == "" || slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Environment == f.Environment }) {
+		return said, err
+	}
+	return said, s.KnowsEnvironment(ctx, f.Project, f.Environment)
 }
 
 // Manifests returns what the chart of a service rendered in a run.

@@ -156,6 +156,7 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 	grace, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer done()
 	if serr := server.Shutdown(grace); serr != nil {
+		log.Warn("requests that did not end are cut off", "error", serr)
 		err = errors.Join(err, server.Close())
 	}
 	if errors.Is(err, http.ErrServerClosed) {

@@ -194,19 +194,15 @@ func TestStopWithOpenStreams(t *testing.T) {
 	if kind := live.Header.Get("Content-Type"); kind != "text/event-stream" {
 		t.Errorf("the stream of the pages is %d %s", live.StatusCode, kind)
 	}
-	begun := time.Now()
 	if err := s.stop(); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(begun); took > 3*time.Second {
-		t.Errorf("it took %s to stop", took)
 	}
 	for range 3 {
 		if err := <-ends; slipway.ErrorCode(err) != slipway.Unavailable {
 			t.Errorf("whoever looked on was told %v", err)
 		}
 	}
-	if text := s.out.String(); strings.Contains(text, "level=ERROR") || strings.Contains(text, s.token) || strings.Contains(text, session) {
+	if text := s.out.String(); strings.Contains(text, "level=ERROR") || strings.Contains(text, "cut off") || strings.Contains(text, s.token) || strings.Contains(text, session) {
 		t.Errorf("the log:\n%s", text)
 	}
 }

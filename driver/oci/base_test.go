@@ -141,12 +141,8 @@ func TestBaseThatDoesNotAnswerIsRemembered(t *testing.T) {
 	now := time.Now()
 	bases := o.bases(oci.BasesOptions{Timeout: 200 * time.Millisecond, Remember: time.Minute, Now: func() time.Time { return now }})
 	want := "the base image " + host + "/debian could not be read: " + host + " did not answer within 200ms"
-	began := time.Now()
 	if _, err := bases.Of(t.Context(), o.repo("shop/web"), image, record); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("it took %s", took)
 	}
 	silent.Close()
 	answersAt(t, host, "debian", debian)

@@ -163,7 +163,7 @@ func TestRefusals(t *testing.T) {
 		{"429 of GitLab", answer(429, `{}`, "RateLimit-Remaining", "0", "RateLimit-Reset", "1795255260"), slipway.Unavailable, time.Minute, "too many requests", false},
 		{"502", answer(502, `<html>`), slipway.Unavailable, 0, "it is in trouble itself", false},
 		{"503", answer(503, ``, "Retry-After", "30"), slipway.Unavailable, 30 * time.Second, "it is in trouble itself", false},
-		{"the token in the answer", answer(403, `{"message":"token `+token+` is bad\u001b[31m"}`), slipway.Forbidden, 0, "token *** is bad[31m", true},
+		{"the token in the answer", answer(403, `{"message":"token `+token+` is\u001b[1m bad\u001b[31m\u001b]0;owned\u0007"}`), slipway.Forbidden, 0, "token *** is bad", true},
 		{"304", answer(304, ``), slipway.Invalid, 0, "redirect", false},
 		{"a long answer", answer(400, `{"message":"`+strings.Repeat("x", 5000)+`"}`), slipway.Invalid, 0, "x…", false},
 	} {

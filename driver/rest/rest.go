@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/slipway-cd/slipway"
 )
 
@@ -266,6 +268,7 @@ func message(body []byte, secrets []string) string {
 			text += ": " + e.Message
 		}
 	}
+	text = ansi.Strip(text) // before secrets are looked for, which a sequence could part
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, "***")
 	}
