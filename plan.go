@@ -33,6 +33,10 @@ type Decision struct {
 	Reason   string `json:"reason"`
 	// ChartOnly: the chart changed and the code did not, so that no image is built (S23).
 	ChartOnly bool `json:"chartOnly,omitempty"`
+	// Unchanged: the service is as it was where the branch was done with it before.
+	Unchanged bool `json:"unchanged,omitempty"`
+	// Because are services of the run whose change makes this one run by way of another codebase.
+	Because []string `json:"because,omitempty"`
 	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
 	// removes it.
 	Removed bool `json:"removed,omitempty"`
@@ -70,6 +74,32 @@ func DecisionsInShort(all []Decision) (shown []Decision, rest string) {
 		}
 	}
 	return shown, fmt.Sprintf("%d more %s: %s", len(others), services, why)
+}
+
+// Built says with which commits the services of a branch were done.
+type Built struct {
+	// Services are those of which it is known by name. One that is not there was done with Rest.
+	Services map[string]Done
+	// Rest is the newest run that succeeded as a whole; zero: none did.
+	Rest Done
+	// Unfinished is, by service, the newest run of the default branch after that one which began to deliver it,
+	// or is to, and is not done with it.
+	Unfinished map[string]int64
+}
+
+// Done is where a branch was done with a service: every step of it succeeded in a run of Commit, or it was left
+// alone there as nothing of it had changed since it was. Without a commit it was not.
+type Done struct {
+	Commit string
+	RunID  int64 // of Commit
+}
+
+// Of is where a service was done.
+func (b Built) Of(service string) Done {
+	if d, ok := b.Services[service]; ok {
+		return d
+	}
+	return b.Rest
 }
 
 // PlanStep is one step of a plan. Exactly the field that its Kind names is set.

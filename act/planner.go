@@ -39,8 +39,8 @@ type History interface {
 
 // Builds is what was built before.
 type Builds interface {
-	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
-	LastBuilt(ctx context.Context, project, codebase, ref string) (string, error)
+	// Built says where the services of a ref were done, and what runs before a run (0: all) left unfinished.
+	Built(ctx context.Context, project, codebase, ref string, before int64) (slipway.Built, error)
 	// Tried reports whether there is a run of a ref before a run, whatever came of it.
 	Tried(ctx context.Context, project, codebase, ref string, before int64) (bool, error)
 	// Images are those that runs of the default branch published of a service last, newest first.

@@ -203,7 +203,14 @@ func Spread(in *Input) {
 		return
 	}
 	s := newSpan(in.codebase(), in.Config.Services, in.Others)
-	for _, r := range s.dependents(codeChanged(*in)) {
+	changed := codeChanged(*in)
+	because := map[string][]string{}
+	for _, name := range changed {
+		for _, r := range s.dependents([]string{name}) {
+			because[r.name] = append(because[r.name], name)
+		}
+	}
+	for _, r := range s.dependents(changed) {
 		m := s.all[r.name]
 		q := Question{Event: in.Run.Event, Ref: in.Run.Ref}
 		if m.other >= 0 {
@@ -214,7 +221,7 @@ func Spread(in *Input) {
 		}
 		if m.other < 0 {
 			if c := in.Changes[r.name]; !c.Changed || c.ChartOnly {
-				c.Changed, c.ChartOnly, c.Why = true, false, s.why(r)
+				c.Changed, c.Unchanged, c.ChartOnly, c.Why, c.Since, c.Because = true, false, false, s.why(r), "", because[r.name]
 				in.Changes[r.name] = c
 			}
 			continue
@@ -223,7 +230,7 @@ func Spread(in *Input) {
 		if o.Changes == nil {
 			o.Changes = map[string]Change{}
 		}
-		o.Changes[r.name] = Change{Changed: true, Why: s.why(r)}
+		o.Changes[r.name] = Change{Changed: true, Why: s.why(r), Because: because[r.name]}
 	}
 }
 
@@ -280,7 +287,7 @@ func planOthers(in Input, p slipway.Plan) slipway.Plan {
 				continue
 			}
 			at := fmt.Sprintf("%s of %s at %s", show(o.Codebase.DefaultBranch), o.Codebase.Title(), slipway.ShortHash(o.Commit))
-			d := slipway.Decision{Service: svc.Name, Runs: o.Problem == "", Reason: fmt.Sprintf("runs: %s; it is built from %s", c.Why, at)}
+			d := slipway.Decision{Service: svc.Name, Runs: o.Problem == "", Reason: fmt.Sprintf("runs: %s; it is built from %s", c.Why, at), Because: c.Because}
 			if d.Runs {
 				p.Steps = append(p.Steps, steps(in.Of(o), svc, n)...)
 			} else {
