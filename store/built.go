@@ -9,7 +9,8 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// maxUnfinished bounds how many earlier runs of a ref are asked what they began.
+// maxUnfinished bounds how many earlier runs of a ref are asked what they began. The next run that is planned takes
+// it along, so that it is in one of the newest.
 const maxUnfinished = 100
 
 // Built says with which commits the services of a codebase's ref were done, and which of them runs before a
@@ -39,7 +40,8 @@ func (s *Store) Built(ctx context.Context, project, codebase, ref string, before
 		return id, err
 	}, `SELECT s.service, max(s.run_id) FROM steps s
 		LEFT JOIN built b ON b.project = $1 AND b.codebase = $2 AND b.ref = $3 AND b.service = s.service
-		WHERE s.run_id IN (SELECT id FROM runs WHERE project = $1 AND codebase = $2 AND ref = $3 AND ($4 = 0 OR id < $4) AND event = 'merge' ORDER BY id DESC LIMIT $6)
+		WHERE s.run_id IN (SELECT id FROM (SELECT id, state FROM runs WHERE project = $1 AND codebase = $2 AND ref = $3 AND ($4 = 0 OR id < $4) AND event = 'merge'
+			ORDER BY id DESC LIMIT $6) WHERE state <> 'succeeded')
 		AND s.run_id > coalesce(b.run_id, $5) AND s.service <> ''
 		AND (s.state IN ('blocked', 'ready', 'running', 'retrying', 'waiting') OR s.kind IN ('deploy', 'rollback') AND s.attempt > 0)
 		GROUP BY s.service`, project, codebase, ref, before, out.Rest.RunID, maxUnfinished)

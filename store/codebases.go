@@ -74,8 +74,13 @@ func (s *Store) RemoveCodebase(ctx context.Context, project, name, actor string)
 		if n == 0 {
 			return slipway.Errorf(slipway.NotFound, "project %s has no codebase %q", project, name)
 		}
-		if _, err := t.exec(`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2`, project, name); err != nil {
-			return err
+		for _, forget := range []string{
+			`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2`,
+			`DELETE FROM built WHERE project = $1 AND codebase = $2`,
+		} {
+			if _, err := t.exec(forget, project, name); err != nil {
+				return err
+			}
 		}
 		return t.audit(slipway.Event{Kind: "codebase.removed", Project: project, Actor: actor, Message: "codebase " + name + " removed"})
 	})

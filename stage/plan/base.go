@@ -82,7 +82,7 @@ func (q Question) alone(s slipway.Service) string {
 // state of it behind. It is "" when there is none.
 func (q Question) unfinished(s slipway.Service) string {
 	if id := q.Built.Unfinished[s.Name]; id != 0 {
-		return fmt.Sprintf("it is as it was at %s, but run #%d began with another state of it since and is not done", slipway.ShortHash(q.Built.Of(s.Name).Commit), id)
+		return fmt.Sprintf("it is as it was at %s, but run #%d took it up since and is not done with it", slipway.ShortHash(q.Built.Of(s.Name).Commit), id)
 	}
 	return ""
 }

@@ -126,7 +126,7 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 		change, n := in.Changes[svc.Name], name(in)
 		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed, Because: change.Because}
 		if change.Since != "" {
-			d.Reason += "; compared with " + slipway.ShortHash(change.Since) + ", where it was done last"
+			d.Reason += "; compared with " + slipway.ShortHash(change.Since) + ", as no run has succeeded with it since"
 		}
 		p.Batch = p.Batch || (d.Runs && gathers(in.Run, svc))
 		switch {

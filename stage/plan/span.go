@@ -173,6 +173,30 @@ func (s span) dependents(changed []string) []reach {
 	return out
 }
 
+// because says of services which of the changed ones make them run by way of another codebase: their own
+// comparison does not tell.
+func (s span) because(changed []string) map[string][]string {
+	near := span{own: s.own, all: map[string]member{}}
+	for name, m := range s.all {
+		if m.other < 0 {
+			near.all[name] = m
+		}
+	}
+	out := map[string][]string{}
+	for _, name := range changed {
+		told := map[string]bool{}
+		for _, r := range near.dependents([]string{name}) {
+			told[r.name] = true
+		}
+		for _, r := range s.dependents([]string{name}) {
+			if !told[r.name] {
+				out[r.name] = append(out[r.name], name)
+			}
+		}
+	}
+	return out
+}
+
 // why is the reason in words, to continue "runs: ".
 func (s span) why(r reach) string {
 	place := ""
@@ -204,12 +228,7 @@ func Spread(in *Input) {
 	}
 	s := newSpan(in.codebase(), in.Config.Services, in.Others)
 	changed := codeChanged(*in)
-	because := map[string][]string{}
-	for _, name := range changed {
-		for _, r := range s.dependents([]string{name}) {
-			because[r.name] = append(because[r.name], name)
-		}
-	}
+	because := s.because(changed)
 	for _, r := range s.dependents(changed) {
 		m := s.all[r.name]
 		q := Question{Event: in.Run.Event, Ref: in.Run.Ref}
@@ -220,10 +239,12 @@ func Spread(in *Input) {
 			continue
 		}
 		if m.other < 0 {
-			if c := in.Changes[r.name]; !c.Changed || c.ChartOnly {
-				c.Changed, c.Unchanged, c.ChartOnly, c.Why, c.Since, c.Because = true, false, false, s.why(r), "", because[r.name]
-				in.Changes[r.name] = c
+			c := in.Changes[r.name]
+			c.Because = because[r.name]
+			if !c.Changed || c.ChartOnly {
+				c.Changed, c.Unchanged, c.ChartOnly, c.Why, c.Since = true, false, false, s.why(r), ""
 			}
+			in.Changes[r.name] = c
 			continue
 		}
 		o := &in.Others[m.other]
