@@ -14,6 +14,8 @@ type Plan struct {
 	Notes []string `json:"notes,omitempty"`
 	// Batch: of a service that runs, pushes are gathered while a run is active (S38).
 	Batch bool `json:"batch,omitempty"`
+	// Because says of services that run by way of another codebase whose changes make them run.
+	Because map[string][]string `json:"because,omitempty"`
 	// Since are the commits that the run's was compared with; none: everything counts as changed.
 	Since []string   `json:"since,omitempty"`
 	Steps []PlanStep `json:"steps"`
@@ -35,8 +37,6 @@ type Decision struct {
 	ChartOnly bool `json:"chartOnly,omitempty"`
 	// Unchanged: the service is as it was where the branch was done with it before.
 	Unchanged bool `json:"unchanged,omitempty"`
-	// Because are services of the run whose change makes this one run by way of another codebase.
-	Because []string `json:"because,omitempty"`
 	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
 	// removes it.
 	Removed bool `json:"removed,omitempty"`

@@ -105,12 +105,12 @@ func (t *tx) done(r *runRow) error {
 		return err
 	}
 	made := map[string][]string{} // service -> those that its change made run
-	for _, d := range p.Decisions {
-		for _, by := range d.Because {
-			made[by] = append(made[by], d.Service)
+	for service, because := range p.Because {
+		for _, by := range because {
+			made[by] = append(made[by], service)
 		}
-		if slices.Contains(ended, d.Service) {
-			ended = append(ended, d.Because...)
+		if slices.Contains(ended, service) {
+			ended = append(ended, because...)
 		}
 	}
 	slices.Sort(ended)

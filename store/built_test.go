@@ -93,7 +93,9 @@ func TestAnEarlierRunThatEndsLater(t *testing.T) {
 func TestWhatRunsBecauseOfAService(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	r := w.merged(commitA, []slipway.Decision{{Service: "far", Runs: true, Because: []string{"a"}}}, "a", "b", "far")
+	plan := steps(p("build/a"), p("deploy/a@dev", "build/a"), p("build/b"), p("deploy/b@dev", "build/b"), p("build/far"), p("deploy/far@dev", "build/far"))
+	plan.Because = map[string][]string{"far": {"a"}}
+	r := w.newRun(main, commitA, plan)
 	at := slipway.Done{Commit: commitA, RunID: r.ID}
 	for _, key := range []string{"build/a", "deploy/a@dev", "build/b", "deploy/b@dev", "build/far"} {
 		w.finish(r.ID, key, succeeded)

@@ -127,6 +127,9 @@ func (t *tx) savePlan(r *runRow, p slipway.Plan) error {
 	old.Batch = old.Batch || p.Batch
 	old.Decisions = append(old.Decisions, p.Decisions...)
 	old.Notes = append(old.Notes, p.Notes...)
+	if p.Because != nil {
+		old.Because = p.Because
+	}
 	if p.ConfigCommit != "" {
 		old.ConfigCommit = p.ConfigCommit
 	}

@@ -124,10 +124,11 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 	}
 	for _, svc := range in.Config.Services {
 		change, n := in.Changes[svc.Name], name(in)
-		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed, Because: change.Because}
+		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed}
 		if change.Since != "" {
 			d.Reason += "; compared with " + slipway.ShortHash(change.Since) + ", as no run has succeeded with it since"
 		}
+		p = because(p, svc.Name, change)
 		p.Batch = p.Batch || (d.Runs && gathers(in.Run, svc))
 		switch {
 		case !change.Changed:
@@ -151,6 +152,18 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 	for _, svc := range in.Removed {
 		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Removed: true, Reason: goneReason(in, svc)})
 	}
+	return p
+}
+
+// because notes in a plan what makes a service run by way of another codebase.
+func because(p slipway.Plan, service string, c Change) slipway.Plan {
+	if len(c.Because) == 0 || !c.Changed {
+		return p
+	}
+	if p.Because == nil {
+		p.Because = map[string][]string{}
+	}
+	p.Because[service] = c.Because
 	return p
 }
 

@@ -308,7 +308,8 @@ func planOthers(in Input, p slipway.Plan) slipway.Plan {
 				continue
 			}
 			at := fmt.Sprintf("%s of %s at %s", show(o.Codebase.DefaultBranch), o.Codebase.Title(), slipway.ShortHash(o.Commit))
-			d := slipway.Decision{Service: svc.Name, Runs: o.Problem == "", Reason: fmt.Sprintf("runs: %s; it is built from %s", c.Why, at), Because: c.Because}
+			d := slipway.Decision{Service: svc.Name, Runs: o.Problem == "", Reason: fmt.Sprintf("runs: %s; it is built from %s", c.Why, at)}
+			p = because(p, svc.Name, c)
 			if d.Runs {
 				p.Steps = append(p.Steps, steps(in.Of(o), svc, n)...)
 			} else {
