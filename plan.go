@@ -14,6 +14,8 @@ type Plan struct {
 	Notes []string `json:"notes,omitempty"`
 	// Batch: of a service that runs, pushes are gathered while a run is active (S38).
 	Batch bool `json:"batch,omitempty"`
+	// Because says of services that run by way of another codebase whose changes make them run.
+	Because map[string][]string `json:"because,omitempty"`
 	// Since are the commits that the run's was compared with; none: everything counts as changed.
 	Since []string   `json:"since,omitempty"`
 	Steps []PlanStep `json:"steps"`
@@ -33,6 +35,8 @@ type Decision struct {
 	Reason   string `json:"reason"`
 	// ChartOnly: the chart changed and the code did not, so that no image is built (S23).
 	ChartOnly bool `json:"chartOnly,omitempty"`
+	// Unchanged: the service is as it was where the branch was done with it before.
+	Unchanged bool `json:"unchanged,omitempty"`
 	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
 	// removes it.
 	Removed bool `json:"removed,omitempty"`
@@ -70,6 +74,32 @@ func DecisionsInShort(all []Decision) (shown []Decision, rest string) {
 		}
 	}
 	return shown, fmt.Sprintf("%d more %s: %s", len(others), services, why)
+}
+
+// Built says with which commits the services of a branch were done.
+type Built struct {
+	// Services are those of which it is known by name. One that is not there was done with Rest.
+	Services map[string]Done
+	// Rest is the newest run that succeeded as a whole; zero: none did.
+	Rest Done
+	// Unfinished is, by service, the newest run of the default branch after that one which began to deliver it,
+	// or is to, and is not done with it.
+	Unfinished map[string]int64
+}
+
+// Done is where a branch was done with a service: every step of it succeeded in a run of Commit, or it was left
+// alone there as nothing of it had changed since it was. Without a commit it was not.
+type Done struct {
+	Commit string
+	RunID  int64 // of Commit
+}
+
+// Of is where a service was done.
+func (b Built) Of(service string) Done {
+	if d, ok := b.Services[service]; ok {
+		return d
+	}
+	return b.Rest
 }
 
 // PlanStep is one step of a plan. Exactly the field that its Kind names is set.

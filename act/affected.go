@@ -67,8 +67,19 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 	}
 	ask := source.Input{Event: run.Event, Commit: run.Commit, DefaultTip: in.DefaultTip}
 	var err error
-	if ask.Before, err = p.History.LastBuilt(ctx, in.Project.Name, run.Codebase, run.Ref); err != nil {
+	if q.Built, err = p.History.Built(ctx, in.Project.Name, run.Codebase, run.Ref, run.ID); err != nil {
 		return q, err
+	}
+	if run.Event != slipway.DefaultPush { // nothing else delivers what it leaves behind
+		q.Built.Unfinished = nil
+	}
+	bases := plan.Bases(q.Built, in.Config.Services)
+	for i, b := range bases {
+		if i == 0 {
+			ask.Before = b.Commit
+		} else {
+			ask.Earlier = append(ask.Earlier, b.Commit)
+		}
 	}
 	base := in.Project.DefaultBranch
 	if run.Event == slipway.PullUpdate {
@@ -83,6 +94,9 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 	}
 	for _, d := range found {
 		since := plan.Since{Files: d.Files, Commit: d.Base, Name: "the run before"}
+		if i := slices.IndexFunc(bases, func(b plan.Since) bool { return b.Commit == d.Base }); i >= 0 && !d.Fork {
+			since.Services = bases[i].Services
+		}
 		if d.Fork {
 			since.Name = base
 		}
@@ -164,7 +178,7 @@ func (p *Planner) sameCode(ctx context.Context, repo *snapshot, q plan.Question,
 	if err != nil || was == nil {
 		return false, err
 	}
-	q.Ref, q.Since = "", []plan.Since{{Config: was, Files: files, Commit: image.Commit}}
+	q.Ref, q.Built, q.Since = "", slipway.Built{}, []plan.Since{{Config: was, Files: files, Commit: image.Commit}}
 	answer, err := affectedSince(ctx, repo, q, in.Run.Commit)
 	c := answer.Changes[service]
 	return !c.Changed || c.ChartOnly, err

@@ -25,8 +25,8 @@ type builtAt struct {
 	commit string
 }
 
-func (b builtAt) LastBuilt(context.Context, string, string, string) (string, error) {
-	return b.commit, nil
+func (b builtAt) Built(context.Context, string, string, string, int64) (slipway.Built, error) {
+	return slipway.Built{Rest: slipway.Done{Commit: b.commit}}, nil
 }
 
 // longHistory fills shop with a repository of many commits, and returns its tip and commits on top of it

@@ -185,18 +185,6 @@ func (p *Planner) sourceURL(c slipway.Codebase) string {
 	return first(c.GitURL, p.URL+"/git/"+c.Key()+".git")
 }
 
-// spans refuses services of a commit that do not fit those of the project's other codebases.
-func (p *Planner) spans(ctx context.Context, c slipway.Codebase, own slipway.Config) error {
-	if c.Linked {
-		return nil
-	}
-	others, err := p.others(ctx, c, slipway.Config{})
-	if err != nil || len(others) == 0 && !elsewhere(own) {
-		return err
-	}
-	return plan.CheckSpan(c, own.Services, others)
-}
-
 func elsewhere(own slipway.Config) bool {
 	return slices.ContainsFunc(own.Services, func(s slipway.Service) bool { return len(s.Elsewhere) > 0 })
 }

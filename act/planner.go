@@ -39,8 +39,8 @@ type History interface {
 
 // Builds is what was built before.
 type Builds interface {
-	// LastBuilt is the commit of the newest run of a ref that succeeded, "" for none.
-	LastBuilt(ctx context.Context, project, codebase, ref string) (string, error)
+	// Built says where the services of a ref were done, and what runs before a run (0: all) left unfinished.
+	Built(ctx context.Context, project, codebase, ref string, before int64) (slipway.Built, error)
 	// Tried reports whether there is a run of a ref before a run, whatever came of it.
 	Tried(ctx context.Context, project, codebase, ref string, before int64) (bool, error)
 	// Images are those that runs of the default branch published of a service last, newest first.
@@ -150,28 +150,63 @@ func (p *Planner) policyAt(ctx context.Context, project, commit string, open fun
 // governs refuses a commit with which the default branch would not say anything valid: every run of
 // the project would fail until that is mended. Its services must fit those of the other codebases.
 func (p *Planner) governs(ctx context.Context, c slipway.Codebase, commit string, open func(context.Context, string) (Tree, error)) error {
+	var policy slipway.Config
 	if c.Name == "" {
-		_, problems, err := p.policyAt(ctx, c.Project, commit, open)
-		if err != nil {
+		var problems config.Problems
+		var err error
+		if policy, problems, err = p.policyAt(ctx, c.Project, commit, open); err != nil {
 			return err
 		}
 		if err := problems.Err(); err != nil {
 			return slipway.Errorf(slipway.Invalid, "slipway.yaml of commit %s is not valid, and would govern every run on the default branch:\n%w", slipway.ShortHash(commit), err)
 		}
 	}
-	if all, err := p.all(ctx, c.Project); err != nil || len(all) == 1 {
+	own, problems, err := p.services(ctx, c.Key(), commit, open)
+	if err != nil {
 		return err
 	}
-	own, problems, err := p.services(ctx, c.Key(), commit, open)
-	switch {
-	case err != nil:
-		return err
-	case len(problems) > 0 && c.Name != "":
-		return slipway.Errorf(slipway.Invalid, "commit %s of %s is not valid:\n%w", slipway.ShortHash(commit), c.Title(), problems.Err())
-	case len(problems) > 0: // its run says so
+	if c.Name == "" { // of anything else its run says so
+		invalid := slices.DeleteFunc(slices.Clone(problems), func(p config.Problem) bool { return p.File != config.Name })
+		if err := invalid.Err(); err != nil {
+			return notValid(commit, err)
+		}
+	} else if err := problems.Err(); err != nil {
+		return slipway.Errorf(slipway.Invalid, "commit %s of %s is not valid:\n%w", slipway.ShortHash(commit), c.Title(), err)
+	}
+	if len(problems) > 0 {
 		return nil
 	}
-	return p.spans(ctx, c, own)
+	var others []plan.Other
+	if !c.Linked {
+		if others, err = p.others(ctx, c, slipway.Config{}); err != nil {
+			return err
+		}
+		if len(others) > 0 || elsewhere(own) {
+			if err := plan.CheckSpan(c, own.Services, others); err != nil {
+				return err
+			}
+		}
+	}
+	return waivesNobody(commit, policy, own, others)
+}
+
+func notValid(commit string, problems error) error {
+	return slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(commit), problems)
+}
+
+// waivesNobody refuses what the main codebase says when a waiver of it is for a service that no codebase has.
+func waivesNobody(commit string, policy, own slipway.Config, others []plan.Other) error {
+	services := slices.Clone(own.Services)
+	for _, o := range others {
+		if o.Problem != "" { // it may have it when that is mended
+			return nil
+		}
+		services = append(services, o.Config.Services...)
+	}
+	if err := config.CheckWaived(policy, services).Err(); err != nil {
+		return notValid(commit, err)
+	}
+	return nil
 }
 
 // changesPolicy reports whether a head changes what governs deployments: environments, registries,
@@ -325,7 +360,7 @@ func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 		return slipway.Plan{}, err
 	}
 	if err := problems.Err(); err != nil {
-		return slipway.Plan{}, slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(run.Commit), err)
+		return slipway.Plan{}, notValid(run.Commit, err)
 	}
 	fallback := ""
 	main := repo
@@ -345,6 +380,11 @@ func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	in, err := p.input(ctx, pr, c, repo, plan.Input{Run: run, Config: own, ConfigCommit: governs}, policy)
 	if err != nil {
 		return slipway.Plan{}, err
+	}
+	if run.Event == slipway.DefaultPush && governs == run.Commit && c.Name == "" && p.Lone == "" { // a mirror cannot refuse it
+		if err := waivesNobody(run.Commit, policy, own, in.Others); err != nil {
+			return slipway.Plan{}, err
+		}
 	}
 	if err := p.ask(ctx, repo, &in); err != nil {
 		return slipway.Plan{}, err

@@ -3,6 +3,7 @@ package act_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -160,6 +161,50 @@ func TestAPushOfAnInvalidConfigurationSaysSo(t *testing.T) {
 	w.code(err, slipway.Invalid, "slipway.yaml:2:1", "environmnts", "would govern every run")
 	w.says(w.push(w.approver, "refs/heads/x", w.commit("", "bad service", service("cart").with("slipway.yaml", "version: 1\nservices: []\n"))), "run #1", "slipway.yaml:2:")
 	w.says(w.push(w.approver, "refs/heads/empty", w.commit("", "nothing here", files{"README": "hi\n"})), "run #2")
+}
+
+// What is wrong with slipway.yaml only beside the files is refused too, with its place; on a branch, and where nobody
+// can refuse, the run says the same.
+func TestAPushOfAConfigurationThatDoesNotFitItsFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.main()
+	const waiver = "gates:\n  waivers:\n    - {gate: secrets, subject: x, service: %s, reason: r, author: ada, expires: 2027-03-01}\n"
+	for yaml, want := range map[string]string{
+		"services:\n  cart:\n    dependsOn: [mail]\n  mail:\n    dependsOn: [cart]\n": "a cycle: ",
+		"services:\n  cart:\n    after: [mial]\n":                                     "slipway.yaml:3:13: services.cart.after[0]: there is no service mial (did you mean mail?)",
+		"services:\n  cart: {path: src/trolley}\n":                                    "slipway.yaml:2",
+		fmt.Sprintf(waiver, "carts"):                                                  "slipway.yaml:3: gates.waivers: there is no service carts (did you mean cart?)",
+	} {
+		c := w.commit(first, "broken", service("cart", "mail").with("slipway.yaml", yaml))
+		_, err := w.receive(w.approver, "refs/heads/main", c)
+		w.code(err, slipway.Invalid, "commit "+slipway.ShortHash(c)+" is not valid", want, "slipway.yaml:")
+		_, planned := w.planner.Plan(w.ctx, slipway.Project{Name: "shop", DefaultBranch: "main"}, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: c})
+		if strings.Contains(yaml, "waivers") { // governs once it is the default branch
+			w.ok(planned)
+			w.move("refs/heads/main", c)
+			_, planned = w.planner.Plan(w.ctx, slipway.Project{Name: "shop", DefaultBranch: "main"}, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: c})
+			w.move("refs/heads/main", first)
+		}
+		if planned == nil || planned.Error() != err.Error() {
+			t.Errorf("the run says %v\nthe push %v", planned, err)
+		}
+	}
+	c := w.commit(first, "a Dockerfile", service("cart", "mail").with("src/cart/Dockerfile", "FORM scratch\n").with("slipway.yaml", fmt.Sprintf(waiver, "mail")))
+	w.push(w.approver, "refs/heads/main", c)
+}
+
+// A waiver of the main codebase may be for a service of another one.
+func TestAWaiverForAServiceOfAnotherCodebase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, main := w.further("web", false), w.at("shop")
+	main.push("refs/heads/main", docker("api"))
+	web.push("refs/heads/main", docker("pages"))
+	const waiver = "gates:\n  waivers:\n    - {gate: secrets, subject: x, service: %s, reason: r, author: ada, expires: 2027-03-01}\n"
+	main.refused(docker("api").with("slipway.yaml", fmt.Sprintf(waiver, "page")), "slipway.yaml:3: gates.waivers: there is no service page (did you mean pages?)")
+	_, said := main.push("refs/heads/main", docker("api").with("slipway.yaml", fmt.Sprintf(waiver, "pages")))
+	w.says(said, "api: ")
 }
 
 // What a crash leaves open is compared with the refs at start (D21).

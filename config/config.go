@@ -62,7 +62,9 @@ func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	c := policy(f, opts, &problems)
 	c.Services, c.Pins, c.Shared = own.Services, own.Pins, own.Shared
 	checkTimes(f, opts.Now(), true, &problems)
-	checkServices(f, c.Services, &problems)
+	if !opts.Several {
+		checkServices(f, c.Services, &problems)
+	}
 	return c, problems.sorted()
 }
 

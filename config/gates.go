@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -294,17 +295,46 @@ func checkTimes(f File, now time.Time, expired bool, problems *Problems) {
 	}
 }
 
-// checkServices tells of waivers for services that there are not.
+// checkServices tells of waivers for services that there are not. Where the project has further codebases they may
+// be there, which CheckWaived is for.
 func checkServices(f File, services []slipway.Service, problems *Problems) {
-	var names []string
-	for _, s := range services {
-		names = append(names, s.Name)
-	}
+	names := namesOf(services)
 	for _, v := range ofAll(f, "waivers") {
 		if s := v.get("service"); s.node != nil && !slices.Contains(names, s.text("")) {
 			problems.add(s.problem(didYouMean(s.text(""), names), "there is no service %s", s.text("")))
 		}
 	}
+}
+
+// CheckWaived tells of waivers of a policy, as LoadPolicy reads it, for services that none of the project's codebases
+// has.
+func CheckWaived(policy slipway.Config, services []slipway.Service) (problems Problems) {
+	names, told := namesOf(services), map[string]bool{}
+	all := slices.Clone(policy.Gates.Waivers)
+	for _, e := range policy.Environments {
+		all = append(all, e.Gates.Waivers...)
+	}
+	for _, w := range all {
+		place := w.Place + " " + w.Service
+		if w.Service == "" || slices.Contains(names, w.Service) || told[place] {
+			continue
+		}
+		told[place] = true
+		p := Problem{File: Name, Message: "there is no service " + w.Service, Hint: didYouMean(w.Service, names), Path: "gates.waivers"}
+		if file, line, ok := strings.Cut(w.Place, ":"); ok {
+			p.File = file
+			p.Line, _ = strconv.Atoi(line)
+		}
+		problems.add(p)
+	}
+	return problems.sorted()
+}
+
+func namesOf(services []slipway.Service) (names []string) {
+	for _, s := range services {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 func retentionOf(v value, problems *Problems) slipway.Retention {

@@ -87,6 +87,7 @@ func (s *Store) RemoveCodebase(ctx context.Context, project, name, actor string)
 func (t *tx) disconnect(project, name string) error {
 	for _, query := range []string{
 		`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2`,
+		`DELETE FROM built WHERE project = $1 AND codebase = $2`,
 		`DELETE FROM connections WHERE project = $1 AND codebase = $2`,
 		`DELETE FROM deliveries WHERE project = $1 AND codebase = $2`,
 		`DELETE FROM commands WHERE project = $1 AND codebase = $2`,

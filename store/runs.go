@@ -27,6 +27,7 @@ type runRow struct {
 	cancel string
 	moves  int
 	steps  []*stepRow // in the order of the plan
+	ended  []string   // services of which a step has ended since done was asked
 }
 
 func (r *runRow) step(key string) *stepRow {
@@ -96,6 +97,9 @@ func (t *tx) createRun(r slipway.Run, plan slipway.Plan) (slipway.Run, error) {
 	if err := t.savePlan(row, plan); err != nil {
 		return r, err
 	}
+	if err := t.decided(row, plan); err != nil {
+		return r, err
+	}
 	if err := t.addSteps(row, plan.Steps); err != nil {
 		return r, err
 	}
@@ -123,6 +127,9 @@ func (t *tx) savePlan(r *runRow, p slipway.Plan) error {
 	old.Batch = old.Batch || p.Batch
 	old.Decisions = append(old.Decisions, p.Decisions...)
 	old.Notes = append(old.Notes, p.Notes...)
+	if p.Because != nil {
+		old.Because = p.Because
+	}
 	if p.ConfigCommit != "" {
 		old.ConfigCommit = p.ConfigCommit
 	}
@@ -254,6 +261,9 @@ func (t *tx) settle(r *runRow) error {
 			}
 			moved = true
 		}
+	}
+	if err := t.done(r); err != nil {
+		return err
 	}
 	return t.settleRun(r)
 }
@@ -405,12 +415,4 @@ func (s *Store) Tried(ctx context.Context, project, codebase, ref string, before
 	_, found, err := one(ctx, s.reader, scanString, `SELECT ref FROM runs
 		WHERE project = $1 AND codebase = $2 AND ref = $3 AND id < $4 AND event IN ('push', 'pull-request', 'merge') ORDER BY id DESC LIMIT 1`, project, codebase, ref, before)
 	return found, err
-}
-
-// LastBuilt returns the commit of the newest run of a codebase's ref that succeeded, "" when there is none: what
-// the next push of that ref is compared with (D4).
-func (s *Store) LastBuilt(ctx context.Context, project, codebase, ref string) (string, error) {
-	c, _, err := one(ctx, s.reader, scanString, `SELECT commit_hash FROM runs
-		WHERE project = $1 AND codebase = $2 AND ref = $3 AND state = 'succeeded' AND event IN ('push', 'pull-request', 'merge', 'release') ORDER BY id DESC LIMIT 1`, project, codebase, ref)
-	return c, err
 }

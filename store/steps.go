@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -131,6 +132,9 @@ func (t *tx) move(r *runRow, st *stepRow, c change) error {
 		t.ended = append(t.ended, attempt{runID: r.ID, stepID: st.ID, attempt: st.Attempt})
 	}
 	t.apply(st, c)
+	if st.fulfilled && st.Spec.Service != "" && !slices.Contains(r.ended, st.Spec.Service) {
+		r.ended = append(r.ended, st.Spec.Service)
+	}
 	n, err := t.exec(`UPDATE steps SET state = $1, reason = $2, fulfilled = $3, lock_wait = $4, behind = $5, attempt = $6, errors = $7, errors_since = $8,
 		job = $9, moves = $10, node = $11, ready_at = $12, started_at = $13, finished_at = $14 WHERE id = $15 AND state = $16 AND moves = $17`,
 		st.State, st.Reason, bit(st.fulfilled), bit(st.lockWait), st.behind, st.Attempt, st.Errors, ms(st.ErrorsSince),

@@ -177,6 +177,9 @@ func (s *Store) FinishStep(ctx context.Context, stepID int64, attempt int, res s
 			if err := t.savePlan(r, *res.Next); err != nil {
 				return err
 			}
+			if err := t.decided(r, *res.Next); err != nil {
+				return err
+			}
 			if err := t.planned(r, st, *res.Next); err != nil {
 				return err
 			}

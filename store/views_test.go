@@ -167,12 +167,12 @@ func TestRunsAndEventsAreFiltered(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	built, err := w.LastBuilt(w.ctx, "shop", "", "refs/heads/feature/a")
+	built, err := w.Built(w.ctx, "shop", "", "refs/heads/feature/a", 0)
 	w.ok(err)
-	never, err := w.LastBuilt(w.ctx, "shop", "", "refs/heads/feature/b")
+	never, err := w.Built(w.ctx, "shop", "", "refs/heads/feature/b", 0)
 	w.ok(err)
-	if built != commitA || never != "" {
-		t.Errorf("last built: %q %q", built, never)
+	if built.Rest != (slipway.Done{Commit: commitA, RunID: a.ID}) || never.Rest.Commit != "" {
+		t.Errorf("last built: %+v %+v", built, never)
 	}
 	all, err := w.Events(w.ctx, 0, slipway.EventFilter{})
 	w.ok(err)

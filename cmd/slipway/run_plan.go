@@ -206,9 +206,9 @@ func (l localProject) Projects(context.Context) ([]slipway.Project, error) {
 // localHistory is that nothing was ever released or deployed; the ref was built at a commit.
 type localHistory struct{ built string }
 
-// LastBuilt is what the working tree is compared with.
-func (h localHistory) LastBuilt(context.Context, string, string, string) (string, error) {
-	return h.built, nil
+// Built is what the working tree is compared with.
+func (h localHistory) Built(context.Context, string, string, string, int64) (slipway.Built, error) {
+	return slipway.Built{Rest: slipway.Done{Commit: h.built}}, nil
 }
 
 // Images finds none: what is built here is pushed nowhere.

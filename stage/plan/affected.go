@@ -19,6 +19,8 @@ type Question struct {
 	// Since is what was built before. A service is as it was when it is as in one of them. None: nothing
 	// was built before, and everything runs.
 	Since []Since
+	// Built says where the services of the branch were done, for the words and for what is not finished.
+	Built slipway.Built
 	// Nothing says why Since is empty, for people; "" when nothing was built before.
 	Nothing string
 	// Ignores keeps what is worth keeping from one question to the next, and changes no answer; may be nil.
@@ -34,6 +36,8 @@ type Since struct {
 	Folders []string
 	Commit  string
 	Name    string // for people: what the commit is; may be empty
+	// Services are those that were built there; nil: all.
+	Services map[string]bool
 }
 
 // Answer says of each service whether it runs.
@@ -62,15 +66,7 @@ func Affected(q Question) Answer {
 	}
 	only := ownBranch(q)
 	for _, s := range q.Config.Services {
-		c := Change{Changed: true, Why: cmp.Or(q.Nothing, "nothing was built before")}
-		for i, v := range views {
-			if i == 0 || !v[s.Name].Changed && c.Changed || v[s.Name].Changed && c.Changed && v[s.Name].ChartOnly && !c.ChartOnly {
-				c = v[s.Name]
-				if i > 0 && !c.Changed && q.Since[i].Name != "" {
-					c.Why = "it is as in " + q.Since[i].Name
-				}
-			}
-		}
+		c := q.change(s, views)
 		if why, bypass := triggered(q, s, only); why != "" {
 			c.Changed, c.ChartOnly, c.Why = false, false, why
 		} else if bypass != "" {
@@ -82,11 +78,42 @@ func Affected(q Question) Answer {
 	return a
 }
 
-// removed are the services that everything that was built before has, and the commit has not.
+// change is what is different of a service, by the views of what was built before.
+func (q Question) change(s slipway.Service, views []map[string]Change) Change {
+	var c Change
+	at := -1
+	for i, v := range views {
+		if !q.Since[i].about(s.Name) {
+			continue
+		}
+		other := v[s.Name]
+		if at < 0 || !other.Changed && c.Changed || other.Changed && c.Changed && other.ChartOnly && !c.ChartOnly {
+			c = other
+			if at >= 0 && !c.Changed && q.Since[i].Name != "" {
+				c.Why = "it is as in " + q.Since[i].Name
+			}
+			if i > 0 && len(q.Since[i].Services) > 0 {
+				c.Since = q.Since[i].Commit
+			}
+		}
+		at = max(at, i)
+	}
+	if at < 0 {
+		return Change{Changed: true, Why: q.alone(s)}
+	}
+	if why := q.unfinished(s); why != "" && !c.Changed {
+		c.Changed, c.Why, c.Since = true, why, ""
+	}
+	c.Unchanged = !c.Changed
+	return c
+}
+
+// removed are the services that everything that was built before has, and the commit has not. Of the commits
+// of the branch itself the newest is what it was before.
 func removed(q Question) (out []slipway.Service) {
 	there := names(q.Config)
 	for i, since := range q.Since {
-		if since.Config == nil {
+		if since.Config == nil || i > 0 && since.Services != nil {
 			continue
 		}
 		if i == 0 {

@@ -64,6 +64,13 @@ type Change struct {
 	// Why, when set, is the reason in place of the one that follows from the counts: for a branch
 	// that is built for the first time, for example. It continues the words "runs:" or "skipped,".
 	Why string
+	// Since is the commit that it was compared with, when that is not the one that the run is compared with
+	// first.
+	Since string
+	// Unchanged: it is as it was where it was built before, whatever its trigger says of the run.
+	Unchanged bool
+	// Because are the services of the run that make it run by way of another codebase.
+	Because []string
 	// ChartOnly: it runs, and no image of its code has to be built (S23).
 	ChartOnly bool
 	// Built is the image that was published of this code before; nil when there is none.
@@ -117,7 +124,11 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 	}
 	for _, svc := range in.Config.Services {
 		change, n := in.Changes[svc.Name], name(in)
-		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change)}
+		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed}
+		if change.Since != "" {
+			d.Reason += "; compared with " + slipway.ShortHash(change.Since) + ", as no run has succeeded with it since"
+		}
+		p = because(p, svc.Name, change)
 		p.Batch = p.Batch || (d.Runs && gathers(in.Run, svc))
 		switch {
 		case !change.Changed:
@@ -141,6 +152,18 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 	for _, svc := range in.Removed {
 		p.Decisions = append(p.Decisions, slipway.Decision{Service: svc.Name, Removed: true, Reason: goneReason(in, svc)})
 	}
+	return p
+}
+
+// because notes in a plan what makes a service run by way of another codebase.
+func because(p slipway.Plan, service string, c Change) slipway.Plan {
+	if len(c.Because) == 0 || !c.Changed {
+		return p
+	}
+	if p.Because == nil {
+		p.Because = map[string][]string{}
+	}
+	p.Because[service] = c.Because
 	return p
 }
 

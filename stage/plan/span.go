@@ -173,6 +173,30 @@ func (s span) dependents(changed []string) []reach {
 	return out
 }
 
+// because says of services which of the changed ones make them run by way of another codebase: their own
+// comparison does not tell.
+func (s span) because(changed []string) map[string][]string {
+	near := span{own: s.own, all: map[string]member{}}
+	for name, m := range s.all {
+		if m.other < 0 {
+			near.all[name] = m
+		}
+	}
+	out := map[string][]string{}
+	for _, name := range changed {
+		told := map[string]bool{}
+		for _, r := range near.dependents([]string{name}) {
+			told[r.name] = true
+		}
+		for _, r := range s.dependents([]string{name}) {
+			if !told[r.name] {
+				out[r.name] = append(out[r.name], name)
+			}
+		}
+	}
+	return out
+}
+
 // why is the reason in words, to continue "runs: ".
 func (s span) why(r reach) string {
 	place := ""
@@ -203,7 +227,9 @@ func Spread(in *Input) {
 		return
 	}
 	s := newSpan(in.codebase(), in.Config.Services, in.Others)
-	for _, r := range s.dependents(codeChanged(*in)) {
+	changed := codeChanged(*in)
+	because := s.because(changed)
+	for _, r := range s.dependents(changed) {
 		m := s.all[r.name]
 		q := Question{Event: in.Run.Event, Ref: in.Run.Ref}
 		if m.other >= 0 {
@@ -213,17 +239,19 @@ func Spread(in *Input) {
 			continue
 		}
 		if m.other < 0 {
-			if c := in.Changes[r.name]; !c.Changed || c.ChartOnly {
-				c.Changed, c.ChartOnly, c.Why = true, false, s.why(r)
-				in.Changes[r.name] = c
+			c := in.Changes[r.name]
+			c.Because = because[r.name]
+			if !c.Changed || c.ChartOnly {
+				c.Changed, c.Unchanged, c.ChartOnly, c.Why, c.Since = true, false, false, s.why(r), ""
 			}
+			in.Changes[r.name] = c
 			continue
 		}
 		o := &in.Others[m.other]
 		if o.Changes == nil {
 			o.Changes = map[string]Change{}
 		}
-		o.Changes[r.name] = Change{Changed: true, Why: s.why(r)}
+		o.Changes[r.name] = Change{Changed: true, Why: s.why(r), Because: because[r.name]}
 	}
 }
 
@@ -281,6 +309,7 @@ func planOthers(in Input, p slipway.Plan) slipway.Plan {
 			}
 			at := fmt.Sprintf("%s of %s at %s", show(o.Codebase.DefaultBranch), o.Codebase.Title(), slipway.ShortHash(o.Commit))
 			d := slipway.Decision{Service: svc.Name, Runs: o.Problem == "", Reason: fmt.Sprintf("runs: %s; it is built from %s", c.Why, at)}
+			p = because(p, svc.Name, c)
 			if d.Runs {
 				p.Steps = append(p.Steps, steps(in.Of(o), svc, n)...)
 			} else {

@@ -59,6 +59,8 @@ type Input struct {
 	Commit string
 	// Before is the last commit of the branch that was built; "" or the zero hash for a new branch.
 	Before string
+	// Earlier are further ones that some of its services were built at.
+	Earlier []string
 	// BaseTip is the tip of the branch that a pull request is to be merged into.
 	BaseTip string
 	// DefaultTip is the tip of the default branch; "" if it does not exist yet.
@@ -68,7 +70,7 @@ type Input struct {
 // Difference is what is different about a commit from one that was built before.
 type Difference struct {
 	Base string // the commit that was built before
-	// Fork says that Base is on the branch that the commit left, rather than on its own.
+	// Fork says that Base is where the commit left another branch; it may have been built on its own besides.
 	Fork  bool
 	Files []string // that differ, deleted ones included
 }
@@ -87,11 +89,10 @@ func Changes(ctx context.Context, repo Repo, in Input) ([]Difference, error) {
 		out = append(out, Difference{Base: base, Fork: fork, Files: files})
 		return nil
 	}
-	before := in.Before
-	if before == slipway.ZeroHash || in.Event == slipway.PullUpdate {
-		before = ""
-	}
-	if before != "" {
+	for _, before := range append([]string{in.Before}, in.Earlier...) {
+		if before == "" || before == slipway.ZeroHash || in.Event == slipway.PullUpdate {
+			continue
+		}
 		if err := compare(before, false); err != nil && !pruned(ctx, repo, in.Commit, err) {
 			return nil, err
 		}
@@ -107,7 +108,11 @@ func Changes(ctx context.Context, repo Repo, in Input) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find what to compare %s with: %w", slipway.ShortHash(in.Commit), err)
 	}
-	if from == "" || (len(out) > 0 && from == before) {
+	if from == "" {
+		return out, nil
+	}
+	if i := slices.IndexFunc(out, func(d Difference) bool { return d.Base == from }); i >= 0 {
+		out[i].Fork = true
 		return out, nil
 	}
 	return out, compare(from, true)

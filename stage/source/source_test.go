@@ -74,7 +74,7 @@ func TestWhatIsComparedWith(t *testing.T) {
 		"pull request of strangers":    {Input{Event: slipway.PullUpdate, BaseTip: "alien", DefaultTip: "main"}, "[]"},
 		"push":                         {Input{Event: slipway.BranchPush, Before: "before", DefaultTip: "main"}, "[{before false [a]} {fork true [b]}]"},
 		"push of a branch that is new": {Input{Event: slipway.BranchPush, Before: slipway.ZeroHash, DefaultTip: "main"}, "[{fork true [b]}]"},
-		"first push after the fork":    {Input{Event: slipway.BranchPush, Before: "before", DefaultTip: "before"}, "[{before false [a]}]"},
+		"first push after the fork":    {Input{Event: slipway.BranchPush, Before: "before", DefaultTip: "before"}, "[{before true [a]}]"},
 		"push of what is merged":       {Input{Event: slipway.BranchPush, DefaultTip: "c"}, "[{c true []}]"},
 		"new branch, nothing else":     {Input{Event: slipway.BranchPush}, "[]"},
 		"merge":                        {Input{Event: slipway.DefaultPush, Before: "before", DefaultTip: "main"}, "[{before false [a]}]"},
