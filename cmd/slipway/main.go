@@ -121,7 +121,7 @@ func meant(cmd *cobra.Command, args []string) string {
 // listed gives each group of commands that lists its things when it is called alone a command list, too.
 func listed(groups ...*cobra.Command) {
 	for _, group := range groups {
-		list := &cobra.Command{Use: "list", Short: "The same as " + group.CommandPath() + " alone", Args: cobra.NoArgs, RunE: group.RunE}
+		list := &cobra.Command{Use: "list", Short: "List them, as the command does by itself", Args: cobra.NoArgs, RunE: group.RunE}
 		list.Flags().AddFlagSet(group.Flags())
 		group.AddCommand(list)
 	}
