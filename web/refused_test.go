@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/net/html"
 )
 
@@ -89,5 +92,40 @@ func TestRefusedFormWithoutItsPage(t *testing.T) {
 	s.world.supply.down = true
 	if w := s.ask("POST", "/projects/shop/waivers", "gate=x&subject=y&reason=z&until=soon"); w.Code != 422 || !strings.Contains(w.Body.String(), "expected a day") {
 		t.Errorf("without its page the form answers %d", w.Code)
+	}
+}
+
+// Without JavaScript: what was refused is put right in the form that still holds the rest.
+func TestBrowserRefusedWaiver(t *testing.T) {
+	t.Parallel()
+	b := browse(t)
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	b.open("/projects/shop/waivers?gate=vulnerabilities&subject=CVE-1+zlib&service=orders&back=%2Fruns%2F17")
+	refuse := func(yes bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.forbidden = yes
+	}
+	reason := chromedp.CSS("#give input[name=reason]")
+	refuse(true)
+	b.do(chromedp.WaitVisible(reason), chromedp.SendKeys(reason, "not reachable"))
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.SendKeys(reason, kb.Enter)); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.WaitVisible(chromedp.CSS("#give[open] #refused")))
+	if got := value[string](b, "document.activeElement.id"); got != "refused" {
+		t.Errorf("the focus is at %q", got)
+	}
+	refuse(false)
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.SendKeys(reason, kb.Enter)); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.WaitVisible(chromedp.CSS("#gates")))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.asked) != 1 || !strings.HasPrefix(b.asked[0], "bob waives vulnerabilities CVE-1 zlib of orders") || !strings.HasSuffix(b.asked[0], ": not reachable") {
+		t.Errorf("it did %v", b.asked)
 	}
 }
