@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/slipway-cd/slipway"
 )
 
@@ -126,7 +128,7 @@ func line(s string, most int) string {
 	if len(s) > 4*most { // a rune has at most 4 bytes
 		s = s[:4*most]
 	}
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = ansi.Strip(strings.ToValidUTF8(s, "\uFFFD"))
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) || unicode.IsControl(r) {
 			return ' '

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,7 +83,14 @@ func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error)
 }
 
 func (s *server) waiving() {
-	s.post("/projects/{project}/waivers", func(r *http.Request, by slipway.User) (string, error) {
+	form := func(r *http.Request) string {
+		q := url.Values{}
+		for _, field := range []string{"gate", "subject", "service", "environment", "back"} {
+			q.Set(field, r.FormValue(field))
+		}
+		return projectHref(r.PathValue("project"), "waivers") + "?" + q.Encode()
+	}
+	s.typed("/projects/{project}/waivers", form, func(r *http.Request, by slipway.User) (string, error) {
 		project := r.PathValue("project")
 		until, err := time.Parse(time.DateOnly, r.FormValue("until"))
 		if err != nil {

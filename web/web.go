@@ -102,6 +102,7 @@ type server struct {
 	mux    *http.ServeMux
 	pages  map[string]*template.Template
 	assets map[string]string // name -> path with the version of its content
+	shown  map[string]bool   // patterns that get answers with pages
 }
 
 // New returns the handler of every page. Forms of other sites are refused
@@ -113,7 +114,7 @@ func New(o Options) (http.Handler, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{Options: o, mux: http.NewServeMux()}
+	s := &server{Options: o, mux: http.NewServeMux(), shown: map[string]bool{}}
 	if err := s.serveAssets(); err != nil {
 		return nil, err
 	}
@@ -177,6 +178,7 @@ type view struct {
 	Waivers bool   // there is a page of them
 	Cursor  int64  // last event that the page knows
 	Origin  string // of this server, as the browser reached it
+	Refused *refused
 	Data    any
 }
 
@@ -215,23 +217,31 @@ type page func(r *http.Request, by slipway.User) (name string, v view, err error
 const newest = 1 << 62
 
 func (s *server) get(pattern string, p page) {
+	s.shown["GET "+pattern] = true
 	s.mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
 		by, ok := s.user(w, r)
 		if !ok {
 			return
 		}
+		again, code := refusedIn(r.Context()), http.StatusOK
 		_, cursor, err := s.Streams.Events(r.Context(), by, "", newest)
-		if err != nil {
-			s.fail(w, r, by, err)
-			return
+		var name string
+		var v view
+		if err == nil {
+			name, v, err = p(r, by)
 		}
-		name, v, err := p(r, by)
-		if err != nil {
+		switch {
+		case err != nil && again != nil:
+			again.fail()
+			return
+		case err != nil:
 			s.fail(w, r, by, err)
 			return
+		case again != nil: // what was typed is not in the page that would be fetched
+			v.Refused, v.Live, code = again, "", again.status
 		}
 		v.User, v.Cursor, v.Can, v.Origin, v.Waivers = by, cursor, s.rights(by, v.Project), s.origin(r), s.Waivers != nil
-		s.render(w, r, http.StatusOK, name, v)
+		s.render(w, r, code, name, v)
 	})
 }
 
@@ -244,6 +254,10 @@ func (s *server) origin(r *http.Request) string {
 
 // post does something for a signed-in user and sends them to where it is seen.
 func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) (to string, err error)) {
+	s.posted(pattern, do, s.fail)
+}
+
+func (s *server) posted(pattern string, do func(r *http.Request, by slipway.User) (to string, err error), refuse func(w http.ResponseWriter, r *http.Request, by slipway.User, err error)) {
 	s.mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := s.form(w, r); err != nil {
 			s.fail(w, r, slipway.User{}, err)
@@ -255,7 +269,7 @@ func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) 
 		}
 		to, err := do(r, by)
 		if err != nil {
-			s.fail(w, r, by, err)
+			refuse(w, r, by, err)
 			return
 		}
 		http.Redirect(w, r, to, http.StatusSeeOther)

@@ -51,6 +51,16 @@ func exitStatus(err error) (int, bool) {
 	return 0, false
 }
 
+// full reports whether err, of this process or of git, says that a disk has no room: git tells by
+// its words alone, in the C locale that environment gives it.
+func full(err error) bool {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return true
+	}
+	var e *exitError
+	return errors.As(err, &e) && (strings.Contains(e.stderr, "No space left on device") || strings.Contains(e.stderr, "Disk quota exceeded"))
+}
+
 // settings is configuration that every command gets and that nothing on the machine overrides.
 func settings() []string {
 	return []string{

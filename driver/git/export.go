@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +39,7 @@ func (r Repo) Export(ctx context.Context, commit, dir string) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case full(err):
 		return slipway.Errorf(slipway.Unavailable, "check out %s: the disk of %s is full: %w", slipway.ShortHash(commit), dir, err)
 	case slipway.ErrorCode(err) == slipway.Invalid:
 		return slipway.Errorf(slipway.Invalid, "commit %s: %w", slipway.ShortHash(commit), err)

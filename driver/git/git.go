@@ -53,20 +53,27 @@ func checkHashes(hashes ...string) error {
 }
 
 // Init makes an empty bare repository whose HEAD is the default branch. Doing it again changes
-// nothing but the default branch.
+// nothing but the default branch. A full disk is slipway.Unavailable.
 func Init(ctx context.Context, dir, defaultBranch string) (Repo, error) {
 	r := Repo{Dir: dir}
 	head := "refs/heads/" + defaultBranch
 	if err := slipway.CheckRef(head); err != nil {
 		return r, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return r, fmt.Errorf("init repository: %w", err)
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		_, err = r.output(ctx, "init", "--quiet", "--bare", "--template=", "--initial-branch="+defaultBranch, "--", dir)
 	}
-	if _, err := r.output(ctx, "init", "--quiet", "--bare", "--template=", "--initial-branch="+defaultBranch, "--", dir); err != nil {
-		return r, err
+	if err == nil {
+		err = r.SetDefaultBranch(ctx, defaultBranch)
 	}
-	return r, r.SetDefaultBranch(ctx, defaultBranch)
+	switch {
+	case err == nil:
+		return r, nil
+	case full(err):
+		return r, slipway.Errorf(slipway.Unavailable, "make repository %s: the disk is full: make room and try again: %w", dir, err)
+	}
+	return r, fmt.Errorf("make repository %s: %w", dir, err)
 }
 
 // SetDefaultBranch makes HEAD name a branch, which need not exist yet.
