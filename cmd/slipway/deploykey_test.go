@@ -169,6 +169,10 @@ func TestFurtherCodebaseByDeployKey(t *testing.T) {
 	f.push("HEAD:refs/heads/trunk")
 	f.webhook(d.HookURL, secret[1], "push", "d1", f.pushed(first, second))
 	s.awaitRun("heads/trunk", second, ":merge:ada@gitea")
+	await(t, "end of that run", func() (bool, string) {
+		runs := must[[]slipway.Run](t)(s.admin.Runs(ctx, slipway.RunFilter{Project: "shop", Commit: second}))
+		return len(runs) == 1 && runs[0].State.Final(), fmt.Sprint(runs)
+	})
 	s.awaitFurther(func(d slipway.CodebaseDetail) bool {
 		return d.Health.Waiting == 0 && len(d.Health.Problems) == 0 && d.Health.Behind == 0 && !d.Health.Delivered.IsZero()
 	})
