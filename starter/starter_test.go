@@ -54,7 +54,10 @@ func TestServiceIsFound(t *testing.T) {
 			Test:   &slipway.ServiceTest{Stage: "testrunner", Results: "TestResults", Timeout: 10 * time.Minute},
 			Verify: slipway.ServiceVerify{Tests: true},
 		}}
-		if len(services) == 1 && services[0].Ignore != nil && services[0].Ignore.File == "src/my-site/.dockerignore" {
+		if len(services) == 1 {
+			if i := services[0].Ignore; i == nil || i.File != "src/my-site/.dockerignore" {
+				t.Errorf("%s: ignore file %+v", language, i)
+			}
 			services[0].Ignore = nil
 		}
 		if len(problems) > 0 || !reflect.DeepEqual(services, want) {
