@@ -210,9 +210,8 @@ func (r *Runner) explain(ctx context.Context, env stage.Env, t slipway.Target, v
 		return
 	}
 	r.events(ctx, env, t, "Pod", v.Pod.Name)
-	previous := v.Container.Waiting != "" && v.Container.Restarts > 0
-	out, err := r.Cluster.Logs(ctx, t, v.Pod.Name, v.Container.Name, previous, lines)
 	group := "Pod/" + v.Pod.Name
+	out, err := r.logs(ctx, t, v, lines)
 	if err != nil {
 		env.Log.Line(slipway.LogLine{Group: group, Text: "its log could not be read: " + err.Error()})
 		return
@@ -223,6 +222,17 @@ func (r *Runner) explain(ctx context.Context, env stage.Env, t slipway.Target, v
 	for _, l := range out {
 		env.Log.Line(slipway.LogLine{Group: group, Stream: "stdout", Text: l})
 	}
+}
+
+// logs returns the log that tells why a container failed: of the instance that ended, as the one after
+// it may have started a moment ago, and of the other instance when that one left nothing.
+func (r *Runner) logs(ctx context.Context, t slipway.Target, v Verdict, lines int) ([]string, error) {
+	ended := v.Container.Restarts > 0 && (v.Container.Waiting != "" || v.Container.Ended != "")
+	out, err := r.Cluster.Logs(ctx, t, v.Pod.Name, v.Container.Name, ended, lines)
+	if err == nil && len(out) == 0 && v.Container.Restarts > 0 {
+		return r.Cluster.Logs(ctx, t, v.Pod.Name, v.Container.Name, !ended, lines)
+	}
+	return out, err
 }
 
 func (r *Runner) events(ctx context.Context, env stage.Env, t slipway.Target, kind, name string) {

@@ -33,6 +33,7 @@ func (h *fakeHelm) Test(_ context.Context, _ slipway.Target, log func(slipway.Lo
 type fakeCluster struct {
 	sees []Observed
 	err  error
+	gone bool // the log of the instance before is
 }
 
 func (c *fakeCluster) Watch(ctx context.Context, _ slipway.Target, _ string, seen func(Observed) bool) error {
@@ -49,6 +50,9 @@ func (c *fakeCluster) Watch(ctx context.Context, _ slipway.Target, _ string, see
 }
 
 func (c *fakeCluster) Logs(_ context.Context, _ slipway.Target, pod, container string, previous bool, lines int) ([]string, error) {
+	if previous && c.gone {
+		return nil, nil
+	}
 	return []string{fmt.Sprintf("log of %s/%s previous %v, %d lines", pod, container, previous, lines), "panic: no database"}, nil
 }
 
@@ -96,6 +100,10 @@ func TestVerify(t *testing.T) {
 			fakeCluster{sees: []Observed{allReady()}}, slipway.Failed, "", "in-cluster test t failed: pod failed", 1, nil},
 		{"crashing", fakeHelm{rel: Release{Revision: 3, Tests: []string{"t"}}}, fakeCluster{sees: []Observed{crashing}}, slipway.Failed, "", "keeps ending (Error, exit status 2, 3 restarts)", 0,
 			[]string{"Pod/delivery-1 [] container app waits: CrashLoopBackOff: back-off 20s", "Deployment/delivery [failed]", "event of Pod/delivery-1", "log of delivery-1/app previous true, 20 lines", "panic: no database"}},
+		{"crashed and started again", fakeHelm{rel: Release{Revision: 3}}, fakeCluster{sees: []Observed{withContainer(Container{Restarts: 3, Ended: "Error, exit status 2"})}}, slipway.Failed, "", "keeps ending", 0,
+			[]string{"log of delivery-1/app previous true, 20 lines"}},
+		{"crashed and its log is gone", fakeHelm{rel: Release{Revision: 3}}, fakeCluster{sees: []Observed{crashing}, gone: true}, slipway.Failed, "", "keeps ending", 0,
+			[]string{"log of delivery-1/app previous false, 20 lines"}},
 		{"never ready", fakeHelm{rel: Release{Revision: 3}}, fakeCluster{sees: []Observed{withContainer(Container{})}}, slipway.Failed, "", "Deployment/delivery was not ready in 50ms", 0,
 			[]string{"log of delivery-1/app previous false"}},
 		{"another revision", fakeHelm{rel: Release{Revision: 4}}, fakeCluster{}, slipway.Failed, "", "is at revision 4, not at 3 that this run deployed", 0, nil},
