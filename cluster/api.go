@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 )
 
 // api is the little of a Kubernetes client that starting a cluster needs.
@@ -29,7 +28,7 @@ func (c *Cluster) api() (*api, error) {
 	}
 	config := &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}}
 	return &api{server: c.server(), client: &http.Client{
-		Timeout:   5 * time.Second,
+		Timeout:   patience,
 		Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true},
 	}}, nil
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
 )
 
 // component is one process of a cluster.
@@ -186,7 +185,7 @@ func (c *Cluster) coreDNS() component {
 func answers(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		client := http.Client{
-			Timeout:   time.Second,
+			Timeout:   patience,
 			Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -151,7 +151,7 @@ func ended(pid int) bool {
 // removeGroups removes the cluster's control groups. A group stays busy for a
 // moment after its last process ended.
 func (c *Cluster) removeGroups(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return until(ctx, 20*time.Millisecond, func(context.Context) error {
 		var errs []error

@@ -196,6 +196,41 @@ func TestStartFindKill(t *testing.T) {
 	<-p.gone
 }
 
+// A component that answers late is not one that died.
+func TestStands(t *testing.T) {
+	t.Parallel()
+	c := testCluster(t)
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip("no sleep on this machine")
+	}
+	if err := os.Symlink(sleep, c.path("bin", "etcd")); err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.start("etcd", []string{"600"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	slow := component{name: "etcd", health: func(context.Context) error {
+		if asked++; asked < 3 {
+			return errors.New("no answer yet")
+		}
+		return nil
+	}}
+	if err := c.stands(t.Context(), []component{slow}); err != nil || asked != 3 {
+		t.Errorf("of a slow component, asked %d times: %v", asked, err)
+	}
+	dead := component{name: "kubelet", health: func(context.Context) error { return errors.New("nobody is there to ask") }}
+	if err := c.stands(t.Context(), []component{slow, dead}); err == nil || !strings.Contains(err.Error(), "kubelet: context canceled (it does not run)") {
+		t.Errorf("of a component that does not run: %v", err)
+	}
+	if err := c.killAll(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	<-p.gone
+}
+
 func TestWaitingEndsWithTheComponent(t *testing.T) {
 	t.Parallel()
 	c := testCluster(t)

@@ -132,7 +132,7 @@ func (c *Cluster) owns(args []string) bool {
 
 // killAll kills every process of the cluster and returns when none is left.
 func (c *Cluster) killAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return until(ctx, 20*time.Millisecond, func(context.Context) error {
 		pids := c.processes()

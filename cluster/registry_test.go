@@ -88,7 +88,7 @@ func TestMapRegistry(t *testing.T) {
 // test.
 func testCluster(t *testing.T) *Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "slw")
+	dir, err := os.MkdirTemp("/tmp", "slw")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,9 @@ import (
 // Up makes the cluster run and returns when it is ready for use: its node
 // accepts pods, namespaces can be made, service accounts get tokens and the
 // name server answers. If it already is, only the registries are brought up to
-// date. If a part of it died, everything that is left is stopped and all of it
-// starts again with its data, as after a reboot of the machine.
+// date. If a part of it died, or does not answer for half a minute, everything
+// that is left is stopped and all of it starts again with its data, as after a
+// reboot of the machine.
 func (c *Cluster) Up(ctx context.Context, m Machine) error {
 	if os.Geteuid() != 0 {
 		return errors.New("a cluster needs root: it makes network devices, mounts and control groups")
@@ -26,7 +27,7 @@ func (c *Cluster) Up(ctx context.Context, m Machine) error {
 		return err
 	}
 	defer unlock()
-	if c.current() && c.Healthy(ctx) == nil {
+	if c.current() && c.stands(ctx, c.components()) == nil {
 		for host, target := range c.Registries {
 			if err := c.MapRegistry(host, target); err != nil {
 				return err
@@ -199,13 +200,13 @@ func (u *startup) startBase(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := u.await(ctx, u.containerd(), 30*time.Second); err != nil {
+	if err := u.await(ctx, u.containerd(), 2*time.Minute); err != nil {
 		return err
 	}
 	if err := u.importPause(ctx); err != nil {
 		return err
 	}
-	return u.await(ctx, u.etcd(), 30*time.Second)
+	return u.await(ctx, u.etcd(), 2*time.Minute)
 }
 
 func (u *startup) startAPIServer(ctx context.Context) error {
@@ -350,7 +351,7 @@ func (c *Cluster) apiUsable(ctx context.Context) error {
 }
 
 func (c *Cluster) dnsAnswers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	want, err := firstAddress(c.Network)
 	if err != nil {
