@@ -44,10 +44,14 @@ func handler() http.Handler {
 	return mux
 }
 
-// smoke asks a running delivery for a quote: the in-cluster test.
+// smoke asks a running delivery for a quote: the in-cluster test. A Service's address leads to its pods a
+// moment after they are ready, so that for half a minute nobody needs to be there.
 func smoke(url string) error {
 	c := http.Client{Timeout: 5 * time.Second}
 	resp, err := c.Get(url + "/quote?to=Rotterdam")
+	for began := time.Now(); err != nil && time.Since(began) < 30*time.Second; resp, err = c.Get(url + "/quote?to=Rotterdam") {
+		time.Sleep(time.Second)
+	}
 	if err != nil {
 		return err
 	}
