@@ -72,13 +72,10 @@ func TestStory(t *testing.T) {
 	res, _ = w.deploy(t, v3)
 	third := res.Deployments[0]
 	began := time.Now()
-	res, l = w.verify(t, v3, third)
+	res, l = w.verify(t, v3, third) // it says why, which it does not know when it only waited too long
 	t.Logf("the crashing version failed after %s: %s", time.Since(began).Round(time.Second), res.Reason)
 	if res.Outcome != slipway.Failed || res.Deployments[0].State != slipway.Unhealthy || !strings.Contains(res.Reason, "keeps ending (Error, exit status 3") {
 		t.Errorf("%s %s", res.Outcome, res.Reason)
-	}
-	if d := time.Since(began); d > 90*time.Second {
-		t.Errorf("it took %s", d)
 	}
 	l.has(t, "panic: no database at db:5432")
 
@@ -221,7 +218,7 @@ func TestImageThatDoesNotExist(t *testing.T) {
 	began := time.Now()
 	res, l := w.verify(t, v, res.Deployments[0])
 	t.Logf("failed after %s: %s\n%s", time.Since(began).Round(time.Second), res.Reason, l)
-	if res.Outcome != slipway.Failed || !strings.Contains(res.Reason, "has no image") || time.Since(began) > 75*time.Second {
+	if res.Outcome != slipway.Failed || !strings.Contains(res.Reason, "has no image") {
 		t.Errorf("%s %s", res.Outcome, res.Reason)
 	}
 	// There is nothing to go back to: the failed first install is removed.
@@ -234,7 +231,7 @@ func TestImageThatDoesNotExist(t *testing.T) {
 func TestFailingTestAndStorage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	v := version{run: 1, name: "v1.0.0", image: 0, values: "greeting: hi\nexpect: something else\n"}
+	v := version{run: 1, name: "v1.0.0", image: 0, values: "greeting: hi\nexpect: something else\npatience: 0s\n"}
 	res, _ := w.deploy(t, v)
 	res, l := w.verify(t, v, res.Deployments[0])
 	t.Logf("%s\n%s", res.Reason, l)
@@ -279,7 +276,7 @@ func TestRefusedByTheCluster(t *testing.T) {
 	if res.Outcome != slipway.Failed || !strings.Contains(res.Reason, "replicas") {
 		t.Errorf("%+v", res)
 	}
-	res, l := w.deploy(t, version{run: 4, name: "v1.0.3", image: 0, values: "replicas: 2\nhook: [/app, check, 'http://127.0.0.1:1', x]\n"})
+	res, l := w.deploy(t, version{run: 4, name: "v1.0.3", image: 0, values: "replicas: 2\nhook: [/app, check, 'http://127.0.0.1:1', x, 0s]\n"})
 	t.Logf("%s\n%s", res.Reason, l)
 	if res.Outcome != slipway.Failed || !strings.Contains(res.Reason, "delivery-migrate") {
 		t.Errorf("%+v", res)
@@ -299,11 +296,12 @@ func TestChild(t *testing.T) {
 	}
 	w := openWorld(t)
 	w.journals, w.namespace, w.host, w.images = parts[0], parts[1], parts[2], []string{parts[3]}
-	w.deploy(t, killedVersion())
+	w.deploy(t, killedVersion("5m"))
 }
 
-func killedVersion() version {
-	return version{run: 7, name: "v1.0.7", image: 0, values: "greeting: seven\nexpect: seven\nhook: [/app, sleep, 3s]\n"}
+// killedVersion has a hook, so that Helm is at work for a while.
+func killedVersion(hook string) version {
+	return version{run: 7, name: "v1.0.7", image: 0, values: "greeting: seven\nexpect: seven\nhook: [/app, sleep, " + hook + "]\n"}
 }
 
 func TestKilledMidUpgrade(t *testing.T) {
@@ -319,7 +317,7 @@ func TestKilledMidUpgrade(t *testing.T) {
 			t.Fatalf("nothing was interrupted: %+v, %v", history, err)
 		}
 		began := time.Now()
-		res, l := w.deploy(t, killedVersion())
+		res, l := w.deploy(t, killedVersion("1s"))
 		t.Logf("recovered from %s in %s\n%s", history[0].Status, time.Since(began).Round(time.Millisecond), l)
 		if res.Outcome != slipway.Succeeded || res.Deployments[0].Revision != history[0].Number+1 {
 			t.Fatalf("%+v", res)
@@ -327,7 +325,7 @@ func TestKilledMidUpgrade(t *testing.T) {
 		if last := w.settled(t); last.Marks.Run != "7" {
 			t.Errorf("%+v", last)
 		}
-		if res, l = w.verify(t, killedVersion(), res.Deployments[0]); res.Outcome != slipway.Succeeded {
+		if res, l = w.verify(t, killedVersion("1s"), res.Deployments[0]); res.Outcome != slipway.Succeeded {
 			t.Errorf("%s\n%s", res.Reason, l)
 		}
 		if first {
@@ -346,7 +344,7 @@ func (w *world) killDuring(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

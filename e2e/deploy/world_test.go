@@ -134,7 +134,7 @@ func (w *world) Save(_ context.Context, d slipway.Deployment) (slipway.Deploymen
 
 func (w *world) target() slipway.Target {
 	return slipway.Target{Project: project, Environment: "qa", Service: "delivery", Cluster: "local", Namespace: w.namespace,
-		Release: "delivery", HistoryMax: 5, Timeout: slipway.Duration(2 * time.Minute), Tests: true}
+		Release: "delivery", HistoryMax: 5, Timeout: slipway.Duration(10 * time.Minute), Tests: true}
 }
 
 // version is something to deploy: one of the two images, and the chart's environment values.

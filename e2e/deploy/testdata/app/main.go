@@ -11,7 +11,8 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "check" {
-		os.Exit(check(os.Args[2], os.Args[3]))
+		patience, _ := time.ParseDuration(os.Args[4])
+		os.Exit(check(os.Args[2], os.Args[3], patience))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "sleep" {
 		d, _ := time.ParseDuration(os.Args[2])
@@ -32,18 +33,28 @@ func main() {
 	fmt.Println("listening", http.ListenAndServe(":8080", nil))
 }
 
-func check(url, want string) int {
+// check asks until the answer is the wanted one: a Service's address leads to new pods, and no longer
+// to old ones, a moment after the rollout.
+func check(url, want string, patience time.Duration) int {
+	for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		said, ok := ask(url, want)
+		if ok || time.Since(began) >= patience {
+			fmt.Println(said)
+			if ok {
+				return 0
+			}
+			return 1
+		}
+	}
+}
+
+func ask(url, want string) (said string, ok bool) {
 	client := &http.Client{Timeout: 5 * time.Second}
 	res, err := client.Get(url)
 	if err != nil {
-		fmt.Println("FAIL", err)
-		return 1
+		return fmt.Sprint("FAIL ", err), false
 	}
 	defer res.Body.Close()
 	b, _ := io.ReadAll(res.Body)
-	fmt.Printf("GET %s: %s %q, want %q\n", url, res.Status, b, want)
-	if string(b) != want {
-		return 1
-	}
-	return 0
+	return fmt.Sprintf("GET %s: %s %q, want %q", url, res.Status, b, want), string(b) == want
 }
