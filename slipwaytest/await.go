@@ -27,7 +27,7 @@ func Await(ctx context.Context, every time.Duration, done func() (bool, error)) 
 
 // Answers reports whether a GET of url is answered with 200.
 func Answers(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -82,14 +83,19 @@ func StartServer(ctx context.Context, binary, data string, o ServerOptions) (*Se
 	return s, nil
 }
 
-// FreeAddress is a loopback address whose port was free a moment ago.
+// FreeAddress is a loopback address whose port was free a moment ago. The port is below those that the
+// kernel gives to who asks for any, so that it is still free when a server takes it, or takes it again.
 func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	for tries := 0; ; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(10000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
+		if tries == 100 {
+			return "", fmt.Errorf("find a free port: %w", err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // Free reports whether a loopback address can be listened on now.
