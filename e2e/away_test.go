@@ -29,7 +29,7 @@ func TestSurroundingsDown(t *testing.T) {
 	tools := buildkitTools(t)
 	s := newSite(t, "away", siteOptions{args: []string{"--production", outside.address + "/prod", "--tools", tools}})
 	files := tick()
-	files["slipway.yaml"] = strings.Replace(files["slipway.yaml"], "  - name: qa\n", "  - name: development\n    trigger: default-branch\n    timeout: 60s\n  - name: qa\n", 1)
+	files["slipway.yaml"] = strings.Replace(files["slipway.yaml"], "  - name: qa\n", "  - name: development\n    trigger: default-branch\n    timeout: 5m\n  - name: qa\n", 1)
 	r := s.project(t, "away", files)
 	s.until(t, r.push("main").ID, slipway.RunSucceeded)
 	for _, c := range []struct {
@@ -252,7 +252,7 @@ func registryDown(t *testing.T, s *site, r *repo, o *outside) {
 		t.Errorf("production's image does not come from %s: %+v", o.address, d.Deployments)
 	}
 	progress("  the run ended %s after the registry was back", seconds(time.Since(began)))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+o.address+"/v2/prod/away/tick/manifests/v1.0.0", nil)
 	if err != nil {

@@ -299,7 +299,7 @@ func defineClocks(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		text, err := api.Get().AbsPath("/openapi/v3/apis/e2e.slipway.dev/v1").DoRaw(ctx)
 		return err == nil && bytes.Contains(text, []byte("interval")), nil
 	})
@@ -315,7 +315,7 @@ func laterFound(t *testing.T, s *site, database string) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var found slipway.Event
-	if !s.await(t.Context(), time.Minute, func() bool {
+	if !s.await(t.Context(), patience, func() bool {
 		s.feed.mu.Lock()
 		defer s.feed.mu.Unlock()
 		at := slices.IndexFunc(s.feed.events, func(e slipway.Event) bool { return e.Kind == "scan.found" })

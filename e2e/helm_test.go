@@ -19,7 +19,7 @@ func TestHelmClientSeesOrdinaryReleases(t *testing.T) {
 	s := mainSite(t)
 	const namespace = "helmed-development"
 	files := tick()
-	files["slipway.yaml"] = "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 60s}\n  - {name: production, production: true, timeout: 60s}\n"
+	files["slipway.yaml"] = "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 5m}\n  - {name: production, production: true, timeout: 5m}\n"
 	r := s.project(t, "helmed", files)
 	first := s.until(t, r.push("main").ID, slipway.RunSucceeded)
 	r.commit("Another greeting", tree{"tick/www/index.html": "two\n", "tick/chart/values.yaml": tickValues(map[string]string{"greeting": "two"})})
@@ -67,7 +67,7 @@ func (s *site) outside(t *testing.T, project string) slipway.ObservedRevision {
 	t.Helper()
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
-	limit := time.After(time.Minute)
+	limit := time.After(patience)
 	for {
 		b, err := s.as("ada").Board(t.Context(), project)
 		if err != nil {
@@ -129,7 +129,7 @@ func TestApprovalBindsToWhatItReplaces(t *testing.T) {
 func helmRollback(t *testing.T, namespace string, revision int) {
 	t.Helper()
 	back := action.NewRollback(helm(t, namespace))
-	back.Version, back.WaitStrategy, back.Timeout = revision, helmkube.StatusWatcherStrategy, time.Minute
+	back.Version, back.WaitStrategy, back.Timeout = revision, helmkube.StatusWatcherStrategy, patience
 	if err := back.Run("tick"); err != nil {
 		t.Fatalf("helm rollback: %v", err)
 	}

@@ -109,7 +109,7 @@ func TestLaptopDeploys(t *testing.T) {
 	const namespace = "laptop-development"
 	l := newLaptop(t)
 	l.commit("The first commit", tick().with(tree{
-		"slipway.yaml": "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 60s}\n  - {name: production, production: true}\n",
+		"slipway.yaml": "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 5m}\n  - {name: production, production: true}\n",
 	}))
 	if _, told := l.run(2, "--deploy", "production"); !strings.Contains(told, "is production, so nothing is deployed there from a laptop") {
 		t.Errorf("production is refused with %s", told)

@@ -69,7 +69,7 @@ func lookAround() (s surroundings, err error) {
 // leaks compares the machine with how it was before. Things that end by themselves get a while.
 func (s surroundings) leaks(ctx context.Context) error {
 	var found []string
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := slipwaytest.Await(ctx, 200*time.Millisecond, func() (bool, error) {
 		now, err := lookAround()

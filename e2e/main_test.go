@@ -113,7 +113,7 @@ func supervise() (err error) {
 		return err
 	}
 	defer func() {
-		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 		defer cancel()
 		began := time.Now()
 		err = errors.Join(err, clean(after, keep))

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -46,7 +47,7 @@ func shop(t *testing.T) tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files["slipway.yaml"] = strings.Replace(files["slipway.yaml"], "timeout: 60s", "timeout: 25s", 1)
+	files["slipway.yaml"] = regexp.MustCompile(`timeout: \d+s`).ReplaceAllString(files["slipway.yaml"], "timeout: 5m") // what is good gets ready in the end
 	return files
 }
 
@@ -321,6 +322,9 @@ func (s *story) traces() {
 func (s *story) badRelease() {
 	good := s.released("v4.0.0")
 	before := wantSettled(s.T, "shop-production", "delivery")
+	impatient := strings.ReplaceAll(shop(s.T)["slipway.yaml"], "timeout: 5m", "timeout: 30s")
+	s.repo.commit("Wait no longer", tree{"slipway.yaml": impatient})
+	s.site.until(s.T, s.repo.push("main").ID, slipway.RunSucceeded)
 	values := map[string]string{deliveryDir + "/chart/values-production.yaml": "replicas: 2\nhealth: /nowhere\ngreeting: from a bad release\n"}
 	s.greet("delivered badly")
 	s.repo.commit("Ask production's health elsewhere", values)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
@@ -55,12 +56,15 @@ func killedPush(t *testing.T, r *repo, ref, kind string, locked bool) bool {
 		}
 	}
 	dead := make(chan struct{})
+	kill := sync.OnceFunc(func() {
+		if err := s.process().Kill(); err != nil {
+			t.Error(err)
+		}
+		close(dead)
+	})
 	remove := s.feed.trap(func(e slipway.Event) {
 		if e.Kind == kind && e.Project == r.project {
-			if err := s.process().Kill(); err != nil {
-				t.Error(err)
-			}
-			close(dead)
+			kill()
 		}
 	})
 	_, pushErr := r.pushAs(t.Context(), "ada", "HEAD:"+ref)
@@ -85,7 +89,7 @@ func killedPush(t *testing.T, r *repo, ref, kind string, locked bool) bool {
 	if len(runs) != 1 {
 		t.Fatalf("after the second push there are %d runs", len(runs))
 	}
-	s.until(t, runs[0].ID, slipway.RunSucceeded)
+	s.told(t, s.until(t, runs[0].ID, slipway.RunSucceeded)) // the next round must not take it for its own
 	s.wantOnce(t, runs[0].ID)
 	return moved
 }

@@ -25,13 +25,13 @@ func TestBuildsCannotReachTheHost(t *testing.T) {
 		targets = append(targets, net.JoinHostPort(api.Hostname(), fmt.Sprint(p)))
 	}
 	var try strings.Builder
-	try.WriteString("echo begin\nhttpd -p 127.0.0.1:8099 && wget -q -T 2 -O /dev/null http://127.0.0.1:8099/ 2>/dev/null; nc -w 2 127.0.0.1 8099 </dev/null && echo control works\n")
+	try.WriteString("echo begin\nhttpd -p 127.0.0.1:8099 && wget -q -T 30 -O /dev/null http://127.0.0.1:8099/ 2>/dev/null; nc -w 30 127.0.0.1 8099 </dev/null && echo control works\n")
 	for _, target := range targets {
 		host, port, err := net.SplitHostPort(target)
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn, err := net.DialTimeout("tcp", target, 2*time.Second)
+		conn, err := net.DialTimeout("tcp", target, time.Minute)
 		if err != nil {
 			t.Fatalf("this machine itself does not reach %s: %v", target, err)
 		}

@@ -12,7 +12,7 @@ func TestRevertRebuildsNothing(t *testing.T) {
 	t.Parallel()
 	s := mainSite(t)
 	files := tick()
-	files["slipway.yaml"] = "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 60s}\n"
+	files["slipway.yaml"] = "version: 1\nenvironments:\n  - {name: development, trigger: default-branch, timeout: 5m}\n"
 	r := s.project(t, "reused", files)
 	first := s.until(t, r.push("main").ID, slipway.RunSucceeded)
 	r.commit("Another page", tree{"tick/www/index.html": "two\n"})

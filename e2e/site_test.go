@@ -327,9 +327,17 @@ func (f *feed) of(run int64) []slipway.Event {
 	return out
 }
 
+// told waits until the feed has all events of a run that has ended.
+func (s *site) told(t *testing.T, d slipway.RunDetail) {
+	t.Helper()
+	if !s.await(t.Context(), patience, func() bool { return len(s.feed.of(d.Run.ID)) >= len(d.Events) }) {
+		t.Errorf("of %d events of run #%d the stream told %d", len(d.Events), d.Run.ID, len(s.feed.of(d.Run.ID)))
+	}
+}
+
 // patience is how long a scenario waits for what may take a while on a busy machine: the first builds of
 // three Go services, for example.
-const patience = 6 * time.Minute
+const patience = 12 * time.Minute
 
 // await waits until cond holds; it is asked again after each event. It reports whether it did.
 func (s *site) await(ctx context.Context, limit time.Duration, cond func() bool) bool {

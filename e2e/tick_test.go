@@ -13,10 +13,10 @@ func tick() tree {
 		"slipway.yaml": `version: 1
 environments:
   - name: qa
-    timeout: 60s
+    timeout: 5m
   - name: production
     production: true
-    timeout: 60s
+    timeout: 5m
     approvals:
       required: 1
 `,

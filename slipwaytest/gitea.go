@@ -172,7 +172,7 @@ func StartGitea(ctx context.Context, dir string, say Progress) (*Gitea, error) {
 		_ = g.cmd.Wait()
 		close(g.done)
 	}()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	err = Await(ctx, 50*time.Millisecond, func() (bool, error) {
 		select {
