@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	maxProbes    = 40              // renders with a changed value, beside those for all fields at once
-	traceTimeout = 2 * time.Second // then what is known by then is the answer
+	maxProbes    = 40               // renders with a changed value, beside those for all fields at once
+	traceTimeout = 10 * time.Second // then what is known by then is the answer
 )
 
 // Trace implements chart.Tracer. Lines of templates are found by a render whose templates say on which
