@@ -124,7 +124,7 @@ func (w *world) start() *world {
 	w.ok(e.Start(w.ctx))
 	w.store, w.engine = s, e
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := errors.Join(e.Stop(ctx), s.Close()); err != nil {
 			w.t.Log(err)

@@ -28,6 +28,9 @@ type tab struct {
 	*site
 }
 
+// patience is how long a browser on a busy machine may take for anything.
+const patience = 3 * time.Minute
+
 // browse needs Chromium: SLIPWAY_E2E=1.
 func browse(t *testing.T) *tab {
 	t.Helper()
@@ -41,12 +44,12 @@ func browse(t *testing.T) *tab {
 	}
 	srv := httptest.NewServer(h)
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.DisableGPU,
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true))
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(stop)
@@ -75,7 +78,7 @@ func (b *tab) open(path string) {
 // wait waits until an expression holds on the page.
 func (b *tab) wait(expression string) {
 	b.t.Helper()
-	poll := chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(10*time.Second))
+	poll := chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(patience))
 	err := chromedp.Do(b.ctx, poll)
 	if err != nil && !errors.Is(err, chromedp.ErrPollingTimeout) { // the page was still on its way
 		err = chromedp.Do(b.ctx, poll)

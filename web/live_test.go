@@ -22,7 +22,7 @@ type message struct{ id, event, data string }
 func listen(t *testing.T, s *site, target, last string) <-chan message {
 	t.Helper()
 	srv := httptest.NewServer(s.handler)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(func() { cancel(); srv.Close() })
 	r, err := http.NewRequestWithContext(ctx, "GET", srv.URL+target, nil)
 	if err != nil {
@@ -77,7 +77,7 @@ func next(t *testing.T, in <-chan message) message {
 			t.Fatal("the stream has ended")
 		}
 		return m
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing came")
 	}
 	panic("not reached")

@@ -394,7 +394,7 @@ func (f *fakeForge) send(address string, body []byte, header map[string]string) 
 // await looks until something is so, and fails after a while with what there is instead.
 func await(t *testing.T, what string, so func() (bool, string)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(15 * time.Millisecond)
 	defer tick.Stop()

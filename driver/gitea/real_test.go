@@ -144,7 +144,7 @@ func (w *world) commit(t *testing.T, dir, file string) string {
 // error too.
 func (w *world) next(t *testing.T, fixture string, want func(slipway.Delivery) bool) slipway.Delivery {
 	t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(3 * time.Minute)
 	for {
 		select {
 		case a := <-w.hooks:
@@ -437,7 +437,7 @@ func (w *world) end(t *testing.T) {
 // merge waits until Gitea has found out that there is no conflict.
 func (w *world) merge(t *testing.T, number string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	err := slipwaytest.Await(ctx, 100*time.Millisecond, func() (bool, error) {
 		return w.call(t, w.forge.Token, http.MethodGet, "/repos/ada/shop/pulls/"+number, nil)["mergeable"] == true, nil

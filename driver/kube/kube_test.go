@@ -273,7 +273,7 @@ func TestWatch(t *testing.T) {
 				t.Error(err)
 			}
 			return
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the new object is not seen")
 		}
 	}
