@@ -148,7 +148,11 @@ func (k *killing) release(t *testing.T, m moment) bool {
 		progress("  killed %-52s ready again %4.0f ms, moving %4.0f ms, all %s, done twice: %v",
 			m.name, float64(up.Milliseconds()), float64(moving.Milliseconds()), seconds(time.Since(began)), again)
 	}
-	return m.arm == nil || killed && (m.inside == "" || slices.Contains(again, m.inside))
+	if m.arm == nil || killed && (m.inside == "" || slices.Contains(again, m.inside)) {
+		return true
+	}
+	t.Logf("it was over before; killed: %v; the log of %s:\n%s", killed, m.inside, k.site.log(t.Context(), d.Run.ID, m.inside))
+	return false
 }
 
 // goOn starts the server again and waits until the run has ended. It returns how long the server took

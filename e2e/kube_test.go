@@ -18,9 +18,12 @@ import (
 	"helm.sh/helm/v4/pkg/storage/driver"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // cluster is the cluster as an outsider sees it: through client-go and the Helm SDK, not Slipway.
@@ -172,26 +175,30 @@ func latest(t *testing.T, namespace, name string) int {
 	return all[len(all)-1].Version
 }
 
-// onReleaseStatus calls then when a revision in a namespace gets that status.
+// onReleaseStatus calls then when a revision in a namespace gets that status. A watch that breaks off goes on
+// where it was.
 func (k cluster) onReleaseStatus(ctx context.Context, namespace, status string, then func()) error {
-	watch, err := k.CoreV1().Secrets(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "owner=helm,status=" + status})
+	secrets := k.CoreV1().Secrets(namespace)
+	only := metav1.ListOptions{LabelSelector: "owner=helm,status=" + status}
+	list, err := secrets.List(ctx, only)
+	if err != nil {
+		return err
+	}
+	watcher, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = only.LabelSelector
+			return secrets.Watch(ctx, o)
+		},
+	})
 	if err != nil {
 		return err
 	}
 	go func() {
-		defer watch.Stop()
-		for {
-			select {
-			case <-ctx.Done():
+		defer watcher.Stop()
+		for e := range watcher.ResultChan() {
+			if e.Type == watch.Added || e.Type == watch.Modified {
+				then()
 				return
-			case e, ok := <-watch.ResultChan():
-				if !ok {
-					return
-				}
-				if e.Type == "ADDED" || e.Type == "MODIFIED" {
-					then()
-					return
-				}
 			}
 		}
 	}()
