@@ -305,12 +305,12 @@ func TestBuildIsCancelled(t *testing.T) {
 		done <- err
 	}()
 	log.wait(w.ctx, "sleeping")
-	if !poll(w.ctx, 5*time.Second, func() bool { return len(processes("4242")) > 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes("4242")) > 0 }) {
 		t.Fatal("nothing runs")
 	}
 	begin := time.Now()
 	cancel(slipway.ErrSuperseded)
-	gone := poll(w.ctx, 10*time.Second, func() bool { return len(processes("4242")) == 0 })
+	gone := poll(w.ctx, patience, func() bool { return len(processes("4242")) == 0 })
 	if took := time.Since(begin); gone {
 		t.Logf("process gone %s after the cancel", took)
 	} else {

@@ -173,12 +173,12 @@ func TestRunTestsIsCancelled(t *testing.T) {
 		done <- err
 	}()
 	log.wait(w.ctx, "sleeping")
-	if !poll(w.ctx, 5*time.Second, func() bool { return len(processes("4343")) > 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes("4343")) > 0 }) {
 		t.Fatal("nothing runs")
 	}
 	begin := time.Now()
 	cancel(slipway.ErrTimeout)
-	if !poll(w.ctx, 10*time.Second, func() bool { return len(processes("4343")) == 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes("4343")) == 0 }) {
 		t.Error("the process is still there")
 	}
 	t.Logf("process gone %s after the cancel", time.Since(begin))

@@ -323,7 +323,7 @@ func TestHalfMadeSnapshot(t *testing.T) {
 	snapshots := filepath.Join(d.layout.state(), "runc-overlayfs", "snapshots", "snapshots")
 	w.Detach()
 	d.current().signal(syscall.SIGKILL)
-	if !d.current().waitGone(w.ctx, 5*time.Second) {
+	if !d.current().waitGone(w.ctx, patience) {
 		t.Fatal("the daemon does not end")
 	}
 	newest := 0
@@ -429,7 +429,7 @@ func TestIsolation(t *testing.T) {
 	})
 	t.Run("the listener would answer otherwise", func(t *testing.T) {
 		for _, l := range []string{listening, onBridge} {
-			conn, err := net.DialTimeout("tcp", l, time.Second)
+			conn, err := net.DialTimeout("tcp", l, patience)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -437,10 +437,12 @@ func TestIsolation(t *testing.T) {
 		}
 	})
 	t.Run("names resolve and the world is reached", func(t *testing.T) {
-		if _, err := net.DefaultResolver.LookupHost(t.Context(), "proxy.golang.org"); err != nil {
+		conn, err := net.DialTimeout("tcp", "proxy.golang.org:443", 10*time.Second)
+		if err != nil {
 			t.Skipf("this machine does not reach it either: %v", err)
 		}
-		req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN nc -w 5 proxy.golang.org 443 </dev/null && echo reached the world\n"}))
+		conn.Close()
+		req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN nc -w 30 proxy.golang.org 443 </dev/null && echo reached the world\n"}))
 		req.Image = nil
 		if _, log := w.mustBuild(t, req); !log.has("reached the world") {
 			t.Error(log.all())

@@ -37,6 +37,9 @@ func e2e(t testing.TB) {
 	}
 }
 
+// patience is how long a process may take to come or to go on a busy machine.
+const patience = time.Minute
+
 // testRegistry is an OCI registry that lets in only who knows the password.
 type testRegistry struct {
 	address  string // URL

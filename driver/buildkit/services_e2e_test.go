@@ -51,7 +51,7 @@ func second(_ int, err error) error { return err }
 // mock is a service that says who it is on port 8080.
 func mock(name, who string) slipway.TestService {
 	return slipway.TestService{
-		Name: name, Image: "mock:1", Ports: []int{8080}, Timeout: slipway.Duration(30 * time.Second), Command: []string{"serve", ":8080", who},
+		Name: name, Image: "mock:1", Ports: []int{8080}, Timeout: slipway.Duration(5 * time.Minute), Command: []string{"serve", ":8080", who},
 	}
 }
 
@@ -66,6 +66,12 @@ func (w *world) serviceRequest(t testing.TB, dockerfile, script string, services
 	return req
 }
 
+// failing is a service that does not become healthy, and what is said of it.
+type failing struct {
+	service slipway.TestService
+	want    []string
+}
+
 func TestServices(t *testing.T) {
 	w := newWorld(t)
 	w.mockImage(t)
@@ -74,9 +80,10 @@ func TestServices(t *testing.T) {
 		store.Image, store.Env = "busybox:1.36", map[string]string{"WHO": "the store"}
 		store.Command = []string{"sh", "-c", "echo I am $WHO; while true; do echo $WHO | nc -l -p 8080; done"}
 		store.Health = []string{"sh", "-c", "echo asked as $WHO on $(hostname)"}
-		req := w.serviceRequest(t, mockRunner, `mock ask api:8080 && mock ask store:8080 || exit 1
+		req := w.serviceRequest(t, mockRunner, `mock ask api:8080 || exit 1
+until mock ask store:8080; do sleep 0.1; done
 cat /etc/hosts; hostname
-mock serve 127.0.0.1:7777 mine & sleep 1; mock ask localhost:7777 || exit 2
+mock serve 127.0.0.1:7777 mine & until mock ask localhost:7777; do sleep 0.1; done
 mock ask localhost:8080 && exit 3
 exit 0`, mock("api", "the api"), store)
 		begin := time.Now()
@@ -106,29 +113,26 @@ exit 0`, mock("api", "the api"), store)
 			t.Errorf("%+v\n%s", res, log.all())
 		}
 	})
-	failing := map[string]struct {
-		service slipway.TestService
-		want    []string
-	}{
+	failing := map[string]failing{
 		"never healthy": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{5432}, Timeout: slipway.Duration(2 * time.Second), Command: []string{"sh", "-c", "echo starting; echo 'no space' >&2; sleep 4545"}},
-			[]string{"was not healthy after 2s: port 5432 does not accept connections; its last output: ", "starting", "no space"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{5432}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sh", "-c", "echo starting; echo 'no space' >&2; sleep 4545"}},
+			[]string{"was not healthy after 10s: port 5432 does not accept connections; its last output: ", "starting", "no space"},
 		},
 		"listens for itself only": {
-			slipway.TestService{Name: "db", Image: "mock:1", Ports: []int{5432}, Timeout: slipway.Duration(2 * time.Second), Command: []string{"serve", "127.0.0.1:5432", "db"}},
-			[]string{"was not healthy after 2s: port 5432 does not accept connections"},
+			slipway.TestService{Name: "db", Image: "mock:1", Ports: []int{5432}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"serve", "127.0.0.1:5432", "db"}},
+			[]string{"was not healthy after 10s: port 5432 does not accept connections"},
 		},
 		"never passes its check": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sh", "-c", "echo not yet; exit 3"}, Timeout: slipway.Duration(2 * time.Second), Command: []string{"sleep", "4545"}},
-			[]string{"was not healthy after 2s: sh: not yet"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sh", "-c", "echo not yet; exit 3"}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sleep", "4545"}},
+			[]string{"was not healthy after 10s: sh: not yet"},
 		},
 		"has no such check": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"pg_isready"}, Timeout: slipway.Duration(2 * time.Second), Command: []string{"sleep", "4545"}},
-			[]string{"was not healthy after 2s: pg_isready: ", "not found"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"pg_isready"}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sleep", "4545"}},
+			[]string{"was not healthy after 10s: pg_isready: ", "not found"},
 		},
 		"has a check that hangs": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sleep", "4545"}, Timeout: slipway.Duration(2 * time.Second), Command: []string{"sleep", "4545"}},
-			[]string{"was not healthy after 2s: sleep did not end"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sleep", "4545"}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sleep", "4545"}},
+			[]string{"was not healthy after 10s: sleep did not end"},
 		},
 		"dies": {
 			slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{5432}, Command: []string{"sh", "-c", "echo 'bad configuration' >&2; exit 9"}},
@@ -147,8 +151,28 @@ exit 0`, mock("api", "the api"), store)
 			[]string{`has image "Busy Box", which is not a reference`},
 		},
 	}
+	t.Run("fail", func(t *testing.T) { notHealthy(t, w, failing) })
+	t.Run("stop while the tests run", func(t *testing.T) {
+		dying := mock("api", "api")
+		dying.Command = []string{"dies", "137", ":8080"}
+		res, log := w.runTests(t, w.serviceRequest(t, mockRunner, "mock kill api:8080; sleep 5; exit 1", dying))
+		if res.ExitCode != 1 || len(res.Stopped) != 1 || res.Stopped[0].String() != "service api ended with exit code 137 while the tests ran; its last output: serving for a while | out of memory" {
+			t.Errorf("%+v\n%s", res, log.all())
+		}
+	})
+	if left := processes("4545"); len(left) > 0 {
+		t.Errorf("services are left: %v", left)
+	}
+	if left := entries(w.link.daemon.layout.joins()); len(left) > 0 {
+		t.Errorf("joins are left: %v", left)
+	}
+}
+
+// notHealthy waits for services that never get there, for some of them at once.
+func notHealthy(t *testing.T, w *world, failing map[string]failing) {
 	for name, c := range failing {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			begin := time.Now()
 			log := newLog(t)
 			res, err := w.RunTests(w.ctx, w.serviceRequest(t, mockRunner, "echo the tests run", mock("api", "api"), c.service), log)
@@ -165,20 +189,6 @@ exit 0`, mock("api", "the api"), store)
 				t.Error("the tests ran")
 			}
 		})
-	}
-	t.Run("stops while the tests run", func(t *testing.T) {
-		dying := mock("api", "api")
-		dying.Command = append([]string{"after", "1", "137"}, dying.Command...)
-		res, log := w.runTests(t, w.serviceRequest(t, mockRunner, "sleep 2; exit 1", dying))
-		if res.ExitCode != 1 || len(res.Stopped) != 1 || res.Stopped[0].String() != "service api ended with exit code 137 while the tests ran; its last output: serving api | out of memory" {
-			t.Errorf("%+v\n%s", res, log.all())
-		}
-	})
-	if left := processes("4545"); len(left) > 0 {
-		t.Errorf("services are left: %v", left)
-	}
-	if left := entries(w.link.daemon.layout.joins()); len(left) > 0 {
-		t.Errorf("joins are left: %v", left)
 	}
 }
 
@@ -200,7 +210,7 @@ func TestServicesAreCancelled(t *testing.T) {
 				done <- err
 			}()
 			log.wait(w.ctx, line)
-			if !poll(w.ctx, 5*time.Second, func() bool { return len(processes("4646")) > 1 }) {
+			if !poll(w.ctx, patience, func() bool { return len(processes("4646")) > 1 }) {
 				t.Fatal("nothing runs")
 			}
 			begin := time.Now()
@@ -208,7 +218,7 @@ func TestServicesAreCancelled(t *testing.T) {
 			if err := <-done; !errors.Is(err, slipway.ErrTimeout) {
 				t.Errorf("got %v", err)
 			}
-			if !poll(w.ctx, 10*time.Second, func() bool { return len(processes("4646")) == 0 }) {
+			if !poll(w.ctx, patience, func() bool { return len(processes("4646")) == 0 }) {
 				t.Error("processes are still there")
 			}
 			t.Logf("gone %s after the cancel", time.Since(begin))
@@ -362,7 +372,7 @@ func TestSlipwayIsKilledBesideServices(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	if !poll(w.ctx, 30*time.Second, func() bool { return len(processes("4949")) == 2 || len(ended) > 0 }) || len(ended) > 0 {
+	if !poll(w.ctx, patience, func() bool { return len(processes("4949")) == 2 || len(ended) > 0 }) || len(ended) > 0 {
 		t.Fatalf("the tests do not run: %v\n%s", processes("4949"), out.String())
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -370,7 +380,7 @@ func TestSlipwayIsKilledBesideServices(t *testing.T) {
 	}
 	begin := time.Now()
 	<-ended
-	if !poll(w.ctx, 20*time.Second, func() bool { return len(processes("4949")) == 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes("4949")) == 0 }) {
 		t.Errorf("still there: %v", processes("4949"))
 	}
 	t.Logf("gone %s after the kill", time.Since(begin))

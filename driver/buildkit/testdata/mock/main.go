@@ -2,7 +2,8 @@
 //
 //	mock serve ADDRESS TEXT      says the text to whoever connects
 //	mock ask ADDRESS             prints what is said there
-//	mock after SECONDS CODE ...  does the rest of the line in the background, and ends with the code
+//	mock dies CODE ADDRESS       ends with the code when it is told to
+//	mock kill ADDRESS            tells it, and returns when it did
 package main
 
 import (
@@ -27,8 +28,10 @@ func run(args []string) error {
 		return serve(args[1], args[2])
 	case len(args) == 2 && args[0] == "ask":
 		return ask(args[1])
-	case len(args) > 3 && args[0] == "after":
-		return after(args[1], args[2], args[3:])
+	case len(args) == 3 && args[0] == "dies":
+		return dies(args[1], args[2])
+	case len(args) == 2 && args[0] == "kill":
+		return kill(args[1])
 	}
 	return fmt.Errorf("mock: what is %q?", args)
 }
@@ -50,7 +53,7 @@ func serve(address, text string) error {
 }
 
 func ask(address string) error {
-	c, err := net.DialTimeout("tcp", address, 2*time.Second)
+	c, err := net.DialTimeout("tcp", address, 10*time.Second)
 	if err != nil {
 		return err
 	}
@@ -59,18 +62,39 @@ func ask(address string) error {
 	return err
 }
 
-func after(seconds, code string, args []string) error {
-	wait, err := strconv.Atoi(seconds)
-	if err != nil {
-		return err
-	}
+func dies(code, address string) error {
 	status, err := strconv.Atoi(code)
 	if err != nil {
 		return err
 	}
-	go func() { fmt.Println(run(args)) }()
-	time.Sleep(time.Duration(wait) * time.Second)
-	fmt.Println("out of memory")
-	os.Exit(status)
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving for a while")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() { // who only looks whether the port is open hangs up
+			if n, _ := c.Read(make([]byte, 1)); n == 1 {
+				fmt.Println("out of memory")
+				os.Exit(status)
+			}
+		}()
+	}
+}
+
+func kill(address string) error {
+	c, err := net.DialTimeout("tcp", address, time.Minute)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte{1}); err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, c) // until it is gone
 	return nil
 }
