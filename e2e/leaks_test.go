@@ -147,14 +147,23 @@ func rootOf(proc string) string {
 	return ""
 }
 
-func startOf(proc string) string {
+func startOf(proc string) string { return statOf(proc, 19) }
+
+// parentOf is the process that one belongs to, 0 when it is gone.
+func parentOf(pid int) int {
+	parent, _ := strconv.Atoi(statOf(fmt.Sprintf("/proc/%d", pid), 1)) //nolint:errcheck // it is gone
+	return parent
+}
+
+// statOf is a field of a process's stat, counted from the one after its name.
+func statOf(proc string, field int) string {
 	b, err := os.ReadFile(proc + "/stat")
 	if err != nil {
 		return "?"
 	}
 	_, rest, _ := strings.Cut(string(b), ") ")
-	if f := strings.Fields(rest); len(f) > 19 {
-		return f[19]
+	if f := strings.Fields(rest); len(f) > field {
+		return f[field]
 	}
 	return "?"
 }

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -87,7 +88,7 @@ func supervise() (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("run it as root: it makes a cluster, mounts and network devices")
 	}
-	unlock, err := lock()
+	unlock, err := lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,8 +136,9 @@ func binaries(ctx context.Context) (slipwaytest.Binaries, error) {
 	return slipwaytest.Build(ctx, progress)
 }
 
-// lock keeps a second run away.
-func lock() (unlock func(), err error) {
+// lock keeps a second run away. A run whose go test was killed goes on for nobody: it is ended, and what it made
+// is then what an earlier run left.
+func lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(place, 0o700); err != nil {
 		return nil, err
 	}
@@ -144,11 +146,37 @@ func lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err = slipwaytest.Await(ctx, 100*time.Millisecond, func() (bool, error) {
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			return true, nil
+		}
+		var pid, parent int
+		if _, err := fmt.Fscan(io.NewSectionReader(f, 0, 100), &pid, &parent); err != nil || !orphaned(pid, parent) {
+			return false, errors.New("another end-to-end run is using it")
+		}
+		err := syscall.Kill(pid, syscall.SIGKILL)
+		if errors.Is(err, syscall.ESRCH) { // it ends just now
+			err = nil
+		}
+		return false, err
+	})
+	if err == nil {
+		_, err = f.WriteAt(fmt.Appendf(nil, "%-20d %-20d", os.Getpid(), os.Getppid()), 0)
+	}
+	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another end-to-end run is using %s", place)
+		return nil, fmt.Errorf("lock %s: %w", place, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// orphaned reports whether a process is this program, and no longer the child of that parent.
+func orphaned(pid, parent int) bool {
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	program, _, _ := strings.Cut(string(args), "\x00")
+	return err == nil && filepath.Base(program) == filepath.Base(os.Args[0]) && parentOf(pid) != parent
 }
 
 func startCluster(ctx context.Context) error {
