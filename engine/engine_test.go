@@ -69,13 +69,21 @@ func TestErrorsOfTheSurroundingsAreTriedAgain(t *testing.T) {
 	step := p("publish/a")
 	step.Retries = 3
 	r := w.newRun(step)
-	st := w.untilStep(r.ID, "publish/a", slipway.StepRetrying)
-	if !strings.HasPrefix(st.Reason, "push image: registry r.example does not answer; next try in ") || !strings.HasSuffix(st.Reason, ")") {
-		t.Errorf("reason: %s", st.Reason)
-	}
 	d := w.untilRun(r.ID, slipway.RunSucceeded)
 	if d.Steps[0].Attempt != 4 || d.Steps[0].Errors != 3 {
 		t.Errorf("step: %+v", d.Steps[0])
+	}
+	told := 0
+	for _, e := range d.Events {
+		if e.Kind == "step.retrying" {
+			told++
+			if !strings.Contains(e.Message, "push image: registry r.example does not answer; next try in ") || !strings.HasSuffix(e.Message, ")") {
+				t.Errorf("event: %s", e.Message)
+			}
+		}
+	}
+	if told != 3 {
+		t.Errorf("%d tries were told: %+v", told, d.Events)
 	}
 }
 

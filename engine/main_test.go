@@ -158,7 +158,7 @@ func (w *world) newRun(steps ...slipway.PlanStep) slipway.Run {
 	return r
 }
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // until waits until cond holds, looking after each change in the store.
 func (w *world) until(what string, cond func() bool) {

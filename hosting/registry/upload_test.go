@@ -108,7 +108,7 @@ func TestUploadCancelledOrAbandoned(t *testing.T) {
 		t.Errorf("cancel: %d", resp.StatusCode)
 	}
 	loc = w.startUpload("shop/delivery")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for len(w.leftovers()) > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("still there: %v", w.leftovers())
