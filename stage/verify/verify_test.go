@@ -33,7 +33,8 @@ func (h *fakeHelm) Test(_ context.Context, _ slipway.Target, log func(slipway.Lo
 type fakeCluster struct {
 	sees []Observed
 	err  error
-	gone bool // the log of the instance before is
+	gone bool          // the log of the instance before is
+	wait time.Duration // the target's timeout; 0: a minute
 }
 
 func (c *fakeCluster) Watch(ctx context.Context, _ slipway.Target, _ string, seen func(Observed) bool) error {
@@ -75,7 +76,7 @@ func step() slipway.PlanStep {
 }
 
 func target() slipway.Target {
-	return slipway.Target{Service: "delivery", Environment: "qa", Namespace: "drone-qa", Release: "delivery", Timeout: slipway.Duration(50 * time.Millisecond), Tests: true}
+	return slipway.Target{Service: "delivery", Environment: "qa", Namespace: "drone-qa", Release: "delivery", Timeout: slipway.Duration(time.Minute), Tests: true}
 }
 
 func TestVerify(t *testing.T) {
@@ -104,7 +105,7 @@ func TestVerify(t *testing.T) {
 			[]string{"log of delivery-1/app previous true, 20 lines"}},
 		{"crashed and its log is gone", fakeHelm{rel: Release{Revision: 3}}, fakeCluster{sees: []Observed{crashing}, gone: true}, slipway.Failed, "", "keeps ending", 0,
 			[]string{"log of delivery-1/app previous false, 20 lines"}},
-		{"never ready", fakeHelm{rel: Release{Revision: 3}}, fakeCluster{sees: []Observed{withContainer(Container{})}}, slipway.Failed, "", "Deployment/delivery was not ready in 50ms", 0,
+		{"never ready", fakeHelm{rel: Release{Revision: 3}}, fakeCluster{sees: []Observed{withContainer(Container{})}, wait: 50 * time.Millisecond}, slipway.Failed, "", "Deployment/delivery was not ready in 50ms", 0,
 			[]string{"log of delivery-1/app previous false"}},
 		{"another revision", fakeHelm{rel: Release{Revision: 4}}, fakeCluster{}, slipway.Failed, "", "is at revision 4, not at 3 that this run deployed", 0, nil},
 		{"no release", fakeHelm{err: slipway.Errorf(slipway.NotFound, "none")}, fakeCluster{}, slipway.Failed, "", "has no deployed revision", 0, nil},
@@ -115,8 +116,12 @@ func TestVerify(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			log := &lines{}
+			target := target()
+			if c.cluster.wait > 0 {
+				target.Timeout = slipway.Duration(c.cluster.wait)
+			}
 			env := stage.Env{Run: slipway.Run{ID: 42}, Log: log, Deployments: []slipway.Deployment{
-				{ID: 5, Target: target(), Version: "v1", Revision: 3, Image: image, ImageDigest: digest, State: slipway.Deployed}}}
+				{ID: 5, Target: target, Version: "v1", Revision: 3, Image: image, ImageDigest: digest, State: slipway.Deployed}}}
 			res, err := (&Runner{Helm: &c.helm, Cluster: &c.cluster}).Run(t.Context(), env, step())
 			if slipway.ErrorCode(err) != c.code || res.Outcome != c.outcome || !strings.Contains(res.Reason, c.reason) || c.helm.tested != c.tested {
 				t.Fatalf("%s %q, %v, tested %d times", res.Outcome, res.Reason, err, c.helm.tested)
