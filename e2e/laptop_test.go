@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -29,7 +28,21 @@ type laptop struct {
 	args  []string // of slipway run
 }
 
-const laptopHost = "laptop.e2e.slipway.internal"
+const (
+	laptopHost  = "laptop.e2e.slipway.internal"
+	laptopCache = place + "/laptop"
+)
+
+// cleanLaptop takes away the laptop's BuildKit and what it has cached.
+func cleanLaptop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	err := buildkit.Remove(ctx, buildkit.Options{Dir: filepath.Join(laptopCache, "slipway", "run", "buildkit")}, true)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(laptopCache)
+}
 
 func newLaptop(t *testing.T) *laptop {
 	t.Helper()
@@ -49,19 +62,15 @@ func newLaptop(t *testing.T) *laptop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := os.MkdirTemp("", "sliplap") // short: the path of a socket is
-	if err != nil {
+	if err := os.Mkdir(laptopCache, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		err := buildkit.Remove(ctx, buildkit.Options{Dir: filepath.Join(cache, "slipway", "run", "buildkit")}, true)
-		if err = errors.Join(err, os.RemoveAll(cache)); err != nil {
+		if err := cleanLaptop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	l := &laptop{repo: &repo{t: t, dir: t.TempDir()}, cache: cache, args: []string{
+	l := &laptop{repo: &repo{t: t, dir: t.TempDir()}, cache: laptopCache, args: []string{
 		"run", "--project", "laptop", "--output", "json", "--yes", "--tools", filepath.Join(tools, "tools"), mirrorArg, "docker.io=" + store.URL + "/mirror/docker.io",
 		"--kubeconfig", world.Kubeconfig, "--context", config.CurrentContext, "--registry", laptopHost + "/team=" + store.URL,
 	}}

@@ -230,6 +230,7 @@ func clean(ctx context.Context, keepCluster bool) error {
 		_, err := command(ctx, "", world.Binaries.Slipway, "cleanup", "--data", data)
 		problems = append(problems, err)
 	}
+	problems = append(problems, cleanLaptop(ctx))
 	err = unmountBelow(place + "/sites")
 	problems = append(problems, err)
 	if err == nil { // else it might be somebody's data

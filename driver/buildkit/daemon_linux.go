@@ -229,7 +229,7 @@ func (d *daemon) prove(ctx context.Context, ln *link) error {
 // adopt takes over a daemon that an earlier Slipway started the same way and that answers.
 func (d *daemon) adopt(ctx context.Context, c *client.Client) bool {
 	p, ok := readProcess(d.layout.record())
-	if !ok || !p.alive() || p.Config != d.config || !answers(ctx, c, dialTimeout) {
+	if !ok || !p.alive() || p.Config != d.config || !answers(ctx, c, healthTimeout) {
 		return false
 	}
 	d.running(p)
@@ -333,7 +333,7 @@ func (d *daemon) start(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	if !poll(ctx, startTimeout, func() bool { return !p.alive() || answers(ctx, c, time.Second) }) || !p.alive() {
+	if !poll(ctx, startTimeout, func() bool { return !p.alive() || answers(ctx, c, dialTimeout) }) || !p.alive() {
 		_ = end(context.WithoutCancel(ctx), p) // the reason for the error below matters more
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

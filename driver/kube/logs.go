@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	readTimeout = 10 * time.Second
+	readTimeout = 30 * time.Second
 	maxLogBytes = 64 << 10
 	maxEvents   = 5
 )
