@@ -425,10 +425,12 @@ func (w *world) says(text string, words ...string) {
 	}
 }
 
-// git runs git in shop's repository.
+// git runs git in shop's repository, as Ada, whoever runs the tests.
 func (w *world) git(command, stdin string, args ...string) string {
 	w.t.Helper()
 	cmd := exec.CommandContext(w.ctx, "git", append([]string{"--git-dir", w.repo.Dir, command}, args...)...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com",
+		"GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

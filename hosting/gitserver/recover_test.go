@@ -60,7 +60,7 @@ func TestClientHangsUpDuringReceive(t *testing.T) {
 	ctx, hangUp := context.WithCancel(t.Context())
 	w.receive = func(context.Context, Push) ([]string, error) { hangUp(); return nil, nil }
 	cmd := exec.CommandContext(ctx, "git", "push", "origin", "HEAD:main")
-	cmd.Dir = w.copy
+	cmd.Dir, cmd.Env = w.copy, append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
 	_ = cmd.Run()
 	// git's helper lives on and, cut off, sends the same request again.
 	w.http.CloseClientConnections()
