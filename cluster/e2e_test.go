@@ -447,23 +447,24 @@ func exitStatus(err error) int {
 }
 
 // lookAround lists what a cluster could leave on a machine, by kind, without
-// what belongs to BuildKit and its bridge: builds may go on meanwhile.
+// what belongs to BuildKit and its bridge, to compilers, and to the temporary
+// folders of other tests: all of those may come and go meanwhile.
 func lookAround(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	for kind, script := range map[string]string{
-		"mounts":    `awk '{print $5}' /proc/self/mountinfo | grep -v buildkit | grep -v slipbk | sort`,
+		"mounts":    `awk '{print $5}' /proc/self/mountinfo | grep -v buildkit | grep -v slipbk | grep -v /Test | sort`,
 		"addresses": `ip -o -4 address show | awk '{print $2, $4}' | grep -v slipbk | sort`,
 		"links":     `ip -o link show | grep -v slipbk | awk '{print $2}' | sort`,
 		"routes":    `ip -4 route show table all | grep -v slipbk | sort`,
 		// iptables-nft keeps its built-in chains once it made them.
 		"firewall":   `(iptables-save; ip6tables-save) 2>/dev/null | grep -E '^(-A|:)' | grep -vE '^:(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) ACCEPT' | grep -vi slipbk | grep -v 10.99. | sed 's/ \[.*//'; true`,
-		"processes":  `ps -eo args --no-headers | grep -E 'etcd|containerd|kube|coredns|/pause|httpd' | grep -vE 'grep|defunct|buildkit|go |slipway-cluster |\.test|/compile|/link|/vet'; true`,
+		"processes":  `ps -eo args --no-headers | grep -E 'etcd|containerd|kube|coredns|/pause|httpd' | grep -vE 'grep|defunct|buildkit|go |slipway-cluster |\.test|/pkg/tool/|/compile|/link|/vet'; true`,
 		"listeners":  `ss -ltunH | awk '{print $1, $5}' | grep -E '10\.254\.|:2[12][0-9]{3}$' | sort; true`,
 		"namespaces": `ls /run/netns 2>/dev/null; true`,
 		"groups":     `find /sys/fs/cgroup -type d -name 'slipway-*' -o -type d -name 'kubepods*' | sort`,
-		"folders": `ls -d /var/lib/cni /var/lib/kubelet /var/lib/containerd /run/containerd /opt/cni /opt/containerd ` +
-			`/etc/cni /var/log/pods /var/log/containers /usr/libexec/kubernetes /run/slipway-cluster* /run/runc ` +
+		"folders": `ls -d /var/lib/cni/*/slipway-e2e* /var/lib/kubelet /var/lib/containerd /run/containerd /opt/cni /opt/containerd ` +
+			`/etc/cni /var/log/pods /var/log/containers /usr/libexec/kubernetes /run/slipway-cluster* ` +
 			`/var/lib/slipway-cluster /etc/kubernetes $HOME/.kube 2>/dev/null; true`,
 		"sysctls": `cd /proc/sys; head -qn1 vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops ` +
 			`kernel/keys/root_maxkeys kernel/keys/root_maxbytes net/ipv4/conf/all/route_localnet; ls -d /sys/class/net/*/bridge >/dev/null 2>&1 || cat net/ipv4/ip_forward`,
