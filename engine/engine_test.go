@@ -194,9 +194,7 @@ func TestCancelReachesRunningSteps(t *testing.T) {
 	if d.Steps[0].State != slipway.StepCancelled || d.Run.Reason != "cancelled by bob" {
 		t.Errorf("run: %+v", d.Run)
 	}
-	if w.engine.Running() != 0 {
-		w.until("nothing runs", func() bool { return w.engine.Running() == 0 })
-	}
+	w.untilIdle()
 }
 
 func TestSupersededRunsStop(t *testing.T) {
@@ -316,7 +314,7 @@ func TestApproveGoesOn(t *testing.T) {
 	w.stand.on("approve/a", ends(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Service: "a", Environment: "prod", Version: "v1.0.0"}}))
 	r := w.newRun(p("approve/a"), p("deploy/a", "approve/a"))
 	d := w.untilRun(r.ID, slipway.RunWaiting)
-	w.until("no worker is held", func() bool { return w.engine.Running() == 0 })
+	w.untilIdle() // no worker is held
 	id := d.Approvals[0].ID
 	var wg sync.WaitGroup
 	errs := make([]error, 2)

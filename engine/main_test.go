@@ -177,6 +177,20 @@ func (w *world) until(what string, cond func() bool) {
 	}
 }
 
+// untilIdle waits until the engine runs nothing. A worker is free a moment after what it did is in the store.
+func (w *world) untilIdle() {
+	w.t.Helper()
+	deadline, look := time.After(patience), time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for w.engine.Running() > 0 {
+		select {
+		case <-look.C:
+		case <-deadline:
+			w.t.Fatalf("%d steps run still after %s", w.engine.Running(), patience)
+		}
+	}
+}
+
 func (w *world) untilRun(id int64, want slipway.RunState) slipway.RunDetail {
 	w.t.Helper()
 	var d slipway.RunDetail

@@ -77,7 +77,7 @@ func TestLocalRunReuses(t *testing.T) {
 		if s.Kind == slipway.KindChart {
 			continue
 		}
-		if !regexp.MustCompile(`^reused \(same inputs as \d\d:\d\d\)$`).MatchString(s.Reason) || s.Reused.IsZero() || s.Report.Passed != 3 {
+		if !regexp.MustCompile(`^reused \(same inputs as (\d{4}-\d\d-\d\d )?\d\d:\d\d\)$`).MatchString(s.Reason) || s.Reused.IsZero() || s.Report.Passed != 3 {
 			t.Errorf("%s: %q, reused from %s, %+v", s.Key, s.Reason, s.Reused, s.Report)
 		}
 	}
