@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/cli"
@@ -24,6 +25,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	watchtools "k8s.io/client-go/tools/watch"
+
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 // cluster is the cluster as an outsider sees it: through client-go and the Helm SDK, not Slipway.
@@ -77,14 +80,21 @@ func (k cluster) runs(t *testing.T, namespace, selector, digest string) {
 	}
 }
 
-// ask sends a GET to a service of the cluster.
-func (k cluster) ask(t *testing.T, namespace, service, path string, params map[string]string) string {
+// says wants a service of the cluster to answer a GET with that in the text. The cluster leads to new pods, and no
+// longer to old ones, a moment after they are ready.
+func (k cluster) says(t *testing.T, namespace, service, path string, params map[string]string, want string) {
 	t.Helper()
-	b, err := k.CoreV1().Services(namespace).ProxyGet("http", service, "http", path, params).DoRaw(t.Context())
-	if err != nil {
-		t.Errorf("ask %s in %s for %s: %v", service, namespace, path, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var got []byte
+	var err error
+	late := slipwaytest.Await(ctx, 200*time.Millisecond, func() (bool, error) {
+		got, err = k.CoreV1().Services(namespace).ProxyGet("http", service, "http", path, params).DoRaw(ctx)
+		return err == nil && strings.Contains(string(got), want), nil
+	})
+	if late != nil {
+		t.Errorf("%s in %s, asked for %s, says %q (%v), not %q", service, namespace, path, got, err, want)
 	}
-	return strings.TrimSpace(string(b))
 }
 
 // helm is the stock Helm SDK, set up as the helm client does.

@@ -131,9 +131,7 @@ func TestLaptopDeploys(t *testing.T) {
 	}
 	first := last.Deployments[0]
 	kube(t).runs(t, namespace, "app=tick", first.ImageDigest)
-	if page := kube(t).ask(t, namespace, "tick", "/", nil); page != "from the laptop" {
-		t.Errorf("the page is %q", page)
-	}
+	kube(t).says(t, namespace, "tick", "/", nil, "from the laptop")
 	was := wantSettled(t, namespace, "tick")
 	if !strings.HasPrefix(was.Info.Description, "slipway run: laptop-") || !strings.HasPrefix(first.Image, laptopHost+"/team/") {
 		t.Errorf("helm history says %q of %s", was.Info.Description, first.Image)
