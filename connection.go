@@ -16,9 +16,6 @@ const (
 	ForksApprove ForkPolicy = "approve" // each head waits for a member's approval
 )
 
-// ForkPolicies lists every policy.
-func ForkPolicies() []ForkPolicy { return []ForkPolicy{ForksRun, ForksApprove} }
-
 // ConnectRequest asks for a codebase to be connected with its repository on a forge. Forge, Address and
 // Repository may be left empty where they follow from the git URL of the codebase.
 type ConnectRequest struct {

@@ -35,7 +35,7 @@ const (
 	scanBytes   = 200 << 20
 )
 
-const scanList = `{"vulnerabilities":[{"id":"CVE-2024-0001","severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 99","fixed":"99"}]}`
+const scanAdvisory = `{"id":"CVE-2024-0001","severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 99","fixed":"99"}`
 
 // measureScan scans an image of this machine's own packages, in turns with the libraries alone in a process
 // that has the database open too; and an image that was scanned before.
@@ -100,12 +100,9 @@ func measureScanner(ctx context.Context, w *world, program string) ([]row, error
 }
 
 func benchDatabase(ctx context.Context, scanner string, g *grype.Grype, dir string) error {
-	list, archive := filepath.Join(dir, "list.json"), filepath.Join(dir, "db.tar.zst")
-	if err := os.WriteFile(list, []byte(scanList), 0o600); err != nil {
+	archive := filepath.Join(dir, "db.tar.zst")
+	if err := slipwaytest.VulnerabilityDatabase(ctx, scanner, archive, scanAdvisory); err != nil {
 		return err
-	}
-	if out, err := exec.CommandContext(ctx, scanner, "db", "build", list, archive).CombinedOutput(); err != nil {
-		return fmt.Errorf("build a database: %w: %s", err, out)
 	}
 	_, err := g.Import(ctx, archive, "", "")
 	return err

@@ -130,16 +130,13 @@ func (w *world) server(ctx context.Context, say *narrator, address string) error
 }
 
 // advisory is what the demo's vulnerability database knows: no feed is asked, so that it needs no network.
-const advisory = `{"vulnerabilities": [{"id": "DEMO-2026-0001", "package": "stdlib", "ecosystem": "go-module", "severity": "medium",
-  "affected": "< 99.0.0", "fixed": "99.0.0", "title": "made up for the demo, so that the scan finds something in every Go program"}]}`
+const advisory = `{"id": "DEMO-2026-0001", "package": "stdlib", "ecosystem": "go-module", "severity": "medium",
+  "affected": "< 99.0.0", "fixed": "99.0.0", "title": "made up for the demo, so that the scan finds something in every Go program"}`
 
 // advisories makes a vulnerability database.
 func (w *world) advisories(ctx context.Context) (string, error) {
-	list, database := filepath.Join(w.dir, "advisories.json"), filepath.Join(w.dir, "vulnerabilities.tar.zst")
-	if err := os.WriteFile(list, []byte(advisory), 0o600); err != nil {
-		return "", err
-	}
-	_, err := quiet(ctx, w.dir, nil, w.bin.Scanner, "db", "build", list, database)
+	database := filepath.Join(w.dir, "vulnerabilities.tar.zst")
+	err := slipwaytest.VulnerabilityDatabase(ctx, w.bin.Scanner, database, advisory)
 	return database, err
 }
 

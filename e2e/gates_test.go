@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 // leaky is tick with a package that has a known vulnerability in its image.
@@ -35,13 +36,9 @@ const laterAdvisory = `{"id": "CVE-2026-0009", "package": "leaky-parser", "ecosy
 // vulnerabilities is a database that knows these.
 func vulnerabilities(t *testing.T, advisories ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "advisories.json"), []byte(`{"vulnerabilities": [`+strings.Join(advisories, ", ")+`]}`), 0o600); err != nil {
+	database := filepath.Join(t.TempDir(), "vulnerabilities.tar.zst")
+	if err := slipwaytest.VulnerabilityDatabase(t.Context(), world.Binaries.Scanner, database, advisories...); err != nil {
 		t.Fatal(err)
-	}
-	database := filepath.Join(dir, "vulnerabilities.tar.zst")
-	if out, err := command(t.Context(), dir, world.Binaries.Scanner, "db", "build", "advisories.json", database); err != nil {
-		t.Fatalf("%v\n%s", err, out)
 	}
 	return database
 }

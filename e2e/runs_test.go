@@ -26,12 +26,6 @@ func (s *site) until(t *testing.T, run int64, want ...slipway.RunState) slipway.
 	return d
 }
 
-// untilStep waits until a step is in one of these states.
-func (s *site) untilStep(t *testing.T, run int64, key string, want ...slipway.StepState) slipway.Step {
-	t.Helper()
-	return s.untilThat(t, run, key, fmt.Sprint(want), func(st slipway.Step) bool { return slices.Contains(want, st.State) })
-}
-
 // untilThat waits until something holds for a step.
 func (s *site) untilThat(t *testing.T, run int64, key, what string, holds func(slipway.Step) bool) slipway.Step {
 	t.Helper()

@@ -5,7 +5,6 @@ package stage
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -149,13 +148,4 @@ func Refused(err error) (slipway.Result, error) {
 		return slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}, nil
 	}
 	return slipway.Result{}, err
-}
-
-// Encode is the JSON of v, for journals and logs of values that always encode.
-func Encode(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return json.RawMessage(`null`)
-	}
-	return b
 }

@@ -42,9 +42,12 @@ func (t *tx) planned(r *runRow, st *stepRow, p slipway.Plan) error {
 
 func atWork(s slipway.RunState) bool { return s == slipway.RunQueued || s == slipway.RunRunning }
 
+// stepsBehind asks for the steps that wait for a run; what it says twice is how SQLite knows the partial index.
+const stepsBehind = `SELECT id FROM steps WHERE behind = $1 AND behind <> 0 ORDER BY id`
+
 // wakeBehind makes the steps ready that waited for a run.
 func (t *tx) wakeBehind(r *runRow) error {
-	ids, err := list(t.ctx, t, scanInt, `SELECT id FROM steps WHERE behind = $1 ORDER BY id`, r.ID)
+	ids, err := list(t.ctx, t, scanInt, stepsBehind, r.ID)
 	if err != nil {
 		return err
 	}

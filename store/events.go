@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -188,6 +187,3 @@ func limit(n, def, most int) int {
 	}
 	return min(n, most)
 }
-
-// since is how long ago t was, for reasons that people read.
-func since(now, t time.Time) string { return now.Sub(t).Round(time.Second).String() }

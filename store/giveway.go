@@ -6,6 +6,11 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
+// waitingForLock asks for the other runs' steps that wait for a lock and have not begun; the terms that follow
+// from the others are how SQLite knows the partial index.
+const waitingForLock = `SELECT id FROM steps WHERE lock = $1 AND lock <> '' AND state IN ('ready', 'running', 'retrying')
+	AND id <> $2 AND run_id <> $3 AND state = 'retrying' AND attempt = 0 ORDER BY id`
+
 // giveWay is called when a step begins to wait for the lock of its target: of the deployments in that
 // line, an older one that has not begun is cancelled with what follows from it, as the newer one would
 // replace it at once. Older is what D1 says for releases, and the order of the runs for commits of the
@@ -14,8 +19,7 @@ func (t *tx) giveWay(r *runRow, st *stepRow) error {
 	if !gives(st) {
 		return nil
 	}
-	ids, err := list(t.ctx, t, scanInt, `SELECT id FROM steps WHERE lock = $1 AND id <> $2 AND run_id <> $3 AND state = 'retrying' AND attempt = 0
-		ORDER BY id`, st.lock, st.ID, st.RunID)
+	ids, err := list(t.ctx, t, scanInt, waitingForLock, st.lock, st.ID, st.RunID)
 	if err != nil {
 		return err
 	}

@@ -60,12 +60,15 @@ func (t *tx) ahead(st *stepRow) (*Busy, error) {
 	return b, err
 }
 
+// nextForLock asks who gets a free lock; the terms that follow from the others are how SQLite knows the partial index.
+const nextForLock = `SELECT s.id FROM steps s LEFT JOIN locks l ON l.name = s.lock
+	WHERE s.lock = $1 AND s.lock <> '' AND s.state IN ('ready', 'running', 'retrying') AND s.state <> 'running'
+	ORDER BY CASE WHEN s.run_id = l.run_id THEN 0 ELSE 1 END, s.run_id, s.id LIMIT 1`
+
 // firstInLine is the step that gets a free lock: one of the run that had it last, so that what follows
 // a deployment comes before another run's, else one of the oldest run.
 func (t *tx) firstInLine(lock string) (int64, bool, error) {
-	return one(t.ctx, t, scanInt, `SELECT s.id FROM steps s LEFT JOIN locks l ON l.name = s.lock
-		WHERE s.lock = $1 AND (s.state = 'ready' OR s.state = 'retrying')
-		ORDER BY CASE WHEN s.run_id = l.run_id THEN 0 ELSE 1 END, s.run_id, s.id LIMIT 1`, lock)
+	return one(t.ctx, t, scanInt, nextForLock, lock)
 }
 
 // unlock frees the lock of a step that is done with it; the next in line is woken before the commit.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ func readKey(path string) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, 32)
 		rand.Read(key) //nolint:errcheck // never fails
-		if err := os.WriteFile(path, key, 0o600); err != nil {
+		if err := writeKey(path, key); err != nil {
 			return nil, fmt.Errorf("write key: %w", err)
 		}
 		return key, nil
@@ -34,6 +35,31 @@ func readKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("key file %s has %d bytes, not 32: restore it from a backup", path, len(key))
 	}
 	return key, nil
+}
+
+// writeKey puts the whole key in its place, synced with its folder, before anything is sealed with it: a half one
+// would keep the server from starting, and none would lose what a synced database holds.
+func writeKey(path string, key []byte) error {
+	part := path + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(key)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	if err := os.Rename(part, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // seal encrypts v so that only a holder of the key file reads it; what binds it to its row.

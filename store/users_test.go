@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,4 +282,31 @@ func TestTheLastAdminStays(t *testing.T) {
 	w.ok(w.SetAdmin(w.ctx, "bob", true, "ada"))
 	w.ok(w.RemoveUser(w.ctx, "ada", "ada"))
 	w.code(w.RemoveUser(w.ctx, "bob", "bob"), slipway.Conflict)
+}
+
+// A server that is killed while it makes its key leaves none, or a whole one: half of one would keep every later
+// one from starting.
+func TestTheKeyIsWholeOrNotThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, part := filepath.Join(dir, "store.key"), filepath.Join(dir, "store.key.part")
+	if err := os.WriteFile(part, bytes.Repeat([]byte("x"), 40), 0o600); err != nil { // of one that was killed
+		t.Fatal(err)
+	}
+	key, err := readKey(path)
+	if err != nil || len(key) != 32 {
+		t.Fatalf("%d bytes, %v", len(key), err)
+	}
+	if again, err := readKey(path); err != nil || !bytes.Equal(again, key) {
+		t.Errorf("another key, or %v", err)
+	}
+	if err := errors.Join(os.Remove(path), os.Mkdir(part, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKey(path); err == nil {
+		t.Error("the key was written in its place, not beside it")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what could not be written is there: %v", err)
+	}
 }

@@ -482,20 +482,6 @@ func end(ctx context.Context, p process) error {
 	return nil
 }
 
-// runningDaemon is the socket of the daemon of a folder, "" when none runs, and whether it has a fence's group.
-func runningDaemon(dir string) (socket string, fenced bool) {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return "", false
-	}
-	l := newLayout(dir)
-	p, ok := readProcess(l.record())
-	if !ok || !p.alive() {
-		return "", false
-	}
-	return l.socket(), slices.Contains(groupsOf(p.PID), fmt.Sprint(fenceGroup(dir)))
-}
-
 // lockFile keeps a second Slipway away from a folder.
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)

@@ -45,5 +45,3 @@ func machine(context.Context, Options) []Finding {
 
 // Remove has nothing to remove.
 func Remove(context.Context, Options, bool) error { return nil }
-
-func runningDaemon(string) (string, bool) { return "", false }

@@ -32,55 +32,6 @@ type Finding struct {
 	Do     string `json:"do,omitempty"` // what to do when it is not OK
 }
 
-// Probe looks at what builds and tests need, as Open would find it, without starting anything: the
-// BuildKit at the address given, those that would be discovered, and for Slipway's own what it needs of
-// this machine, and the daemon itself where it runs.
-func Probe(ctx context.Context, opts Options) []Finding {
-	opts, err := opts.withDefaults()
-	if err != nil {
-		return []Finding{{Name: "BuildKit", Needed: true, Detail: err.Error(), Do: "give an absolute folder"}}
-	}
-	if opts.Address != "" {
-		return probeAt(ctx, opts, "BuildKit at "+opts.Address, func(ctx context.Context) (*link, error) {
-			return dial(ctx, "BuildKit at "+opts.Address, opts.Address, opts.TLS)
-		})
-	}
-	var found []Finding
-	if !opts.Own {
-		for _, c := range discovered(opts) {
-			all := probeAt(ctx, opts, c.name, c.open)
-			bad := slices.IndexFunc(all, func(f Finding) bool { return !f.OK && f.Needed })
-			if bad < 0 {
-				return append(found, all...)
-			}
-			f := all[bad]
-			found = append(found, Finding{
-				Name: c.name, Detail: "is not used: " + f.Name + ": " + f.Detail, Do: "nothing: Slipway's own is used; or " + f.Do,
-			})
-		}
-	}
-	found = append(found, machine(ctx, opts)...)
-	if socket, fenced := runningDaemon(opts.Dir); socket != "" {
-		found = append(found, probeAt(ctx, opts, "Slipway's own BuildKit", func(ctx context.Context) (*link, error) {
-			ln, err := dial(ctx, "Slipway's own BuildKit", "unix://"+socket, TLS{})
-			if err == nil {
-				ln.fenced = fenced
-			}
-			return ln, err
-		})...)
-	}
-	return found
-}
-
-func probeAt(ctx context.Context, opts Options, name string, open func(context.Context) (*link, error)) []Finding {
-	ln, err := open(ctx)
-	if err != nil {
-		return []Finding{{Name: name, Needed: true, Detail: err.Error(), Do: "start it, or use another BuildKit"}}
-	}
-	defer ln.detach()
-	return append([]Finding{{Name: name, OK: true, Needed: true, Detail: ln.describe()}}, probe(ctx, ln, opts)...)
-}
-
 // Probe looks at the BuildKit that is connected by using it, and at the machine where it is Slipway's
 // own. It takes a second or two.
 func (e *Engine) Probe(ctx context.Context) []Finding {

@@ -171,17 +171,3 @@ func logTail(file string, limit int64) string {
 	lines := strings.Split(strings.TrimSpace(string(buf[:n])), "\n")
 	return lines[len(lines)-1]
 }
-
-// groupsOf are the supplementary groups of a running process.
-func groupsOf(pid int) []string {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return nil
-	}
-	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "Groups:"); ok {
-			return strings.Fields(rest)
-		}
-	}
-	return nil
-}

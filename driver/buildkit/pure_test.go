@@ -487,7 +487,7 @@ func TestOptions(t *testing.T) {
 	if e.Describe() != "" {
 		t.Errorf("connected to %s", e.Describe())
 	}
-	for _, f := range Probe(t.Context(), Options{Dir: t.TempDir(), Address: "unix:///nothing/here.sock"}) {
+	for _, f := range e.Probe(t.Context()) {
 		if f.OK || !f.Needed || f.Do == "" {
 			t.Errorf("finding %+v", f)
 		}

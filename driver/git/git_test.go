@@ -400,7 +400,7 @@ func TestNothingOfTheMachineOrTheContentRuns(t *testing.T) {
 	if _, err := w.repo.Log(ctx, "", head, 5); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := CloneMirror(ctx, filepath.Join(home, "m.git"), Remote{URL: w.repo.Dir, AllowFile: true}); err != nil {
+	if _, _, err := cloneMirror(ctx, filepath.Join(home, "m.git"), Remote{URL: w.repo.Dir, AllowFile: true}); err != nil {
 		t.Errorf("the user's configuration redirects a mirror: %v", err)
 	}
 	dir := filepath.Join(t.TempDir(), "tree")

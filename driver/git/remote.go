@@ -24,7 +24,8 @@ type Remote struct {
 	AllowFile bool
 }
 
-var scpExpr = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:[^:\s]+$`)
+// scpExpr is a URL as scp has it, with its user and its host.
+var scpExpr = regexp.MustCompile(`^(?:([A-Za-z0-9_][A-Za-z0-9_.-]*)@)?([A-Za-z0-9][A-Za-z0-9.-]*):[^:\s]+$`)
 
 // CheckURL reports whether a repository may be mirrored from this URL.
 func CheckURL(raw string, allowFile bool) error {
@@ -107,30 +108,6 @@ func (m Remote) access() (config, env []string) {
 		env = append(env, "SLIPWAY_GIT_USER="+m.User, "SLIPWAY_GIT_PASSWORD="+m.Password)
 	}
 	return config, env
-}
-
-// CloneMirror makes a bare repository at dir with the branches and tags of the remote and its
-// default branch, which it returns. Doing it again after a crash goes on where it stopped.
-func CloneMirror(ctx context.Context, dir string, m Remote) (Repo, string, error) {
-	if _, err := m.normal(); err != nil {
-		return Repo{}, "", err
-	}
-	r, err := Init(ctx, dir, "main")
-	if err != nil {
-		return r, "", err
-	}
-	branch, err := r.RemoteDefault(ctx, m)
-	if err != nil {
-		return r, "", err
-	}
-	if err := r.SetDefaultBranch(ctx, branch); err != nil {
-		return r, "", err
-	}
-	changes, err := r.Fetch(ctx, m)
-	if err != nil {
-		return r, "", err
-	}
-	return r, branch, r.Apply(ctx, changes)
 }
 
 // RemoteDefault asks the remote for its default branch; "main" if it is empty.

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"context"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -31,6 +32,29 @@ func TestCheckURL(t *testing.T) {
 	}
 }
 
+// cloneMirror makes a mirror in the steps in which the server does.
+func cloneMirror(ctx context.Context, dir string, m Remote) (Repo, string, error) {
+	if _, err := m.normal(); err != nil {
+		return Repo{}, "", err
+	}
+	r, err := Init(ctx, dir, "main")
+	if err != nil {
+		return r, "", err
+	}
+	branch, err := r.RemoteDefault(ctx, m)
+	if err != nil {
+		return r, "", err
+	}
+	if err := r.SetDefaultBranch(ctx, branch); err != nil {
+		return r, "", err
+	}
+	changes, err := r.Fetch(ctx, m)
+	if err != nil {
+		return r, "", err
+	}
+	return r, branch, r.Apply(ctx, changes)
+}
+
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -42,7 +66,7 @@ func TestMirror(t *testing.T) {
 	w.git("update-ref", "refs/heads/odd!name", one)
 	remote := Remote{URL: w.repo.Dir, AllowFile: true}
 	dir := filepath.Join(t.TempDir(), "mirror.git")
-	r, branch, err := CloneMirror(ctx, dir, remote)
+	r, branch, err := cloneMirror(ctx, dir, remote)
 	if err != nil || branch != "trunk" {
 		t.Fatalf("%q, %v", branch, err)
 	}
@@ -86,7 +110,7 @@ func TestMirrorOfAnEmptyRepository(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := CloneMirror(t.Context(), filepath.Join(t.TempDir(), "m.git"), Remote{URL: empty.Dir, AllowFile: true}); err != nil {
+	if _, _, err := cloneMirror(t.Context(), filepath.Join(t.TempDir(), "m.git"), Remote{URL: empty.Dir, AllowFile: true}); err != nil {
 		t.Error(err)
 	}
 }
@@ -112,7 +136,7 @@ func TestMirrorWithPassword(t *testing.T) {
 	}))
 	defer server.Close()
 	url := server.URL + "/.git"
-	r, _, err := CloneMirror(t.Context(), filepath.Join(t.TempDir(), "m.git"), Remote{URL: url, User: "ann", Password: password})
+	r, _, err := cloneMirror(t.Context(), filepath.Join(t.TempDir(), "m.git"), Remote{URL: url, User: "ann", Password: password})
 	if err != nil {
 		t.Fatal(err)
 	}

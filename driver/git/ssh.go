@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -105,8 +104,6 @@ func serveAgent(listener net.Listener, ring agent.Agent) (stop func()) {
 // endpoint is where a URL by SSH leads.
 type endpoint struct{ user, address string } // address: host:port
 
-var scpParts = regexp.MustCompile(`^(?:([A-Za-z0-9_][A-Za-z0-9_.-]*)@)?([A-Za-z0-9][A-Za-z0-9.-]*):[^:\s]+$`)
-
 // endpointOf reads a URL by SSH, that of scp too. A key is for a user, so it must name one.
 func endpointOf(raw string) (endpoint, error) {
 	if err := CheckURL(raw, false); err != nil {
@@ -119,7 +116,7 @@ func endpointOf(raw string) (endpoint, error) {
 			port = "22"
 		}
 		e = endpoint{u.User.Username(), net.JoinHostPort(u.Hostname(), port)}
-	} else if m := scpParts.FindStringSubmatch(raw); m != nil && !strings.Contains(raw, "://") {
+	} else if m := scpExpr.FindStringSubmatch(raw); m != nil && !strings.Contains(raw, "://") {
 		e = endpoint{m[1], net.JoinHostPort(m[2], "22")}
 	} else {
 		return e, slipway.Errorf(slipway.Invalid, "a deploy key is for a repository by SSH: give a git URL such as git@host:owner/name.git or ssh://git@host/owner/name.git")

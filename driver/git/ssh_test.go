@@ -67,7 +67,7 @@ func TestMirrorBySSH(t *testing.T) {
 		t.Fatalf("%q, %v", branch, err)
 	}
 	remote := Remote{URL: url, SSH: &SSH{Key: private, Hosts: hosts, Dir: d.Dir}}
-	r, _, err := CloneMirror(ctx, filepath.Join(t.TempDir(), "m.git"), remote)
+	r, _, err := cloneMirror(ctx, filepath.Join(t.TempDir(), "m.git"), remote)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@
 package grype
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/subprocess"
 	"github.com/slipway-cd/slipway/stage/scan"
 )
 
@@ -53,7 +53,7 @@ type Options struct {
 type Grype struct {
 	opts  Options
 	turns chan struct{}
-	spare spare
+	spare subprocess.Spare[*worker]
 
 	mu      sync.Mutex
 	version string // of the program with that state
@@ -90,13 +90,13 @@ func New(opts Options) (*Grype, error) {
 	if err := errors.Join(os.RemoveAll(opts.Temp), os.MkdirAll(opts.Temp, 0o700)); err != nil {
 		return nil, fmt.Errorf("folder for scans: %w", err)
 	}
-	return &Grype{opts: opts, turns: make(chan struct{}, opts.Processes), spare: spare{wait: opts.Spare}}, nil
+	return &Grype{opts: opts, turns: make(chan struct{}, opts.Processes), spare: subprocess.Spare[*worker]{Wait: opts.Spare}}, nil
 }
 
 // Close ends the process that waits and removes the folder for scans. Scans under way are not ended.
 func (g *Grype) Close() error {
-	if w := g.spare.take(); w != nil {
-		w.end()
+	if w, ok := g.spare.Take(); ok {
+		w.End()
 	}
 	return os.RemoveAll(g.opts.Temp)
 }
@@ -155,7 +155,7 @@ func (g *Grype) versionOf(ctx context.Context) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, g.opts.Program, "version")
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(os.TempDir(), 0), "/", time.Second
-	out := &bounded{max: 1 << 10}
+	out := &subprocess.Head{Max: 1 << 10}
 	cmd.Stdout = out
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
@@ -163,7 +163,7 @@ func (g *Grype) versionOf(ctx context.Context) (string, error) {
 		}
 		return "", slipway.Errorf(slipway.Unavailable, "ask the scanner %s for its version: %w", g.opts.Program, err)
 	}
-	g.version, g.stat = oneLine(out.buf.String()), stat
+	g.version, g.stat = oneLine(out.String()), stat
 	return g.version, nil
 }
 
@@ -319,16 +319,4 @@ func oneLine(s string) string {
 		s = strings.ToValidUTF8(s[:500], "") + "..."
 	}
 	return s
-}
-
-// bounded keeps the first max bytes and takes the rest without keeping it.
-type bounded struct {
-	buf bytes.Buffer
-	max int
-}
-
-// Write implements io.Writer.
-func (b *bounded) Write(p []byte) (int, error) {
-	b.buf.Write(p[:min(len(p), b.max-b.buf.Len())])
-	return len(p), nil
 }

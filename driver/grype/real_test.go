@@ -70,14 +70,10 @@ func (r real) scanner(t *testing.T, opts grype.Options) *grype.Grype {
 // archive builds a database that knows a version of openssl to be vulnerable.
 func (r real) archive(t *testing.T, dir, id string) string {
 	t.Helper()
-	list := fmt.Sprintf(`{"vulnerabilities":[{"id":%q,"severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 3.0.11-1","fixed":"3.0.11-1"}]}`, id)
-	name := filepath.Join(dir, "list.json")
-	if err := os.WriteFile(name, []byte(list), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	out := filepath.Join(dir, "db-"+id+".tar.zst")
-	if said, err := exec.CommandContext(t.Context(), r.program, "db", "build", name, out).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, said)
+	advisory := fmt.Sprintf(`{"id":%q,"severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 3.0.11-1","fixed":"3.0.11-1"}`, id)
+	if err := slipwaytest.VulnerabilityDatabase(t.Context(), r.program, out, advisory); err != nil {
+		t.Fatal(err)
 	}
 	return out
 }

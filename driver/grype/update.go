@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/subprocess"
 )
 
 const (
@@ -61,7 +62,7 @@ func (g *Grype) Import(ctx context.Context, file, checksum, source string) (slip
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(g.opts.Temp, g.opts.Memory), "/", time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	out, said := &bounded{max: 64 << 10}, &bounded{max: 4 << 10}
+	out, said := &subprocess.Head{Max: 64 << 10}, &subprocess.Head{Max: 4 << 10}
 	cmd.Stdout, cmd.Stderr = out, said
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError
@@ -69,12 +70,12 @@ func (g *Grype) Import(ctx context.Context, file, checksum, source string) (slip
 		case ctx.Err() != nil:
 			return slipway.ScanDatabase{}, fmt.Errorf("import %s: %w", source, context.Cause(ctx))
 		case errors.As(err, &exit) && exit.ExitCode() == 1:
-			return slipway.ScanDatabase{}, slipway.Errorf(slipway.Invalid, "%s", oneLine(said.buf.String()))
+			return slipway.ScanDatabase{}, slipway.Errorf(slipway.Invalid, "%s", oneLine(said.String()))
 		}
-		return slipway.ScanDatabase{}, slipway.Errorf(slipway.Unavailable, "import %s: the scanner ended: %v: %s", source, err, oneLine(said.buf.String()))
+		return slipway.ScanDatabase{}, slipway.Errorf(slipway.Unavailable, "import %s: the scanner ended: %v: %s", source, err, oneLine(said.String()))
 	}
 	var db database
-	if err := json.Unmarshal(out.buf.Bytes(), &db); err != nil {
+	if err := json.Unmarshal([]byte(out.String()), &db); err != nil {
 		return slipway.ScanDatabase{}, fmt.Errorf("read the scanner's answer: %w", err)
 	}
 	return db.noun(), nil

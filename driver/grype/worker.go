@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/subprocess"
 )
 
 const (
@@ -27,12 +27,8 @@ const (
 
 // worker is a process that answers one request after another; it is not safe for concurrent use.
 type worker struct {
-	cmd      *exec.Cmd
+	*subprocess.Process
 	dir      string // its temporary files
-	requests io.WriteCloser
-	answers  *io.LimitedReader
-	decoder  *json.Decoder
-	printed  *bounded // on its standard error
 	answered int
 }
 
@@ -51,54 +47,46 @@ func (g *Grype) start() (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{dir: dir, printed: &bounded{max: 4 << 10}}
-	w.cmd = exec.Command(g.opts.Program, "serve", //nolint:noctx // it outlives the scan that starts it
+	cmd := exec.Command(g.opts.Program, "serve", //nolint:noctx // it outlives the scan that starts it
 		"--memory", strconv.FormatUint(g.opts.Memory, 10), "--file-size", strconv.FormatInt(g.opts.Disk, 10), "--nice", strconv.Itoa(niceness))
-	w.cmd.Env, w.cmd.Dir = environment(dir, g.opts.Memory), dir
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	w.cmd.WaitDelay = time.Second
-	w.cmd.Stderr = w.printed
-	if w.requests, err = w.cmd.StdinPipe(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	out, err := w.cmd.StdoutPipe()
+	cmd.Env, cmd.Dir = environment(dir, g.opts.Memory), dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p, err := subprocess.Start(cmd)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	w.answers = &io.LimitedReader{R: out}
-	w.decoder = json.NewDecoder(w.answers)
-	if err := w.cmd.Start(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return w, nil
+	return &worker{Process: p, dir: dir}, nil
 }
 
 // kill ends the process and all that it started.
 func (w *worker) kill() {
-	syscall.Kill(-w.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it has ended, then
+	syscall.Kill(-w.Cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it has ended, then
 }
 
-// end kills the process, waits for it and removes its files. It returns how it ended, for people.
-func (w *worker) end() string {
-	w.requests.Close() //nolint:errcheck // there is nobody to tell
+// End kills the process, waits for it and removes its files.
+func (w *worker) End() {
+	w.HangUp()
 	w.kill()
-	w.cmd.Wait()        //nolint:errcheck // the state says it
+	w.Cmd.Wait()        //nolint:errcheck // the state says it
 	os.RemoveAll(w.dir) //nolint:errcheck // New empties the folder
-	if said := oneLine(w.printed.buf.String()); said != "" {
-		return w.cmd.ProcessState.String() + ": " + said
+}
+
+// ending is how it ended, for people.
+func (w *worker) ending() string {
+	if said := oneLine(w.Said()); said != "" {
+		return w.Cmd.ProcessState.String() + ": " + said
 	}
-	return w.cmd.ProcessState.String()
+	return w.Cmd.ProcessState.String()
 }
 
 // read sends a request and reads the answer. After an error the worker is of no more use.
 func (w *worker) read(req []byte, progress func(string)) (answer, error) {
-	if _, err := w.requests.Write(append(req, '\n')); err != nil {
+	if err := w.Send(append(req, '\n'), maxAnswer); err != nil {
 		return answer{}, err
 	}
-	w.answers.N = maxAnswer
 	for {
 		var a answer
-		if err := w.decoder.Decode(&a); err != nil {
+		if err := w.Receive(&a); err != nil {
 			return answer{}, err
 		}
 		if a.Progress == "" {
@@ -136,8 +124,8 @@ func (g *Grype) ask(ctx context.Context, req request, progress func(string)) (an
 		return answer{}, context.Cause(ctx)
 	}
 	for attempt := 1; ; attempt++ {
-		w := g.spare.take()
-		if w == nil {
+		w, ok := g.spare.Take()
+		if !ok {
 			if w, err = g.start(); err != nil {
 				return answer{}, slipway.Errorf(slipway.Unavailable, "run the scanner %s: %w", g.opts.Program, err)
 			}
@@ -145,14 +133,14 @@ func (g *Grype) ask(ctx context.Context, req request, progress func(string)) (an
 		used := w.answered > 0
 		a, stop, err := g.watched(ctx, w, in, progress)
 		if err == nil && ctx.Err() == nil {
-			g.spare.keep(w)
+			g.spare.Keep(w)
 			if a.Error != "" {
 				return answer{}, slipway.Errorf(slipway.Unavailable, "the scanner: %s", oneLine(a.Error))
 			}
 			return clean(a), nil
 		}
-		full := w.answers.N <= 0
-		ended := w.end()
+		full := w.Exceeded()
+		w.End()
 		switch {
 		case ctx.Err() != nil:
 			return answer{}, context.Cause(ctx)
@@ -160,10 +148,10 @@ func (g *Grype) ask(ctx context.Context, req request, progress func(string)) (an
 			return answer{Refused: stop}, nil
 		case full:
 			return answer{Refused: fmt.Sprintf("the scanner's answer is larger than %d MiB", maxAnswer>>20)}, nil
-		case used && attempt == 1, attempt == 1 && w.cmd.ProcessState.ExitCode() == -1:
+		case used && attempt == 1, attempt == 1 && w.Cmd.ProcessState.ExitCode() == -1:
 			continue
 		}
-		return answer{Refused: fmt.Sprintf("the scanner ended without an answer (%s); it may have at most %d MiB of memory", ended, g.opts.Memory>>20)}, nil
+		return answer{Refused: fmt.Sprintf("the scanner ended without an answer (%s); it may have at most %d MiB of memory", w.ending(), g.opts.Memory>>20)}, nil
 	}
 }
 
@@ -234,52 +222,4 @@ func clean(a answer) answer {
 		}
 	}
 	return a
-}
-
-// spare is at most one process that waits for a scan.
-type spare struct {
-	wait time.Duration
-
-	mu    sync.Mutex
-	idle  *worker
-	timer *time.Timer
-}
-
-// take returns the waiting process, nil when there is none.
-func (s *spare) take() *worker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.idle
-	if w != nil {
-		s.timer.Stop()
-		s.idle = nil
-	}
-	return w
-}
-
-// keep makes the process the waiting one, or ends it when there is one.
-func (s *spare) keep(w *worker) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.idle != nil {
-		go w.end()
-		return
-	}
-	s.idle = w
-	s.timer = time.AfterFunc(s.wait, func() {
-		if s.drop(w) {
-			w.end()
-		}
-	})
-}
-
-// drop forgets the process if it still waits.
-func (s *spare) drop(w *worker) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.idle != w {
-		return false
-	}
-	s.idle = nil
-	return true
 }

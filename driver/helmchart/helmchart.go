@@ -8,12 +8,14 @@ package helmchart
 
 import (
 	"time"
+
+	"github.com/slipway-cd/slipway/driver/subprocess"
 )
 
 // Helm is Helm's chart half. It is safe for concurrent use.
 type Helm struct {
 	opts  Options
-	spare spare
+	spare subprocess.Spare[*worker]
 }
 
 // Options bound what a chart may cost. The zero value means the defaults.
@@ -45,12 +47,12 @@ func New(opts Options) *Helm {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Helm{opts: opts}
+	return &Helm{opts: opts, spare: subprocess.Spare[*worker]{Wait: spareFor}}
 }
 
 // Close ends the idle process, if there is one.
 func (h *Helm) Close() {
-	if w := h.spare.take(); w != nil {
-		w.end()
+	if w, ok := h.spare.Take(); ok {
+		w.End()
 	}
 }

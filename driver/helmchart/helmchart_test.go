@@ -363,10 +363,12 @@ func TestProcessIsKept(t *testing.T) {
 		if err != nil || len(got[0].Objects) != want {
 			t.Fatalf("%+v %v", got, err)
 		}
-		if h.spare.idle == nil {
+		w, ok := h.spare.Take()
+		if !ok {
 			return 0
 		}
-		return h.spare.idle.cmd.Process.Pid
+		h.spare.Keep(w)
+		return w.Cmd.Process.Pid
 	}
 	first := check(good, 1)
 	if second := check(good, 1); first == 0 || second != first {
@@ -383,9 +385,10 @@ func TestProcessIsKept(t *testing.T) {
 	if left, err := os.ReadDir(temp); err != nil || len(left) != 0 {
 		t.Errorf("left of the checks: %v, %v", left, err)
 	}
-	w := h.spare.idle
+	w, _ := h.spare.Take()
+	h.spare.Keep(w)
 	h.Close()
-	if w.cmd.ProcessState == nil {
+	if w.Cmd.ProcessState == nil {
 		t.Error("Close leaves the process behind")
 	}
 }

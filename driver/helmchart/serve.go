@@ -1,7 +1,6 @@
 package helmchart
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,35 +51,34 @@ func (h *Helm) inProcess(ctx context.Context, req request) (response, error) {
 	if err != nil {
 		return response{}, fmt.Errorf("write the request: %w", err)
 	}
-	w := h.spare.take()
-	if w != nil {
+	if w, ok := h.spare.Take(); ok {
 		if out, err := w.ask(ctx, in); err == nil {
-			h.spare.keep(w)
+			h.spare.Keep(w)
 			return complete(out, req)
 		}
-		w.end()
+		w.End()
 		if ctx.Err() != nil {
 			return response{}, context.Cause(ctx)
 		}
 	}
-	w, err = startWorker(h.opts.Process)
+	w, err := startWorker(h.opts.Process)
 	if err != nil {
 		return response{}, fmt.Errorf("run the template process: %w", err)
 	}
 	out, err := w.ask(ctx, in)
 	if err == nil {
-		h.spare.keep(w)
+		h.spare.Keep(w)
 		return complete(out, req)
 	}
-	full := w.answers.N <= 0
-	exit := w.end()
+	full := w.Exceeded()
+	w.End()
 	switch {
 	case ctx.Err() != nil:
 		return response{}, context.Cause(ctx)
-	case exit != 1 || full: // a Go program that gets no memory ends with 2, one that is killed with -1
+	case w.Cmd.ProcessState.ExitCode() != 1 || full: // a Go program that gets no memory ends with 2, one that is killed with -1
 		return response{}, errTooLarge
 	}
-	return response{}, fmt.Errorf("ask the template process: %w: %s", err, oneLine(w.printed.buf.String()))
+	return response{}, fmt.Errorf("ask the template process: %w: %s", err, oneLine(w.Said()))
 }
 
 func complete(out response, req request) (response, error) {
@@ -91,21 +89,4 @@ func complete(out response, req request) (response, error) {
 		return response{}, fmt.Errorf("the template process answered %d renders of %d", len(out.Rendered), len(req.Renders))
 	}
 	return out, nil
-}
-
-// bounded keeps the first max bytes and takes the rest without keeping it.
-type bounded struct {
-	buf  bytes.Buffer
-	max  int
-	full bool
-}
-
-// Write implements io.Writer.
-func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.max - b.buf.Len(); len(p) > room {
-		b.full = true
-		b.buf.Write(p[:room])
-		return len(p), nil
-	}
-	return b.buf.Write(p)
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
+	ktesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-cd/slipway"
@@ -307,5 +308,23 @@ func TestEvents(t *testing.T) {
 	want := []string{"Failed: first (4 times)", "Failed: second", "Failed: third"}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Two deployments of different owners make one namespace at the same moment: it belongs to who came first.
+func TestANamespaceMadeMeanwhileIsItsMakers(t *testing.T) {
+	t.Parallel()
+	for owner, want := range map[string]slipway.Code{"drone": "", "other": slipway.Conflict} {
+		api := fake.NewClientset()
+		made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: target.Namespace, Labels: map[string]string{
+			"slipway.dev/project": owner, "slipway.dev/environment": target.Environment,
+		}}}
+		api.PrependReactor("create", "namespaces", func(ktesting.Action) (bool, runtime.Object, error) {
+			err := api.Tracker().Add(made)
+			return err != nil, nil, err // the default one finds it there
+		})
+		if err := client(&conn{api: api}).Prepare(t.Context(), target, deploy.PullSecret{}); slipway.ErrorCode(err) != want {
+			t.Errorf("made by %s: %v", owner, err)
+		}
 	}
 }

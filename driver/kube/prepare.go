@@ -24,7 +24,7 @@ func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.Pull
 	if err != nil {
 		return err
 	}
-	if err := cn.namespace(ctx, t); err != nil {
+	if err := together(func() error { return cn.namespace(ctx, t) }); err != nil {
 		return translate(ctx, t.Cluster, fmt.Errorf("namespace %s: %w", t.Namespace, err))
 	}
 	if pull.User == "" {
@@ -59,7 +59,8 @@ func labels(t slipway.Target) map[string]string {
 
 // namespace makes sure of the namespace. One that exists and was made for another project or
 // environment is refused: releases of two would overwrite each other. One that people made is theirs to
-// give, by the labels slipway.dev/project and slipway.dev/environment.
+// give, by the labels slipway.dev/project and slipway.dev/environment. One that somebody makes at the same moment
+// is AlreadyExists: look again.
 func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
 	if t.Namespace == "default" || strings.HasPrefix(t.Namespace, "kube-") {
 		return slipway.Errorf(slipway.Invalid, "namespace %s is the cluster's own: choose another for environment %s in slipway.yaml", t.Namespace, t.Environment)
@@ -78,10 +79,7 @@ func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
 	_, err = cn.api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: t.Namespace, Labels: labels(t)},
 	}, metav1.CreateOptions{FieldManager: "slipway"})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
-	return err
+	return err // AlreadyExists: whose it is says the next look
 }
 
 func owned(ns *corev1.Namespace, t slipway.Target) error {

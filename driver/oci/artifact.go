@@ -28,11 +28,7 @@ type Attachment = attest.Attachment
 // tag scheme where a registry knows no referrers), and returns the digest of the new manifest. Equal
 // input gives an equal digest, so a repeat attaches nothing twice.
 func (c *Client) PushArtifact(ctx context.Context, repo slipway.Repository, a Attachment, subject string) (string, error) {
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return "", err
-	}
-	ref, err := r.digest(subject)
+	r, ref, err := c.openAt(ctx, repo, subject)
 	if err != nil {
 		return "", err
 	}
@@ -104,11 +100,7 @@ func (m rawManifest) MediaType() (types.MediaType, error) { return types.OCIMani
 
 // Referrers lists what is attached to a digest, without the data.
 func (c *Client) Referrers(ctx context.Context, repo slipway.Repository, digest string) ([]Attachment, error) {
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return nil, err
-	}
-	ref, err := r.digest(digest)
+	r, ref, err := c.openAt(ctx, repo, digest)
 	if err != nil {
 		return nil, err
 	}

@@ -242,11 +242,7 @@ func (b *Bases) named(m material) material {
 
 // shape reads what an image is compared by: of an index, that of the image for the platform.
 func (c *Client) shape(ctx context.Context, repo slipway.Repository, digest string, platform v1.Platform) (shape, error) {
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return shape{}, err
-	}
-	ref, err := r.digest(digest)
+	r, ref, err := c.openAt(ctx, repo, digest)
 	if err != nil {
 		return shape{}, err
 	}

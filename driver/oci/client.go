@@ -138,6 +138,16 @@ func (c *Client) open(ctx context.Context, repo slipway.Repository) (remoteRepo,
 	}}, nil
 }
 
+// openAt opens a repository for what it has under a digest.
+func (c *Client) openAt(ctx context.Context, repo slipway.Repository, digest string) (remoteRepo, name.Digest, error) {
+	r, err := c.open(ctx, repo)
+	if err != nil {
+		return remoteRepo{}, name.Digest{}, err
+	}
+	ref, err := r.digest(digest)
+	return r, ref, err
+}
+
 // authority returns host and port of a registry and whether it is reached by plain HTTP.
 func authority(r slipway.Registry) (string, bool, error) {
 	if r.Address == "" {
@@ -193,11 +203,7 @@ func (c *Client) Resolve(ctx context.Context, repo slipway.Repository, tag strin
 
 // Head reports whether the repository has a manifest of that digest, by its size; NotFound when not.
 func (c *Client) Head(ctx context.Context, repo slipway.Repository, digest string) (int64, error) {
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return 0, err
-	}
-	ref, err := r.digest(digest)
+	r, ref, err := c.openAt(ctx, repo, digest)
 	if err != nil {
 		return 0, err
 	}
@@ -222,11 +228,7 @@ func (c *Client) Tag(ctx context.Context, repo slipway.Repository, digest, tag s
 	default:
 		return conflict(repo, tag, there, digest)
 	}
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return err
-	}
-	ref, err := r.digest(digest)
+	r, ref, err := c.openAt(ctx, repo, digest)
 	if err != nil {
 		return err
 	}

@@ -25,11 +25,7 @@ const (
 // of what it wrote: of an index, the image for this machine's architecture, else its first. Blobs are compared
 // with their digests. A manifest that is no image, or names more than 200 layers or 8 GiB, is Invalid.
 func (c *Client) Layout(ctx context.Context, repo slipway.Repository, digest, dir string) (string, error) {
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return "", err
-	}
-	ref, err := r.digest(digest)
+	r, ref, err := c.openAt(ctx, repo, digest)
 	if err != nil {
 		return "", err
 	}

@@ -26,11 +26,7 @@ type PlatformImage struct {
 // Platforms are the images of an index, each once, without attestations; of an image, that image alone. An
 // index of more than 64 images is Invalid.
 func (c *Client) Platforms(ctx context.Context, repo slipway.Repository, digest string) ([]PlatformImage, error) {
-	r, err := c.open(ctx, repo)
-	if err != nil {
-		return nil, err
-	}
-	ref, err := r.digest(digest)
+	r, ref, err := c.openAt(ctx, repo, digest)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -365,11 +366,12 @@ func (r *Registry) needed(repository string, without []string) (map[string]bool,
 
 // recently remembers which blobs clients were told of: they do not push them again.
 type recently struct {
-	mu sync.Mutex
-	at map[string]time.Time
+	mu    sync.Mutex
+	at    map[string]time.Time
+	sweep int // how many there are when the old ones are looked for
 }
 
-const mostRemembered = 100_000
+const fewRemembered = 10_000
 
 func (a *recently) note(key string, now, young time.Time) {
 	a.mu.Lock()
@@ -377,14 +379,17 @@ func (a *recently) note(key string, now, young time.Time) {
 	if a.at == nil {
 		a.at = map[string]time.Time{}
 	}
-	if len(a.at) >= mostRemembered {
-		for k, t := range a.at {
-			if t.Before(young) {
-				delete(a.at, k)
-			}
-		}
+	if len(a.at) >= max(a.sweep, fewRemembered) {
+		maps.DeleteFunc(a.at, func(_ string, t time.Time) bool { return t.Before(young) })
+		a.sweep = 2 * len(a.at)
 	}
 	a.at[key] = now
+}
+
+func (a *recently) forget(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.at, key)
 }
 
 // unless does something unless the key was noted since: what is noted while it is done is noted after it.
@@ -397,8 +402,15 @@ func (a *recently) unless(key string, young time.Time, do func() error) (done bo
 	return true, do()
 }
 
-// told notes that a client is about to learn whether a blob is there. It comes before looking.
-func (r *Registry) told(repository, digest string) {
+// tell reports whether a blob is there, for a client that is about to learn it. It is noted before looking, so that
+// no collection comes between; of one that is not there nothing is kept, as anybody may ask for any digest. Who
+// pushes it meanwhile needs no note: it is young.
+func (r *Registry) tell(repository, digest string) bool {
 	now := r.opts.Now()
 	r.asked.note(repository+digest, now, now.Add(-r.opts.Grace))
+	if r.disk.hasBlob(repository, digest) {
+		return true
+	}
+	r.asked.forget(repository + digest)
+	return false
 }

@@ -340,7 +340,7 @@ func (r *Registry) read(w http.ResponseWriter, req *http.Request, rt route) erro
 		in.Header["Accept"] = manifestTypes()
 	}
 	if rt.kind == routeBlob {
-		r.told(rt.repository, rt.arg)
+		r.tell(rt.repository, rt.arg) // olareg says what is there
 	}
 	if rt.kind == routeTags {
 		if err := checkPageSize(in.URL.Query().Get("n")); err != nil {

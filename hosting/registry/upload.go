@@ -168,7 +168,7 @@ func (r *Registry) mount(req *http.Request, digest, from, to string) (bool, erro
 	if err := checkDigest(digest); err != nil {
 		return false, err
 	}
-	if r.told(to, digest); r.disk.hasBlob(to, digest) {
+	if r.tell(to, digest) {
 		return true, nil
 	}
 	if from == "" || checkRepository(from) != nil {
@@ -311,7 +311,7 @@ func (r *Registry) finish(w http.ResponseWriter, up *upload, digest string) erro
 	if got := "sha256:" + hex.EncodeToString(up.hash.Sum(nil)); got != digest {
 		return badRequest("DIGEST_INVALID", fmt.Sprintf("%d bytes have digest %s, not %s", up.size, got, digest))
 	}
-	if r.told(up.repository, digest); r.disk.hasBlob(up.repository, digest) {
+	if r.tell(up.repository, digest) {
 		blobCreated(w, up.repository, digest)
 		return nil
 	}
