@@ -163,6 +163,8 @@ type Result struct {
 	Quarantine  string       `json:"quarantine,omitempty"`  // service/version to quarantine; Reason says why
 	Next        *Plan        `json:"next,omitempty"`        // steps added to the run
 	After       int64        `json:"after,omitempty"`       // with Outcome Postponed: the run
+	// UntilPlanned: with Outcome Postponed, not until that run has ended, but until it is planned.
+	UntilPlanned bool `json:"untilPlanned,omitempty"`
 	// Inputs is a hash of all that the result depends on: a later step with the same may reuse it. Empty:
 	// none may.
 	Inputs     string `json:"inputs,omitempty"`

@@ -24,6 +24,8 @@ type Plan struct {
 	ConfigCommit string `json:"configCommit,omitempty"`
 	// Gates are what the gates of that commit demand, by environment; "" has the project's.
 	Gates map[string]Gates `json:"gates,omitempty"`
+	// Turn is Built.Turn of what the plan was made from, and not kept with it; 0: of nothing that may change.
+	Turn int64 `json:"-"`
 }
 
 // Decision says what happens to one service and why, in a sentence for people.
@@ -82,6 +84,8 @@ type Built struct {
 	Services map[string]Done
 	// Rest is the newest run that succeeded as a whole; zero: none did.
 	Rest Done
+	// Turn counts the plans and retries of the branch up to now, from 1 on: a plan is stored only if there was none since.
+	Turn int64
 	// Unfinished is, by service, the newest run of the default branch after that one which began to deliver it,
 	// or is to, and is not done with it.
 	Unfinished map[string]int64

@@ -57,6 +57,8 @@ type Pushes interface {
 	AcceptPush(ctx context.Context, id int64, run *slipway.Run, plan slipway.Plan, message string) (slipway.Run, error)
 	RefusePush(ctx context.Context, id int64, reason string) error
 	OpenPushes(ctx context.Context) ([]slipway.Push, error)
+	// PushPassed reports whether a push of the same ref that came later was accepted.
+	PushPassed(ctx context.Context, p slipway.Push) (bool, error)
 }
 
 // Pulls is where pull requests are kept.
@@ -145,7 +147,7 @@ type Actions struct {
 	o Options
 
 	mu    sync.Mutex
-	locks map[string]*sync.Mutex // by project
+	locks map[string]*sync.Mutex // by project; those of refs share a few
 	late  []slipway.Push         // moved, and not recorded as moved yet
 }
 
@@ -160,7 +162,8 @@ func New(o Options) *Actions {
 	return &Actions{o: o, locks: map[string]*sync.Mutex{}}
 }
 
-// lock keeps two acts from working on the pull requests of a project, or on its making, at once.
+// lock keeps two acts from working on the pull requests of a project, or on its making, or on the pushes of a
+// ref, at once.
 func (x *Actions) lock(project string) (unlock func()) {
 	x.mu.Lock()
 	l := x.locks[project]

@@ -20,6 +20,7 @@ func (p *Planner) affected(ctx context.Context, repo *snapshot, in *plan.Input) 
 	if err != nil {
 		return err
 	}
+	in.Turn = q.Built.Turn
 	for _, since := range q.Since {
 		in.Since = append(in.Since, since.Commit)
 	}

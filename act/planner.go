@@ -47,6 +47,8 @@ type Builds interface {
 	Images(ctx context.Context, project, service string) ([]slipway.Artifact, error)
 	// ActiveRun is the newest run of a ref before a run that is at work; 0 for none.
 	ActiveRun(ctx context.Context, project, codebase, ref string, before int64) (int64, error)
+	// Ahead is the newest run of a ref before a run that is still to be planned; 0 for none.
+	Ahead(ctx context.Context, project, codebase, ref string, before int64) (int64, error)
 }
 
 // Namespaces knows where projects deploy.
@@ -280,8 +282,16 @@ func (p *Planner) Limits(ctx context.Context, project string) (slipway.Limits, e
 	return c.Limits, err
 }
 
-// Run is the runner of the step that every run of a push begins with: it plans the rest.
+// Run is the runner of the step that every run of a push begins with: it plans the rest. Pushes of a branch are
+// planned in their order, as each plan follows from those before; the store has the last word in that.
 func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (slipway.Result, error) {
+	first, err := p.ahead(ctx, env.Run)
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	if first != 0 {
+		return slipway.Result{Outcome: slipway.Postponed, After: first, UntilPlanned: true, Reason: fmt.Sprintf("waits for the plan of run #%d, which was pushed before", first)}, nil
+	}
 	pr, err := p.Projects.Project(ctx, env.Run.Project)
 	if err != nil {
 		return slipway.Result{}, err
@@ -320,6 +330,14 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 		}
 	}
 	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, services), Next: &next}, nil
+}
+
+// ahead is the run that is to be planned before a run, 0 for none.
+func (p *Planner) ahead(ctx context.Context, run slipway.Run) (int64, error) {
+	if run.Event != slipway.BranchPush && run.Event != slipway.DefaultPush {
+		return 0, nil
+	}
+	return p.History.Ahead(ctx, run.Project, run.Codebase, run.Ref, run.ID)
 }
 
 // notes are what people should know of a run's commit besides its plan.

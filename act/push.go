@@ -3,6 +3,7 @@ package act
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 
@@ -151,11 +152,7 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	run, why, err := x.runOf(ctx, at, push)
-	if err != nil {
-		return nil, err
-	}
-	made, err := x.o.Pushes.AcceptPush(ctx, push.ID, run, FirstPlan(), why)
+	made, why, err := x.begin(ctx, at, push)
 	if err != nil {
 		return nil, err
 	}
@@ -166,12 +163,51 @@ func (x *Actions) accept(ctx context.Context, push slipway.Push) ([]string, erro
 		}
 	}
 	switch {
-	case run == nil:
+	case made.ID == 0:
 		return append(lines, why), nil
 	case at.GitURL != "": // nobody here pushed and listens
 		return lines, nil
 	}
 	return append(lines, x.explain(ctx, made)...), nil
+}
+
+// begin records that a push has moved its ref, with the run that it makes, if any; else with why it makes none. Runs of
+// a ref begin in the order of its pushes.
+func (x *Actions) begin(ctx context.Context, at slipway.Codebase, push slipway.Push) (slipway.Run, string, error) {
+	defer x.lock(fmt.Sprintf("refs %d", crc32.ChecksumIEEE([]byte(at.Key()+" "+push.Ref))%64))()
+	run, why, err := x.runOf(ctx, at, push)
+	if err != nil {
+		return slipway.Run{}, "", err
+	}
+	if run != nil {
+		now, err := x.movedOn(ctx, push)
+		if err != nil {
+			return slipway.Run{}, "", err
+		}
+		if now != "" {
+			run, why = nil, movedOnTo(push, now)
+		}
+	}
+	made, err := x.o.Pushes.AcceptPush(ctx, push.ID, run, FirstPlan(), why)
+	return made, why, err
+}
+
+// movedOn is where a ref is now that a later push has moved away from where this one did and that was accepted before
+// it; "" when this push is to have its run.
+func (x *Actions) movedOn(ctx context.Context, push slipway.Push) (string, error) {
+	passed, err := x.o.Pushes.PushPassed(ctx, push)
+	if err != nil || !passed {
+		return "", err
+	}
+	now, err := tip(ctx, x.o.Repo(slipway.CodebaseKey(push.Project, push.Codebase)), push.Ref)
+	if err != nil || now == push.New {
+		return "", err
+	}
+	return now, nil
+}
+
+func movedOnTo(push slipway.Push, now string) string {
+	return fmt.Sprintf("%s has moved on to %s since: nothing runs for %s", push.Ref, slipway.ShortHash(now), slipway.ShortHash(push.New))
 }
 
 // FirstPlan is the plan every run of a push begins with: the step that makes the real one.
@@ -243,6 +279,9 @@ func (x *Actions) explain(ctx context.Context, run slipway.Run) []string {
 	if rest != "" {
 		lines = append(lines, "  "+rest)
 	}
+	if first, err := x.o.Planner.ahead(ctx, run); err == nil && first != 0 {
+		lines = append(lines, fmt.Sprintf("  run #%d, which was pushed before, is still being planned: what runs may change with that", first))
+	}
 	notes, err := x.o.Planner.notes(ctx, run)
 	if err != nil {
 		x.o.Log.WarnContext(ctx, "look for submodules", "run", run.ID, "error", err)
@@ -295,7 +334,7 @@ func (x *Actions) settle(ctx context.Context, push slipway.Push) error {
 			return err
 		}
 		if on {
-			_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, fmt.Sprintf("%s has moved on to %s since: nothing runs for %s", push.Ref, slipway.ShortHash(now), slipway.ShortHash(push.New)))
+			_, err := x.o.Pushes.AcceptPush(ctx, push.ID, nil, slipway.Plan{}, movedOnTo(push, now))
 			return err
 		}
 	}

@@ -16,19 +16,37 @@ func (s *Store) ActiveRun(ctx context.Context, project, codebase, ref string, be
 	return id, err
 }
 
-// postpone puts a step behind a run; one that is not at work any more holds nothing up.
+// postpone puts a step behind a run, or behind its plan; one that is not at work any more holds nothing up. A run
+// that is to begin later has no reason to begin at all when there is a newer one of its branch.
 func (t *tx) postpone(r *runRow, st *stepRow, res slipway.Result) error {
 	other, err := t.loadRun(res.After)
 	if err != nil {
 		return err
 	}
-	if !atWork(other.State) {
+	if !atWork(other.State) || res.UntilPlanned && !other.unplanned() {
 		return t.move(r, st, change{to: slipway.StepReady})
 	}
 	if other.ID >= r.ID {
 		return slipway.Errorf(slipway.Invalid, "step %s of run #%d cannot wait for the later run #%d", st.Spec.Key, r.ID, other.ID)
 	}
+	if !res.UntilPlanned {
+		newer, err := t.openAfter(r)
+		if err != nil {
+			return err
+		}
+		if newer != 0 {
+			return t.stepAside(r, st, fmt.Sprintf("batched into run #%d", newer))
+		}
+	}
 	return t.move(r, st, change{to: slipway.StepRetrying, reason: res.Reason, behind: other.ID})
+}
+
+// openAfter is the newest run of the same ref after a run that is to be planned; 0 for none.
+func (t *tx) openAfter(r *runRow) (int64, error) {
+	id, _, err := one(t.ctx, t, scanInt, `SELECT r.id FROM runs r JOIN steps s ON s.run_id = r.id
+		WHERE r.project = $1 AND r.ref = $2 AND r.event = $3 AND r.id > $4 AND r.codebase = $5 AND r.cancel = ''
+		AND s.kind = 'plan' AND s.state IN ('ready', 'running', 'retrying') ORDER BY r.id DESC LIMIT 1`, r.Project, r.Ref, r.Event, r.ID, r.Codebase)
+	return id, err
 }
 
 // planned is called when a run knows what it does: one of a branch that gathers nothing takes the place of

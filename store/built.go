@@ -14,16 +14,25 @@ import (
 const maxUnfinished = 100
 
 // Built says with which commits the services of a codebase's ref were done, and which of them runs before a
-// run (0: all) began with and are not done with.
+// run (0: all) began with and are not done with, all at one moment.
 func (s *Store) Built(ctx context.Context, project, codebase, ref string, before int64) (slipway.Built, error) {
+	now, err := s.reader.BeginTx(ctx, nil)
+	if err != nil {
+		return slipway.Built{}, dbError(err)
+	}
+	defer now.Rollback() //nolint:errcheck // it only reads
+	return built(ctx, now, project, codebase, ref, before)
+}
+
+func built(ctx context.Context, q querier, project, codebase, ref string, before int64) (slipway.Built, error) {
 	out := slipway.Built{}
-	_, _, err := one(ctx, s.reader, func(r scanner) (bool, error) { return true, r.Scan(&out.Rest.Commit, &out.Rest.RunID) }, `SELECT commit_hash, id FROM runs
+	_, _, err := one(ctx, q, func(r scanner) (bool, error) { return true, r.Scan(&out.Rest.Commit, &out.Rest.RunID) }, `SELECT commit_hash, id FROM runs
 		WHERE project = $1 AND codebase = $2 AND ref = $3 AND state = 'succeeded' AND event IN ('push', 'pull-request', 'merge', 'release') ORDER BY id DESC LIMIT 1`, project, codebase, ref)
 	if err != nil {
 		return out, fmt.Errorf("read the last run of %s that succeeded: %w", ref, err)
 	}
 	out.Services = map[string]slipway.Done{}
-	_, err = list(ctx, s.reader, func(r scanner) (v slipway.Done, err error) {
+	_, err = list(ctx, q, func(r scanner) (v slipway.Done, err error) {
 		var service string
 		err = r.Scan(&service, &v.Commit, &v.RunID)
 		out.Services[service] = v
@@ -33,7 +42,7 @@ func (s *Store) Built(ctx context.Context, project, codebase, ref string, before
 		return out, fmt.Errorf("read what was done on %s: %w", ref, err)
 	}
 	out.Unfinished = map[string]int64{}
-	_, err = list(ctx, s.reader, func(r scanner) (id int64, err error) {
+	_, err = list(ctx, q, func(r scanner) (id int64, err error) {
 		var service string
 		err = r.Scan(&service, &id)
 		out.Unfinished[service] = id
@@ -48,7 +57,8 @@ func (s *Store) Built(ctx context.Context, project, codebase, ref string, before
 	if err != nil {
 		return out, fmt.Errorf("read what was begun on %s: %w", ref, err)
 	}
-	return out, nil
+	out.Turn, err = turn(ctx, q, project, codebase, ref)
+	return out, err
 }
 
 // builds reports whether services are done with by a run, so that the next push of its ref is compared with it.
@@ -68,8 +78,11 @@ func (t *tx) decided(r *runRow, p slipway.Plan) error {
 			same = append(same, d.Service)
 		}
 	}
-	if !builds(r) {
+	if !builds(r) || len(p.Decisions) == 0 {
 		return nil
+	}
+	if err := t.takeTurn(r); err != nil {
+		return err
 	}
 	for commit, services := range map[string][]string{r.Commit: same, "": gone} {
 		if len(services) == 0 {
@@ -80,7 +93,7 @@ func (t *tx) decided(r *runRow, p slipway.Plan) error {
 			return fmt.Errorf("encode names of services: %w", err)
 		}
 		if _, err := t.exec(`INSERT INTO built (project, codebase, ref, service, commit_hash, run_id) SELECT $1, $2, $3, value, $4, $5 FROM json_each($6) WHERE true
-			ON CONFLICT DO UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id WHERE excluded.run_id > built.run_id`,
+			ON CONFLICT DO UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id WHERE excluded.run_id >= built.run_id`,
 			r.Project, r.Codebase, r.Ref, commit, r.ID, string(names)); err != nil {
 			return fmt.Errorf("keep what run #%d leaves as it is: %w", r.ID, err)
 		}
@@ -88,7 +101,7 @@ func (t *tx) decided(r *runRow, p slipway.Plan) error {
 	return nil
 }
 
-// done keeps the services that the run is done with now that steps of some have ended. One whose change made
+// done keeps the services that the run is done with now that steps of some have ended; what a later run said holds. One whose change made
 // others run is done when these are.
 func (t *tx) done(r *runRow) error {
 	ended := r.ended
@@ -118,8 +131,8 @@ func (t *tx) done(r *runRow) error {
 		if !r.good(service) || slices.ContainsFunc(made[service], func(s string) bool { return !r.good(s) }) {
 			continue
 		}
-		if _, err := t.exec(`INSERT INTO built (project, codebase, ref, service, commit_hash, run_id, ran) VALUES ($1, $2, $3, $4, $5, $6, $6)
-			ON CONFLICT DO UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id, ran = excluded.ran WHERE excluded.ran >= built.ran`,
+		if _, err := t.exec(`INSERT INTO built (project, codebase, ref, service, commit_hash, run_id) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT DO UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id WHERE excluded.run_id >= built.run_id`,
 			r.Project, r.Codebase, r.Ref, service, r.Commit, r.ID); err != nil {
 			return fmt.Errorf("keep that run #%d is done with %s: %w", r.ID, service, err)
 		}

@@ -75,7 +75,7 @@ func TestEachServiceIsDoneByItself(t *testing.T) {
 	w.built(done{"c": c, "a": {RunID: next.ID + 1}, "b": n}, begun{})
 }
 
-// What ran last is what is there, also where a later run had left the service as it was.
+// What a later run said of a service holds, whenever an earlier one ends.
 func TestAnEarlierRunThatEndsLater(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -86,7 +86,8 @@ func TestAnEarlierRunThatEndsLater(t *testing.T) {
 	for _, key := range []string{"build/a", "deploy/a@dev", "build/b", "deploy/b@dev"} {
 		w.finish(first.ID, key, succeeded)
 	}
-	w.built(done{"a": {Commit: commitA, RunID: first.ID}, "b": {Commit: commitB, RunID: second.ID}}, begun{})
+	at := slipway.Done{Commit: commitB, RunID: second.ID}
+	w.built(done{"a": at, "b": at}, begun{})
 }
 
 // A service is done when those are that run for its sake in other codebases.

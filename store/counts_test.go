@@ -81,7 +81,7 @@ func TestOldScansAreCounted(t *testing.T) {
 	for _, q := range []string{
 		`ALTER TABLE scans DROP COLUMN critical`, `ALTER TABLE scans DROP COLUMN high`, `ALTER TABLE scans DROP COLUMN medium`,
 		`ALTER TABLE scans DROP COLUMN low`, `ALTER TABLE scans DROP COLUMN negligible`, `ALTER TABLE test_totals DROP COLUMN took`,
-		`DROP TABLE built`, `DELETE FROM migrations WHERE version_id >= 12`,
+		`DROP TABLE built`, `DROP TABLE turns`, `DELETE FROM migrations WHERE version_id >= 12`,
 		`INSERT INTO scans (project, digest, database, scanner, image, scanned_at, seen, sbom, report) VALUES ('shop', 'sha256:broken', 'db', 's', 'i', 1, 1, '', x'00')`,
 	} {
 		if _, err := db.Exec(q); err != nil {

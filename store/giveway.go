@@ -60,16 +60,37 @@ func replaces(newer, old *stepRow) bool {
 	return errA != nil && errB != nil && old.RunID < newer.RunID
 }
 
-// overtaken cancels a deployment of a commit that has done nothing yet when the target has one of a later
-// run already. Releases are compared by version where they are deployed (D1).
+// overtaken cancels a deployment of a commit that is not under way when the target has one of a later
+// run already, or when a later run of the branch is done with the service or began to deploy it there. Releases are
+// compared by version where they are deployed (D1).
 func (t *tx) overtaken(r *runRow, st *stepRow) (bool, error) {
 	d := st.Spec.Deploy
-	if d == nil || st.Attempt > 0 {
+	if d == nil {
 		return false, nil
 	}
 	if _, err := slipway.ParseVersion(d.Version); err == nil {
 		return false, nil
 	}
+	if held, err := t.holdsLock(st); err != nil || held {
+		return false, err
+	}
+	if st.Attempt == 0 {
+		if done, err := t.replaced(r, st); err != nil || done {
+			return done, err
+		}
+	}
+	by, err := t.takenOver(r, st.place())
+	if err != nil || by == 0 {
+		return false, err
+	}
+	if err := t.cancelFrom(r, st, fmt.Sprintf("superseded: run #%d came later and has %s as it is to be", by, st.Spec.Service)); err != nil {
+		return false, err
+	}
+	return true, t.settle(r)
+}
+
+// replaced cancels a deployment that has done nothing yet when its target has one of a later run.
+func (t *tx) replaced(r *runRow, st *stepRow) (bool, error) {
 	current, ok, err := current(t.ctx, t, r.Project, st.Spec.Environment, st.Spec.Service)
 	if err != nil || !ok || current.RunID <= r.ID {
 		return false, err

@@ -19,6 +19,12 @@ func (b *Busy) Error() string {
 	return fmt.Sprintf("waits for %s of run #%d, which has %s", b.Step, b.RunID, b.Lock)
 }
 
+// holdsLock reports whether a step has its lock: it was interrupted, and goes on.
+func (t *tx) holdsLock(st *stepRow) (bool, error) {
+	id, _, err := one(t.ctx, t, scanInt, `SELECT step_id FROM locks WHERE name = $1 AND step_id = $2`, st.lock, st.ID)
+	return id != 0, err
+}
+
 // lockStep takes the lock of a step that starts. When another step holds it or goes first, that one
 // is returned.
 func (t *tx) lockStep(st *stepRow) (*Busy, error) {

@@ -87,12 +87,28 @@ func (s *Store) AcceptPush(ctx context.Context, pushID int64, run *slipway.Run, 
 			}
 			e.RunID = out.ID
 		}
-		if err := t.setSeen(p.Project, p.Codebase, p.Ref, p.New); err != nil {
+		passed, err := passed(ctx, t, p)
+		if err != nil {
 			return err
+		}
+		if !passed {
+			if err := t.setSeen(p.Project, p.Codebase, p.Ref, p.New); err != nil {
+				return err
+			}
 		}
 		return t.event(pushKey(p.ID, slipway.PushAccepted), e)
 	})
 	return out, err
+}
+
+// PushPassed reports whether a push of the same ref that was recorded later is accepted.
+func (s *Store) PushPassed(ctx context.Context, p slipway.Push) (bool, error) {
+	return passed(ctx, s.reader, p)
+}
+
+func passed(ctx context.Context, q querier, p slipway.Push) (bool, error) {
+	_, is, err := one(ctx, q, scanInt, `SELECT id FROM pushes WHERE project = $1 AND codebase = $2 AND ref = $3 AND id > $4 AND state = 'accepted' LIMIT 1`, p.Project, p.Codebase, p.Ref, p.ID)
+	return is, err
 }
 
 // RefusePush says that the ref of a push did not move, and why. Refusing it again does nothing.

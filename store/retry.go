@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -30,6 +31,12 @@ func (s *Store) RetryRun(ctx context.Context, id int64, actor string, lost ...st
 		if err != nil {
 			return err
 		}
+		if again, repeated, err = t.inTurn(r, again, repeated); err != nil {
+			return err
+		}
+		if err := t.takeTurn(r); err != nil {
+			return err
+		}
 		r.moves++
 		r.cancel = ""
 		if _, err := t.exec(`UPDATE runs SET cancel = '', moves = $1 WHERE id = $2`, r.moves, id); err != nil {
@@ -51,6 +58,33 @@ func (s *Store) RetryRun(ctx context.Context, id int64, actor string, lost ...st
 		}
 		return t.settle(r)
 	})
+}
+
+// inTurn leaves of the steps that a retry does again those of services that no later run of the default branch has
+// taken over.
+func (t *tx) inTurn(r *runRow, again []*stepRow, repeated []string) (left []*stepRow, more []string, err error) {
+	newest, taken := int64(0), map[place]int64{}
+	for _, st := range again {
+		if st.Spec.Kind == slipway.KindPlan {
+			if newer, err := t.plannedAfter(r); err != nil || newer != 0 {
+				return nil, nil, cmp.Or(err, slipway.Errorf(slipway.Conflict, "run #%d was never planned, and run #%d of the same branch came later and has its changes: retry that one", r.ID, newer))
+			}
+		}
+		by, known := taken[st.place()]
+		if !known {
+			if by, err = t.takenOver(r, st.place()); err != nil {
+				return nil, nil, err
+			}
+			taken[st.place()] = by
+		}
+		if newest = max(newest, by); by == 0 {
+			left = append(left, st)
+		}
+	}
+	if len(left) == 0 {
+		return nil, nil, slipway.Errorf(slipway.Conflict, "nothing of run #%d is left to retry: run #%d of the same branch came later and took over what it would deliver; retry that one, or push", r.ID, newest)
+	}
+	return left, slices.DeleteFunc(repeated, func(key string) bool { return taken[r.step(key).place()] != 0 }), nil
 }
 
 // place is where a service runs.

@@ -144,6 +144,9 @@ func (s *Store) end(ctx context.Context, stepID int64, attempt int, done func(*s
 		if err := t.settle(r); err != nil {
 			return err
 		}
+		if err := t.nextTurn(r, st); err != nil {
+			return err
+		}
 		if done == nil {
 			return nil
 		}
@@ -155,6 +158,9 @@ func (s *Store) end(ctx context.Context, stepID int64, attempt int, done func(*s
 // transaction: artifacts, report, release, deployments, approval, the steps that follow, dependents
 // that can start, locks, the run's state, events, and what done does (the queue's job).
 //
+// A plan that was made before another one of its branch was stored is not: the step is put back, or waits for the plan
+// of an earlier run, or its run gives way to a later one.
+//
 // A Conflict means that the step is not running that attempt, and nothing was recorded. A result that
 // cannot be recorded (an unknown outcome, a step key that is taken) is Invalid.
 func (s *Store) FinishStep(ctx context.Context, stepID int64, attempt int, res slipway.Result, done func(*sql.Tx) error) error {
@@ -164,6 +170,11 @@ func (s *Store) FinishStep(ctx context.Context, stepID int64, attempt int, res s
 	}
 	return s.end(ctx, stepID, attempt, done, func(t *tx, r *runRow, st *stepRow) error {
 		st.report = report
+		if res.Next != nil && res.Outcome == slipway.Succeeded {
+			if put, err := t.outOfTurn(r, st, *res.Next); put || err != nil {
+				return err
+			}
+		}
 		if err := t.record(r, st, res); errors.Is(err, errTaken) {
 			res = slipway.Result{Outcome: slipway.Failed, Reason: err.Error()}
 		} else if err != nil {

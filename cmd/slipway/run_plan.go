@@ -225,6 +225,11 @@ func (localHistory) ActiveRun(context.Context, string, string, string, int64) (i
 	return 0, nil
 }
 
+// Ahead finds none.
+func (localHistory) Ahead(context.Context, string, string, string, int64) (int64, error) {
+	return 0, nil
+}
+
 // Release finds none.
 func (localHistory) Release(context.Context, string, string, string) (slipway.Release, error) {
 	return slipway.Release{}, slipway.Errorf(slipway.NotFound, "nothing is released on a laptop")

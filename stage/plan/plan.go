@@ -45,6 +45,7 @@ type Input struct {
 	// for people.
 	Removed    []slipway.Service
 	Since      []string
+	Turn       int64     // of what the branch was done with before
 	CommitTime time.Time // of the run's commit
 	SourceURL  string    // where people find the repository, without a password; may be empty
 	// Reviewed says that the run's commit is part of the default branch: only then may a release read
@@ -94,7 +95,7 @@ type Claim struct {
 // (Invalid, NotFound, Conflict); a run for which there is nothing to do is a plan without steps whose
 // decisions say why.
 func Plan(in Input) (slipway.Plan, error) {
-	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit, Since: in.Since, Gates: gates(in.Config)}
+	p := slipway.Plan{Steps: []slipway.PlanStep{}, ConfigCommit: in.ConfigCommit, Since: in.Since, Gates: gates(in.Config), Turn: in.Turn}
 	if in.Run.Commit == "" {
 		return p, slipway.Errorf(slipway.Invalid, "run %d names no commit: nothing can be planned for it", in.Run.ID)
 	}
