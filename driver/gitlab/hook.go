@@ -16,10 +16,14 @@ import (
 
 const tokenHeader = "X-Gitlab-Token"
 
-// Receive verifies a request of a webhook by its secret token, compared in constant time, and reads it.
-// Nothing is parsed before the token is right. The caller bounds the body.
+// Receive verifies a request of a webhook by its secret token, or by the signature that newer ones make with
+// SigningToken, both compared in constant time, and reads it. Nothing is parsed before one of them is right.
+// The caller bounds the body.
 func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (slipway.Delivery, error) {
-	if !rest.SameSecret(secret, h.Get(tokenHeader)) {
+	if !rest.SameSecret(secret, h.Get(tokenHeader)) && !signed(secret, h, body) {
+		if h.Get(tokenHeader) == "" && h.Get(signatureHeader) != "" {
+			return slipway.Delivery{}, rest.Unsigned(slipway.GitLab, h, signatureHeader)
+		}
 		return slipway.Delivery{}, rest.Unsigned(slipway.GitLab, h, tokenHeader)
 	}
 	d := slipway.Delivery{Name: slipway.CleanLine(h.Get("X-Gitlab-Event"), 60)}
@@ -61,7 +65,11 @@ type subject struct {
 // twice. So the digest is of the id too.
 func identify(h http.Header, body []byte) (id, digest string) {
 	digest = slipway.BodyDigest(body)
-	if id = slipway.CleanLine(h.Get("Idempotency-Key"), 100); id == "" {
+	id = slipway.CleanLine(h.Get("Webhook-Id"), 100) // the same, and signed
+	if id == "" {
+		id = slipway.CleanLine(h.Get("Idempotency-Key"), 100)
+	}
+	if id == "" {
 		id = digest
 		if event := slipway.CleanLine(h.Get("X-Gitlab-Event-UUID"), 60); event != "" {
 			id = event + "/" + digest[:16]
