@@ -160,6 +160,7 @@ func TestRefusals(t *testing.T) {
 		{"429 of nonsense", answer(429, ``, "Retry-After", "-5"), slipway.Unavailable, 0, "too many requests", false},
 		{"403 of a limit", answer(403, `{"message":"API rate limit exceeded"}`, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795255260"), slipway.Unavailable, time.Minute, "rate limit exceeded", false},
 		{"403 of a second limit", answer(403, `{}`, "Retry-After", "60"), slipway.Unavailable, time.Minute, "too many requests", false},
+		{"403 of a second limit that names no time", answer(403, `{"message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again.","documentation_url":"https://docs.github.com/rest"}`, "X-RateLimit-Remaining", "4999"), slipway.Unavailable, time.Minute, "too many requests", false},
 		{"429 of GitLab", answer(429, `{}`, "RateLimit-Remaining", "0", "RateLimit-Reset", "1795255260"), slipway.Unavailable, time.Minute, "too many requests", false},
 		{"502", answer(502, `<html>`), slipway.Unavailable, 0, "it is in trouble itself", false},
 		{"503", answer(503, ``, "Retry-After", "30"), slipway.Unavailable, 30 * time.Second, "it is in trouble itself", false},

@@ -14,6 +14,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -213,6 +214,10 @@ func (c *Client) unanswered(ctx context.Context, r Request, err error) error {
 	return slipway.Errorf(slipway.Unavailable, "%s: %s at %s does not answer: %w", r.What, c.forge, c.base.Host, err)
 }
 
+// secondary is how GitHub says that one of its further limits is reached, where no header says it; one is then to
+// wait for a minute at least, by its page "Rate limits for the REST API".
+var secondary = regexp.MustCompile(`(?i)\bsecondary rate limit\b`)
+
 func needs(r Request) string {
 	if r.Scope == "" {
 		return ""
@@ -222,10 +227,14 @@ func needs(r Request) string {
 
 func (c *Client) refused(r Request, res *http.Response, body []byte) error {
 	after := retryAfter(res.Header, c.now())
-	limited := res.StatusCode == http.StatusForbidden && (after > 0 || res.Header.Get("X-RateLimit-Remaining") == "0")
 	at := fmt.Sprintf("%s: %s answers %d", r.What, c.forge, res.StatusCode)
-	if said := message(body, credential(res.Request)); said != "" {
+	said := message(body, credential(res.Request))
+	if said != "" {
 		at += " (" + said + ")"
+	}
+	limited := res.StatusCode == http.StatusForbidden && (after > 0 || res.Header.Get("X-RateLimit-Remaining") == "0")
+	if res.StatusCode == http.StatusForbidden && !limited && secondary.MatchString(said) {
+		limited, after = true, time.Minute
 	}
 	switch {
 	case res.StatusCode == http.StatusTooManyRequests || limited:
