@@ -329,8 +329,8 @@ func TestComment(t *testing.T) {
 	want := "**Slipway**: [run #1](" + url + "/runs/1) of `1a2b3c4` succeeded.\n\n" +
 		"| Service | State | Tests | Image |\n|---|---|---|---|\n" +
 		"| `cart` | success | 12 tests passed | `sha256:" + strings.Repeat("ab", 32) + "` |\n" +
-		"| `mail` | skipped, only &#96;&#60;img src&#61;x&#62;&#124;&#91;a&#93;(http&#58;&#47;&#47;evil&#46;example) &#64;all&#91;31m&#96; changed |  |  |\n\n" +
-		"`/slipway retry` of ada: run &#35;1 is retried\n"
+		"| `mail` | skipped, only &#96;&#60;img src&#61;x&#62;&#124;&#91;a&#93;(http&#58;\u200c&#47;&#47;evil&#46;example) &#64;\u200call&#91;31m&#96; changed |  |  |\n\n" +
+		"`/slipway retry` of ada: run &#35;\u200c1 is retried\n"
 	if got := w.comments["c1"]; got.Text != want || got.Marker != "shop" || got.Pull != 3 {
 		t.Errorf("comment %+v\n%s\nwant\n%s", got, got.Text, want)
 	}
