@@ -16,9 +16,10 @@ import (
 type backlog struct {
 	told    int64 // newest event of which everything but what is refused was told
 	refused map[string]*refusal
-	last    error // that the forge refused last
-	fresh   bool  // in this round
-	tries   int   // in trouble that holds up everything, in a row
+	last    error     // that the forge refused last
+	fresh   bool      // in this round
+	tries   int       // in trouble that holds up everything, in a row
+	taken   time.Time // when the forge took something last
 }
 
 // refusal is one thing that the forge did not take.
@@ -27,6 +28,7 @@ type refusal struct {
 	pull   int64  // of a comment, and of a status the pull request, 0 for none
 	want   string // what was sent
 	tries  int    // that no new token would help
+	first  time.Time
 	next   time.Time
 	given  bool // up, as long as want is the same
 }
@@ -104,7 +106,7 @@ func (b *backlog) skips(name, want string, now time.Time) bool {
 func (b *backlog) refuse(name string, about refusal, err error, now time.Time) bool {
 	f := b.refused[name]
 	if f == nil || f.given {
-		f = &refusal{}
+		f = &refusal{first: now}
 		b.refused[name] = f
 	}
 	f.commit, f.pull, f.want, f.next = about.commit, about.pull, about.want, now.Add(mostWait)
@@ -112,7 +114,7 @@ func (b *backlog) refuse(name string, about refusal, err error, now time.Time) b
 	if slipway.ErrorCode(err) != slipway.Forbidden { // that is for a token that may
 		f.tries++
 	}
-	f.given = f.tries >= mostRefusals
+	f.given = f.tries >= mostRefusals || now.Sub(f.first) >= mostForbidden && !b.taken.Before(f.first)
 	return f.given
 }
 

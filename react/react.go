@@ -77,6 +77,9 @@ const (
 	// mostRefusals is how often one thing that the forge does not find or does not take is tried, for
 	// about an hour, before it is given up.
 	mostRefusals = 12
+	// mostForbidden is after how long that is given up which the token may not do, while it may do other
+	// things, such as a comment on a pull request that is locked.
+	mostForbidden = 24 * time.Hour
 )
 
 // New returns a Reactor.
@@ -252,7 +255,7 @@ func (t *teller) send(ctx context.Context, name string, about refusal, send func
 
 // took keeps what the forge took. A problem is shown until nothing is refused any more.
 func (t *teller) took(ctx context.Context, name, sent string) (time.Duration, error) {
-	t.tries = 0
+	t.tries, t.taken = 0, t.Now()
 	delete(t.refused, name)
 	if err := t.Events.SetSent(ctx, t.codebase, name, sent); err != nil {
 		return firstWait, err

@@ -43,6 +43,7 @@ type world struct {
 	fail     func(what string) error
 	changed  chan struct{}
 	now      time.Time // moved by what a round waits
+	locked   error     // of every comment
 }
 
 func newWorld() *world {
@@ -132,6 +133,9 @@ func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
+	if w.locked != nil {
+		return "", w.locked
+	}
 	if c.ID == "" {
 		c.ID = fmt.Sprint("c", len(w.comments)+1)
 	}
@@ -450,6 +454,27 @@ func TestForbidden(t *testing.T) {
 	w.fail = nil
 	if wait := w.round(t, r); wait != 0 || w.reacted != 1 || w.problem != "" || len(w.statuses) != 3 || w.statuses["1a2b3c4 slipway"].Branch != "feature" {
 		t.Errorf("waits %s at event %d with problem %q:\n%s", wait, w.reacted, w.problem, w.shown())
+	}
+}
+
+// A comment that the token may not write where it may set statuses, as on a pull request that is locked, is given up
+// after a day.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, Forge: true, State: slipway.PullOpen}
+	r := w.reactor()
+	w.happened(1, 3)
+	w.locked = slipway.Errorf(slipway.Forbidden, "the conversation is locked")
+	began := w.now
+	for w.round(t, r) != 0 {
+		if w.now.Sub(began) > 48*time.Hour {
+			t.Fatal("never given up")
+		}
+	}
+	if past := w.now.Sub(began); past != 24*time.Hour || w.reacted != 1 || len(w.statuses) != 3 {
+		t.Errorf("given up after %s at event %d", past, w.reacted)
 	}
 }
 
