@@ -343,6 +343,30 @@ func TestRedirectWithin(t *testing.T) {
 	}
 }
 
+// A write to a repository with a new name is written there, as Gitea 1.25.1 answers: with its body and its token.
+func TestWriteRedirectedWithin(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{301, 302, 307, 308} {
+		var mu sync.Mutex
+		var seen []string
+		url := server(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.Contains(r.URL.Path, "/shop/") {
+				http.Redirect(w, r, strings.Replace(r.URL.Path, "/shop/", "/store/", 1), status)
+				return
+			}
+			body, err := io.ReadAll(r.Body)
+			seen = append(seen, fmt.Sprintf("%s %s %t %t %v", r.Method, r.URL.Path, len(body) > 20, strings.Contains(r.Header.Get("Authorization"), token), err))
+			answer(201, `{"id":1}`)(w, r)
+		})
+		c := clients(t, url, rest.Options{})[slipway.Gitea]
+		if err := calls(c)["status"](t.Context()); err != nil || !slices.Equal(seen, []string{"POST /repos/ada/store/statuses/" + commit + " true true <nil>"}) {
+			t.Errorf("%d: %q, %v", status, seen, err)
+		}
+	}
+}
+
 func TestCredential(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", " \n", "two words", "a\r\nX-Injected: 1", "tökén", "a\x00b"} {
