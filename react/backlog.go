@@ -85,6 +85,11 @@ func (b *backlog) due(now time.Time) (commits map[string]bool, pulls []int64) {
 	return commits, slices.Compact(pulls)
 }
 
+// drop forgets what was due and is not to be told any more.
+func (b *backlog) drop(now time.Time) {
+	maps.DeleteFunc(b.refused, func(_ string, f *refusal) bool { return !f.given && !f.next.After(now) })
+}
+
 // wait is how long it is until something is to be tried again, 0 if nothing is.
 func (b *backlog) wait(now time.Time) time.Duration {
 	wait := time.Duration(0)
@@ -164,13 +169,15 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 			return mostWait, err
 		}
 		runs, pulls := touched(events, name)
-		again, more := b.due(r.Now())
+		now := r.Now()
+		again, more := b.due(now)
 		if len(events) == 0 && len(again) == 0 && len(more) == 0 {
 			break
 		}
 		if wait, err := r.tell(ctx, codebase, b, runs, slices.Compact(slices.Sorted(slices.Values(append(pulls, more...)))), again); err != nil {
 			return wait, err
 		}
+		b.drop(now)
 		if len(events) > 0 {
 			b.told = events[len(events)-1].ID
 		}

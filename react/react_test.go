@@ -478,6 +478,23 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// What was refused and is not to be told any more, as its run is gone, is forgotten.
+func TestRefusedAndGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	r := w.reactor()
+	w.happened(1, 0)
+	w.fail = func(string) error { return slipway.Errorf(slipway.NotFound, "no such commit") }
+	if wait := w.round(t, r); wait != 5*time.Minute || w.reacted != 0 {
+		t.Fatalf("waits %s at event %d", wait, w.reacted)
+	}
+	w.runs = nil
+	if wait := w.round(t, r); wait != 0 || w.reacted != 1 {
+		t.Errorf("waits %s at event %d", wait, w.reacted)
+	}
+}
+
 type later struct{ error }
 
 func (later) RetryAfter() time.Duration { return 40 * time.Second }
