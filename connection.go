@@ -67,11 +67,17 @@ type DeployKey struct {
 	CreatedAt time.Time `json:"createdAt,omitzero"`
 }
 
-// HostKeys are the trusted keys of the host for people: host, kind and fingerprint.
+// HostKeys are the trusted keys of the host for people: host, kind and fingerprint; of an authority that signs
+// keys of hosts, with that word.
 func (k DeployKey) HostKeys() (out []string) {
 	for line := range strings.Lines(k.Hosts) {
-		if f := strings.Fields(line); len(f) >= 3 {
-			out = append(out, f[0]+" "+KeyFingerprint(f[1]+" "+f[2]))
+		f := strings.Fields(line)
+		note := ""
+		if len(f) > 0 && f[0] == "@cert-authority" {
+			f, note = f[1:], " (certificate authority)"
+		}
+		if len(f) >= 3 && !strings.HasPrefix(f[0], "@") {
+			out = append(out, f[0]+" "+KeyFingerprint(f[1]+" "+f[2])+note)
 		}
 	}
 	return out

@@ -42,7 +42,7 @@ func TestParseReleaseRef(t *testing.T) {
 
 func TestCheckRef(t *testing.T) {
 	t.Parallel()
-	for _, ref := range []string{"refs/heads/main", "refs/heads/feature/a-b_c.d", "refs/for/main", "refs/pull/3/head", "refs/tags/v1.0.0", "refs/heads/ä", "refs/heads/a@b", "refs/heads/release/x/v1.0.0+1"} {
+	for _, ref := range []string{"refs/heads/main", "refs/heads/feature/a-b_c.d", "refs/for/main", "refs/pull/3/head", "refs/tags/v1.0.0", "refs/heads/ä", "refs/heads/می\u200cخواهم", "refs/heads/a@b", "refs/heads/release/x/v1.0.0+1"} {
 		if err := slipway.CheckRef(ref); err != nil {
 			t.Errorf("%q: %v", ref, err)
 		}
@@ -50,6 +50,7 @@ func TestCheckRef(t *testing.T) {
 	bad := []string{"", "main", "-main", "HEAD", "refs", "refs/", "refs//main", "refs/heads/", "refs/heads/-x", "refs/heads/--upload-pack=x", "refs/heads/.x", "refs/heads/x.", "refs/heads/x.lock",
 		"refs/heads/x.lock/y", "refs/heads/a..b", "refs/heads/../../etc", "refs/heads/@{u}", "refs/heads/a b", "refs/heads/a~1", "refs/heads/a^", "refs/heads/a:b", "refs/heads/a?", "refs/heads/a*", "refs/heads/[a",
 		`refs/heads/a\b`, "refs/heads/a\nb", "refs/heads/a\x7f", "refs/heads/a\x00", "refs/heads/$(id)", "refs/heads/`id`", "refs/heads/a;b", "refs/heads/a|b", "refs/heads/a&b", "refs/heads/a'b", `refs/heads/a"b`,
+		"refs/heads/a\u009b31m", "refs/heads/a\u0085b", "refs/heads/a\u00a0b", "refs/heads/a\u2028b", "refs/heads/a\u202eb", "refs/heads/a\u2066b", "refs/heads/a\u200bb", "refs/heads/a\u200eb", "refs/heads/a\xffb",
 		"refs/heads/" + strings.Repeat("x", 200)}
 	for _, ref := range bad {
 		if err := slipway.CheckRef(ref); slipway.ErrorCode(err) != slipway.Invalid {

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Version is a SemVer 2.0.0 version without build metadata, as a release branch names it (D1).
@@ -117,8 +119,11 @@ func CheckRef(ref string) error {
 	if strings.Contains(ref, "..") || strings.Contains(ref, "@{") {
 		return bad(`must not contain ".." or "@{"`)
 	}
+	if !utf8.ValidString(ref) {
+		return bad("must be UTF-8")
+	}
 	for _, r := range ref {
-		if r < 0x20 || r == 0x7f || strings.ContainsRune(" ~^:?*[\\\"'`$;&|<>(){}!", r) {
+		if unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Bidi_Control, r) || invisible(r) || strings.ContainsRune(" ~^:?*[\\\"'`$;&|<>(){}!", r) {
 			return bad("has a character that is not allowed in a ref")
 		}
 	}

@@ -384,7 +384,7 @@ func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, 
 	if r.Forks != "" && r.Forks != slipway.ForksRun && r.Forks != slipway.ForksApprove {
 		return c, slipway.Errorf(slipway.Invalid, "forks %q: must be run or approve", r.Forks)
 	}
-	u := repositoryURL(gitURL)
+	u := azureURL(repositoryURL(gitURL))
 	if c.Forge == "" {
 		c.Forge = map[string]slipway.ForgeKind{"github.com": slipway.GitHub, "gitlab.com": slipway.GitLab, "dev.azure.com": slipway.AzureDevOps, "codeberg.org": slipway.Gitea}[strings.TrimPrefix(u.Hostname(), "ssh.")]
 	}
@@ -392,11 +392,35 @@ func connectionOf(r slipway.ConnectRequest, gitURL string) (slipway.Connection, 
 		return c, nil
 	}
 	address := strings.TrimSuffix(r.Address, "/")
+	if c.Forge == slipway.AzureDevOps && strings.HasSuffix(hostName(repositoryURL(address)), visualStudio) {
+		address = slipway.AzureDevOps.DefaultAPI()
+	}
 	c.API = apiOf(c.Forge, address, u)
 	if c.Repository == "" {
 		c.Repository = repositoryOf(c.Forge, address, u)
 	}
+	if c.Forge == slipway.AzureDevOps && address == "" { // a server's folder, as in https://host/tfs/collection/project/_git/repository
+		for strings.Count(c.Repository, "/") > 2 {
+			folder, rest, _ := strings.Cut(c.Repository, "/")
+			c.API, c.Repository = c.API+"/"+url.PathEscape(folder), rest
+		}
+	}
 	return c, c.Check()
+}
+
+const visualStudio = ".visualstudio.com"
+
+// azureURL gives a repository of Azure DevOps Services its name of today: organizations that are older are called
+// organization.visualstudio.com as well. Any other URL stays.
+func azureURL(u *url.URL) *url.URL {
+	organization, ok := strings.CutSuffix(strings.ToLower(u.Hostname()), visualStudio)
+	switch {
+	case !ok:
+		return u
+	case organization == "vs-ssh":
+		return &url.URL{Scheme: u.Scheme, Host: "ssh.dev.azure.com", Path: u.Path}
+	}
+	return &url.URL{Scheme: u.Scheme, Host: "dev.azure.com", Path: "/" + organization + strings.TrimPrefix(u.Path, "/DefaultCollection")}
 }
 
 // repositoryURL reads a git URL, that of scp too: git@host:owner/name.git.
@@ -429,6 +453,9 @@ func apiOf(kind slipway.ForgeKind, address string, git *url.URL) string {
 		if git.Scheme == "ssh" {
 			host = git.Hostname() // its port is ssh's
 		}
+		if kind == slipway.GitHub && strings.HasSuffix(host, ".ghe.com") { // with data residency
+			return scheme + "://api." + host
+		}
 		return scheme + "://" + host + suffix
 	case address == public || strings.HasSuffix(address, suffix):
 		return address
@@ -453,9 +480,19 @@ func repositoryOf(kind slipway.ForgeKind, address string, git *url.URL) string {
 		path = strings.TrimPrefix(path, base)
 	}
 	path = strings.TrimSuffix(strings.Trim(path, "/"), ".git")
-	if kind == slipway.AzureDevOps {
-		path = strings.Replace(path, "/_git/", "/", 1)
-		path = strings.TrimPrefix(path, "v3/") // of ssh.dev.azure.com
+	if kind != slipway.AzureDevOps {
+		return path
 	}
-	return path
+	if plain, err := url.PathUnescape(path); err == nil && git.Scheme == "ssh" {
+		path = plain
+	}
+	path = strings.TrimPrefix(path, "v3/") // of ssh.dev.azure.com
+	project, name, ok := strings.Cut(path, "/_git/")
+	if !ok {
+		return path
+	}
+	if strings.Count(project, "/") == 0 { // the repository that is called as its project
+		project += "/" + name
+	}
+	return project + "/" + name
 }

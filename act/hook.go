@@ -158,24 +158,16 @@ const mostAttempts = 300
 
 func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string, error) {
 	newest := b.all[len(b.all)-1]
-	if c.Credential == "" && (b.kind == slipway.DeliveryPull || b.kind == slipway.DeliveryComment) {
-		return "nothing follows: pull requests and comments need a token for the forge's API", nil
+	if c.Credential == "" && b.kind == slipway.DeliveryComment {
+		return "nothing follows: comments need a token for the forge's API", nil
 	}
 	switch b.kind {
 	case slipway.DeliveryPush:
 		return "fetched", f.pushed(ctx, c, b.all)
 	case slipway.DeliveryPull:
-		client, err := f.open(ctx, c)
-		if err != nil {
-			return "", err
-		}
-		p, err := client.Pull(ctx, b.pull)
-		f.problem(ctx, c.Key(), "read", err)
-		if slipway.ErrorCode(err) == slipway.NotFound {
-			return "", fmt.Errorf("pull request %d: %w", b.pull, err)
-		}
-		if err != nil {
-			return "", err
+		p, why, err := f.pullOf(ctx, c, b)
+		if err != nil || why != "" {
+			return why, err
 		}
 		actor := f.actor(ctx, c, newest.Delivery.Actor)
 		if err := f.sync(ctx, c, p, actor); err != nil || !b.moved() {
@@ -186,6 +178,24 @@ func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string,
 		return f.comment(ctx, c, newest)
 	}
 	return "nothing follows", nil
+}
+
+// pullOf is the pull request of a batch as the forge's API has it now or, without a token for that, as the
+// deliveries and git have it; the text says why nothing follows.
+func (f *Forges) pullOf(ctx context.Context, c slipway.Connection, b batch) (slipway.ForgePull, string, error) {
+	if c.Credential == "" {
+		return f.pullByGit(ctx, c, b)
+	}
+	client, err := f.open(ctx, c)
+	if err != nil {
+		return slipway.ForgePull{}, "", err
+	}
+	p, err := client.Pull(ctx, b.pull)
+	f.problem(ctx, c.Key(), "read", err)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		err = fmt.Errorf("pull request %d: %w", b.pull, err)
+	}
+	return p, "", err
 }
 
 // pushed fetches what deliveries tell of. What polling has found before them gets its name.

@@ -132,6 +132,13 @@ func row(address string, d slipway.RunDetail, dec slipway.Decision, reports map[
 	return fmt.Sprintf("| `%s` | %s | %s | %s |\n", code(dec.Service), state, tests, image)
 }
 
+// references begin what forges make links of, and tell people of, when they look through the text of what the
+// Markdown became: @user, #12, !12, ~label, %milestone, $snippet, &epic, ^alert, https://.
+const references = "@#!~%$&^:"
+
+// nothing is seen by nobody and parts a reference from its name: a zero-width non-joiner.
+const nothing = '\u200c'
+
 // escape makes text of strangers inert in Markdown: nothing in it is a link, a mention, an image, HTML or
 // a table's border.
 func escape(s string) string {
@@ -143,6 +150,9 @@ func escape(s string) string {
 			b.WriteRune(r)
 		default:
 			fmt.Fprintf(&b, "&#%d;", r)
+			if strings.ContainsRune(references, r) {
+				b.WriteRune(nothing)
+			}
 		}
 	}
 	return b.String()

@@ -8,7 +8,6 @@ package react
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -62,28 +61,25 @@ type Options struct {
 	Log   *slog.Logger
 	// Pause is how long events are gathered before the forge is told of them; 2 s if 0.
 	Pause time.Duration
+	Now   func() time.Time // time.Now if nil
 }
 
 // Reactor tells the forges. Its methods are safe for concurrent use, for one codebase each.
 type Reactor struct {
 	Options
 	mu       sync.Mutex
-	failures map[string]*failure // by codebase
-}
-
-// failure is what a codebase's forge did not take.
-type failure struct {
-	name    string // of it
-	tries   int
-	refused int // tries that the forge understood and did not take
+	backlogs map[string]*backlog // by codebase
 }
 
 const (
 	firstWait = time.Second
 	mostWait  = 5 * time.Minute
 	// mostRefusals is how often one thing that the forge does not find or does not take is tried, for
-	// about an hour, before the rest goes on without it.
+	// about an hour, before it is given up.
 	mostRefusals = 12
+	// mostForbidden is after how long that is given up which the token may not do, while it may do other
+	// things, such as a comment on a pull request that is locked.
+	mostForbidden = 24 * time.Hour
 )
 
 // New returns a Reactor.
@@ -91,63 +87,13 @@ func New(o Options) *Reactor {
 	if o.Pause == 0 {
 		o.Pause = 2 * time.Second
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reactor{Options: o, failures: map[string]*failure{}}
-}
-
-// Follow tells the forge of a codebase, given by its key, what happens, until ctx ends. A value from again has it try at
-// once what it waits with.
-func (r *Reactor) Follow(ctx context.Context, codebase string, again <-chan struct{}) {
-	for ctx.Err() == nil {
-		changed := r.Watch()
-		wait, err := r.Round(ctx, codebase)
-		if err != nil && ctx.Err() == nil {
-			r.Log.WarnContext(ctx, "tell the forge; tried again later", "codebase", codebase, "in", wait, "error", err)
-		}
-		if wait == 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			case <-again:
-			}
-			wait = r.Pause
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-again:
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// Round tells the forge of a codebase what happened since the last round. It returns how long to wait
-// before the next one because the forge did not take something, with what it said; 0 if all is told.
-func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, error) {
-	project, _ := slipway.SplitCodebase(codebase)
-	for {
-		after, err := r.Events.Reacted(ctx, codebase)
-		if err != nil {
-			return mostWait, err
-		}
-		events, err := r.Events.Events(ctx, after, slipway.EventFilter{Project: project, Limit: 1000})
-		if err != nil {
-			return mostWait, err
-		}
-		if len(events) == 0 {
-			return 0, nil
-		}
-		if wait, err := r.tell(ctx, codebase, events); err != nil {
-			return wait, err
-		}
-		if err := r.Events.SetReacted(ctx, codebase, events[len(events)-1].ID); err != nil {
-			return firstWait, err
-		}
-	}
+	return &Reactor{Options: o, backlogs: map[string]*backlog{}}
 }
 
 // touched are the runs and the pull requests of a codebase that events tell of; of the runs, some may be of
@@ -167,34 +113,6 @@ func touched(events []slipway.Event, name string) (runs, pulls []int64) {
 		}
 	}
 	return slices.Sorted(maps.Keys(r)), slices.Sorted(maps.Keys(p))
-}
-
-// tell works out what the forge of a codebase should show and sends what it was not told yet.
-func (r *Reactor) tell(ctx context.Context, codebase string, events []slipway.Event) (time.Duration, error) {
-	_, name := slipway.SplitCodebase(codebase)
-	runs, pulls := touched(events, name)
-	commits, pulls, err := r.subjects(ctx, codebase, runs, pulls)
-	if err != nil {
-		return firstWait, err
-	}
-	t := &teller{Reactor: r, codebase: codebase}
-	for _, hash := range slices.Sorted(maps.Keys(commits)) {
-		statuses, err := r.statuses(ctx, codebase, hash, commits[hash])
-		if err != nil {
-			return firstWait, err
-		}
-		for _, s := range statuses {
-			if wait, err := t.status(ctx, s); err != nil {
-				return wait, err
-			}
-		}
-	}
-	for _, number := range pulls {
-		if wait, err := t.comment(ctx, number); err != nil {
-			return wait, err
-		}
-	}
-	return 0, nil
 }
 
 // subjects are the commits and pull requests of which the forge of a codebase is told; with a commit comes
@@ -236,8 +154,10 @@ func (r *Reactor) subjects(ctx context.Context, codebase string, runs, pulls []i
 // teller sends to the forge of a codebase. It connects when there is something to send.
 type teller struct {
 	*Reactor
-	codebase string
-	forge    Forge
+	*backlog
+	codebase  string
+	forge     Forge
+	forbidden error // what the forge said of the first status that the token may not set: it may set no other
 }
 
 func (t *teller) connect(ctx context.Context) (forge Forge, err error) {
@@ -257,7 +177,17 @@ func (t *teller) status(ctx context.Context, s slipway.CommitStatus) (time.Durat
 	if err != nil || had == string(b) {
 		return firstWait, err
 	}
-	return t.send(ctx, name, func(forge Forge) (string, error) { return string(b), forge.SetStatus(ctx, s) })
+	about := refusal{commit: s.Commit, pull: s.Pull, want: string(b)}
+	return t.send(ctx, name, about, func(forge Forge) (string, error) {
+		if t.forbidden != nil {
+			return "", t.forbidden
+		}
+		err := forge.SetStatus(ctx, s)
+		if slipway.ErrorCode(err) == slipway.Forbidden {
+			t.forbidden = err
+		}
+		return string(b), err
+	})
 }
 
 // said is what is kept of a comment.
@@ -286,7 +216,7 @@ func (t *teller) comment(ctx context.Context, number int64) (time.Duration, erro
 		return 0, nil
 	}
 	project, _ := slipway.SplitCodebase(t.codebase)
-	return t.send(ctx, name, func(forge Forge) (string, error) {
+	return t.send(ctx, name, refusal{pull: number, want: text}, func(forge Forge) (string, error) {
 		id, err := forge.Comment(ctx, slipway.PullComment{Pull: number, Marker: project, Text: text, ID: before.ID})
 		if err != nil {
 			return "", err
@@ -296,61 +226,55 @@ func (t *teller) comment(ctx context.Context, number int64) (time.Duration, erro
 	})
 }
 
-// send sends one thing and keeps that it was sent. Its error says how long to wait.
-func (t *teller) send(ctx context.Context, name string, send func(Forge) (string, error)) (time.Duration, error) {
+// send sends one thing and keeps that it was sent. What the forge refuses is noted and no error; an error is
+// one that holds up everything, and says how long to wait.
+func (t *teller) send(ctx context.Context, name string, about refusal, send func(Forge) (string, error)) (time.Duration, error) {
+	if t.skips(name, about.want, t.Now()) {
+		return 0, nil
+	}
 	forge, err := t.connect(ctx)
 	if err == nil && forge == nil {
 		return 0, nil
 	}
-	var sent string
-	if err == nil {
-		sent, err = send(forge)
+	if err != nil {
+		return t.failed(ctx, err)
 	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	sent, err := send(forge)
+	if err == nil {
+		return t.took(ctx, name, sent)
+	}
+	if context.Cause(ctx) != nil || !refuses(err) {
+		return t.failed(ctx, err)
+	}
+	t.tries = 0
+	if t.refuse(name, about, err, t.Now()) {
+		t.Log.WarnContext(ctx, "the forge does not take this; gone on without it", "codebase", t.codebase, "what", name, "error", err)
+	}
+	return firstWait, t.Problem(ctx, t.codebase, slipway.CleanLine(err.Error(), 600))
+}
+
+// took keeps what the forge took. A problem is shown until nothing is refused any more.
+func (t *teller) took(ctx context.Context, name, sent string) (time.Duration, error) {
+	t.tries, t.taken = 0, t.Now()
+	delete(t.refused, name)
+	if err := t.Events.SetSent(ctx, t.codebase, name, sent); err != nil {
+		return firstWait, err
+	}
+	if len(t.refused) > 0 {
+		return 0, nil
+	}
+	return firstWait, t.Problem(ctx, t.codebase, "")
+}
+
+func (t *teller) failed(ctx context.Context, err error) (time.Duration, error) {
+	if cause := context.Cause(ctx); cause != nil {
 		return firstWait, cause
 	}
-	if err == nil {
-		t.took()
-		return firstWait, errors.Join(t.Problem(ctx, t.codebase, ""), t.Events.SetSent(ctx, t.codebase, name, sent))
-	}
-	wait, skip := t.failed(name, err)
-	if slipway.ErrorCode(err) != slipway.Unavailable && slipway.ErrorCode(err) != slipway.Internal {
+	wait := t.trouble(err)
+	if code := slipway.ErrorCode(err); code != slipway.Unavailable && code != slipway.Internal {
 		if perr := t.Problem(ctx, t.codebase, slipway.CleanLine(err.Error(), 600)); perr != nil {
 			return wait, perr
 		}
 	}
-	if skip {
-		t.Log.WarnContext(ctx, "the forge does not take this; gone on without it", "codebase", t.codebase, "what", name, "error", err)
-		return 0, nil
-	}
 	return wait, err
-}
-
-func (t *teller) took() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.failures, t.codebase)
-}
-
-// failed says how long to wait after an error, or that the rest goes on without what failed.
-func (t *teller) failed(name string, err error) (wait time.Duration, skip bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.failures[t.codebase]
-	if f == nil || f.name != name {
-		f = &failure{name: name}
-		t.failures[t.codebase] = f
-	}
-	f.tries++
-	switch slipway.ErrorCode(err) {
-	case slipway.Forbidden, slipway.Unauthorized: // until there is a token that may
-		return mostWait, false
-	case slipway.NotFound, slipway.Conflict, slipway.Invalid:
-		if f.refused++; f.refused >= mostRefusals {
-			delete(t.failures, t.codebase)
-			return 0, true
-		}
-		return mostWait, false
-	}
-	return max(min(firstWait<<min(f.tries-1, 10), mostWait), slipway.RetryAfter(err)), false
 }

@@ -42,6 +42,8 @@ type world struct {
 	calls    int
 	fail     func(what string) error
 	changed  chan struct{}
+	now      time.Time // moved by what a round waits
+	locked   error     // of every comment
 }
 
 func newWorld() *world {
@@ -131,6 +133,9 @@ func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
+	if w.locked != nil {
+		return "", w.locked
+	}
 	if c.ID == "" {
 		c.ID = fmt.Sprint("c", len(w.comments)+1)
 	}
@@ -140,7 +145,7 @@ func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error
 
 func (w *world) reactor() *react.Reactor {
 	return react.New(react.Options{
-		Events: w, Runs: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond,
+		Events: w, Runs: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond, Now: func() time.Time { return w.now },
 		Connect: func(context.Context, string) (react.Forge, error) { return w, nil },
 		Problem: func(_ context.Context, _, problem string) error { w.problem = problem; return nil },
 	})
@@ -161,6 +166,7 @@ func (w *world) round(t *testing.T, r *react.Reactor) time.Duration {
 	if (wait != 0) != (err != nil) {
 		t.Errorf("wait %s with %v", wait, err)
 	}
+	w.now = w.now.Add(wait)
 	return wait
 }
 
@@ -327,8 +333,8 @@ func TestComment(t *testing.T) {
 	want := "**Slipway**: [run #1](" + url + "/runs/1) of `1a2b3c4` succeeded.\n\n" +
 		"| Service | State | Tests | Image |\n|---|---|---|---|\n" +
 		"| `cart` | success | 12 tests passed | `sha256:" + strings.Repeat("ab", 32) + "` |\n" +
-		"| `mail` | skipped, only &#96;&#60;img src&#61;x&#62;&#124;&#91;a&#93;(http&#58;&#47;&#47;evil&#46;example) &#64;all&#91;31m&#96; changed |  |  |\n\n" +
-		"`/slipway retry` of ada: run &#35;1 is retried\n"
+		"| `mail` | skipped, only &#96;&#60;img src&#61;x&#62;&#124;&#91;a&#93;(http&#58;\u200c&#47;&#47;evil&#46;example) &#64;\u200call&#91;31m&#96; changed |  |  |\n\n" +
+		"`/slipway retry` of ada: run &#35;\u200c1 is retried\n"
 	if got := w.comments["c1"]; got.Text != want || got.Marker != "shop" || got.Pull != 3 {
 		t.Errorf("comment %+v\n%s\nwant\n%s", got, got.Text, want)
 	}
@@ -356,8 +362,7 @@ func TestHeld(t *testing.T) {
 	}
 }
 
-// What the forge does not take is told again after a pause, and nothing twice; one thing that it never
-// takes does not keep the rest back for ever.
+// While the forge is in trouble, everything waits, and nothing is told twice.
 func TestTroubleOfTheForge(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -380,22 +385,113 @@ func TestTroubleOfTheForge(t *testing.T) {
 	if first, second := w.round(t, r), w.round(t, r); second <= first || second > 5*time.Minute {
 		t.Errorf("waits %s, then %s", first, second)
 	}
-	fails = slipway.Errorf(slipway.Forbidden, "the token may not")
-	for range 20 {
-		if wait := w.round(t, r); wait != 5*time.Minute || w.problem != "the token may not" {
-			t.Fatalf("waits %s with problem %q", wait, w.problem)
+	fails = nil
+	if wait := w.round(t, r); wait != 0 || w.reacted != 1 || w.calls != 1+4+2 {
+		t.Errorf("waits %s at event %d after %d calls:\n%s", wait, w.reacted, w.calls, w.shown())
+	}
+}
+
+// One thing that the forge does not take, such as a status of a commit that is gone, holds up nothing else: it is
+// tried every five minutes for an hour and then given up. Until then the cursor waits for it.
+func TestRefusedHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, Forge: true, State: slipway.PullOpen, Topic: "feature"}
+	r := w.reactor()
+	w.happened(1, 3)
+	gone := slipway.Errorf(slipway.NotFound, "404 References for commit Not Found")
+	tries := 0
+	w.fail = func(what string) error {
+		if what == "slipway/cart" {
+			tries++
+			return gone
+		}
+		return nil
+	}
+	if wait := w.round(t, r); wait != 5*time.Minute || w.reacted != 0 || w.problem != gone.Error() || len(w.comments) != 1 || !strings.Contains(w.shown(), "slipway/mail success") {
+		t.Fatalf("waits %s at event %d with problem %q and %d comments:\n%s", wait, w.reacted, w.problem, len(w.comments), w.shown())
+	}
+	w.now = w.now.Add(-4 * time.Minute) // what happens meanwhile is told at once, and what was refused not tried again
+	w.happened(1, 0)
+	if wait := w.round(t, r); wait != 4*time.Minute || tries != 1 {
+		t.Errorf("waits %s after %d tries", wait, tries)
+	}
+	for rounds := 0; w.round(t, r) != 0; rounds++ {
+		if rounds > 20 {
+			t.Fatal("never given up")
 		}
 	}
-	if w.calls != 1+24 || w.statuses["1a2b3c4 slipway"].State != slipway.StatusSuccess {
-		t.Errorf("%d calls: the aggregate is told once", w.calls)
+	if tries != 12 || w.reacted != 2 {
+		t.Errorf("given up after %d tries at event %d", tries, w.reacted)
 	}
-	fails = slipway.Errorf(slipway.Invalid, "422")
-	rounds := 0
+	other := w.reactor() // a restart before that tries again, what was told is told once
+	w.reacted, tries, w.calls = 0, 0, 0
+	if w.round(t, other); tries != 1 || w.calls != 1 {
+		t.Errorf("%d calls after a restart", w.calls)
+	}
+}
+
+// A token that may not set statuses is asked once in five minutes, may still comment, and is asked for as long as
+// it takes; with a new one everything is told.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, Forge: true, State: slipway.PullOpen, Topic: "feature"}
+	r := w.reactor()
+	w.happened(1, 3)
+	fails := slipway.Errorf(slipway.Forbidden, "the token may not")
+	w.fail = func(string) error { return fails }
+	for range 20 {
+		if wait := w.round(t, r); wait != 5*time.Minute || w.problem != "the token may not" || w.reacted != 0 {
+			t.Fatalf("waits %s at event %d with problem %q", wait, w.reacted, w.problem)
+		}
+	}
+	if w.calls != 20+1 || len(w.comments) != 1 {
+		t.Errorf("%d calls, %d comments", w.calls, len(w.comments))
+	}
+	w.fail = nil
+	if wait := w.round(t, r); wait != 0 || w.reacted != 1 || w.problem != "" || len(w.statuses) != 3 || w.statuses["1a2b3c4 slipway"].Branch != "feature" {
+		t.Errorf("waits %s at event %d with problem %q:\n%s", wait, w.reacted, w.problem, w.shown())
+	}
+}
+
+// A comment that the token may not write where it may set statuses, as on a pull request that is locked, is given up
+// after a day.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, Forge: true, State: slipway.PullOpen}
+	r := w.reactor()
+	w.happened(1, 3)
+	w.locked = slipway.Errorf(slipway.Forbidden, "the conversation is locked")
+	began := w.now
 	for w.round(t, r) != 0 {
-		rounds++
+		if w.now.Sub(began) > 48*time.Hour {
+			t.Fatal("never given up")
+		}
 	}
-	if rounds < 5 || rounds > 20 || w.reacted != 1 || !strings.Contains(w.shown(), "slipway/mail success") {
-		t.Errorf("after %d rounds at event %d:\n%s", rounds, w.reacted, w.shown())
+	if past := w.now.Sub(began); past != 24*time.Hour || w.reacted != 1 || len(w.statuses) != 3 {
+		t.Errorf("given up after %s at event %d", past, w.reacted)
+	}
+}
+
+// What was refused and is not to be told any more, as its run is gone, is forgotten.
+func TestRefusedAndGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	r := w.reactor()
+	w.happened(1, 0)
+	w.fail = func(string) error { return slipway.Errorf(slipway.NotFound, "no such commit") }
+	if wait := w.round(t, r); wait != 5*time.Minute || w.reacted != 0 {
+		t.Fatalf("waits %s at event %d", wait, w.reacted)
+	}
+	w.runs = nil
+	if wait := w.round(t, r); wait != 0 || w.reacted != 1 {
+		t.Errorf("waits %s at event %d", wait, w.reacted)
 	}
 }
 

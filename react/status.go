@@ -47,8 +47,26 @@ func (r *Reactor) statuses(ctx context.Context, codebase, hash string, held slip
 		all.total = worse(all.total, verdict{state: slipway.StatusPending, text: "of a fork: runs when a member comments /slipway approve"})
 		all.about.Pull = held.Number
 	}
+	if err := r.topic(ctx, codebase, &all.about); err != nil {
+		return nil, err
+	}
 	project, _ := slipway.SplitCodebase(codebase)
 	return all.statuses(r.URL, project), nil
+}
+
+// topic adds the branch of a pull request that is not of a fork, where the branch itself has no run.
+func (r *Reactor) topic(ctx context.Context, codebase string, about *slipway.CommitStatus) error {
+	if about.Branch != "" || about.Pull == 0 {
+		return nil
+	}
+	p, err := r.Runs.Pull(ctx, codebase, about.Pull)
+	if slipway.ErrorCode(err) == slipway.NotFound {
+		return nil
+	}
+	if err == nil && !p.Fork {
+		about.Branch = p.Topic
+	}
+	return err
 }
 
 // newest are the newest run of each event and ref of a commit of a codebase, newest first.

@@ -26,11 +26,13 @@ type SSHGit struct {
 	listener net.Listener
 	all      sync.WaitGroup
 
-	mu      sync.Mutex
-	host    ssh.Signer
-	allowed map[string]bool // public keys, as ssh.PublicKey.Marshal has them
-	open    map[net.Conn]bool
-	logins  int
+	mu   sync.Mutex
+	host ssh.Signer
+	// certified is host with a certificate; nil for none.
+	certified ssh.Signer
+	allowed   map[string]bool // public keys, as ssh.PublicKey.Marshal has them
+	open      map[net.Conn]bool
+	logins    int
 }
 
 // NewSSHGit starts to serve the repositories below root. Nobody's key is allowed yet.
@@ -59,7 +61,23 @@ func (s *SSHGit) NewHostKey() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.host = signer
+	s.host, s.certified = signer, nil
+	return nil
+}
+
+// Certify has an authority sign the host's key for a name; KnownHosts is then still of the key itself.
+func (s *SSHGit) Certify(authority ssh.Signer, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cert := &ssh.Certificate{Key: s.host.PublicKey(), CertType: ssh.HostCert, KeyId: name, ValidPrincipals: []string{name}, ValidBefore: ssh.CertTimeInfinity}
+	if err := cert.SignCert(rand.Reader, authority); err != nil {
+		return err
+	}
+	signer, err := ssh.NewCertSigner(cert, s.host)
+	if err != nil {
+		return err
+	}
+	s.certified = signer
 	return nil
 }
 
@@ -125,6 +143,9 @@ func (s *SSHGit) accept() {
 		s.open[conn] = true
 		config := &ssh.ServerConfig{PublicKeyCallback: s.check}
 		config.AddHostKey(s.host)
+		if s.certified != nil {
+			config.AddHostKey(s.certified)
+		}
 		s.mu.Unlock()
 		s.all.Go(func() {
 			defer func() {

@@ -99,8 +99,9 @@ func noToken(of slipway.Codebase) string {
 	if of.Name != "" {
 		share = "\nOn the project's forge this has it use the project's token: " + connect
 	}
-	return "Without a token for the forge's API: pushes are built, also those to branches of pull requests. Commits get no statuses, pull requests\n" +
-		"get no comment, those from forks are not built, /slipway comments are not obeyed, and Slipway makes no webhook by itself.\n" +
+	return "Without a token for the forge's API: pushes are built, and pull requests of which the webhook tells; those whose commits are in no branch of\n" +
+		"the repository count as from forks. Commits get no statuses, pull requests no comment, /slipway comments are not obeyed, a pull request\n" +
+		"whose webhook was lost is not found by polling, and Slipway makes no webhook by itself.\n" +
 		"With one, all of that works: " + connect + " --token-file FILE" + share
 }
 

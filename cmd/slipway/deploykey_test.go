@@ -63,8 +63,19 @@ func (f *sshForge) pushed(before, after string) map[string]any {
 	return map[string]any{"ref": "refs/heads/trunk", "before": before, "after": after, "pusher": map[string]any{"id": 3, "login": "ada"}, "commits": []any{}}
 }
 
-// With a deploy key alone: what is there is delivered, a webhook that somebody pasted tells of pushes, and what
-// needs the API is left. A host with another key is refused until somebody says that it is right.
+// opened sends that a pull request was opened, which says that it is of this repository.
+func (f *sshForge) opened(hook, secret string, number int, topic, head, state string) {
+	f.t.Helper()
+	action := map[string]string{"open": "opened", "closed": "closed", "late": "synchronized"}[state]
+	here := map[string]any{"id": 7, "full_name": "acme/shop"}
+	f.webhook(hook, secret, "pull_request", fmt.Sprint(number, topic, head, state), map[string]any{"action": action, "number": number, "pull_request": map[string]any{
+		"number": number, "title": "x", "state": strings.Replace(state, "late", "open", 1), "updated_at": map[string]string{"open": "2026-11-21T10:00:00Z", "late": "2026-11-21T10:01:00Z", "closed": "2026-11-21T10:02:00Z"}[state], "user": map[string]any{"id": 3, "login": "ada"},
+		"head": map[string]any{"label": topic, "ref": topic, "sha": head, "repo_id": 7, "repo": here}, "base": map[string]any{"ref": "trunk", "sha": head, "repo_id": 7, "repo": here}}})
+}
+
+// With a deploy key alone: what is there is delivered, a webhook that somebody pasted tells of pushes and pull
+// requests, and what needs the API is left. Whose head is in no branch of the repository counts as a fork's.
+// A host with another key is refused until somebody says that it is right.
 func TestDeployKeyAlone(t *testing.T) {
 	t.Parallel()
 	f := newSSHForge(t)
@@ -100,17 +111,38 @@ func TestDeployKeyAlone(t *testing.T) {
 	s.awaitRun("heads/trunk", first, ":merge:mirror")
 
 	second := f.commit("README", "two")
-	f.push("HEAD:refs/heads/trunk", "HEAD:refs/pull/1/head")
+	f.push("HEAD:refs/heads/trunk")
 	hook := c.Project.HookURL
-	f.webhook(hook, secret[1], "pull_request", "d1", map[string]any{"action": "opened", "number": 1, "pull_request": map[string]any{"number": 1, "title": "x", "state": "open",
-		"user": map[string]any{"id": 3, "login": "ada"}, "head": map[string]any{"ref": "topic", "sha": second, "repo": map[string]any{"id": 7, "full_name": "acme/shop"}},
-		"base": map[string]any{"ref": "trunk", "sha": first, "repo": map[string]any{"id": 7, "full_name": "acme/shop"}}}})
 	f.webhook(hook, secret[1], "push", "d2", f.pushed(first, second))
 	s.awaitRun("heads/trunk", second, ":merge:ada@gitea")
-	s.awaitHealth(func(h slipway.ForgeHealth) bool { return h.Waiting == 0 && len(h.Problems) == 0 && h.Behind == 0 })
-	if have := s.runs(); strings.Contains(have, "pull/") {
-		t.Errorf("a pull request runs, of which the API was not asked: %s", have)
+	theirs := f.commit("README", "theirs")
+	f.push("HEAD:refs/pull/1/head")
+	f.opened(hook, secret[1], 1, "trunk", theirs, "open") // it lies: no branch has that commit
+	await(t, "pull request 1 waits", func() (bool, string) {
+		p, err := s.admin.Pull(t.Context(), "shop", 1)
+		return err == nil && p.Fork && p.Held == theirs, fmt.Sprintf("%+v %v", p, err)
+	})
+	own := f.commit("README", "own")
+	f.push("HEAD:refs/pull/2/head", "HEAD:refs/heads/topic")
+	f.opened(hook, secret[1], 2, "topic", own, "open")
+	s.awaitRun("pull/2/head", own, ":pull-request:ada@gitea")
+	if have := s.runs(); strings.Contains(have, "pull/1/") {
+		t.Errorf("what counts as a fork's runs unasked: %s", have)
 	}
+	must[slipway.PullRequest](t)(s.admin.ReviewPull(t.Context(), "shop", 1, theirs))
+	s.awaitRun("pull/1/head", theirs, ":pull-request:admin")
+	for _, r := range must[[]slipway.Run](t)(s.admin.Runs(t.Context(), slipway.RunFilter{Project: "shop"})) {
+		if r.Pull != 0 && r.Fork != (r.Pull == 1) {
+			t.Errorf("run %+v", r)
+		}
+	}
+	f.opened(hook, secret[1], 2, "topic", own, "closed")
+	f.opened(hook, secret[1], 2, "topic", own, "late") // what comes late opens nothing again
+	s.awaitHealth(func(h slipway.ForgeHealth) bool { return h.Waiting == 0 && len(h.Problems) == 0 && h.Behind == 0 })
+	if p := must[slipway.PullRequest](t)(s.admin.Pull(t.Context(), "shop", 2)); p.State != slipway.PullClosed {
+		t.Errorf("pull request 2 is %s", p.State)
+	}
+	f.git("reset", "-q", "--hard", second)
 
 	must[struct{}](t)(struct{}{}, f.NewHostKey())
 	third := f.commit("README", "three")

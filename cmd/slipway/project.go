@@ -205,11 +205,11 @@ func (c *cli) connected(made slipway.Connected) {
 	} else {
 		c.paste(made, byKey)
 	}
+	c.out.line("%s", forksText(d.Forks))
 	if byKey {
 		c.out.line("%s", noToken(d.Codebase))
 		return
 	}
-	c.out.line("%s", forksText(d.Forks))
 	c.out.line("to let nothing be merged that is not green, require the status %q in the branch protection", "slipway")
 }
 
@@ -330,9 +330,7 @@ func (c *cli) showConnection(d slipway.CodebaseDetail) {
 		{"webhook", fmt.Sprintf("%s (%s)", printable(d.HookURL), hook)},
 		{"last delivery", delivered},
 	})
-	if k.Credential != "" {
-		c.rows([][]string{{"forks", forksText(d.Forks)}})
-	}
+	c.rows([][]string{{"forks", forksText(d.Forks)}})
 	if d.Health.Waiting > 0 {
 		c.rows([][]string{{"to be processed", counted(d.Health.Waiting, "delivery", "deliveries")}})
 	}

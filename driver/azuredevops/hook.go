@@ -29,7 +29,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	d := slipway.Delivery{Digest: slipway.BodyDigest(body)}
 	d.ID = d.Digest
 	var in payload
-	if err := rest.Body(slipway.AzureDevOps, h, body, &in); err != nil {
+	if err := rest.Body(slipway.AzureDevOps, h, body, &in.subject); err != nil {
 		return d, err
 	}
 	if id := slipway.CleanLine(in.ID, 100); id != "" {
@@ -39,6 +39,16 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	if in.SubscriptionID == noSubscription {
 		d.Kind = slipway.DeliveryPing // the button "Test" sends Microsoft's sample, of another repository
 		return d, nil
+	}
+	read := map[string]func(payload, slipway.Connection, slipway.Delivery) (slipway.Delivery, error){
+		"git.push": payload.push, "git.pullrequest.created": payload.pull, "git.pullrequest.updated": payload.pull, "git.pullrequest.merged": payload.pull,
+		"ms.vss-code.git-pullrequest-comment-event": payload.comment,
+	}[in.EventType]
+	if read == nil {
+		return rest.Ignored(d, "nothing follows from this event"), nil
+	}
+	if err := rest.Body(slipway.AzureDevOps, h, body, &in); err != nil {
+		return d, err
 	}
 	repo := in.Resource.Repository
 	if in.Resource.Pull != nil {
@@ -50,24 +60,22 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 	if err := rest.Same(c, repo.ID, repo.fullName(c)); err != nil {
 		return d, err
 	}
-	switch in.EventType {
-	case "git.push":
-		return in.push(d)
-	case "git.pullrequest.created", "git.pullrequest.updated", "git.pullrequest.merged":
-		return in.pull(c, d)
-	case "ms.vss-code.git-pullrequest-comment-event":
-		return in.comment(c, d)
-	}
-	return rest.Ignored(d, "nothing follows from this event"), nil
+	return read(in, c, d)
 }
 
 const noSubscription = "00000000-0000-0000-0000-000000000000"
 
-type payload struct {
+// subject is all that is read of an event of which nothing follows: other kinds give other things the same
+// names, as a check-in its comment.
+type subject struct {
 	SubscriptionID string `json:"subscriptionId"`
 	ID             string `json:"id"`
 	EventType      string `json:"eventType"`
-	Resource       struct {
+}
+
+type payload struct {
+	subject
+	Resource struct {
 		pull
 		RefUpdates []struct {
 			Name string `json:"name"`
@@ -89,7 +97,7 @@ type payload struct {
 	} `json:"resource"`
 }
 
-func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
+func (in payload) push(_ slipway.Connection, d slipway.Delivery) (slipway.Delivery, error) {
 	d.Actor = in.Resource.PushedBy.account()
 	reason := "it moves no ref"
 	for _, u := range in.Resource.RefUpdates {

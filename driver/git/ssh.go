@@ -177,7 +177,7 @@ func (a SSH) explain(ctx context.Context, raw string) error {
 	reached, err := at.handshake(ctx, &ssh.ClientConfig{
 		HostKeyAlgorithms: algorithms(a.Hosts),
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			if presented = key; !holds(a.Hosts, key) {
+			if presented = key; !holds(at, a.Hosts, key) {
 				return errOtherKey
 			}
 			return nil
@@ -195,7 +195,7 @@ func (a SSH) explain(ctx context.Context, raw string) error {
 	case errors.Is(err, errOtherKey):
 		return otherHostKey(at, presented, a.Hosts)
 	case errors.As(err, &negotiation): // of none of the kinds that are known
-		if key, serr := at.scan(ctx); serr == nil && !holds(a.Hosts, key) {
+		if key, serr := at.scan(ctx); serr == nil && !holds(at, a.Hosts, key) {
 			return otherHostKey(at, key, a.Hosts)
 		}
 		return slipway.Errorf(slipway.Unavailable, "SSH with %s: %w", at.address, err)

@@ -178,6 +178,75 @@ func TestHostsAreNamed(t *testing.T) {
 	}
 }
 
+// A host whose key an authority signed is known by that authority, as ssh has it, whichever key it has; one that
+// another authority signed, or whose key is revoked, is not.
+func TestCertificateAuthority(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	w := newWork(t)
+	w.commit("one", nil)
+	host, url := sshHost(t, w)
+	d := DeployKeys{Dir: t.TempDir()}
+	private, public := newPair(t, d)
+	if err := host.Allow(public); err != nil {
+		t.Fatal(err)
+	}
+	authorities := make([]ssh.Signer, 2)
+	for i := range authorities {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if authorities[i], err = ssh.NewSignerFromKey(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line := "@cert-authority 127.0.0.* " + string(ssh.MarshalAuthorizedKey(authorities[0].PublicKey()))
+	hosts, err := d.Hosts(ctx, url, line, "")
+	if err != nil || !strings.HasPrefix(hosts, "@cert-authority ["+strings.Replace(host.Address, ":", "]:", 1)+" ssh-ed25519 ") {
+		t.Fatalf("%q, %v", hosts, err)
+	}
+	if got := (slipway.DeployKey{Hosts: hosts}).HostKeys(); len(got) != 1 || !strings.HasSuffix(got[0], ssh.FingerprintSHA256(authorities[0].PublicKey())+" (certificate authority)") {
+		t.Errorf("%q", got)
+	}
+	_, err = d.Try(ctx, url, private, hosts)
+	wantCode(t, err, slipway.Conflict, "not what is trusted: what ssh-ed25519 ", " signed for it")
+	for range 2 {
+		if err := host.Certify(authorities[0], "127.0.0.1"); err != nil {
+			t.Fatal(err)
+		}
+		if branch, err := d.Try(ctx, url, private, hosts); err != nil || branch != "main" {
+			t.Fatalf("%q, %v", branch, err)
+		}
+		if err := host.NewHostKey(); err != nil { // as a host that renews its key
+			t.Fatal(err)
+		}
+	}
+	if err := host.Certify(authorities[0], "elsewhere.example"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Try(ctx, url, private, hosts)
+	wantCode(t, err, slipway.Conflict, "Somebody may be between")
+	if err := host.Certify(authorities[1], "127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Try(ctx, url, private, hosts)
+	wantCode(t, err, slipway.Conflict, "Somebody may be between")
+	if err := host.Certify(authorities[0], "127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	gone := "@revoked * " + strings.Join(strings.Fields(host.KnownHosts())[1:], " ") + "\n"
+	hosts, err = d.Hosts(ctx, url, line+gone, "")
+	if err != nil || !strings.Contains(hosts, "@revoked [127.0.0.1]") {
+		t.Fatalf("%q, %v", hosts, err)
+	}
+	if _, err = d.Try(ctx, url, private, hosts); err == nil {
+		t.Error("a revoked key is taken because an authority signed it")
+	}
+	_, err = d.Hosts(ctx, url, line+"@revoked * "+string(ssh.MarshalAuthorizedKey(authorities[0].PublicKey())), "")
+	wantCode(t, err, slipway.Invalid, "there is no key for")
+}
+
 func TestKnownHostsMatch(t *testing.T) {
 	t.Parallel()
 	hashed := knownhosts.HashHostname("[git.example.com]:2222")

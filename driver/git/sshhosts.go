@@ -30,15 +30,22 @@ func published(host string) []string {
 // maxKnownHosts bounds a known_hosts file, in bytes.
 const maxKnownHosts = 1 << 20
 
-// knownTo are the lines of a known_hosts file that are for a host, each with a name and a key alone. Names may
-// be hashed or patterns. A key that is marked as revoked is left out; certificate authorities are not known.
+// What stands before a line of known_hosts, without its @.
+const (
+	authority = "cert-authority"
+	revoked   = "revoked"
+)
+
+// knownTo are the lines of a known_hosts file that are for a host, each with its name alone: keys, and authorities
+// that sign keys of hosts. Names may be hashed or patterns; those of an authority may leave the port out, as for
+// ssh. A key that is marked as revoked is left out; beside an authority it is kept as such.
 func knownTo(at endpoint, text string) (string, error) {
 	if len(text) > maxKnownHosts {
 		return "", slipway.Errorf(slipway.Invalid, "known hosts: more than %d bytes", maxKnownHosts)
 	}
 	name := knownhosts.Normalize(at.address)
-	var keys []ssh.PublicKey
-	var revoked [][]byte
+	host, _, _ := net.SplitHostPort(at.address)
+	var found trusted
 	for rest := []byte(text); ; {
 		marker, hosts, key, _, next, err := ssh.ParseKnownHosts(rest)
 		if err != nil { // the end, or a line that is none
@@ -49,27 +56,15 @@ func knownTo(at endpoint, text string) (string, error) {
 			break
 		}
 		rest = next
-		if !matchesAny(hosts, name) {
-			continue
-		}
-		switch marker {
-		case "":
-			keys = append(keys, key)
-		case "revoked":
-			revoked = append(revoked, key.Marshal())
+		if matchesAny(hosts, name) || marker != "" && matchesAny(hosts, host) {
+			found.add(marker, key)
 		}
 	}
-	keys = slices.DeleteFunc(keys, func(k ssh.PublicKey) bool {
-		return slices.ContainsFunc(revoked, func(r []byte) bool { return bytes.Equal(r, k.Marshal()) })
-	})
-	if len(keys) == 0 {
+	found.keys, found.authorities = found.left(found.keys), found.left(found.authorities)
+	if len(found.keys)+len(found.authorities) == 0 {
 		return "", slipway.Errorf(slipway.Invalid, "known hosts: there is no key for %s; `ssh-keyscan` prints the keys of a host, which are to be compared with what its operator publishes", name)
 	}
-	var b strings.Builder
-	for _, k := range keys {
-		b.WriteString(knownhosts.Line([]string{at.address}, k) + "\n")
-	}
-	return b.String(), nil
+	return found.lines(at), nil
 }
 
 // matchesAny reports whether the names of a line of known_hosts are those of a host.
@@ -101,24 +96,82 @@ func matches(pattern, name string) bool {
 	return err == nil && ok
 }
 
-// keysOf are the keys in lines that knownTo made.
-func keysOf(lines string) (keys []ssh.PublicKey) {
-	for rest := []byte(lines); ; {
-		_, _, key, _, next, err := ssh.ParseKnownHosts(rest)
-		if err != nil {
-			return keys
-		}
-		keys, rest = append(keys, key), next
+// trusted is what is known of a host.
+type trusted struct{ keys, authorities, revoked []ssh.PublicKey }
+
+func (t *trusted) add(marker string, key ssh.PublicKey) {
+	switch marker {
+	case "":
+		t.keys = append(t.keys, key)
+	case authority:
+		t.authorities = append(t.authorities, key)
+	case revoked:
+		t.revoked = append(t.revoked, key)
 	}
 }
 
-func holds(lines string, key ssh.PublicKey) bool {
-	return slices.ContainsFunc(keysOf(lines), func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
+// left are the keys that are not revoked.
+func (t *trusted) left(keys []ssh.PublicKey) []ssh.PublicKey {
+	return slices.DeleteFunc(keys, func(k ssh.PublicKey) bool { return among(t.revoked, k) })
 }
 
-// algorithms are those by which a host proves that it has one of the known keys.
+func among(keys []ssh.PublicKey, key ssh.PublicKey) bool {
+	return slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
+}
+
+// lines writes it for one host.
+func (t *trusted) lines(at endpoint) string {
+	var b strings.Builder
+	for _, k := range t.keys {
+		b.WriteString(knownhosts.Line([]string{at.address}, k) + "\n")
+	}
+	for _, k := range t.authorities {
+		b.WriteString("@" + authority + " " + knownhosts.Line([]string{at.address}, k) + "\n")
+	}
+	for _, k := range t.revoked {
+		if len(t.authorities) > 0 {
+			b.WriteString("@" + revoked + " " + knownhosts.Line([]string{at.address}, k) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// trustedOf reads lines that knownTo made.
+func trustedOf(lines string) (t trusted) {
+	for rest := []byte(lines); ; {
+		marker, _, key, _, next, err := ssh.ParseKnownHosts(rest)
+		if err != nil {
+			return t
+		}
+		t.add(marker, key)
+		rest = next
+	}
+}
+
+// holds reports whether a host at that address may have this key: it is known, or an authority that is known
+// signed it for the host's name and for now.
+func holds(at endpoint, lines string, key ssh.PublicKey) bool {
+	t := trustedOf(lines)
+	checker := ssh.CertChecker{
+		IsHostAuthority: func(k ssh.PublicKey, _ string) bool { return among(t.authorities, k) },
+		IsRevoked:       func(c *ssh.Certificate) bool { return among(t.revoked, c.Key) || among(t.revoked, c.SignatureKey) },
+		HostKeyFallback: func(_ string, _ net.Addr, k ssh.PublicKey) error {
+			if among(t.keys, k) {
+				return nil
+			}
+			return errOtherKey
+		},
+	}
+	return checker.CheckHostKey(at.address, &net.TCPAddr{}, key) == nil
+}
+
+// algorithms are those by which a host proves that it has one of the known keys, or one that an authority signed.
 func algorithms(lines string) (out []string) {
-	for _, k := range keysOf(lines) {
+	t := trustedOf(lines)
+	if len(t.authorities) > 0 {
+		out = append(out, ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01, ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01)
+	}
+	for _, k := range t.keys {
 		switch t := k.Type(); t {
 		case ssh.KeyAlgoRSA:
 			out = append(out, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256)
@@ -129,13 +182,23 @@ func algorithms(lines string) (out []string) {
 	return out
 }
 
-func fingerprint(k ssh.PublicKey) string { return ssh.FingerprintSHA256(k) }
+// fingerprint is that of a key, of a certificate that of the key that it is for.
+func fingerprint(k ssh.PublicKey) string {
+	if c, ok := k.(*ssh.Certificate); ok {
+		k = c.Key
+	}
+	return ssh.FingerprintSHA256(k)
+}
 
 func keyTitle(k ssh.PublicKey) string { return k.Type() + " " + fingerprint(k) }
 
 func titles(lines string) (out []string) {
-	for _, k := range keysOf(lines) {
+	t := trustedOf(lines)
+	for _, k := range t.keys {
 		out = append(out, keyTitle(k))
+	}
+	for _, k := range t.authorities {
+		out = append(out, "what "+keyTitle(k)+" signed for it")
 	}
 	return out
 }

@@ -26,7 +26,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		d.ID = d.Digest
 	}
 	var in payload
-	if err := rest.Body(slipway.Gitea, h, body, &in); err != nil {
+	if err := rest.Body(slipway.Gitea, h, body, &in.subject); err != nil {
 		return d, err
 	}
 	if in.Repository == nil {
@@ -36,17 +36,16 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		return d, err
 	}
 	d.Actor = in.Sender.account()
-	switch d.Name {
-	case "push":
-		return in.push(d)
-	case "delete":
-		return in.deleted(d)
-	case "pull_request":
-		return in.pull(d)
-	case "issue_comment":
-		return in.comment(d)
+	read := map[string]func(payload, slipway.Delivery) (slipway.Delivery, error){
+		"push": payload.push, "delete": payload.deleted, "pull_request": payload.pull, "issue_comment": payload.comment,
+	}[d.Name]
+	if read == nil {
+		return rest.Ignored(d, "nothing follows from this event"), nil
 	}
-	return rest.Ignored(d, "nothing follows from this event"), nil
+	if err := rest.Body(slipway.Gitea, h, body, &in); err != nil {
+		return d, err
+	}
+	return read(in, d)
 }
 
 // header takes Forgejo's own name for what Gitea sends, should the other be missing.
@@ -57,17 +56,22 @@ func header(h http.Header, name string) string {
 	return h.Get("X-Forgejo-" + name)
 }
 
-type payload struct {
-	Action     string      `json:"action"`
-	Ref        string      `json:"ref"`
-	RefType    string      `json:"ref_type"`
-	Before     string      `json:"before"`
-	After      string      `json:"after"`
+// subject is all that is read of an event of which nothing follows.
+type subject struct {
 	Repository *repository `json:"repository"`
 	Sender     user        `json:"sender"`
-	Pull       *pull       `json:"pull_request"`
-	IsPull     bool        `json:"is_pull"`
-	Issue      *struct {
+}
+
+type payload struct {
+	subject
+	Action  string `json:"action"`
+	Ref     string `json:"ref"`
+	RefType string `json:"ref_type"`
+	Before  string `json:"before"`
+	After   string `json:"after"`
+	Pull    *pull  `json:"pull_request"`
+	IsPull  bool   `json:"is_pull"`
+	Issue   *struct {
 		Number int64     `json:"number"`
 		Pull   *struct{} `json:"pull_request"`
 	} `json:"issue"`

@@ -27,7 +27,7 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		d.ID = d.Digest
 	}
 	var in payload
-	if err := rest.Body(slipway.GitHub, h, body, &in); err != nil {
+	if err := rest.Body(slipway.GitHub, h, body, &in.subject); err != nil {
 		return d, err
 	}
 	if in.Repository == nil {
@@ -37,30 +37,37 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 		return d, err
 	}
 	d.Actor = in.Sender.account()
-	switch d.Name {
-	case "ping":
+	if d.Name == "ping" {
 		d.Kind = slipway.DeliveryPing
 		return d, nil
-	case "push":
-		return in.push(d)
-	case "pull_request":
-		return in.pull(d)
-	case "issue_comment":
-		return in.comment(d)
 	}
-	return rest.Ignored(d, "nothing follows from this event"), nil
+	read := map[string]func(payload, slipway.Delivery) (slipway.Delivery, error){
+		"push": payload.push, "pull_request": payload.pull, "issue_comment": payload.comment,
+	}[d.Name]
+	if read == nil {
+		return rest.Ignored(d, "nothing follows from this event"), nil
+	}
+	if err := rest.Body(slipway.GitHub, h, body, &in); err != nil {
+		return d, err
+	}
+	return read(in, d)
+}
+
+// subject is all that is read of an event of which nothing follows.
+type subject struct {
+	Repository *repository `json:"repository"`
+	Sender     user        `json:"sender"`
 }
 
 type payload struct {
-	Action     string      `json:"action"`
-	Ref        string      `json:"ref"`
-	Before     string      `json:"before"`
-	After      string      `json:"after"`
-	Repository *repository `json:"repository"`
-	Sender     user        `json:"sender"`
-	Pull       *pull       `json:"pull_request"`
-	Label      *label      `json:"label"`
-	Issue      *struct {
+	subject
+	Action string `json:"action"`
+	Ref    string `json:"ref"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+	Pull   *pull  `json:"pull_request"`
+	Label  *label `json:"label"`
+	Issue  *struct {
 		Number int64 `json:"number"`
 		Pull   *struct {
 			HTMLURL string `json:"html_url"`

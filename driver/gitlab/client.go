@@ -197,7 +197,7 @@ func statusState(s slipway.StatusState) string {
 
 // SetStatus sets a commit status; the description is cut to 255 characters. GitLab knows no difference
 // between red and trouble: both are failed. It refuses to set a status to what it is; that is no error
-// here.
+// here. It refuses one on a commit that no branch holds, as the head of a fork, but for one with a ref.
 func (g *Client) SetStatus(ctx context.Context, s slipway.CommitStatus) error {
 	if err := s.Check(); err != nil {
 		return err
@@ -206,8 +206,8 @@ func (g *Client) SetStatus(ctx context.Context, s slipway.CommitStatus) error {
 	if s.URL != "" {
 		body["target_url"] = s.URL
 	}
-	if s.Branch != "" {
-		body["ref"] = s.Branch
+	if ref := refOf(s); ref != "" {
+		body["ref"] = ref
 	}
 	what := g.what("set the status " + s.Context + " on " + slipway.ShortHash(s.Commit) + " of")
 	a, err := g.api.Do(ctx, rest.Request{Method: http.MethodPost, Path: g.path("statuses", s.Commit), Body: body, What: what, Scope: needWrite})
@@ -219,10 +219,19 @@ func (g *Client) SetStatus(ctx context.Context, s slipway.CommitStatus) error {
 	return err
 }
 
+// refOf is the ref whose pipeline a status belongs to, "" to leave it to GitLab, which takes any branch that
+// holds the commit.
+func refOf(s slipway.CommitStatus) string {
+	if s.Branch == "" && s.Pull != 0 {
+		return "refs/merge-requests/" + rest.ID(s.Pull) + "/head"
+	}
+	return s.Branch
+}
+
 func (g *Client) hasStatus(ctx context.Context, s slipway.CommitStatus, what string) (bool, error) {
 	q := url.Values{"name": {s.Context}, "per_page": {strconv.Itoa(perPage)}}
-	if s.Branch != "" {
-		q.Set("ref", s.Branch)
+	if ref := refOf(s); ref != "" {
+		q.Set("ref", ref)
 	}
 	var page []struct {
 		Name   string `json:"name"`
@@ -389,6 +398,7 @@ func HookText(c slipway.Connection, address, secret string) string {
 		"In " + c.Repository + " on GitLab, open Settings, Webhooks, Add new webhook, and enter:",
 		"  URL:              " + address,
 		"  Secret token:     " + secret,
+		"                    (or, where GitLab asks for a signing token instead: " + SigningToken(secret) + ")",
 		"  Trigger:          Push events (all branches), Tag push events, Comments, Merge request events",
 		"  SSL verification: enabled",
 		"",

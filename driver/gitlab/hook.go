@@ -16,34 +16,47 @@ import (
 
 const tokenHeader = "X-Gitlab-Token"
 
-// Receive verifies a request of a webhook by its secret token, compared in constant time, and reads it.
-// Nothing is parsed before the token is right. The caller bounds the body.
+// Receive verifies a request of a webhook by its secret token, or by the signature that newer ones make with
+// SigningToken, both compared in constant time, and reads it. Nothing is parsed before one of them is right.
+// The caller bounds the body.
 func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (slipway.Delivery, error) {
-	if !rest.SameSecret(secret, h.Get(tokenHeader)) {
+	if !rest.SameSecret(secret, h.Get(tokenHeader)) && !signed(secret, h, body) {
+		if h.Get(tokenHeader) == "" && h.Get(signatureHeader) != "" {
+			return slipway.Delivery{}, rest.Unsigned(slipway.GitLab, h, signatureHeader)
+		}
 		return slipway.Delivery{}, rest.Unsigned(slipway.GitLab, h, tokenHeader)
 	}
 	d := slipway.Delivery{Name: slipway.CleanLine(h.Get("X-Gitlab-Event"), 60)}
 	d.ID, d.Digest = identify(h, body)
+	var about subject
+	if err := rest.Body(slipway.GitLab, h, body, &about); err != nil {
+		return d, err
+	}
+	if about.Project == nil {
+		return rest.Ignored(d, "it is about no project"), nil
+	}
+	if err := rest.Same(c, rest.ID(about.Project.ID), about.Project.Path); err != nil {
+		return d, err
+	}
+	read := map[string]func(payload, slipway.Delivery) (slipway.Delivery, error){
+		"push": payload.push, "tag_push": payload.push, "merge_request": payload.pull, "note": payload.comment,
+	}[about.Kind]
+	if read == nil {
+		return rest.Ignored(d, "nothing follows from this event"), nil
+	}
 	var in payload
 	if err := rest.Body(slipway.GitLab, h, body, &in); err != nil {
 		return d, err
 	}
-	if in.Project == nil {
-		return rest.Ignored(d, "it is about no project"), nil
-	}
-	if err := rest.Same(c, rest.ID(in.Project.ID), in.Project.Path); err != nil {
-		return d, err
-	}
 	d.Actor = in.actor()
-	switch in.Kind {
-	case "push", "tag_push":
-		return in.push(d)
-	case "merge_request":
-		return in.pull(d)
-	case "note":
-		return in.comment(d)
-	}
-	return rest.Ignored(d, "nothing follows from this event"), nil
+	return read(in, d)
+}
+
+// subject is all that is read of an event of which nothing follows: other kinds give other things the same
+// names, as a pipeline its source, and GitLab switches a webhook off whose events are refused.
+type subject struct {
+	Kind    string   `json:"object_kind"`
+	Project *project `json:"project"`
 }
 
 // identify: the id is the key that GitLab keeps when it sends again. Older ones send only the id of an
@@ -52,7 +65,11 @@ func Receive(c slipway.Connection, secret string, h http.Header, body []byte) (s
 // twice. So the digest is of the id too.
 func identify(h http.Header, body []byte) (id, digest string) {
 	digest = slipway.BodyDigest(body)
-	if id = slipway.CleanLine(h.Get("Idempotency-Key"), 100); id == "" {
+	id = slipway.CleanLine(h.Get("Webhook-Id"), 100) // the same, and signed
+	if id == "" {
+		id = slipway.CleanLine(h.Get("Idempotency-Key"), 100)
+	}
+	if id == "" {
 		id = digest
 		if event := slipway.CleanLine(h.Get("X-Gitlab-Event-UUID"), 60); event != "" {
 			id = event + "/" + digest[:16]
@@ -62,14 +79,12 @@ func identify(h http.Header, body []byte) (id, digest string) {
 }
 
 type payload struct {
-	Kind     string        `json:"object_kind"`
 	Ref      string        `json:"ref"`
 	Before   string        `json:"before"`
 	After    string        `json:"after"`
 	UserID   int64         `json:"user_id"` // of a push
 	Username string        `json:"user_username"`
 	User     user          `json:"user"`
-	Project  *project      `json:"project"`
 	Object   attributes    `json:"object_attributes"`
 	Merge    *attributes   `json:"merge_request"`
 	Labels   []label       `json:"labels"`

@@ -160,6 +160,7 @@ func TestRefusals(t *testing.T) {
 		{"429 of nonsense", answer(429, ``, "Retry-After", "-5"), slipway.Unavailable, 0, "too many requests", false},
 		{"403 of a limit", answer(403, `{"message":"API rate limit exceeded"}`, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795255260"), slipway.Unavailable, time.Minute, "rate limit exceeded", false},
 		{"403 of a second limit", answer(403, `{}`, "Retry-After", "60"), slipway.Unavailable, time.Minute, "too many requests", false},
+		{"403 of a second limit that names no time", answer(403, `{"message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again.","documentation_url":"https://docs.github.com/rest"}`, "X-RateLimit-Remaining", "4999"), slipway.Unavailable, time.Minute, "too many requests", false},
 		{"429 of GitLab", answer(429, `{}`, "RateLimit-Remaining", "0", "RateLimit-Reset", "1795255260"), slipway.Unavailable, time.Minute, "too many requests", false},
 		{"502", answer(502, `<html>`), slipway.Unavailable, 0, "it is in trouble itself", false},
 		{"503", answer(503, ``, "Retry-After", "30"), slipway.Unavailable, 30 * time.Second, "it is in trouble itself", false},
@@ -339,6 +340,30 @@ func TestRedirectWithin(t *testing.T) {
 	r, err := clients(t, url, rest.Options{})[slipway.GitHub].Repository(t.Context())
 	if err != nil || r.Name != "new/name" {
 		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+// A write to a repository with a new name is written there, as Gitea 1.25.1 answers: with its body and its token.
+func TestWriteRedirectedWithin(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{301, 302, 307, 308} {
+		var mu sync.Mutex
+		var seen []string
+		url := server(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.Contains(r.URL.Path, "/shop/") {
+				http.Redirect(w, r, strings.Replace(r.URL.Path, "/shop/", "/store/", 1), status)
+				return
+			}
+			body, err := io.ReadAll(r.Body)
+			seen = append(seen, fmt.Sprintf("%s %s %t %t %v", r.Method, r.URL.Path, len(body) > 20, strings.Contains(r.Header.Get("Authorization"), token), err))
+			answer(201, `{"id":1}`)(w, r)
+		})
+		c := clients(t, url, rest.Options{})[slipway.Gitea]
+		if err := calls(c)["status"](t.Context()); err != nil || !slices.Equal(seen, []string{"POST /repos/ada/store/statuses/" + commit + " true true <nil>"}) {
+			t.Errorf("%d: %q, %v", status, seen, err)
+		}
 	}
 }
 

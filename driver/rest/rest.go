@@ -14,6 +14,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -119,7 +120,7 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 		return Answer{}, fmt.Errorf("%s: %w", r.What, err)
 	}
 	started := c.now()
-	res, err := c.http.Do(req)
+	res, err := c.send(ctx, req)
 	if err != nil {
 		return Answer{}, c.unanswered(ctx, r, err)
 	}
@@ -137,6 +138,42 @@ func (c *Client) Do(ctx context.Context, r Request) (Answer, error) {
 		return a, c.refused(r, res, body)
 	}
 	return a, c.read(r, res, body)
+}
+
+// send follows redirects of writes as well: Gitea answers 301 to all that is asked of a repository by a former
+// name, which net/http takes for a write to be read elsewhere.
+func (c *Client) send(ctx context.Context, req *http.Request) (*http.Response, error) {
+	for hop := 0; ; hop++ {
+		res, err := c.http.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		to := moved(req, res)
+		if to == nil || hop == maxRedirects {
+			return res, nil
+		}
+		_ = res.Body.Close()
+		next := req.Clone(ctx)
+		next.URL, next.Host = to, ""
+		if req.GetBody != nil {
+			if next.Body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+		req = next
+	}
+}
+
+// moved is where a write is to be repeated, at the same host; nil for nowhere.
+func moved(req *http.Request, res *http.Response) *url.URL {
+	if req.Method == http.MethodGet || res.StatusCode != http.StatusMovedPermanently && res.StatusCode != http.StatusFound {
+		return nil
+	}
+	to, err := res.Location()
+	if err != nil || to.Scheme != req.URL.Scheme || to.Host != req.URL.Host {
+		return nil
+	}
+	return to
 }
 
 func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) {
@@ -213,6 +250,10 @@ func (c *Client) unanswered(ctx context.Context, r Request, err error) error {
 	return slipway.Errorf(slipway.Unavailable, "%s: %s at %s does not answer: %w", r.What, c.forge, c.base.Host, err)
 }
 
+// secondary is how GitHub says that one of its further limits is reached, where no header says it; one is then to
+// wait for a minute at least, by its page "Rate limits for the REST API".
+var secondary = regexp.MustCompile(`(?i)\bsecondary rate limit\b`)
+
 func needs(r Request) string {
 	if r.Scope == "" {
 		return ""
@@ -222,10 +263,14 @@ func needs(r Request) string {
 
 func (c *Client) refused(r Request, res *http.Response, body []byte) error {
 	after := retryAfter(res.Header, c.now())
-	limited := res.StatusCode == http.StatusForbidden && (after > 0 || res.Header.Get("X-RateLimit-Remaining") == "0")
 	at := fmt.Sprintf("%s: %s answers %d", r.What, c.forge, res.StatusCode)
-	if said := message(body, credential(res.Request)); said != "" {
+	said := message(body, credential(res.Request))
+	if said != "" {
 		at += " (" + said + ")"
+	}
+	limited := res.StatusCode == http.StatusForbidden && (after > 0 || res.Header.Get("X-RateLimit-Remaining") == "0")
+	if res.StatusCode == http.StatusForbidden && !limited && secondary.MatchString(said) {
+		limited, after = true, time.Minute
 	}
 	switch {
 	case res.StatusCode == http.StatusTooManyRequests || limited:
