@@ -2,7 +2,6 @@ package act
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -32,7 +31,9 @@ type Tokens interface {
 // Credentials is where what else proves a user is kept, as hashes.
 type Credentials interface {
 	CreateLink(ctx context.Context, user string, ttl time.Duration) (string, error)
-	UseLink(ctx context.Context, code string) (slipway.User, error)
+	// LinkSession and LinkToken use up a code for a session or a token: both, or nothing.
+	LinkSession(ctx context.Context, code string, ttl time.Duration) (string, error)
+	LinkToken(ctx context.Context, code, name string) (slipway.User, string, error)
 	CreateSession(ctx context.Context, user string, ttl time.Duration) (string, error)
 	UserByToken(ctx context.Context, secret string) (slipway.User, error)
 }
@@ -170,26 +171,15 @@ func (x *People) Redeem(ctx context.Context, code, name string) (slipway.User, s
 	if err != nil {
 		return slipway.User{}, "", err
 	}
-	u, err := x.Credentials.UseLink(ctx, code)
-	if err != nil {
-		return u, "", err
-	}
-	secret, _, err := x.Keys.CreateToken(ctx, u.Name, name, time.Time{}, u.Name)
-	if err != nil {
-		return u, "", fmt.Errorf("make a token for %s: %w", u.Name, err)
-	}
-	return u, secret, nil
+	return x.Credentials.LinkToken(ctx, code, name)
 }
 
 // SignIn makes a session of a token, or of a one-time code, which is used up.
 func (x *People) SignIn(ctx context.Context, token, code string) (string, error) {
-	var u slipway.User
-	var err error
 	if code != "" {
-		u, err = x.Credentials.UseLink(ctx, code)
-	} else {
-		u, err = x.Credentials.UserByToken(ctx, token)
+		return x.Credentials.LinkSession(ctx, code, sessionTTL)
 	}
+	u, err := x.Credentials.UserByToken(ctx, token)
 	if err != nil {
 		return "", err
 	}

@@ -33,7 +33,8 @@ const (
 	hooksAtOnce  = 64
 )
 
-// Hooks returns the handler of POST /hooks/{project} and of POST /hooks/{project}/{codebase}. It answers 202 once the delivery is kept.
+// Hooks returns the handler of POST /hooks/{project} and of POST /hooks/{project}/{codebase}. It answers 202 once
+// the delivery is kept.
 func Hooks(to Webhooks, now func() time.Time, log *slog.Logger) http.Handler {
 	s := &server{Options: Options{Log: log}}
 	free := make(chan struct{}, hooksAtOnce)

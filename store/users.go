@@ -196,15 +196,20 @@ func (s *Store) CreateToken(ctx context.Context, user, name string, expires time
 		if err != nil {
 			return err
 		}
-		if err := t.createToken(id, secret, &token); err != nil {
-			return err
-		}
-		return t.audit(slipway.Event{Kind: "token.created", Actor: actor, Message: fmt.Sprintf("token %q of %s created", name, user)})
+		return t.tokenMade(id, secret, &token, actor)
 	})
 	if err != nil {
 		return "", token, err
 	}
 	return secret, token, nil
+}
+
+// tokenMade makes a token, with its event.
+func (t *tx) tokenMade(user int64, secret string, token *slipway.Token, actor string) error {
+	if err := t.createToken(user, secret, token); err != nil {
+		return err
+	}
+	return t.audit(slipway.Event{Kind: "token.created", Actor: actor, Message: fmt.Sprintf("token %q of %s created", token.Name, token.User)})
 }
 
 func (t *tx) createToken(user int64, secret string, token *slipway.Token) error {
@@ -286,25 +291,58 @@ func (s *Store) CreateLink(ctx context.Context, user string, ttl time.Duration) 
 	return code, nil
 }
 
-// UseLink returns whom the code signs in, and makes it worthless. Of two at once one wins; the other,
-// and any unknown or expired code, is Unauthorized.
-func (s *Store) UseLink(ctx context.Context, code string) (slipway.User, error) {
-	var u slipway.User
+// LinkSession signs in a browser with a one-time code, and returns the secret of its session. Code and session go
+// together: a code that made none can be used again. Of two at once one wins; the other, and any unknown or expired
+// code, is Unauthorized.
+func (s *Store) LinkSession(ctx context.Context, code string, ttl time.Duration) (string, error) {
+	secret := newSecret()
 	err := s.write(ctx, func(t *tx) error {
-		id, ok, err := one(ctx, t, scanInt, `UPDATE links SET used_at = $1 WHERE hash = $2 AND used_at = 0 AND expires_at > $3 RETURNING user_id`,
-			ms(t.now), hashSecret(code), ms(t.now))
+		u, err := t.useLink(code)
 		if err != nil {
 			return err
 		}
-		if !ok {
-			return slipway.Errorf(slipway.Unauthorized, "the sign-in link was used already or has expired; make a new one with `slipway users link NAME`")
-		}
-		if u, _, err = s.userWhere(ctx, t, `u.id = $1`, id); err != nil {
+		return t.createSession(u.ID, secret, ttl)
+	})
+	if err != nil {
+		return "", err
+	}
+	return secret, nil
+}
+
+// LinkToken is LinkSession for programs: the user whom the code is for, and the secret of a new token of theirs.
+func (s *Store) LinkToken(ctx context.Context, code, name string) (slipway.User, string, error) {
+	secret := "slp_" + newSecret()
+	var u slipway.User
+	err := s.write(ctx, func(t *tx) (err error) {
+		if u, err = t.useLink(code); err != nil {
 			return err
 		}
-		return t.audit(slipway.Event{Kind: "user.signed-in", Actor: u.Name, Message: u.Name + " signed in"})
+		return t.tokenMade(u.ID, secret, &slipway.Token{User: u.Name, Name: name}, u.Name)
 	})
-	return u, err
+	if err != nil {
+		return slipway.User{}, "", err
+	}
+	return u, secret, nil
+}
+
+// useLink makes a code worthless, and returns whom it signs in.
+func (t *tx) useLink(code string) (slipway.User, error) {
+	id, ok, err := one(t.ctx, t, scanInt, `UPDATE links SET used_at = $1 WHERE hash = $2 AND used_at = 0 AND expires_at > $3 RETURNING user_id`,
+		ms(t.now), hashSecret(code), ms(t.now))
+	if err != nil {
+		return slipway.User{}, err
+	}
+	if !ok {
+		return slipway.User{}, slipway.Errorf(slipway.Unauthorized, "the sign-in link was used already or has expired; make a new one with `slipway users link NAME`")
+	}
+	u, _, err := t.s.userWhere(t.ctx, t, `u.id = $1`, id)
+	if err != nil {
+		return u, err
+	}
+	if u.Robot != nil {
+		return u, slipway.Errorf(slipway.Forbidden, "%s is a robot and does not sign in", u.Name)
+	}
+	return u, t.audit(slipway.Event{Kind: "user.signed-in", Actor: u.Name, Message: u.Name + " signed in"})
 }
 
 // CreateSession returns the secret of a session of the browser.
@@ -315,17 +353,21 @@ func (s *Store) CreateSession(ctx context.Context, user string, ttl time.Duratio
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(`DELETE FROM sessions WHERE expires_at < $1`, ms(t.now)); err != nil {
-			return err
-		}
-		_, err = t.exec(`INSERT INTO sessions (hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)`,
-			hashSecret(secret), id, ms(t.now), ms(t.now.Add(ttl)))
-		return err
+		return t.createSession(id, secret, ttl)
 	})
 	if err != nil {
 		return "", err
 	}
 	return secret, nil
+}
+
+func (t *tx) createSession(user int64, secret string, ttl time.Duration) error {
+	if _, err := t.exec(`DELETE FROM sessions WHERE expires_at < $1`, ms(t.now)); err != nil {
+		return err
+	}
+	_, err := t.exec(`INSERT INTO sessions (hash, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)`,
+		hashSecret(secret), user, ms(t.now), ms(t.now.Add(ttl)))
+	return err
 }
 
 // UserBySession returns whose session it is. An unknown or expired one is Unauthorized.

@@ -116,7 +116,7 @@ func TestALinkSignsInOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	errs := make([]error, 6)
 	for i := range errs {
-		wg.Go(func() { _, errs[i] = w.UseLink(w.ctx, code) })
+		wg.Go(func() { _, _, errs[i] = w.LinkToken(w.ctx, code, "cli") })
 	}
 	wg.Wait()
 	won := 0
@@ -133,7 +133,7 @@ func TestALinkSignsInOnce(t *testing.T) {
 	late, err := w.CreateLink(w.ctx, "ada", time.Minute)
 	w.ok(err)
 	w.clock.add(time.Hour)
-	_, err = w.UseLink(w.ctx, late)
+	_, err = w.LinkSession(w.ctx, late, time.Hour)
 	w.code(err, slipway.Unauthorized)
 	_, err = w.CreateLink(w.ctx, "eve", time.Minute)
 	w.code(err, slipway.NotFound)
@@ -242,7 +242,7 @@ func TestTokensAndUsersComeAndGo(t *testing.T) {
 		}
 		_, err = w.UserBySession(w.ctx, session)
 		w.code(err, slipway.Unauthorized)
-		_, err = w.UseLink(w.ctx, link)
+		_, err = w.LinkSession(w.ctx, link, time.Hour)
 		w.code(err, slipway.Unauthorized)
 		w.code(w.RemoveUser(w.ctx, "bob", "ada"), slipway.NotFound)
 	}
@@ -309,4 +309,39 @@ func TestTheKeyIsWholeOrNotThere(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what could not be written is there: %v", err)
 	}
+}
+
+// A code that made neither session nor token is not used up: the first one of a server is all that its admin has.
+func TestALinkThatSignedNobodyInIsStillGood(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateUser(w.ctx, "ada", true, ""))
+	link, err := w.CreateLink(w.ctx, "ada", time.Hour)
+	w.ok(err)
+	for _, table := range []string{"sessions", "tokens"} {
+		_, err := w.DB().Exec(`CREATE TRIGGER no_` + table + ` BEFORE INSERT ON ` + table + ` BEGIN SELECT RAISE(ABORT, 'no room'); END`)
+		w.ok(err)
+	}
+	if _, err := w.LinkSession(w.ctx, link, time.Hour); err == nil {
+		t.Error("a session was made")
+	}
+	if _, _, err := w.LinkToken(w.ctx, link, "cli"); err == nil {
+		t.Error("a token was made")
+	}
+	signedIn, err := w.Events(w.ctx, 0, slipway.EventFilter{Kind: "user.signed-in"})
+	w.ok(err)
+	if len(signedIn) > 0 {
+		t.Errorf("the events say that somebody is in: %+v", signedIn)
+	}
+	for _, table := range []string{"sessions", "tokens"} {
+		_, err := w.DB().Exec(`DROP TRIGGER no_` + table)
+		w.ok(err)
+	}
+	session, err := w.LinkSession(w.ctx, link, time.Hour)
+	w.ok(err)
+	if u, err := w.UserBySession(w.ctx, session); err != nil || u.Name != "ada" {
+		t.Errorf("%+v, %v", u, err)
+	}
+	_, _, err = w.LinkToken(w.ctx, link, "cli")
+	w.code(err, slipway.Unauthorized)
 }

@@ -1,6 +1,7 @@
 // Package gitserver serves bare repositories over smart HTTP with git's own http-backend, at
-// /git/<project>.git, and further codebases of a project at /git/<project>/<codebase>.git. What a push may do is asked of its caller before any ref moves, and told to it
-// after; git push origin HEAD:refs/for/<branch> proposes a change to be merged (AGit flow).
+// /git/<project>.git, and further codebases of a project at /git/<project>/<codebase>.git. What a push
+// may do is asked of its caller before any ref moves, and told to it after; git push origin
+// HEAD:refs/for/<branch> proposes a change to be merged (AGit flow).
 //
 // Its hooks are a few lines of shell without secrets; they talk to this process through named pipes
 // in a folder that lives as long as the push. The package keeps no users, no roles and no runs, and

@@ -38,7 +38,7 @@ func (p process) run(ctx context.Context) error {
 	cmd.SysProcAttr = ownGroup()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = grace
-	stderr := &tail{max: 4 << 10}
+	stderr := &head{max: 4 << 10}
 	cmd.Stderr = stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -112,20 +112,20 @@ func (l *listener) Write(b []byte) (int, error) {
 // receive passes git's response on. When the client is gone, git may still finish.
 func (p process) receive(stdout io.Reader) error {
 	r := bufio.NewReaderSize(stdout, 64<<10)
-	head, err := textproto.NewReader(r).ReadMIMEHeader()
+	header, err := textproto.NewReader(r).ReadMIMEHeader()
 	if err != nil {
 		_, _ = io.Copy(io.Discard, r)
 		return fmt.Errorf("read git's response: %w", err)
 	}
 	status := http.StatusOK
-	if v := head.Get("Status"); v != "" {
+	if v := header.Get("Status"); v != "" {
 		code, _, _ := strings.Cut(v, " ")
 		if status, err = strconv.Atoi(code); err != nil || status < 200 || status > 599 {
 			status = http.StatusInternalServerError
 		}
-		head.Del("Status")
+		header.Del("Status")
 	}
-	p.out.begin(http.Header(head), status)
+	p.out.begin(http.Header(header), status)
 	_, err = io.Copy(struct{ io.Writer }{p.out}, r)
 	if err != nil {
 		_, _ = io.Copy(io.Discard, r)
@@ -189,16 +189,16 @@ func (s *Server) settings() []string {
 	return config
 }
 
-// tail keeps the first bytes of what is written to it.
-type tail struct {
+// head keeps the first bytes of what is written to it.
+type head struct {
 	b   []byte
 	max int
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (t *head) Write(p []byte) (int, error) {
 	t.b = append(t.b, p[:min(len(p), t.max-len(t.b))]...)
 	return len(p), nil
 }
 
 // String is the text, in one line.
-func (t *tail) String() string { return strings.Join(strings.Fields(string(t.b)), " ") }
+func (t *head) String() string { return strings.Join(strings.Fields(string(t.b)), " ") }

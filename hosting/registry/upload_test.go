@@ -37,6 +37,20 @@ func (w *world) leftovers() []string {
 	return left
 }
 
+// A blob is written in portions, between which the disk is looked at.
+func TestUploadOfSeveralPortions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	data := bytes.Repeat([]byte("slipway "), 5<<20)
+	resp, body := w.do("dev", "POST", "/v2/shop/delivery/blobs/uploads/?digest="+sum(data), bytes.NewReader(data))
+	if resp.StatusCode != http.StatusCreated {
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	if info, err := os.Stat(w.blobFile("shop/delivery", sum(data))); err != nil || info.Size() != int64(len(data)) {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
 func TestUploadInPieces(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
