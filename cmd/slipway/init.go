@@ -98,6 +98,8 @@ func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
 	case refused != nil:
 	case same && !dry:
 		c.out.line("%s %s says all of this already; it stays as it is", c.out.state("ok"), config.Name)
+	case s.File == "" && len(s.Problems) > 0:
+		c.out.line("nothing was written: what is above is to be mended in the files that it names")
 	case s.File == "" && there:
 		c.out.line("%s everything keeps to the conventions: %s need not say anything of services; it stays as it is", c.out.state("ok"), config.Name)
 	case s.File == "" && len(s.Services) > 0:
