@@ -139,7 +139,7 @@ func (d *draft) sameNames() {
 		other, twice := first[s.Name]
 		switch {
 		case twice:
-			d.problem(file, fmt.Sprintf("give one another name in slipway.yaml: services: {another-name: {path: %s}}", s.Dir),
+			d.problem(file, fmt.Sprintf("slipway init names them; or give one another name in slipway.yaml: services: {another-name: {path: %s}}", s.Dir),
 				"two services are named %s: this one, and %s", s.Name, path.Join(other.Dir, other.Dockerfile))
 			continue
 		case !slipway.ValidName(s.Name):

@@ -2,8 +2,10 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"strconv"
@@ -41,6 +43,8 @@ type DockerfileStage struct {
 	Line  int
 	Ports []int  // TCP ports that it exposes by number, each once
 	User  string // of its last USER; empty when it has none
+
+	env map[string]string // of its ENVs so far, and of the stage that it is built on
 }
 
 // ParseDockerfile reads a Dockerfile. A Dockerfile that does not parse is a Problem with its line.
@@ -66,7 +70,13 @@ func ParseDockerfile(name string, data []byte) (Dockerfile, Problems) {
 		d.sources(instruction, n.StartLine, seen)
 		if s, ok := instruction.(*instructions.Stage); ok {
 			seen.stages[strings.ToLower(s.Name)] = true
-			d.Stages = append(d.Stages, DockerfileStage{Name: strings.ToLower(s.Name), Base: s.BaseName, Line: n.StartLine})
+			stage := DockerfileStage{Name: strings.ToLower(s.Name), Base: s.BaseName, Line: n.StartLine}
+			for _, base := range d.Stages {
+				if base.Name != "" && strings.EqualFold(base.Name, s.BaseName) {
+					stage.env = maps.Clone(base.env)
+				}
+			}
+			d.Stages = append(d.Stages, stage)
 			continue
 		}
 		if _, arg := instruction.(*instructions.ArgCommand); len(d.Stages) == 0 && !arg {
@@ -86,12 +96,22 @@ func (s *DockerfileStage) take(instruction any) {
 	switch c := instruction.(type) {
 	case *instructions.UserCommand:
 		s.User = c.User
+	case *instructions.EnvCommand:
+		for _, kv := range c.Env {
+			if s.env == nil {
+				s.env = map[string]string{}
+			}
+			s.env[kv.Key] = strings.Trim(kv.Value, `"'`)
+		}
 	case *instructions.ExposeCommand:
 		for _, p := range c.Ports {
+			p = variable.ReplaceAllStringFunc(p, func(v string) string {
+				return cmp.Or(s.env[strings.Trim(v, "${}")], v)
+			})
 			number, protocol, _ := strings.Cut(p, "/")
 			n, err := strconv.Atoi(number)
 			if err != nil || n < 1 || n > 65535 || (protocol != "" && !strings.EqualFold(protocol, "tcp")) {
-				continue // a variable, a range or another protocol: not the one port to tell
+				continue // an argument, a range or another protocol: not the one port to tell
 			}
 			s.expose(n)
 		}

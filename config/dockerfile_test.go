@@ -10,6 +10,26 @@ import (
 	"github.com/slipway-cd/slipway/config"
 )
 
+// A port that an ENV names is known; one that only the build or the container knows is not.
+func TestExposedByEnv(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"FROM a\nENV PORT=8080\nEXPOSE $PORT":                               8080,
+		"FROM a\nENV PORT 8080\nEXPOSE ${PORT}/tcp":                         8080,
+		"FROM a AS base\nENV PORT=\"81\"\nFROM base\nEXPOSE $PORT":          81,
+		"FROM a AS base\nENV PORT=81\nFROM base\nENV PORT=82\nEXPOSE $PORT": 82,
+		"FROM a\nEXPOSE $PORT\nENV PORT=8080":                               0,
+		"FROM a AS other\nENV PORT=81\nFROM a\nEXPOSE $PORT":                0,
+		"FROM a\nARG P=81\nENV PORT=$P\nEXPOSE $PORT":                       0,
+		"FROM a\nARG PORT=81\nEXPOSE $PORT":                                 0,
+	} {
+		d, problems := config.ParseDockerfile("Dockerfile", []byte(text))
+		if got := d.Port(""); got != want || len(problems) > 0 {
+			t.Errorf("%q: port %d, want %d; %v", text, got, want, problems)
+		}
+	}
+}
+
 func TestDockerfile(t *testing.T) {
 	t.Parallel()
 	d, problems := config.ParseDockerfile("Dockerfile", []byte(`# syntax=docker/dockerfile:1

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,8 +40,12 @@ func (c *cli) initRepository() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := surveyRepository(root.FS(), project)
+			seen, done, err := asGitSees(cmd.Context(), dir, root)
 			if err != nil {
+				return err
+			}
+			s, err := surveyRepository(seen, project)
+			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
 			if top, err := gitIn(cmd.Context(), dir, nil, "rev-parse", "--show-toplevel"); err == nil && !sameFolder(top, dir) {
@@ -71,8 +76,9 @@ func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
 		return fmt.Errorf("look for %s: %w", config.Name, err)
 	}
 	var refused error
+	same := there && !force && s.File != "" && sameText(root, s.File)
 	switch {
-	case s.File == "" || dry:
+	case s.File == "" || dry || same:
 	case there && !force:
 		refused = slipway.Errorf(slipway.Conflict, "%s is there already, and stays as it is: --dry-run prints what would be written, --force replaces it", config.Name)
 	default:
@@ -85,9 +91,15 @@ func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
 		return errors.Join(err, refused)
 	}
 	c.surveyed(s)
-	c.out.line("")
+	if len(s.Services)+len(s.Others)+len(s.Notes)+len(s.Problems) > 0 {
+		c.out.line("")
+	}
 	switch {
 	case refused != nil:
+	case same && !dry:
+		c.out.line("%s %s says all of this already; it stays as it is", c.out.state("ok"), config.Name)
+	case s.File == "" && len(s.Problems) > 0:
+		c.out.line("nothing was written: what is above is to be mended in the files that it names")
 	case s.File == "" && there:
 		c.out.line("%s everything keeps to the conventions: %s need not say anything of services; it stays as it is", c.out.state("ok"), config.Name)
 	case s.File == "" && len(s.Services) > 0:
@@ -100,6 +112,12 @@ func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
 		c.out.line("%s wrote %s, %s; slipway validate shows what it makes of it", c.out.state("ok"), config.Name, plural(strings.Count(s.File, "\n"), "line"))
 	}
 	return refused
+}
+
+// sameText reports whether slipway.yaml is as init would write it, whatever ends its lines.
+func sameText(root *os.Root, text string) bool {
+	have, err := root.ReadFile(config.Name)
+	return err == nil && strings.ReplaceAll(string(have), "\r\n", "\n") == text
 }
 
 // writeConfiguration writes slipway.yaml, whole or not at all.
@@ -139,7 +157,7 @@ func (c *cli) surveyed(s survey) {
 			for _, d := range svc.DependsOn {
 				depends = append(depends, first(d.Service, d.Path))
 			}
-			rows = append(rows, []string{c.out.bold(svc.Name), printable(svc.Dir), printable(language), printable(tests), printable(first(svc.Chart, "standard")), printable(strings.Join(depends, ", "))})
+			rows = append(rows, []string{c.out.bold(svc.Name), printable(svc.Dir), printable(language), printable(tests), printable(first(svc.Chart, "standard")), printable(inShort(depends, 3))})
 		}
 		c.out.table([]string{"SERVICE", "FOLDER", "LANGUAGE", "TESTS", "CHART", "DEPENDS ON"}, rows)
 	}
@@ -155,33 +173,59 @@ func (c *cli) surveyed(s survey) {
 		}
 	}
 	c.section("Differs from the conventions, or follows from the code:", why)
-	c.section("Missing:", missingRows(s.Services))
+	c.missing(s.Services)
+	c.section("No service, as they have no Dockerfile and no service depends on them:", otherRows(s.Others))
 	c.section("Besides:", paragraphs(s.Notes))
 	c.section("To be mended before the first push:", paragraphs(s.Problems))
 }
 
-// missingRows is what is missing, with the services that it is missing of.
-func missingRows(services []surveyed) (rows [][]string) {
-	of := map[string][]string{}
-	var order []string
+// lack is what is missing, what to do, and the services that it is missing of.
+type lack struct {
+	what, do string
+	services []string
+}
+
+// lacks are what is missing, each once.
+func lacks(services []surveyed) (all []lack) {
 	for _, svc := range services {
 		for _, m := range svc.Missing {
-			if len(of[m]) == 0 {
-				order = append(order, m)
+			what, do, _ := strings.Cut(m, ": ")
+			at := slices.IndexFunc(all, func(l lack) bool { return l.what == what && l.do == do })
+			if at < 0 {
+				at, all = len(all), append(all, lack{what: what, do: do})
 			}
-			of[m] = append(of[m], svc.Name)
+			all[at].services = append(all[at].services, svc.Name)
 		}
 	}
-	for _, m := range order {
-		what, do, _ := strings.Cut(m, ": ")
-		rows = append(rows, []string{" ", printable(what), printable(do), inShort(of[m])})
+	return all
+}
+
+// missing prints what is missing: the services, and below them what to do.
+func (c *cli) missing(services []surveyed) {
+	all := lacks(services)
+	if len(all) > 0 {
+		c.out.line("\nMissing:")
+	}
+	for _, l := range all {
+		c.out.line("  %s: %s", c.out.bold(printable(l.what)), inShort(l.services, 10))
+		c.out.line("    %s", printable(l.do))
+	}
+}
+
+// otherRows are folders that are no service, of many the first ten.
+func otherRows(others []noService) (rows [][]string) {
+	const most = 10
+	for i, o := range others {
+		if i == most && len(others) > most+1 {
+			return append(rows, []string{fmt.Sprintf("  and %d more, which -o json lists", len(others)-most)})
+		}
+		rows = append(rows, []string{"  " + printable(o.Dir), printable(o.Language + " (" + o.Known + ")")})
 	}
 	return rows
 }
 
-// inShort lists names, of many the first ten.
-func inShort(names []string) string {
-	const most = 10
+// inShort lists names, of many the first.
+func inShort(names []string, most int) string {
 	if len(names) <= most+1 {
 		return strings.Join(names, ", ")
 	}

@@ -50,6 +50,9 @@ func (t *surveyTree) direct(dir string) []dependency {
 	}
 	t.goModule(dir, add)
 	t.nodePackage(dir, add)
+	t.gradleBuild(dir, add)
+	t.mavenBuild(dir, add)
+	t.ofWorkspace(dir, add)
 	for _, name := range t.files[dir] {
 		var find *regexp.Regexp
 		switch path.Ext(name) {

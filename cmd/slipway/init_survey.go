@@ -15,11 +15,12 @@ import (
 
 // survey is what init found in a repository.
 type survey struct {
-	Services []surveyed `json:"services"`
-	Notes    []string   `json:"notes"`    // about the repository as a whole
-	Problems []string   `json:"problems"` // what would remain wrong with what is written
-	File     string     `json:"file"`     // slipway.yaml as it should be; empty: everything keeps to the conventions
-	Written  bool       `json:"written"`
+	Services []surveyed  `json:"services"`
+	Others   []noService `json:"others"`   // programs and libraries that are no service, and that no service depends on
+	Notes    []string    `json:"notes"`    // about the repository as a whole
+	Problems []string    `json:"problems"` // what would remain wrong with what is written
+	File     string      `json:"file"`     // slipway.yaml as it should be; empty: everything keeps to the conventions
+	Written  bool        `json:"written"`
 }
 
 // surveyed is a service that was found.
@@ -34,8 +35,16 @@ type surveyed struct {
 	Missing   []string     `json:"missing"` // each with what to do
 
 	code       string // folder of its code: Dir, unless the Dockerfile is in a folder of its own
+	variant    string // which of several Dockerfiles of the folder it is built with, by its name
 	dockerfile string // relative to Dir
 	settings   []setting
+}
+
+// noService is a folder with code of its own that nothing is built of.
+type noService struct {
+	Dir      string `json:"dir"`
+	Language string `json:"language"`
+	Known    string `json:"knownBy"`
 }
 
 // setting is a key of a service in slipway.yaml, and why it stands there.
@@ -58,7 +67,7 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 	if err != nil {
 		return survey{}, err
 	}
-	s := survey{Services: []surveyed{}, Notes: []string{}, Problems: []string{}}
+	s := survey{Services: []surveyed{}, Others: []noService{}, Notes: []string{}, Problems: []string{}}
 	for _, p := range named(t.places(), project) {
 		if unfitPath.MatchString(p.Dir) && len(p.settings) > 0 { // a path
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is left out: slipway.yaml cannot name such a folder", p.Dir))
@@ -78,11 +87,14 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 		return config.Load(withFile{FS: fsys, name: config.Name, data: data}, config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
 	}
 	found, _ := read()
+	s.asSaid(t, found)
+	found, _ = read()
 	s.depend(t, found)
 	found, problems := read()
 	for _, p := range problems {
 		s.Problems = append(s.Problems, p.String())
 	}
+	s.builds(t, found)
 	s.ports(found)
 	s.remarks(t)
 	return s, nil
@@ -102,7 +114,7 @@ func named(all []surveyed, project string) []surveyed {
 	}
 	for i := range all {
 		s := &all[i]
-		if s.Dir == "." && s.Name == "" {
+		if s.code == "." && s.Name == "" {
 			s.Name = project
 		}
 		other, clash := taken[s.Name]
@@ -110,10 +122,10 @@ func named(all []surveyed, project string) []surveyed {
 		case clash:
 			s.place("there is a service %s in %s already", s.Name, all[other].Dir)
 			all[other].place("there is one of that name in %s, too", s.Dir)
-			s.Name = otherName(s.code, taken)
+			s.Name = otherName(s.code, s.variant, taken)
 		case !slipway.ValidName(s.Name):
 			s.place("the folder's name does not do as the name of a service")
-			s.Name = otherName(s.code, taken)
+			s.Name = otherName(s.code, s.variant, taken)
 		}
 		taken[s.Name] = i
 	}
@@ -133,10 +145,26 @@ func (s *surveyed) place(why string, args ...any) {
 	}
 }
 
-// otherName is a name for the code in a folder that is not taken: with that of the folder above, else with
-// a number.
-func otherName(code string, taken map[string]int) string {
-	base := first(folderName(path.Base(path.Dir(code))+"-"+path.Base(code)), "service")
+// otherName is a name for the code in a folder that is not taken: its own, or that of one of several Dockerfiles
+// there, with that of a folder above, the nearest first; else with a number.
+func otherName(code, variant string, taken map[string]int) string {
+	last := folderName(path.Base(code))
+	if variant != "" {
+		last = folderName(variant)
+	}
+	base := ""
+	for above := code; above != "."; above = path.Dir(above) {
+		part := path.Base(path.Dir(above))
+		if variant != "" {
+			part = path.Base(above)
+		}
+		name := strings.Trim(folderName(part)+"-"+last, "-")
+		if _, ok := taken[name]; !ok && slipway.ValidName(name) {
+			return name
+		}
+		base = first(base, folderName(name))
+	}
+	base = first(base, last, "service")
 	name := base
 	for n := 2; ; n++ {
 		if _, ok := taken[name]; !ok && slipway.ValidName(name) {
@@ -169,7 +197,7 @@ func (t *surveyTree) places() []surveyed {
 		switch {
 		case dir == ".":
 			s.Name = ""
-		case parent != "." && saysNothing.MatchString(path.Base(dir)):
+		case parent != "." && (saysNothing.MatchString(path.Base(dir)) || own == "" && known == "" && ofBuild.MatchString(path.Base(dir))):
 			s.Name = folderName(parent)
 			s.set("path", dir, "the folder's own name says nothing")
 		case own == "" && known != "" && ofBuild.MatchString(path.Base(dir)) && !slices.Contains(t.dockerfiles, parent):
@@ -193,20 +221,33 @@ func (t *surveyTree) places() []surveyed {
 // otherDockerfiles are the services of a folder whose Dockerfiles have other names.
 func (t *surveyTree) otherDockerfiles(dir string) (all []surveyed) {
 	var whole []string // files for the folder as a whole
+	refused := func(file string) bool {
+		at, why := path.Join(dir, file), ""
+		if _, problems := config.ParseDockerfile(at, []byte(t.read(at))); len(problems) > 0 {
+			why = "it does not parse as a Dockerfile"
+		}
+		if slices.ContainsFunc(strings.Split(dir, "/"), testFolder.MatchString) {
+			why = "it is in a folder of tests; name it in slipway.yaml, by path and dockerfile, if it is one"
+		}
+		if why != "" {
+			t.unfit = append(t.unfit, fmt.Sprintf("%s makes no service: %s", at, why))
+		}
+		return why != ""
+	}
 	for _, file := range t.files[dir] {
 		lower := strings.ToLower(file)
-		if of, ok := strings.CutSuffix(lower, ".dockerfile"); ok && !forPeople.MatchString(of) {
-			s := surveyed{Name: folderName(of), Dir: dir, code: dir, dockerfile: file}
+		if of, ok := strings.CutSuffix(lower, ".dockerfile"); ok && !forPeople.MatchString(of) && !refused(file) {
+			s := surveyed{Name: folderName(of), Dir: dir, code: dir, dockerfile: file, variant: of}
 			all = append(all, s)
 		}
-		if variant, ok := strings.CutPrefix(lower, "dockerfile."); (ok && !forPeople.MatchString(variant)) || lower == "containerfile" {
+		if variant, ok := strings.CutPrefix(lower, "dockerfile."); ((ok && !forPeople.MatchString(variant)) || lower == "containerfile") && !refused(file) {
 			whole = append(whole, file)
 		}
 	}
 	for _, file := range whole {
 		s := surveyed{Name: folderName(dir), Dir: dir, code: dir, dockerfile: file}
 		if variant := strings.ToLower(strings.TrimPrefix(path.Ext(file), ".")); len(whole) > 1 && variant != "" {
-			s.Name = folderName(variant)
+			s.Name, s.variant = folderName(variant), variant
 		}
 		all = append(all, s)
 	}
@@ -335,11 +376,6 @@ func (s *survey) depend(t *surveyTree, found slipway.Config) {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		known, _ := found.Service(svc.Name)
-		for _, c := range known.Copies {
-			if c.Path == "." {
-				svc.missing("every change in the repository runs it, as line %d of its Dockerfile copies everything; copy what it needs, or set trigger: paths: in slipway.yaml", c.Line)
-			}
-		}
 		var written, unseen []string
 		for _, d := range t.dependenciesOf(svc.code) {
 			d.Service = owner[d.Path]
@@ -363,7 +399,7 @@ func (s *survey) depend(t *surveyTree, found slipway.Config) {
 			svc.DependsOn = append(svc.DependsOn, d)
 		}
 		for _, c := range known.Copies {
-			if c.Path != "." && !slices.ContainsFunc(svc.DependsOn, func(d dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
+			if c.Line > 0 && c.Path != "." && !slices.ContainsFunc(svc.DependsOn, func(d dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
 				svc.DependsOn = append(svc.DependsOn, dependency{Path: c.Path, Service: owner[c.Path], Why: fmt.Sprintf("line %d of its Dockerfile copies it", c.Line), copied: true})
 			}
 		}
@@ -396,6 +432,12 @@ func (s *survey) ports(found slipway.Config) {
 
 // remarks tells what is in the repository and is no service.
 func (s *survey) remarks(t *surveyTree) {
+	s.Notes = append(s.Notes, t.unfit...)
+	for _, svc := range s.Services {
+		if !stated(svc.settings, "path") && slices.ContainsFunc(strings.Split(svc.Dir, "/"), testFolder.MatchString) {
+			s.Notes = append(s.Notes, fmt.Sprintf("%s is in a folder of tests, %s: if it is no service, say %s: false in slipway.yaml", svc.Name, svc.Dir, svc.Name))
+		}
+	}
 	for _, file := range t.unsearched {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s is no service: such folders are not searched", file))
 	}
@@ -404,10 +446,11 @@ func (s *survey) remarks(t *surveyTree) {
 		part := slices.ContainsFunc(s.Services, func(x surveyed) bool {
 			return under(dir, x.code) || under(x.code, dir) || slices.ContainsFunc(x.DependsOn, func(d dependency) bool { return under(dir, d.Path) || under(d.Path, dir) })
 		})
-		if file == "" || strings.HasPrefix(path.Base(file), ".") || part || !manifest(file) || testFolder.MatchString(path.Base(dir)) {
+		tests := slices.ContainsFunc(strings.Split(dir, "/"), testFolder.MatchString)
+		if file == "" || strings.HasPrefix(path.Base(file), ".") || part || !manifest(file) || tests {
 			continue
 		}
-		s.Notes = append(s.Notes, fmt.Sprintf("%s (%s, by its %s) is no service: it has no Dockerfile, and no service depends on it", dir, language, file))
+		s.Others = append(s.Others, noService{Dir: dir, Language: language, Known: file})
 	}
 }
 

@@ -98,11 +98,14 @@ func TestMissingOfManyServices(t *testing.T) {
 	for i := range 500 {
 		services = append(services, surveyed{Name: fmt.Sprintf("s%d", i), Missing: []string{"no tests run: add a stage"}})
 	}
-	few, many := missingRows(services[:11]), missingRows(services)
-	if got := few[0][3]; !strings.HasSuffix(got, ", s9, s10") {
+	few, many := lacks(services[:11]), lacks(services)
+	if len(few) != 1 || few[0].what != "no tests run" || few[0].do != "add a stage" {
+		t.Fatalf("eleven: %+v", few)
+	}
+	if got := inShort(few[0].services, 10); !strings.HasSuffix(got, ", s9, s10") {
 		t.Errorf("eleven: %s", got)
 	}
-	if got := many[0][3]; got != "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9 and 490 more" {
+	if got := inShort(many[0].services, 10); got != "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9 and 490 more" {
 		t.Errorf("five hundred: %s", got)
 	}
 }

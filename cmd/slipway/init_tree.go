@@ -25,6 +25,8 @@ type surveyTree struct {
 	unsearched  []string            // Dockerfiles in folders that are not searched for services
 	charts      []surveyChart       // without those that are part of another
 	dockerfiles []string            // folders with a file named Dockerfile that are services by convention
+	unfit       []string            // what could be a service and is none, and why
+	modules     map[string]string   // of Maven: artifact -> folder; nil until asked for
 }
 
 // surveyChart is a chart's folder.
@@ -136,6 +138,15 @@ func (t *surveyTree) outermost(file string, root bool) (out []string) {
 		}
 	}
 	return out
+}
+
+// holds reports whether the repository has a path, or, of one with wildcards, the folder before them.
+func (t *surveyTree) holds(p string) bool {
+	if i := strings.IndexAny(p, "*?["); i >= 0 {
+		p = path.Clean(p[:strings.LastIndexByte(p[:i], '/')+1])
+	}
+	_, err := fs.Stat(t.fsys, p)
+	return err == nil || !errors.Is(err, fs.ErrNotExist)
 }
 
 // under reports whether a path is a folder or below it.

@@ -21,7 +21,7 @@ func writeSettings(services []surveyed) string {
 			}
 			if len(set.list) == 0 {
 				value := set.value
-				if !strings.HasPrefix(value, "{") {
+				if !strings.HasPrefix(value, "{") && set.key != "port" {
 					value = yamlText(value)
 				}
 				b.WriteString("    " + set.key + ": " + value + "\n")

@@ -87,7 +87,7 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 	since := ""
 	if o.since != "" {
 		if since = resolve(o.since); since == "" {
-			return offlinePlan{}, slipway.Errorf(slipway.Invalid, "--since %q names no commit here: expected a branch, a tag or a commit", o.since)
+			return offlinePlan{}, w.notHere(ctx, o.since)
 		}
 	}
 	name, tip := w.upstream(ctx, resolve)
@@ -115,7 +115,7 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 	past.policy = planner.Policy
 	made, err := planner.Plan(ctx, pr, run)
 	if err != nil {
-		return offlinePlan{}, x.explain(ctx, err)
+		return offlinePlan{}, w.lacking(x.explain(ctx, err))
 	}
 	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.head, Uncommitted: w.changed, Codebases: x.held(), Plan: made}, nil
 }
@@ -161,6 +161,9 @@ func defaultName(ctx context.Context, w worktree, upstream string) string {
 func runOf(w worktree, o planOptions, defaultBranch string) (slipway.Run, error) {
 	run := slipway.Run{ID: 1, Commit: w.commit, Title: "the working tree", Actor: "you"}
 	run.Ref = first(o.ref, w.branch)
+	if run.Ref == "" && o.event == "pull-request" {
+		run.Ref = "HEAD" // which branch asks does not matter
+	}
 	if run.Ref == "" {
 		return run, slipway.Errorf(slipway.Invalid, "HEAD is on no branch here: say which one would be pushed with --ref BRANCH")
 	}

@@ -17,7 +17,7 @@ func (c *cli) validate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "validate [DIR]", Short: "Check slipway.yaml, Dockerfiles and charts' places; every problem at once",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(first(strings.Join(args, ""), "."))
 			if err != nil {
 				return err
@@ -30,8 +30,15 @@ func (c *cli) validate() *cobra.Command {
 				return fmt.Errorf("open %s: %w", dir, err)
 			}
 			defer root.Close()
+			seen, done, err := asGitSees(cmd.Context(), dir, root)
+			if err != nil {
+				return err
+			}
 			project := config.ServiceName(first(c.flags.project, filepath.Base(dir)))
-			found, problems := config.Load(root.FS(), loneOptions(project, codebase))
+			found, problems := config.Load(seen, loneOptions(project, codebase))
+			if err := done(); err != nil {
+				return err
+			}
 			if done, err := c.out.value(struct {
 				Config   slipway.Config   `json:"config"`
 				Problems []config.Problem `json:"problems"`

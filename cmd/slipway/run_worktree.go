@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -24,6 +25,7 @@ type worktree struct {
 	head    string   // "" before the first commit
 	branch  string   // "" when HEAD names none
 	changed int      // files that differ from HEAD
+	fetches []string // environment in which git may fetch what a partial clone left out
 }
 
 // openWorktree takes the working tree that a folder is in. What is not committed becomes a commit
@@ -45,10 +47,36 @@ func openWorktree(ctx context.Context, dir, scratch string) (worktree, error) {
 		return w, fmt.Errorf("find the repository: %w", err)
 	}
 	w.repo = git.Repo{Dir: gitDir}
+	if promisor := ask("config", "--get-regexp", `^remote\..*\.promisor$`); promisor != "" {
+		w.fetches = asThePerson()
+	}
 	if err := w.snapshot(ctx, scratch, ask); err != nil {
 		return w, fmt.Errorf("read the working tree: %w", err)
 	}
 	return w, nil
+}
+
+// asGitSees is what a folder holds: of the top of a git working tree what git would commit of it, so without what
+// is ignored and with what a sparse checkout leaves out; of any other folder all that lies there. done ends the
+// reading; its error says that what was read must not be believed.
+func asGitSees(ctx context.Context, dir string, lies *os.Root) (seen fs.FS, done func() error, err error) {
+	top, err := gitIn(ctx, dir, nil, "rev-parse", "--show-toplevel")
+	if err != nil || !sameFolder(top, dir) {
+		return lies.FS(), func() error { return nil }, ctx.Err()
+	}
+	scratch, err := os.MkdirTemp("", "slipway-tree-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a folder for what is not committed: %w", err)
+	}
+	w, err := openWorktree(ctx, dir, scratch)
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(scratch))
+	}
+	tree, err := w.repo.Tree(ctx, w.commit)
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(scratch))
+	}
+	return tree, func() error { return errors.Join(tree.Close(), os.RemoveAll(scratch)) }, nil
 }
 
 // snapshot sets the commit.
@@ -64,10 +92,15 @@ func (w *worktree) snapshot(ctx context.Context, scratch string, ask func(...str
 		"GIT_OBJECT_DIRECTORY=" + objects,
 		"GIT_ALTERNATE_OBJECT_DIRECTORIES=" + quotedPath(ask("rev-parse", "--path-format=absolute", "--git-path", "objects")),
 	}
-	w.repo.Env = env
+	w.repo.Env = append(slices.Clone(env), w.fetches...)
 	local := append([]string{"GIT_INDEX_FILE=" + index}, env...)
-	if _, err := gitIn(ctx, w.root, local, "-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "add", "--all", "--", "."); err != nil {
+	// What a sparse checkout leaves out of the folder stays as the index has it.
+	_, err := gitIn(ctx, w.root, local, "-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "add", "--all", "--sparse", "--", ".")
+	if ctx.Err() != nil {
 		return err
+	}
+	if err != nil {
+		return slipway.Errorf(slipway.Invalid, "git does not take the files as they lie there, which git add --dry-run --all shows: %w", err)
 	}
 	return w.commitIndex(ctx, local)
 }
@@ -143,7 +176,7 @@ func (w *worktree) base(ctx context.Context, since string) (commit, name string,
 	tip := ""
 	if since != "" {
 		if tip = resolve(since); tip == "" {
-			return "", "", slipway.Errorf(slipway.Invalid, "--since %q names no commit here: expected a branch, a tag or a commit", since)
+			return "", "", w.notHere(ctx, since)
 		}
 		name = since
 	} else if name, tip = w.upstream(ctx, resolve); tip == "" {
@@ -156,6 +189,15 @@ func (w *worktree) base(ctx context.Context, since string) (commit, name string,
 		commit = tip // no history in common: its files then
 	}
 	return commit, name, nil
+}
+
+// notHere refuses a commit that --since names and that the repository does not have.
+func (w *worktree) notHere(ctx context.Context, since string) error {
+	shallow, _ := gitIn(ctx, w.root, nil, "rev-parse", "--is-shallow-repository") // no answer: it is not known to be
+	if shallow == "true" {
+		return slipway.Errorf(slipway.Invalid, "--since %q names no commit here, and this clone is shallow: git fetch --unshallow brings the commits before", since)
+	}
+	return slipway.Errorf(slipway.Invalid, "--since %q names no commit here: expected a branch, a tag or a commit", since)
 }
 
 // upstream is the default branch: a remote's, since that is what was pushed, else the local one unless
@@ -181,6 +223,31 @@ func (w *worktree) upstream(ctx context.Context, resolve func(string) string) (n
 		}
 	}
 	return "", ""
+}
+
+// lacking says of an error that a partial clone may be behind it, if this is one.
+func (w *worktree) lacking(err error) error {
+	if err == nil || w.fetches == nil || slipway.ErrorCode(err) != slipway.Internal {
+		return err
+	}
+	return slipway.Errorf(slipway.Unavailable, "%w; this clone is partial, and git did not get a file that it lacks from its remote", err)
+}
+
+// asThePerson is what lets git talk to the person's own remotes with their own settings, as git in their shell
+// does when it misses a file of a partial clone.
+func asThePerson() []string {
+	env := []string{"GIT_ALLOW_PROTOCOL=file:git:http:https:ssh"}
+	for _, name := range []string{"GIT_CONFIG_GLOBAL", "XDG_CONFIG_HOME", "GIT_SSH_COMMAND", "GIT_ASKPASS"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	if _, ok := os.LookupEnv("GIT_CONFIG_GLOBAL"); !ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			env = append(env, "GIT_CONFIG_GLOBAL="+filepath.Join(home, ".gitconfig"))
+		}
+	}
+	return env
 }
 
 // describe says what is run, for people.
@@ -222,6 +289,9 @@ func gitIn(ctx context.Context, dir string, env []string, args ...string) (strin
 	}
 	if err != nil {
 		why := strings.TrimPrefix(firstLine(strings.TrimSpace(stderr.String())), "fatal: ")
+		for len(args) > 2 && args[0] == "-c" {
+			args = args[2:]
+		}
 		return "", fmt.Errorf("git %s: %w", args[0], errors.New(first(why, err.Error())))
 	}
 	return strings.TrimSpace(string(out)), nil

@@ -490,7 +490,7 @@ func lockFile(name string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, slipway.Errorf(slipway.Unavailable, "BuildKit's folder %s is in use by another Slipway", filepath.Dir(name))
+		return nil, slipway.Errorf(slipway.Unavailable, "BuildKit's folder %s is in use by another Slipway: wait until that has ended, or name a BuildKit that both use", filepath.Dir(name))
 	}
 	return f, nil
 }

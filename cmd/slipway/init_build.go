@@ -1,0 +1,243 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+// saidBuild is what a file of another tool says of how an image is built.
+type saidBuild struct {
+	by         string // the file
+	name       string // of the service or image there
+	context    string // folder of the repository
+	dockerfile string // of the repository
+	ports      []int  // that its container listens on
+}
+
+// saidBuilds are the builds that compose files and skaffold.yaml at the top of the repository describe.
+func (t *surveyTree) saidBuilds() (all []saidBuild) {
+	for _, file := range t.files["."] {
+		switch {
+		case composeFile.MatchString(file):
+			all = append(all, t.compose(file)...)
+		case file == "skaffold.yaml" || file == "skaffold.yml":
+			all = append(all, t.skaffold(file)...)
+		}
+	}
+	return all
+}
+
+var composeFile = regexp.MustCompile(`^(docker-)?compose\.ya?ml$`)
+
+// compose reads the services of a compose file that are built here.
+func (t *surveyTree) compose(file string) (all []saidBuild) {
+	var doc struct {
+		Services map[string]struct {
+			Build  yaml.Node
+			Ports  []yaml.Node
+			Expose []yaml.Node
+		}
+	}
+	if yaml.Unmarshal([]byte(t.read(file)), &doc) != nil {
+		return nil // what it says is not known
+	}
+	env := t.environment(".env")
+	for name, s := range doc.Services {
+		var build struct{ Context, Dockerfile string }
+		if s.Build.Kind == yaml.ScalarNode {
+			build.Context = s.Build.Value
+		} else if s.Build.Decode(&build) != nil || s.Build.IsZero() {
+			continue
+		}
+		b, ok := saidAt(file, name, expandCompose(build.Context, env), expandCompose(build.Dockerfile, env))
+		if !ok {
+			continue
+		}
+		for _, p := range append(s.Ports, s.Expose...) {
+			if port := containerPort(p, env); port > 0 && !slices.Contains(b.ports, port) {
+				b.ports = append(b.ports, port)
+			}
+		}
+		all = append(all, b)
+	}
+	slices.SortFunc(all, func(a, b saidBuild) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+// skaffold reads the images of all documents of a skaffold.yaml.
+func (t *surveyTree) skaffold(file string) (all []saidBuild) {
+	dec := yaml.NewDecoder(strings.NewReader(t.read(file)))
+	for {
+		var doc struct {
+			Build struct {
+				Artifacts []struct {
+					Image, Context string
+					Docker         struct{ Dockerfile string }
+				}
+			}
+		}
+		if dec.Decode(&doc) != nil {
+			return all
+		}
+		for _, a := range doc.Build.Artifacts {
+			if b, ok := saidAt(file, path.Base(a.Image), a.Context, a.Docker.Dockerfile); ok {
+				all = append(all, b)
+			}
+		}
+	}
+}
+
+// saidAt is a build with its places in the repository; not ok when they are not in it.
+func saidAt(by, name, context, dockerfile string) (saidBuild, bool) {
+	b := saidBuild{by: by, name: name, context: path.Clean(first(context, "."))}
+	b.dockerfile = path.Join(b.context, first(dockerfile, "Dockerfile"))
+	outside := func(p string) bool {
+		return path.IsAbs(p) || p == ".." || strings.HasPrefix(p, "../") || strings.ContainsAny(p, "$:#") || unfitPath.MatchString(p)
+	}
+	return b, !outside(b.context) && !outside(b.dockerfile)
+}
+
+// environment reads a file of NAME=value.
+func (t *surveyTree) environment(file string) map[string]string {
+	env := map[string]string{}
+	for line := range strings.Lines(t.read(file)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if ok && !strings.HasPrefix(name, "#") {
+			env[strings.TrimSpace(strings.TrimPrefix(name, "export "))] = expandCompose(strings.Trim(strings.TrimSpace(value), `"'`), env)
+		}
+	}
+	return env
+}
+
+var composeVariable = regexp.MustCompile(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^}]*))?\})`)
+
+// expandCompose puts in what the environment has, or the default beside the name; what is not known stays.
+func expandCompose(text string, env map[string]string) string {
+	return composeVariable.ReplaceAllStringFunc(text, func(v string) string {
+		m := composeVariable.FindStringSubmatch(v)
+		return first(env[first(m[1], m[2])], m[3], v)
+	})
+}
+
+// containerPort is the port in the container that an entry of ports or expose names; 0 when it is not one TCP
+// port.
+func containerPort(n yaml.Node, env map[string]string) int {
+	text := n.Value
+	if n.Kind == yaml.MappingNode {
+		var long struct{ Target, Protocol string }
+		if n.Decode(&long) != nil || long.Protocol == "udp" {
+			return 0
+		}
+		text = long.Target
+	}
+	text, protocol, _ := strings.Cut(expandCompose(text, env), "/")
+	port, err := strconv.Atoi(text[strings.LastIndexByte(text, ':')+1:])
+	if err != nil || port < 1 || port > 65535 || (protocol != "" && protocol != "tcp") {
+		return 0
+	}
+	return port
+}
+
+// asSaid takes over what other tools' files say of the builds of the services: the context where the
+// conventions have another one, and the port where the Dockerfile has none.
+func (s *survey) asSaid(t *surveyTree, found slipway.Config) {
+	said := t.saidBuilds()
+	for i := range s.Services {
+		svc := &s.Services[i]
+		known, ok := found.Service(svc.Name)
+		if !ok {
+			continue
+		}
+		var of []saidBuild
+		for _, b := range said {
+			if b.dockerfile == path.Join(svc.Dir, svc.dockerfile) {
+				of = append(of, b)
+			}
+		}
+		if len(of) == 0 {
+			continue
+		}
+		context, _ := known.BuildContext()
+		there := of[0].context
+		same := !slices.ContainsFunc(of, func(b saidBuild) bool { return b.context != there })
+		stated := slices.ContainsFunc(svc.settings, func(x setting) bool { return x.key == "context" })
+		if same && there != context && !stated && t.isFolder(there) && under(path.Join(svc.Dir, svc.dockerfile), there) {
+			svc.set("context", there, "%s builds it from there", of[0].by)
+		}
+		if known.Port == 0 && svc.Chart == "" {
+			if port, by := onePort(of); port > 0 {
+				svc.set("port", strconv.Itoa(port), "%s has it; the Dockerfile does not EXPOSE exactly one", by)
+			}
+		}
+	}
+}
+
+// onePort is the port that builds agree on; 0 when they name none or several.
+func onePort(of []saidBuild) (port int, by string) {
+	for _, b := range of {
+		for _, p := range b.ports {
+			if port != 0 && p != port {
+				return 0, ""
+			}
+			port, by = p, b.by
+		}
+	}
+	return port, by
+}
+
+// builds tells what stands in the way of a service's build: sources that are not in the repository, and those
+// that nobody can know.
+func (s *survey) builds(t *surveyTree, found slipway.Config) {
+	for i := range s.Services {
+		svc := &s.Services[i]
+		known, ok := found.Service(svc.Name)
+		file := path.Join(svc.Dir, svc.dockerfile)
+		parsed, problems := config.ParseDockerfile(file, []byte(t.read(file)))
+		if !ok || len(problems) > 0 {
+			continue
+		}
+		context, _ := known.BuildContext()
+		args := platformArgs(known.Args)
+		var absent, everything []string
+		for _, source := range parsed.Sources {
+			p, sure := parsed.Path(source, args)
+			at := path.Join(context, p)
+			switch {
+			case !sure && at == ".":
+				svc.missing("every change runs it: line %d of %s copies %s, and which file that is nobody said; give the argument a value with args in slipway.yaml", source.Line, file, source.Text)
+			case sure && at == "." && !stated(svc.settings, "trigger"):
+				everything = append(everything, strconv.Itoa(source.Line))
+			case sure && !t.holds(at):
+				absent = append(absent, fmt.Sprintf("%s in line %d", source.Text, source.Line))
+			}
+		}
+		if len(absent) > 0 {
+			svc.missing("its build would fail: %s copies what its build context %s does not hold: %s; what is built is what is committed, so make it in a stage of the Dockerfile", file, context, inShort(absent, 3))
+		}
+		if len(everything) > 0 && svc.code != "." {
+			svc.missing("every change runs it: line %s of %s copies the whole repository; copy what it needs, or say what it is made of with trigger.paths in slipway.yaml", everything[0], file)
+		}
+	}
+}
+
+func stated(settings []setting, key string) bool {
+	return slices.ContainsFunc(settings, func(x setting) bool { return x.key == key })
+}
+
+// platformArgs are build arguments with those that a build for Linux has by itself.
+func platformArgs(args map[string]string) map[string]string {
+	all := map[string]string{"TARGETOS": "linux", "TARGETARCH": "amd64", "TARGETPLATFORM": "linux/amd64", "TARGETVARIANT": "", "BUILDOS": "linux", "BUILDARCH": "amd64", "BUILDPLATFORM": "linux/amd64"}
+	for name, value := range args {
+		all[name] = value
+	}
+	return all
+}
