@@ -142,11 +142,12 @@ func (g *giteaWorld) inert() {
 	var all []struct{ Body string }
 	g.call(g.Token, http.MethodGet, fmt.Sprintf("/repos/ada/%s/issues/%d/comments", g.repo, pull), nil, &all)
 	body := all[len(all)-1].Body
-	r := must[*http.Request](g.t)(http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.URL+"/api/v1/markup",
+	r := must[*http.Request](g.t)(http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.URL+"/api/v1/markdown",
 		bytes.NewReader(must[[]byte](g.t)(json.Marshal(map[string]any{"Text": body, "Mode": "comment", "Context": "ada/" + g.repo})))))
 	r.Header.Set("Authorization", "token "+g.Token)
 	r.Header.Set("Content-Type", "application/json")
-	resp := must[*http.Response](g.t)(http.DefaultClient.Do(r))
+	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp := must[*http.Response](g.t)(once.Do(r))
 	defer resp.Body.Close() //nolint:errcheck // read only
 	html := string(must[[]byte](g.t)(io.ReadAll(resp.Body)))
 	if !strings.Contains(html, "bob") || strings.Contains(html, "<img") || strings.Count(html, "<a ") != strings.Count(html, `/runs/`) {
