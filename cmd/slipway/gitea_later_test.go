@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -127,8 +126,8 @@ func (g *giteaWorld) protected(s *site) {
 	})
 }
 
-// inert: the comment on a pull request, which quotes what is wrong with a configuration, is rendered without a link
-// but those to Slipway, and bob, whom that mentions, is told of nothing.
+// inert: the comment on a pull request quotes what is wrong with a configuration, and bob, whom that mentions, is told of
+// nothing.
 func (g *giteaWorld) inert() {
 	g.t.Helper()
 	g.git("checkout", "-q", "-b", "hostile", "main")
@@ -138,20 +137,7 @@ func (g *giteaWorld) inert() {
 	g.commit("hostile.txt")
 	g.git("push", "-q", "origin", "HEAD:refs/heads/hostile")
 	pull := g.pull(g.Token, "hostile", "A configuration that is wrong")
-	g.awaitComment(pull, "bob")
-	var all []struct{ Body string }
-	g.call(g.Token, http.MethodGet, fmt.Sprintf("/repos/ada/%s/issues/%d/comments", g.repo, pull), nil, &all)
-	body := all[len(all)-1].Body
-	r := must[*http.Request](g.t)(http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.URL+"/api/v1/markup",
-		bytes.NewReader(must[[]byte](g.t)(json.Marshal(map[string]any{"Text": body, "Mode": "comment", "Context": "ada/" + g.repo})))))
-	r.Header.Set("Authorization", "token "+g.Token)
-	r.Header.Set("Content-Type", "application/json")
-	resp := must[*http.Response](g.t)(http.DefaultClient.Do(r))
-	defer resp.Body.Close() //nolint:errcheck // read only
-	html := string(must[[]byte](g.t)(io.ReadAll(resp.Body)))
-	if !strings.Contains(html, "bob") || strings.Contains(html, "<img") || strings.Count(html, "<a ") != strings.Count(html, `/runs/`) {
-		g.t.Errorf("%s\nrendered as\n%s", body, html)
-	}
+	g.awaitComment(pull, "&#64;\u200cbob &#35;\u200c1 http&#58;\u200c") // as what driver/gitea has rendered
 	var told []any
 	g.call(g.bob, http.MethodGet, "/notifications?all=true", nil, &told)
 	if len(told) > 0 {

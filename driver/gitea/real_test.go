@@ -1,7 +1,9 @@
 package gitea_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -41,6 +43,7 @@ func TestRealGitea(t *testing.T) {
 	t.Run("rights", w.rights)
 	t.Run("label, close, merge", w.end)
 	t.Run("refusals", w.refusals)
+	t.Run("words of strangers", w.strangers)
 }
 
 type arrival struct {
@@ -481,6 +484,41 @@ func (w *world) refusals(t *testing.T) {
 	for range 2 {
 		if err := w.client.DeleteHook(ctx, ids[0]); err != nil {
 			t.Errorf("remove the webhook: %v", err)
+		}
+	}
+}
+
+// strangers: Gitea makes links and mentions of what entities became, and not of what has a zero-width non-joiner in it,
+// as the comment on a pull request quotes.
+func (w *world) strangers(t *testing.T) {
+	render := func(text string) string {
+		t.Helper()
+		body, err := json.Marshal(map[string]any{"Text": text, "Mode": "comment", "Context": "ada/shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.forge.URL+"/api/v1/markdown", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "token "+w.forge.Token)
+		r.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close() //nolint:errcheck // read only
+		html, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", text, resp.Status, err)
+		}
+		return string(html)
+	}
+	for _, text := range []string{"&#64;bob", "&#35;1", "http&#58;&#47;&#47;evil.example", "a&#64;evil.example"} {
+		begin, rest, _ := strings.Cut(text, ";")
+		inert := begin + ";\u200c" + rest
+		if with, without := render(text), render(inert); !strings.Contains(with, "<a ") || strings.Contains(without, "<a ") {
+			t.Errorf("%s becomes %s, and with a non-joiner %s", text, with, without)
 		}
 	}
 }
