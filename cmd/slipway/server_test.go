@@ -169,7 +169,7 @@ func TestStopWithOpenStreams(t *testing.T) {
 	s := newSite(t, true, serveOptions{})
 	seen := make(chan struct{}, 100)
 	ends := make(chan error, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for range 2 {
 		go func() {
