@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -262,7 +261,7 @@ type upstream struct {
 
 func (u *upstream) git(args ...string) string {
 	u.t.Helper()
-	cmd := exec.CommandContext(u.t.Context(), "git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=trunk"}, args...)...)
+	cmd := plainGit(u.t.Context(), append([]string{"-c", "init.defaultBranch=trunk"}, args...)...)
 	cmd.Dir = u.dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
