@@ -132,9 +132,16 @@ func (f *fakeForge) mount() {
 	f.api(f.mux)
 }
 
+// plainGit is git without the configuration of whoever runs the tests.
+func plainGit(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C")
+	return cmd
+}
+
 func (f *fakeForge) git(args ...string) string {
 	f.t.Helper()
-	cmd := exec.CommandContext(f.t.Context(), "git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
+	cmd := plainGit(f.t.Context(), args...)
 	if f.work != "" {
 		if _, err := os.Stat(f.work); err == nil {
 			cmd.Dir = f.work

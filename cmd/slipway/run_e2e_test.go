@@ -39,7 +39,7 @@ func TestRunWithBuildKit(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		if err := buildkit.Remove(ctx, buildkit.Options{Dir: filepath.Join(cache, "slipway", "run", "buildkit")}, true); err != nil {
 			t.Error(err)

@@ -116,7 +116,7 @@ func serveIn(ctx context.Context, o serveOptions) (*running, error) {
 		cancel()
 		return <-ended
 	})
-	wait, done := context.WithTimeout(ctx, time.Minute)
+	wait, done := context.WithTimeout(ctx, 5*time.Minute)
 	defer done()
 	broken := make(chan struct{})
 	go func() {

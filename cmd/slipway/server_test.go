@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -169,7 +168,7 @@ func TestStopWithOpenStreams(t *testing.T) {
 	s := newSite(t, true, serveOptions{})
 	seen := make(chan struct{}, 100)
 	ends := make(chan error, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for range 2 {
 		go func() {
@@ -262,7 +261,7 @@ type upstream struct {
 
 func (u *upstream) git(args ...string) string {
 	u.t.Helper()
-	cmd := exec.CommandContext(u.t.Context(), "git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "init.defaultBranch=trunk"}, args...)...)
+	cmd := plainGit(u.t.Context(), append([]string{"-c", "init.defaultBranch=trunk"}, args...)...)
 	cmd.Dir = u.dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
