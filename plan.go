@@ -89,6 +89,8 @@ type Built struct {
 	// Unfinished is, by service, the newest run of the default branch after that one which began to deliver it,
 	// or is to, and is not done with it.
 	Unfinished map[string]int64
+	// Waiting are, by service, the newest runs of the branch that wait for people with it. They are not done with it.
+	Waiting map[string]WaitingRun
 }
 
 // Done is where a branch was done with a service: every step of it succeeded in a run of Commit, or it was left
@@ -96,6 +98,12 @@ type Built struct {
 type Done struct {
 	Commit string
 	RunID  int64 // of Commit
+}
+
+// WaitingRun is a run that waits for people before an environment.
+type WaitingRun struct {
+	RunID       int64
+	Environment string
 }
 
 // Of is where a service was done.

@@ -72,7 +72,7 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 		return q, err
 	}
 	if run.Event != slipway.DefaultPush { // nothing else delivers what it leaves behind
-		q.Built.Unfinished = nil
+		q.Built.Unfinished, q.Built.Waiting = nil, nil
 	}
 	bases := plan.Bases(q.Built, in.Config.Services)
 	for i, b := range bases {

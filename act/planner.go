@@ -332,14 +332,6 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, services), Next: &next}, nil
 }
 
-// ahead is the run that is to be planned before a run, 0 for none.
-func (p *Planner) ahead(ctx context.Context, run slipway.Run) (int64, error) {
-	if run.Event != slipway.BranchPush && run.Event != slipway.DefaultPush {
-		return 0, nil
-	}
-	return p.History.Ahead(ctx, run.Project, run.Codebase, run.Ref, run.ID)
-}
-
 // notes are what people should know of a run's commit besides its plan.
 func (p *Planner) notes(ctx context.Context, run slipway.Run) ([]string, error) {
 	if p.Foreign == nil || run.Fork {

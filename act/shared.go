@@ -90,3 +90,11 @@ func (s *plannings) forget(id planID, p *planning) {
 		delete(s.now, id)
 	}
 }
+
+// ahead is the run that is to be planned before a run, 0 for none.
+func (p *Planner) ahead(ctx context.Context, run slipway.Run) (int64, error) {
+	if run.Event != slipway.BranchPush && run.Event != slipway.DefaultPush {
+		return 0, nil
+	}
+	return p.History.Ahead(ctx, run.Project, run.Codebase, run.Ref, run.ID)
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"testing"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -159,4 +160,51 @@ func TestPushesToABranchAreGathered(t *testing.T) {
 		update(commitB)
 		w.runState(first.ID, slipway.RunCancelled)
 	})
+}
+
+// A run that is to begin later does not begin at all when there is a newer one, though both were planned at once; and
+// one that waits for the plan of another goes on with the end of that, whatever it is.
+func TestPushesThatArePlannedAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	active := w.newRun(main, commitA, steps(p("plan")))
+	w.finish(active.ID, "plan", slipway.Result{Outcome: slipway.Succeeded, Next: &slipway.Plan{Batch: true, Steps: steps(p("build/a")).Steps}})
+	second := w.newRun(main, commitB, steps(p("plan")))
+	st := w.start(second.ID, "plan")
+	third := w.newRun(main, commitB, steps(p("plan")))
+	w.finish(third.ID, "plan", slipway.Result{Outcome: slipway.Postponed, After: second.ID, UntilPlanned: true, Reason: "waits"})
+	w.states(third.ID, "plan", "retrying")
+	w.ok(w.FinishStep(w.ctx, st.ID, st.Attempt, slipway.Result{Outcome: slipway.Postponed, After: active.ID}, nil))
+	if got := w.runState(second.ID, slipway.RunCancelled); got.Reason != "batched into run #3" {
+		t.Errorf("reason: %s", got.Reason)
+	}
+	w.states(third.ID, "plan", "ready")
+
+	for name, end := range map[string]func(slipway.Step) error{
+		"planned": func(st slipway.Step) error { return w.FinishStep(w.ctx, st.ID, st.Attempt, succeeded, nil) },
+		"refused": func(st slipway.Step) error { return w.FinishStep(w.ctx, st.ID, st.Attempt, failed, nil) },
+		"errored": func(st slipway.Step) error { return w.ErrorStep(w.ctx, st.ID, st.Attempt, "no answer", nil) },
+		"in trouble": func(st slipway.Step) error {
+			return w.RetryStep(w.ctx, st.ID, st.Attempt, "no answer", time.Now(), nil)
+		},
+		"cancelled": func(st slipway.Step) error {
+			if err := w.CancelRun(w.ctx, st.RunID, "ada", ""); err != nil {
+				return err
+			}
+			return w.CancelStep(w.ctx, st.ID, st.Attempt, nil)
+		},
+	} {
+		ref := "refs/tags/" + name // nothing takes the place of anything there
+		before, after := w.newRun(ref, commitA, steps(p("plan"))), slipway.Run{}
+		st := w.start(before.ID, "plan")
+		after, err := w.CreateRun(w.ctx, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: ref, Commit: commitB}, steps(p("plan")))
+		w.ok(err)
+		w.finish(after.ID, "plan", slipway.Result{Outcome: slipway.Succeeded, Next: &slipway.Plan{Turn: 1}})
+		w.states(after.ID, "plan", "retrying")
+		if got := w.stepOf(after.ID, "plan").Reason; got != waitsForPlan(before.ID) {
+			t.Errorf("%s: %s", name, got)
+		}
+		w.ok(end(st))
+		w.states(after.ID, "plan", "ready")
+	}
 }

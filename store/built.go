@@ -26,10 +26,9 @@ func (s *Store) Built(ctx context.Context, project, codebase, ref string, before
 
 func built(ctx context.Context, q querier, project, codebase, ref string, before int64) (slipway.Built, error) {
 	out := slipway.Built{}
-	_, _, err := one(ctx, q, func(r scanner) (bool, error) { return true, r.Scan(&out.Rest.Commit, &out.Rest.RunID) }, `SELECT commit_hash, id FROM runs
-		WHERE project = $1 AND codebase = $2 AND ref = $3 AND state = 'succeeded' AND event IN ('push', 'pull-request', 'merge', 'release') ORDER BY id DESC LIMIT 1`, project, codebase, ref)
-	if err != nil {
-		return out, fmt.Errorf("read the last run of %s that succeeded: %w", ref, err)
+	var err error
+	if out.Rest, err = rest(ctx, q, project, codebase, ref); err != nil {
+		return out, err
 	}
 	out.Services = map[string]slipway.Done{}
 	_, err = list(ctx, q, func(r scanner) (v slipway.Done, err error) {
@@ -57,8 +56,37 @@ func built(ctx context.Context, q querier, project, codebase, ref string, before
 	if err != nil {
 		return out, fmt.Errorf("read what was begun on %s: %w", ref, err)
 	}
+	if out.Waiting, err = waiting(ctx, q, project, codebase, ref, before); err != nil {
+		return out, err
+	}
 	out.Turn, err = turn(ctx, q, project, codebase, ref)
 	return out, err
+}
+
+// waiting are the services that runs of a ref before a run (0: all) wait for people with.
+func waiting(ctx context.Context, q querier, project, codebase, ref string, before int64) (map[string]slipway.WaitingRun, error) {
+	out := map[string]slipway.WaitingRun{}
+	_, err := list(ctx, q, func(r scanner) (v slipway.WaitingRun, err error) {
+		var service string
+		err = r.Scan(&service, &v.RunID, &v.Environment)
+		out[service] = v
+		return v, err
+	}, `SELECT s.service, s.run_id, s.environment FROM steps s JOIN runs r ON r.id = s.run_id
+		WHERE s.state = 'waiting' AND r.project = $1 AND r.codebase = $2 AND r.ref = $3 AND ($4 = 0 OR r.id < $4) ORDER BY s.id`, project, codebase, ref, before)
+	if err != nil {
+		return nil, fmt.Errorf("read what waits for people on %s: %w", ref, err)
+	}
+	return out, nil
+}
+
+// rest is the newest run of a ref that succeeded as a whole.
+func rest(ctx context.Context, q querier, project, codebase, ref string) (slipway.Done, error) {
+	d, _, err := one(ctx, q, func(r scanner) (v slipway.Done, err error) { return v, r.Scan(&v.Commit, &v.RunID) }, `SELECT commit_hash, id FROM runs
+		WHERE project = $1 AND codebase = $2 AND ref = $3 AND state = 'succeeded' AND event IN ('push', 'pull-request', 'merge', 'release') ORDER BY id DESC LIMIT 1`, project, codebase, ref)
+	if err != nil {
+		return d, fmt.Errorf("read the last run of %s that succeeded: %w", ref, err)
+	}
+	return d, nil
 }
 
 // builds reports whether services are done with by a run, so that the next push of its ref is compared with it.
@@ -67,36 +95,55 @@ func builds(r *runRow) bool {
 }
 
 // decided keeps what a plan says of services that its run leaves alone: those that are as they were where they
-// were done are done with its commit, and those that are gone with none.
+// were done are done with its commit, and those that are gone with none. The others, which run or are left out by
+// their trigger, stay done with what they were, however well the run ends without them.
 func (t *tx) decided(r *runRow, p slipway.Plan) error {
-	var same, gone []string
-	for _, d := range p.Decisions {
-		switch {
-		case d.Removed:
-			gone = append(gone, d.Service)
-		case d.Unchanged:
-			same = append(same, d.Service)
-		}
-	}
 	if !builds(r) || len(p.Decisions) == 0 {
 		return nil
 	}
 	if err := t.takeTurn(r); err != nil {
 		return err
 	}
-	for commit, services := range map[string][]string{r.Commit: same, "": gone} {
-		if len(services) == 0 {
-			continue
+	var same, gone, other []string
+	for _, d := range p.Decisions {
+		switch {
+		case d.Service == "":
+		case d.Removed:
+			gone = append(gone, d.Service)
+		case d.Unchanged:
+			same = append(same, d.Service)
+		default:
+			other = append(other, d.Service)
 		}
-		names, err := json.Marshal(services)
-		if err != nil {
-			return fmt.Errorf("encode names of services: %w", err)
-		}
-		if _, err := t.exec(`INSERT INTO built (project, codebase, ref, service, commit_hash, run_id) SELECT $1, $2, $3, value, $4, $5 FROM json_each($6) WHERE true
-			ON CONFLICT DO UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id WHERE excluded.run_id >= built.run_id`,
-			r.Project, r.Codebase, r.Ref, commit, r.ID, string(names)); err != nil {
-			return fmt.Errorf("keep what run #%d leaves as it is: %w", r.ID, err)
-		}
+	}
+	before, err := rest(t.ctx, t, r.Project, r.Codebase, r.Ref)
+	if err != nil {
+		return err
+	}
+	if err := t.doneAt(r, other, before, `NOTHING`); err != nil {
+		return err
+	}
+	if err := t.doneAt(r, same, slipway.Done{Commit: r.Commit, RunID: r.ID}, newest); err != nil {
+		return err
+	}
+	return t.doneAt(r, gone, slipway.Done{RunID: r.ID}, newest)
+}
+
+// newest is what is done where something is known of a service: what the later run says holds.
+const newest = `UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id WHERE excluded.run_id >= built.run_id`
+
+// doneAt keeps that the branch of a run is done with services at a commit.
+func (t *tx) doneAt(r *runRow, services []string, at slipway.Done, known string) error {
+	if len(services) == 0 {
+		return nil
+	}
+	names, err := json.Marshal(services)
+	if err != nil {
+		return fmt.Errorf("encode names of services: %w", err)
+	}
+	if _, err := t.exec(`INSERT INTO built (project, codebase, ref, service, commit_hash, run_id) SELECT $1, $2, $3, value, $4, $5 FROM json_each($6) WHERE true
+		ON CONFLICT DO `+known, r.Project, r.Codebase, r.Ref, at.Commit, at.RunID, string(names)); err != nil {
+		return fmt.Errorf("keep what run #%d is done with: %w", r.ID, err)
 	}
 	return nil
 }
@@ -131,10 +178,8 @@ func (t *tx) done(r *runRow) error {
 		if !r.good(service) || slices.ContainsFunc(made[service], func(s string) bool { return !r.good(s) }) {
 			continue
 		}
-		if _, err := t.exec(`INSERT INTO built (project, codebase, ref, service, commit_hash, run_id) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT DO UPDATE SET commit_hash = excluded.commit_hash, run_id = excluded.run_id WHERE excluded.run_id >= built.run_id`,
-			r.Project, r.Codebase, r.Ref, service, r.Commit, r.ID); err != nil {
-			return fmt.Errorf("keep that run #%d is done with %s: %w", r.ID, service, err)
+		if err := t.doneAt(r, []string{service}, slipway.Done{Commit: r.Commit, RunID: r.ID}, newest); err != nil {
+			return err
 		}
 	}
 	return nil

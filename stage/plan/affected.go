@@ -99,12 +99,12 @@ func (q Question) change(s slipway.Service, views []map[string]Change) Change {
 		at = max(at, i)
 	}
 	if at < 0 {
-		return Change{Changed: true, Why: q.alone(s)}
+		return Change{Changed: true, Why: q.alone(s), Waiting: q.waiting(s)}
 	}
 	if why := q.unfinished(s); why != "" && !c.Changed {
 		c.Changed, c.Why, c.Since = true, why, ""
 	}
-	c.Unchanged = !c.Changed
+	c.Unchanged, c.Waiting = !c.Changed, q.waiting(s)
 	return c
 }
 

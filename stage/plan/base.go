@@ -86,3 +86,11 @@ func (q Question) unfinished(s slipway.Service) string {
 	}
 	return ""
 }
+
+// waiting says that an earlier run waits for people with a service; "" when none does.
+func (q Question) waiting(s slipway.Service) string {
+	if w := q.Built.Waiting[s.Name]; w.RunID != 0 {
+		return fmt.Sprintf("run #%d waits for people in %s with it, and gives way when this one does", w.RunID, show(w.Environment))
+	}
+	return ""
+}

@@ -68,6 +68,8 @@ type Change struct {
 	// Since is the commit that it was compared with, when that is not the one that the run is compared with
 	// first.
 	Since string
+	// Waiting says that an earlier run waits for people with it, and is therefore not done with it; "" when none does.
+	Waiting string
 	// Unchanged: it is as it was where it was built before, whatever its trigger says of the run.
 	Unchanged bool
 	// Because are the services of the run that make it run by way of another codebase.
@@ -128,6 +130,9 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed}
 		if change.Since != "" {
 			d.Reason += "; compared with " + slipway.ShortHash(change.Since) + ", as no run has succeeded with it since"
+		}
+		if change.Changed && change.Waiting != "" {
+			d.Reason += "; " + change.Waiting
 		}
 		p = because(p, svc.Name, change)
 		p.Batch = p.Batch || (d.Runs && gathers(in.Run, svc))
