@@ -99,12 +99,14 @@ func (s *Scanner) image(ctx context.Context, req Request, progress func(string))
 	if provider != nil {
 		progress(fmt.Sprintf("looking up %d packages", a.Packages))
 		a.Findings, err = g.vulnerabilities(ctx, provider, doc, req.Limits)
+		a.Problems = append(a.Problems, homeless(doc)...)
 		var r refusal
 		switch {
 		case errors.As(err, &r) || ctx.Err() != nil:
 			return a, err
 		case err != nil:
-			a.Problems = append(a.Problems, fmt.Sprintf("no vulnerabilities were looked up: %s; import the database again", oneLine(err.Error(), 500)))
+			// One that cannot be read finds as little as none does.
+			a.Database.Missing = fmt.Sprintf("the vulnerability database cannot be read: %s; import it again", oneLine(err.Error(), 500))
 		}
 	}
 	secrets, problems := search.findings()

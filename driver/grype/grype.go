@@ -242,12 +242,12 @@ func (g *Grype) Image(ctx context.Context, req scan.Request) (scan.Report, error
 		return scan.Report{}, err
 	}
 	rep := scan.Report{Scan: slipway.Scan{Image: req.Name, Digest: req.Digest, Scanner: state.Scanner, Database: state.Database, Findings: []slipway.Finding{}}}
-	refused := func(why string) (scan.Report, error) {
+	unscanned := func(why string) (scan.Report, error) {
 		rep.Scan.Problems = []string{fmt.Sprintf("image %s was not scanned: %s", nameOf(req), why)}
 		return rep, nil
 	}
 	if g.opts.Program == "" {
-		return refused(noProgram)
+		return unscanned(noProgram)
 	}
 	out, err := os.MkdirTemp(g.opts.Temp, "out-")
 	if err != nil {
@@ -259,7 +259,8 @@ func (g *Grype) Image(ctx context.Context, req scan.Request) (scan.Report, error
 		return rep, err
 	}
 	if a.Refused != "" {
-		return refused(a.Refused)
+		rep.Scan.Refused = true
+		return unscanned(a.Refused)
 	}
 	rep.Scan.Digest, rep.Scan.Packages, rep.Scan.Distro, rep.Scan.Problems = a.Digest, a.Packages, a.Distro, a.Problems
 	rep.Scan.Database, rep.Scan.Findings = a.Database.noun(), append(rep.Scan.Findings, a.Findings...)
