@@ -44,6 +44,8 @@ type Options struct {
 	Processes int
 	// Spare is how long a process waits for the next scan; default 1 minute.
 	Spare time.Duration
+	// Stall is how long a mirror may send nothing; default 1 minute.
+	Stall time.Duration
 	// Transport fetches databases; default http.DefaultTransport.
 	Transport http.RoundTripper
 	Now       func() time.Time
@@ -76,6 +78,9 @@ func New(opts Options) (*Grype, error) {
 	}
 	if opts.Spare <= 0 {
 		opts.Spare = time.Minute
+	}
+	if opts.Stall <= 0 {
+		opts.Stall = time.Minute
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -70,7 +71,13 @@ func (r real) scanner(t *testing.T, opts grype.Options) *grype.Grype {
 // archive builds a database that knows a version of openssl to be vulnerable.
 func (r real) archive(t *testing.T, dir, id string) string {
 	t.Helper()
-	list := fmt.Sprintf(`{"vulnerabilities":[{"id":%q,"severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 3.0.11-1","fixed":"3.0.11-1"}]}`, id)
+	return r.archiveOf(t, dir, id, time.Now().UTC().Format(time.RFC3339))
+}
+
+// archiveOf is that of a database that was built at a time.
+func (r real) archiveOf(t *testing.T, dir, id, built string) string {
+	t.Helper()
+	list := fmt.Sprintf(`{"built":%q,"vulnerabilities":[{"id":%q,"severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 3.0.11-1","fixed":"3.0.11-1"}]}`, built, id)
 	name := filepath.Join(dir, "list.json")
 	if err := os.WriteFile(name, []byte(list), 0o600); err != nil {
 		t.Fatal(err)
@@ -157,6 +164,11 @@ func (r real) mirror(t *testing.T) {
 	half = false
 	if err := update(true); err != nil {
 		t.Error(err)
+	}
+	old := t.TempDir()
+	listing(t, old, r.archiveOf(t, old, "CVE-0", "2020-01-01T00:00:00Z"))
+	if changed, err := g.Update(t.Context(), old); changed || slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "it was built on 2020-01-01 00:00:00, before the one that is there") {
+		t.Errorf("an older database: %t %v", changed, err)
 	}
 	if ids := r.found(t, g); len(ids) != 1 || ids[0] != "CVE-2" { // the process that waited takes the new one
 		t.Errorf("%q", ids)
