@@ -132,16 +132,19 @@ func open(req Request, scratch string) (v1.Image, error) {
 	if err != nil {
 		return nil, refusal{fmt.Sprintf("it is not an OCI image layout: %v", err)}
 	}
-	return choose(index, req.Digest, 0)
+	return new(chooser).choose(index, req.Digest, 0)
 }
 
+// chooser counts the indexes that it reads: a few can name each other in a great many ways.
+type chooser struct{ indexes int }
+
 // choose finds the image with a digest, else the only one, else that for this machine's platform.
-func choose(index v1.ImageIndex, digest string, depth int) (v1.Image, error) {
+func (c *chooser) choose(index v1.ImageIndex, digest string, depth int) (v1.Image, error) {
 	m, err := index.IndexManifest()
 	if err != nil {
 		return nil, refusal{fmt.Sprintf("its index cannot be read: %v", err)}
 	}
-	if depth > 3 || len(m.Manifests) > 1000 {
+	if c.indexes++; c.indexes > 100 || depth > 3 || len(m.Manifests) > 1000 {
 		return nil, refusal{"its indexes are nested too deep or too long"}
 	}
 	var fallback *v1.Descriptor
@@ -154,7 +157,7 @@ func choose(index v1.ImageIndex, digest string, depth int) (v1.Image, error) {
 			if err != nil {
 				return nil, refusal{fmt.Sprintf("its index cannot be read: %v", err)}
 			}
-			if img, err := choose(child, digest, depth+1); err == nil {
+			if img, err := c.choose(child, digest, depth+1); err == nil {
 				return img, nil
 			}
 			continue
