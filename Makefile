@@ -9,6 +9,7 @@ help: ## This list
 
 build: ## bin/slipway, bin/slipway-scanner and bin/slipway-cluster
 	$(GO) build -ldflags "-s -w" -o bin/slipway ./cmd/slipway
+	cd scanner && $(GO) build -ldflags "-s -w" -o ../bin/slipway-scanner ./cmd/slipway-scanner
 	cd cluster && $(GO) build -ldflags "-s -w" -o ../bin/slipway-cluster ./cmd/slipway-cluster
 
 demo: ## The story on real parts; leaves everything running

@@ -406,3 +406,20 @@ func TestDecisions(t *testing.T) {
 		t.Errorf("only %d decisions were found", len(files))
 	}
 }
+
+// make build makes every program that its own line in make help names, and each that has a folder in a cmd/.
+func TestMakeBuildsEveryProgram(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(b), "\nbuild: ")
+	help, recipe, _ := strings.Cut(rule, "\n")
+	recipe, _, _ = strings.Cut(recipe, "\n\n")
+	for _, name := range []string{"slipway", "slipway-scanner", "slipway-cluster"} {
+		if !regexp.MustCompile(`bin/`+name+`\b[^-]`).MatchString(help+"\n") || !strings.Contains(recipe, "bin/"+name+" ./cmd/"+name+"\n") && !strings.HasSuffix(recipe, "bin/"+name+" ./cmd/"+name) {
+			t.Errorf("make build does not make bin/%s:\n%s\n%s", name, help, recipe)
+		}
+	}
+}

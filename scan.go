@@ -55,6 +55,9 @@ type Scan struct {
 	SBOM string `json:"sbom,omitempty"`
 	// Problems are what could not be looked at, with the reason.
 	Problems []string `json:"problems,omitempty"`
+	// Refused says that nothing of the image was looked at, as it exceeds a bound or is malformed: the first of
+	// the Problems says which.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // ScanDatabase is the vulnerability database that a scan used.
@@ -64,6 +67,9 @@ type ScanDatabase struct {
 	Source   string    `json:"source,omitempty"`  // URL or file it came from
 	Missing  string    `json:"missing,omitempty"` // why there is none; then no vulnerability can be found
 }
+
+// Unreadable reports whether the database was there and could not be read when it was looked into.
+func (d ScanDatabase) Unreadable() bool { return d.Missing != "" && d.Checksum != "" }
 
 // FindingKind says what a finding is.
 type FindingKind string

@@ -101,7 +101,7 @@ func measureScanner(ctx context.Context, w *world, program string) ([]row, error
 
 func benchDatabase(ctx context.Context, scanner string, g *grype.Grype, dir string) error {
 	archive := filepath.Join(dir, "db.tar.zst")
-	if err := slipwaytest.VulnerabilityDatabase(ctx, scanner, archive, scanAdvisory); err != nil {
+	if err := slipwaytest.VulnerabilityDatabase(ctx, scanner, archive, time.Now(), scanAdvisory); err != nil {
 		return err
 	}
 	_, err := g.Import(ctx, archive, "", "")

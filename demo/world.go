@@ -136,7 +136,7 @@ const advisory = `{"id": "DEMO-2026-0001", "package": "stdlib", "ecosystem": "go
 // advisories makes a vulnerability database.
 func (w *world) advisories(ctx context.Context) (string, error) {
 	database := filepath.Join(w.dir, "vulnerabilities.tar.zst")
-	err := slipwaytest.VulnerabilityDatabase(ctx, w.bin.Scanner, database, advisory)
+	err := slipwaytest.VulnerabilityDatabase(ctx, w.bin.Scanner, database, time.Now(), advisory)
 	return database, err
 }
 

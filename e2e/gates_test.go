@@ -37,7 +37,7 @@ const laterAdvisory = `{"id": "CVE-2026-0009", "package": "leaky-parser", "ecosy
 func vulnerabilities(t *testing.T, advisories ...string) string {
 	t.Helper()
 	database := filepath.Join(t.TempDir(), "vulnerabilities.tar.zst")
-	if err := slipwaytest.VulnerabilityDatabase(t.Context(), world.Binaries.Scanner, database, advisories...); err != nil {
+	if err := slipwaytest.VulnerabilityDatabase(t.Context(), world.Binaries.Scanner, database, time.Now(), advisories...); err != nil {
 		t.Fatal(err)
 	}
 	return database

@@ -8,7 +8,10 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const noScan = "no scan"
+const (
+	noScan     = "no scan"
+	notScanned = "the image was not scanned, so that nothing is known of it"
+)
 
 // severities from the worst, as summaries count them.
 func severities() []slipway.Severity {
@@ -35,9 +38,7 @@ func (j *judge) vulnerabilities() []slipway.GateResult {
 		reasons = append(reasons, found{rank: -2, GateReason: slipway.GateReason{Verdict: slipway.Warn, Subject: "no database",
 			Message: "no vulnerability can be found without a database: " + why}})
 	}
-	for _, problem := range s.Problems {
-		reasons = append(reasons, found{rank: -1, GateReason: slipway.GateReason{Verdict: slipway.Warn, Subject: "not looked at", Message: problem}})
-	}
+	reasons = append(reasons, unseen(*s, worst)...)
 	counts, note := j.counting()
 	others := 0
 	for _, f := range s.Findings {
@@ -177,21 +178,45 @@ func (j *judge) vulnerabilitySummary(w weighed, others int, note string) (out []
 		}
 		out = append(out, part)
 	}
-	if !some && s.Database.Missing == "" {
+	if !some && s.Database.Missing == "" && !s.Refused {
 		out = append(out, fmt.Sprintf("none that count in %s", counted(s.Packages, "package", "packages")))
 	}
 	out = append(out, note)
 	if others > 0 {
 		out = append(out, counted(others, "other", "others")+" below")
 	}
-	if len(s.Problems) > 0 {
-		out = append(out, counted(len(s.Problems), "part", "parts")+" not looked at")
+	return append(out, notSeen(*s)...)
+}
+
+// notSeen says in a summary that there is more than what was looked at.
+func notSeen(s slipway.Scan) []string {
+	switch {
+	case s.Refused:
+		return []string{"the image was not scanned"}
+	case len(s.Problems) > 0:
+		return []string{counted(len(s.Problems), "part", "parts") + " not looked at"}
+	}
+	return nil
+}
+
+// unseen is what was not looked at. Of an image that was refused nothing is known: who could have a bad one pass by
+// making it too large to be looked at would.
+func unseen(s slipway.Scan, worst slipway.Verdict) (out []found) {
+	for i, problem := range s.Problems {
+		r := slipway.GateReason{Verdict: slipway.Warn, Subject: "not looked at", Message: problem}
+		if s.Refused && i == 0 {
+			r.Verdict, r.Subject = worst, noScan
+		}
+		out = append(out, found{rank: -1, GateReason: r})
+	}
+	if s.Refused && len(out) == 0 {
+		out = append(out, found{rank: -1, GateReason: slipway.GateReason{Verdict: worst, Subject: noScan, Message: notScanned}})
 	}
 	return out
 }
 
 func (j *judge) unscanned(gate string, v slipway.Verdict) slipway.GateResult {
-	w := j.weigh(gate, j.e.Environment, []found{{GateReason: slipway.GateReason{Verdict: v, Subject: noScan, Message: "the image was not scanned, so that nothing is known of it"}}})
+	w := j.weigh(gate, j.e.Environment, []found{{GateReason: slipway.GateReason{Verdict: v, Subject: noScan, Message: notScanned}}})
 	return j.result(gate, j.e.Environment, w, "the image was not scanned")
 }
 
@@ -257,7 +282,7 @@ func (j *judge) secrets() []slipway.GateResult {
 	if j.e.Scan == nil {
 		return []slipway.GateResult{j.unscanned(slipway.GateSecrets, bad)}
 	}
-	var reasons []found
+	reasons := unseen(*j.e.Scan, bad)
 	for _, f := range j.e.Scan.Findings {
 		if f.Kind != slipway.FindingSecret {
 			continue
@@ -271,11 +296,11 @@ func (j *judge) secrets() []slipway.GateResult {
 			Verdict: bad, Subject: strings.TrimSpace(f.ID + " " + f.Path), Message: message, Place: place(f), Link: f.Link}})
 	}
 	w := j.weigh(slipway.GateSecrets, j.e.Environment, reasons)
-	summary := "none found"
+	summary := []string{"none found"}
 	if n, _ := w.count("secret"); n > 0 {
-		summary = counted(n, "secret", "secrets")
+		summary[0] = counted(n, "secret", "secrets")
 	} else if w.waived > 0 {
-		summary = ""
+		summary[0] = ""
 	}
-	return []slipway.GateResult{j.result(slipway.GateSecrets, j.e.Environment, w, summary)}
+	return []slipway.GateResult{j.result(slipway.GateSecrets, j.e.Environment, w, append(summary, notSeen(*j.e.Scan)...)...)}
 }

@@ -92,7 +92,7 @@ func (o *opened) open(dir string) (vulnerability.Provider, Database) {
 	}
 	reader, err := v6.NewReader(v6.Config{DBDirPath: folder})
 	if err != nil {
-		return nil, Database{Missing: fmt.Sprintf("the vulnerability database cannot be read: %s; import it again", oneLine(err.Error(), 300))}
+		return nil, Database{Checksum: db.Checksum, Missing: fmt.Sprintf("the vulnerability database cannot be read: %s; import it again", oneLine(err.Error(), 300))}
 	}
 	o.folder, o.db, o.reader, o.provider = folder, db, reader, v6.NewVulnerabilityProvider(reader)
 	return o.provider, db

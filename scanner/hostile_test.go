@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,27 @@ func bomb(t *testing.T, size int64) v1.Layer {
 	return rawLayer(t, b.Bytes())
 }
 
+// holes is a layer with a file that is small in the archive and has a size of its own choice.
+func holes(t *testing.T, name string, size int64) v1.Layer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	data := fmt.Appendf(nil, "1\n%d\n0\n", size)
+	data = append(data, make([]byte, 512-len(data))...)
+	// Go's writer refuses to write such records.
+	records := map[string]string{"XNU.sparse.major": "1", "XNU.sparse.minor": "0", "XNU.sparse.name": name, "XNU.sparse.realsize": fmt.Sprint(size)}
+	if err := w.WriteHeader(&tar.Header{Name: "sparse", Typeflag: tar.TypeReg, Size: int64(len(data)), Mode: 0o644, Format: tar.FormatPAX, PAXRecords: records}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return rawLayer(t, bytes.ReplaceAll(b.Bytes(), []byte("XNU.sparse"), []byte("GNU.sparse")))
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
@@ -73,6 +95,7 @@ func TestHostileImages(t *testing.T) {
 		want  string
 	}{
 		"decompression bomb": {func(t *testing.T) string { return write(t, v1.Config{}, bomb(t, 64<<20)) }, "its layers unpack to more than 16 MiB"},
+		"a file of holes":    {func(t *testing.T) string { return write(t, v1.Config{}, holes(t, "app/package.json", 1<<40)) }, "its layers unpack to more than 16 MiB"},
 		"a million files":    {func(t *testing.T) string { return write(t, v1.Config{}, rawLayer(t, entries(t, many...))) }, "it has more than 2000 files"},
 		"many layers":        {func(t *testing.T) string { return write(t, v1.Config{}, layers...) }, "it has 12 layers; at most 10 are scanned"},
 		"path out of the image": {func(t *testing.T) string {
@@ -282,24 +305,55 @@ func TestDatabaseThatShrankIsMissing(t *testing.T) {
 	}
 }
 
-// One that is corrupt inside is a problem of the scan: packages and secrets are still known.
+// One that is corrupt inside counts as none: packages and secrets are still known.
 func TestDatabaseThatIsCorruptInside(t *testing.T) {
 	t.Parallel()
-	folder := database(t, list())
-	name := filepath.Join(folder, "current", "vulnerability.db")
-	data, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
+	img := write(t, v1.Config{}, layerOf(t, file{"etc/os-release", osDebian}, file{"var/lib/dpkg/status", dpkg("openssl", "3.0.10-1")}))
+	for what, breaks := range map[string]func(page []byte) bool{
+		"it cannot be opened": func([]byte) bool { return true },
+		"it cannot be asked":  func(page []byte) bool { return bytes.Contains(page, []byte("openssl")) },
+	} {
+		folder := database(t, list())
+		name := filepath.Join(folder, "current", "vulnerability.db")
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for page := range slices.Chunk(data[2*4096:], 4096) {
+			if breaks(page) {
+				copy(page, "broken page")
+			}
+		}
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := scan(t, scanner.Request{Layout: img, Database: folder})
+		text, _ := json.Marshal(a)
+		if !strings.HasPrefix(a.Database.Missing, "the vulnerability database cannot be read: ") || a.Database.Checksum == "" || a.Packages != 1 {
+			t.Errorf("%s: nothing says that the database is corrupt: %s", what, text)
+		}
+		t.Logf("%s: %s", what, a.Database.Missing)
 	}
-	for i := 4096 * 2; i < len(data); i += 4096 {
-		copy(data[i:], "broken page")
-	}
-	if err := os.WriteFile(name, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	a := scan(t, scanner.Request{Layout: write(t, v1.Config{}, layerOf(t, file{"etc/os-release", osDebian}, file{"var/lib/dpkg/status", dpkg("openssl", "3.0.10-1")})), Database: folder})
-	text, _ := json.Marshal(a)
-	if len(a.Problems) == 0 && a.Database.Missing == "" {
-		t.Errorf("nothing says that the database is corrupt: %s", text)
+}
+
+// What a distribution's feed was not asked about is said: an image cannot hide its packages by not naming it.
+func TestPackagesOfAnUnknownDistribution(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		release string
+		want    []string
+	}{
+		{"none", "", []string{"1 packages of a distribution were not looked up: the image does not say which it is (etc/os-release)"}},
+		{"debian", osDebian, nil},
+	} {
+		layer := []file{{"var/lib/dpkg/status", dpkg("openssl", "3.0.10-1")}}
+		if c.release != "" {
+			layer = append(layer, file{"etc/os-release", c.release})
+		}
+		a := scan(t, scanner.Request{Layout: write(t, v1.Config{}, layerOf(t, layer...)), Database: database(t, list())})
+		if a.Packages != 1 || !slices.Equal(a.Problems, c.want) || (len(a.Findings) == 0) != (c.want != nil) {
+			t.Errorf("%s: %d packages, findings %v, problems %q", c.name, a.Packages, a.Findings, a.Problems)
+		}
 	}
 }

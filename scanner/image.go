@@ -99,12 +99,14 @@ func (s *Scanner) image(ctx context.Context, req Request, progress func(string))
 	if provider != nil {
 		progress(fmt.Sprintf("looking up %d packages", a.Packages))
 		a.Findings, err = g.vulnerabilities(ctx, provider, doc, req.Limits)
+		a.Problems = append(a.Problems, homeless(doc)...)
 		var r refusal
 		switch {
 		case errors.As(err, &r) || ctx.Err() != nil:
 			return a, err
 		case err != nil:
-			a.Problems = append(a.Problems, fmt.Sprintf("no vulnerabilities were looked up: %s; import the database again", oneLine(err.Error(), 500)))
+			// One that cannot be read finds as little as none does.
+			a.Database.Missing = fmt.Sprintf("the vulnerability database cannot be read: %s; import it again", oneLine(err.Error(), 500))
 		}
 	}
 	secrets, problems := search.findings()
@@ -130,16 +132,19 @@ func open(req Request, scratch string) (v1.Image, error) {
 	if err != nil {
 		return nil, refusal{fmt.Sprintf("it is not an OCI image layout: %v", err)}
 	}
-	return choose(index, req.Digest, 0)
+	return new(chooser).choose(index, req.Digest, 0)
 }
 
+// chooser counts the indexes that it reads: a few can name each other in a great many ways.
+type chooser struct{ indexes int }
+
 // choose finds the image with a digest, else the only one, else that for this machine's platform.
-func choose(index v1.ImageIndex, digest string, depth int) (v1.Image, error) {
+func (c *chooser) choose(index v1.ImageIndex, digest string, depth int) (v1.Image, error) {
 	m, err := index.IndexManifest()
 	if err != nil {
 		return nil, refusal{fmt.Sprintf("its index cannot be read: %v", err)}
 	}
-	if depth > 3 || len(m.Manifests) > 1000 {
+	if c.indexes++; c.indexes > 100 || depth > 3 || len(m.Manifests) > 1000 {
 		return nil, refusal{"its indexes are nested too deep or too long"}
 	}
 	var fallback *v1.Descriptor
@@ -152,7 +157,7 @@ func choose(index v1.ImageIndex, digest string, depth int) (v1.Image, error) {
 			if err != nil {
 				return nil, refusal{fmt.Sprintf("its index cannot be read: %v", err)}
 			}
-			if img, err := choose(child, digest, depth+1); err == nil {
+			if img, err := c.choose(child, digest, depth+1); err == nil {
 				return img, nil
 			}
 			continue

@@ -30,7 +30,9 @@ const maxDatabase = 16 << 30
 type ImportOptions struct {
 	Checksum string // sha256:... that the file must have; empty: any
 	Source   string // what is told about where it is from; empty: the file's name
-	Now      func() time.Time
+	// NotBefore refuses a database that was built before it; zero: any.
+	NotBefore time.Time
+	Now       func() time.Time
 }
 
 // Import takes a vulnerability database of grype (schema 6) in place of the one that dir holds: a .db file, or a
@@ -62,6 +64,10 @@ func Import(ctx context.Context, dir, file string, opts ImportOptions) (Database
 	db, err := check(ctx, work)
 	if err != nil {
 		return Database{}, fmt.Errorf("import %s: it is not a whole vulnerability database of grype (schema %d): %w", filepath.Base(file), v6.ModelVersion, err)
+	}
+	if db.Built.Before(opts.NotBefore) {
+		return Database{}, fmt.Errorf("import %s: it was built on %s, before the one that is there (%s): it is not taken", filepath.Base(file),
+			db.Built.Format(time.DateTime), opts.NotBefore.UTC().Format(time.DateTime))
 	}
 	db.Checksum, db.Source = checksum, opts.Source
 	if db.Source == "" {

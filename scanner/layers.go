@@ -19,19 +19,29 @@ import (
 
 // budget is what may still be read of an image.
 type budget struct {
-	bytes, files atomic.Int64
-	limits       Limits
+	bytes, sizes, files atomic.Int64
+	limits              Limits
 }
 
 func newBudget(limits Limits) *budget {
 	b := &budget{limits: limits}
 	b.bytes.Store(limits.Bytes)
+	b.sizes.Store(limits.Bytes)
 	b.files.Store(int64(limits.Files))
 	return b
 }
 
 func (b *budget) spend(n int) error {
-	if b.bytes.Add(-int64(n)) < 0 {
+	return b.take(&b.bytes, int64(n))
+}
+
+// file counts what an entry says that it has, which is more than is read of one with holes.
+func (b *budget) file(size int64) error {
+	return b.take(&b.sizes, min(size, b.limits.Bytes+1))
+}
+
+func (b *budget) take(of *atomic.Int64, n int64) error {
+	if of.Add(-n) < 0 {
 		return refusal{fmt.Sprintf("its layers unpack to more than %s", size(b.limits.Bytes))}
 	}
 	return nil
@@ -266,6 +276,9 @@ func (l *guardedLayer) walk(in io.Reader) error {
 		}
 		if err := checkEntry(h); err != nil {
 			return refusal{fmt.Sprintf("layer %s: %v", l.digest, err)}
+		}
+		if err := l.image.budget.file(h.Size); err != nil {
+			return err
 		}
 		if h.Typeflag != tar.TypeReg || h.Size == 0 || h.Size > maxSearched {
 			continue

@@ -23,7 +23,11 @@ import (
 
 // vulnerabilities matches the packages of an image as the grype command does by default.
 func (g *guarded) vulnerabilities(ctx context.Context, provider vulnerability.Provider, doc *sbom.SBOM, limits Limits) ([]Finding, error) {
-	matches, err := Match(ctx, provider, doc)
+	heard := &heard{provider: provider}
+	matches, err := Match(ctx, heard, doc)
+	if err == nil {
+		err = heard.err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look up vulnerabilities: %w", err)
 	}
@@ -88,7 +92,11 @@ func ownedBy(p, owner *pkg.Package) bool {
 }
 
 func fromDistro(p *pkg.Package) bool {
-	return slices.Contains([]syftpkg.Type{syftpkg.DebPkg, syftpkg.RpmPkg, syftpkg.PortagePkg, syftpkg.AlpmPkg, syftpkg.ApkPkg}, p.Type)
+	return slices.Contains(distroTypes(), p.Type)
+}
+
+func distroTypes() []syftpkg.Type {
+	return []syftpkg.Type{syftpkg.DebPkg, syftpkg.RpmPkg, syftpkg.PortagePkg, syftpkg.AlpmPkg, syftpkg.ApkPkg}
 }
 
 // comprehensive are the distributions whose feeds list also what is not fixed.
@@ -111,6 +119,21 @@ func kernelHeaders() []match.IgnoreRule {
 		rule("kernel-headers", "kernel", syftpkg.RpmPkg), rule("linux(-.*)?-headers-.*", "linux.*", syftpkg.DebPkg),
 		rule("linux-libc-dev", "linux", syftpkg.DebPkg), rule("linux-kbuild-.*", "linux.*", syftpkg.DebPkg),
 	}
+}
+
+// homeless are the packages of a distribution in an image that does not say which: no feed is asked about them.
+func homeless(doc *sbom.SBOM) []string {
+	if doc.Artifacts.LinuxDistribution != nil {
+		return nil
+	}
+	n := 0
+	for _, t := range distroTypes() {
+		n += len(doc.Artifacts.Packages.Sorted(t))
+	}
+	if n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d packages of a distribution were not looked up: the image does not say which it is (etc/os-release)", n)}
 }
 
 func finding(m match.Match, digests map[string]string) Finding {

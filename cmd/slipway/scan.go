@@ -160,7 +160,7 @@ func (c *cli) registryOf(ctx context.Context, ref *artifactRef, address string) 
 
 func (c *cli) showScan(rep scan.Report, f scanFlags) error {
 	unknown := rep.Scan.Database.Missing != "" && slipway.Severity(f.failOn) != slipway.SeverityNone
-	failed := len(rep.Scan.Problems) > 0 || unknown
+	failed := len(rep.Scan.Problems) > 0 || unknown || rep.Scan.Database.Unreadable()
 	for _, x := range rep.Scan.Findings {
 		failed = failed || x.Severity.AtLeast(slipway.Severity(f.failOn))
 	}

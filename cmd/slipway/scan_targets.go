@@ -73,7 +73,11 @@ func filesToScan(image string, info os.FileInfo, f scanFlags) (targets, error) {
 	list := []oci.PlatformImage{{}}
 	switch {
 	case info.IsDir():
-		if found, err := oci.LayoutPlatforms(path); err == nil && len(found) > 0 { // else the scanner says what is wrong with it
+		found, err := oci.LayoutPlatforms(path)
+		if _, none := os.Stat(filepath.Join(path, "index.json")); err != nil && none == nil {
+			return targets{}, err // what it holds is not known, so that one of it would not be all
+		}
+		if len(found) > 0 { // else the scanner says what is wrong with it
 			list = found
 		}
 		if list, err = f.chosen(image, list); err != nil {

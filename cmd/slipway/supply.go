@@ -123,7 +123,37 @@ const (
 	updateAgain = 15 * time.Minute
 	// lookEvery is how often it is looked whether somebody put another database in place.
 	lookEvery = 5 * time.Second
+	// rescanEvery is how often it is looked whether production runs what this database has not seen: what was
+	// approved came later than its scan.
+	rescanEvery = time.Hour
+	// rescanAgain is when that is first done again after it went wrong; the pause doubles up to rescanEvery.
+	rescanAgain = 10 * time.Second
 )
+
+// rescans says when production is scanned again. The zero value says at once.
+type rescans struct {
+	known string        // checksum of the database that was used last
+	due   time.Time     // of the next one with that database
+	pause time.Duration // since the last one failed
+}
+
+func (r *rescans) wanted(database string, now time.Time) bool {
+	return database != r.known || !now.Before(r.due)
+}
+
+// done notes how a rescan ended. One that fails is not repeated at once: what cannot be scanned today may take the
+// scanner ten minutes to find out.
+func (r *rescans) done(database string, now time.Time, failed bool) {
+	switch {
+	case !failed:
+		r.pause = 0
+		r.due = now.Add(rescanEvery)
+	default:
+		r.pause = min(max(2*r.pause, rescanAgain), rescanEvery)
+		r.due = now.Add(r.pause)
+	}
+	r.known = database
+}
 
 // watchVulnerabilities keeps the vulnerability database up to date, and looks again at what runs in production
 // when it has changed: a new critical finding is an event that names the environments.
@@ -131,7 +161,7 @@ func (s *server) watchVulnerabilities(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var due time.Time // for an update
-	known := ""
+	var again rescans
 	for {
 		if s.opts.scanDatabase != "" && !time.Now().Before(due) {
 			due = time.Now().Add(updateEvery)
@@ -142,14 +172,12 @@ func (s *server) watchVulnerabilities(ctx context.Context) {
 				s.log.Info("the vulnerability database was updated", "built", s.scanner.Database().Built)
 			}
 		}
-		if now := s.scanner.Database().Checksum; now != known {
+		if database := s.scanner.Database().Checksum; again.wanted(database, time.Now()) {
 			err := s.rescan(ctx)
 			if err != nil && ctx.Err() == nil {
 				s.log.Error("scan again what runs in production", "error", err)
 			}
-			if err == nil {
-				known = now
-			}
+			again.done(database, time.Now(), err != nil)
 		}
 		select {
 		case <-ctx.Done():

@@ -44,6 +44,8 @@ type Options struct {
 	Processes int
 	// Spare is how long a process waits for the next scan; default 1 minute.
 	Spare time.Duration
+	// Stall is how long a mirror may send nothing; default 1 minute.
+	Stall time.Duration
 	// Transport fetches databases; default http.DefaultTransport.
 	Transport http.RoundTripper
 	Now       func() time.Time
@@ -76,6 +78,9 @@ func New(opts Options) (*Grype, error) {
 	}
 	if opts.Spare <= 0 {
 		opts.Spare = time.Minute
+	}
+	if opts.Stall <= 0 {
+		opts.Stall = time.Minute
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -242,12 +247,12 @@ func (g *Grype) Image(ctx context.Context, req scan.Request) (scan.Report, error
 		return scan.Report{}, err
 	}
 	rep := scan.Report{Scan: slipway.Scan{Image: req.Name, Digest: req.Digest, Scanner: state.Scanner, Database: state.Database, Findings: []slipway.Finding{}}}
-	refused := func(why string) (scan.Report, error) {
+	unscanned := func(why string) (scan.Report, error) {
 		rep.Scan.Problems = []string{fmt.Sprintf("image %s was not scanned: %s", nameOf(req), why)}
 		return rep, nil
 	}
 	if g.opts.Program == "" {
-		return refused(noProgram)
+		return unscanned(noProgram)
 	}
 	out, err := os.MkdirTemp(g.opts.Temp, "out-")
 	if err != nil {
@@ -259,7 +264,8 @@ func (g *Grype) Image(ctx context.Context, req scan.Request) (scan.Report, error
 		return rep, err
 	}
 	if a.Refused != "" {
-		return refused(a.Refused)
+		rep.Scan.Refused = true
+		return unscanned(a.Refused)
 	}
 	rep.Scan.Digest, rep.Scan.Packages, rep.Scan.Distro, rep.Scan.Problems = a.Digest, a.Packages, a.Distro, a.Problems
 	rep.Scan.Database, rep.Scan.Findings = a.Database.noun(), append(rep.Scan.Findings, a.Findings...)

@@ -198,7 +198,7 @@ func TestTroubleIsAProblemOfTheScan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(rep.Scan.Problems) != 1 || !strings.HasPrefix(rep.Scan.Problems[0], "image registry.test/shop/web@sha256:x was not scanned: "+want) {
+			if rep.Scan.Refused != (behaviour != "") || len(rep.Scan.Problems) != 1 || !strings.HasPrefix(rep.Scan.Problems[0], "image registry.test/shop/web@sha256:x was not scanned: "+want) {
 				t.Errorf("%q", rep.Scan.Problems)
 			}
 		})

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -70,9 +71,15 @@ func (r real) scanner(t *testing.T, opts grype.Options) *grype.Grype {
 // archive builds a database that knows a version of openssl to be vulnerable.
 func (r real) archive(t *testing.T, dir, id string) string {
 	t.Helper()
+	return r.archiveOf(t, dir, id, time.Now())
+}
+
+// archiveOf is that of a database that was built at a time.
+func (r real) archiveOf(t *testing.T, dir, id string, built time.Time) string {
+	t.Helper()
 	out := filepath.Join(dir, "db-"+id+".tar.zst")
 	advisory := fmt.Sprintf(`{"id":%q,"severity":"critical","package":"openssl","ecosystem":"deb","distro":"debian 12 bookworm","affected":"< 3.0.11-1","fixed":"3.0.11-1"}`, id)
-	if err := slipwaytest.VulnerabilityDatabase(t.Context(), r.program, out, advisory); err != nil {
+	if err := slipwaytest.VulnerabilityDatabase(t.Context(), r.program, out, built, advisory); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -153,6 +160,11 @@ func (r real) mirror(t *testing.T) {
 	half = false
 	if err := update(true); err != nil {
 		t.Error(err)
+	}
+	old := t.TempDir()
+	listing(t, old, r.archiveOf(t, old, "CVE-0", time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)))
+	if changed, err := g.Update(t.Context(), old); changed || slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "it was built on 2020-01-01 00:00:00, before the one that is there") {
+		t.Errorf("an older database: %t %v", changed, err)
 	}
 	if ids := r.found(t, g); len(ids) != 1 || ids[0] != "CVE-2" { // the process that waited takes the new one
 		t.Errorf("%q", ids)

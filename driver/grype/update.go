@@ -25,14 +25,20 @@ import (
 )
 
 const (
-	maxListing  = 1 << 20 // bytes of latest.json
-	maxDownload = 8 << 30 // bytes of an archive
+	maxFetch    = 2 * time.Hour // of one file of a mirror
+	maxListing  = 1 << 20       // bytes of latest.json
+	maxDownload = 8 << 30       // bytes of an archive
 )
 
 // Import takes a vulnerability database from a file: an archive as grype publishes them, or the .db file itself.
 // checksum is sha256:... that it must have, empty for any; source is told to people, empty for the file's
 // name. A file that is not whole is Invalid, and the database that is there stays.
 func (g *Grype) Import(ctx context.Context, file, checksum, source string) (slipway.ScanDatabase, error) {
+	return g.take(ctx, file, checksum, source, time.Time{})
+}
+
+// take is Import that refuses a database which was built before a time.
+func (g *Grype) take(ctx context.Context, file, checksum, source string, notBefore time.Time) (slipway.ScanDatabase, error) {
 	if g.opts.Program == "" {
 		return slipway.ScanDatabase{}, slipway.Errorf(slipway.Unavailable, "%s", noProgram)
 	}
@@ -57,6 +63,9 @@ func (g *Grype) Import(ctx context.Context, file, checksum, source string) (slip
 	args := []string{"db", "import", "--memory", fmt.Sprint(g.opts.Memory), "--nice", fmt.Sprint(niceness), "--dir", g.opts.Database, "--source", source}
 	if checksum != "" {
 		args = append(args, "--checksum", checksum)
+	}
+	if !notBefore.IsZero() {
+		args = append(args, "--not-before", notBefore.UTC().Format(time.RFC3339Nano))
 	}
 	cmd := exec.CommandContext(ctx, g.opts.Program, append(args, "--", file)...)
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(g.opts.Temp, g.opts.Memory), "/", time.Second
@@ -86,7 +95,7 @@ var checksumExpr = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 // Update brings the database up to date from a mirror and reports whether it changed. The mirror is a folder with
 // latest.json and the archive that it names, as grype's own is laid out: an https URL, http on this machine only,
 // or a folder or file of this machine. A URL of an archive is fetched each time. The checksum of latest.json is
-// compared before anything is taken; what is there stays when something goes wrong. Only one Update may run at a
+// compared before anything is taken; what is there stays when something goes wrong, and when the mirror's is older. Only one Update may run at a
 // time.
 func (g *Grype) Update(ctx context.Context, mirror string) (bool, error) {
 	u, err := url.Parse(mirror)
@@ -180,7 +189,7 @@ func (g *Grype) updateFromFile(ctx context.Context, name string) (bool, error) {
 	if checksum == g.Database().Checksum {
 		return false, nil
 	}
-	_, err = g.Import(ctx, name, checksum, name)
+	_, err = g.take(ctx, name, checksum, name, g.Database().Built)
 	return err == nil, err
 }
 
@@ -236,11 +245,59 @@ func (g *Grype) fetch(ctx context.Context, u *url.URL, checksum string) (bool, e
 	if got == g.Database().Checksum {
 		return false, nil
 	}
-	_, err = g.Import(ctx, f.Name(), got, u.Redacted())
+	_, err = g.take(ctx, f.Name(), got, u.Redacted(), g.Database().Built)
 	return err == nil, err
 }
 
-func (g *Grype) get(ctx context.Context, u *url.URL) (io.ReadCloser, error) {
+// get asks a mirror for a file. One that sends nothing for Options.Stall is given up: who waits for it looks at nothing
+// else.
+func (g *Grype) get(parent context.Context, u *url.URL) (io.ReadCloser, error) {
+	stalled := slipway.Errorf(slipway.Unavailable, "the mirror of the vulnerability database %s has sent nothing for %s", u.Redacted(), g.opts.Stall)
+	ctx, cancel := context.WithCancelCause(parent)
+	ctx, stop := context.WithTimeoutCause(ctx, maxFetch, slipway.Errorf(slipway.Unavailable, "the mirror of the vulnerability database %s took longer than %s", u.Redacted(), maxFetch))
+	idle := time.AfterFunc(g.opts.Stall, func() { cancel(stalled) })
+	end := func() {
+		idle.Stop()
+		stop()
+		cancel(nil)
+	}
+	body, err := g.open(ctx, u)
+	if err != nil {
+		defer end()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, err
+	}
+	return &download{ReadCloser: body, ctx: ctx, more: func() { idle.Reset(g.opts.Stall) }, end: end}, nil
+}
+
+// download is a file that comes.
+type download struct {
+	io.ReadCloser
+	ctx       context.Context //nolint:containedctx // of one request
+	more, end func()
+}
+
+// Read implements io.Reader. That it was given up is its error.
+func (d *download) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	if n > 0 {
+		d.more()
+	}
+	if err != nil && !errors.Is(err, io.EOF) && d.ctx.Err() != nil {
+		err = context.Cause(d.ctx)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (d *download) Close() error {
+	defer d.end()
+	return d.ReadCloser.Close()
+}
+
+func (g *Grype) open(ctx context.Context, u *url.URL) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, slipway.Errorf(slipway.Invalid, "the mirror of the vulnerability database: %w", err)
@@ -254,9 +311,6 @@ func (g *Grype) get(ctx context.Context, u *url.URL) (io.ReadCloser, error) {
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		var failed *url.Error
 		if errors.As(err, &failed) {
 			err = failed.Err

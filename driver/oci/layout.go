@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -19,6 +20,8 @@ import (
 const (
 	maxLayoutBytes  = 8 << 30 // compressed
 	maxLayoutLayers = 200
+	// maxConfig bounds the configuration of an image, which is read into memory whatever it is wanted for.
+	maxConfig = 8 << 20
 )
 
 // Layout writes an image of the repository into an empty folder as an OCI image layout, and returns the digest
@@ -40,6 +43,9 @@ func (c *Client) Layout(ctx context.Context, repo slipway.Repository, digest, di
 	}
 	if err := layoutBounds(m); err != nil {
 		return "", err
+	}
+	if img, err = r.hereOnly(ctx, img, m); err != nil {
+		return "", r.translate(ctx, doing, err)
 	}
 	path, err := layout.Write(dir, empty.Index)
 	if err != nil {
@@ -65,7 +71,7 @@ func (r remoteRepo) imageFor(ctx context.Context, ref name.Digest, doing string,
 	}
 	if desc.MediaType.IsImage() {
 		img, err := desc.Image()
-		return img, r.translate(ctx, doing, err)
+		return r.small(ctx, img, doing, err)
 	}
 	if !desc.MediaType.IsIndex() {
 		return nil, slipway.Errorf(slipway.Invalid, "it is no image but %s", desc.MediaType)
@@ -95,8 +101,86 @@ func (r remoteRepo) imageFor(ctx context.Context, ref name.Digest, doing string,
 		return nil, slipway.Errorf(slipway.Invalid, "its index names no image")
 	}
 	img, err := idx.Image(m.Manifests[at].Digest)
-	return img, r.translate(ctx, doing, err)
+	return r.small(ctx, img, doing, err)
 }
+
+// small refuses an image that claims a configuration which is none.
+func (r remoteRepo) small(ctx context.Context, img v1.Image, doing string, err error) (v1.Image, error) {
+	var m *v1.Manifest
+	if err == nil {
+		m, err = img.Manifest()
+	}
+	if err != nil {
+		return nil, r.translate(ctx, doing, err)
+	}
+	if m.Config.Size < 0 || m.Config.Size > maxConfig {
+		return nil, slipway.Errorf(slipway.Invalid, "%s: its configuration has %d bytes; at most %d MiB are read", doing, m.Config.Size, maxConfig>>20)
+	}
+	return img, nil
+}
+
+// here is an image whose layers come from its registry and from nowhere else.
+type here struct {
+	v1.Image
+	layers []v1.Layer
+}
+
+// Layers implements v1.Image.
+func (h here) Layers() ([]v1.Layer, error) { return h.layers, nil }
+
+// hereOnly leaves out what a manifest says of other places for its layers: it is not this machine's business to ask
+// there, whatever the address.
+func (r remoteRepo) hereOnly(ctx context.Context, img v1.Image, m *v1.Manifest) (v1.Image, error) {
+	pull, err := remote.NewPuller(r.options...)
+	if err != nil {
+		return nil, err
+	}
+	out := here{Image: img}
+	for _, d := range m.Layers {
+		l, err := pull.Layer(ctx, r.name.Digest(d.Digest.String()))
+		if err != nil {
+			return nil, err
+		}
+		out.layers = append(out.layers, sized{l, d})
+	}
+	return out, nil
+}
+
+// sized is a layer with what its manifest says of it. It gives no more bytes than that.
+type sized struct {
+	v1.Layer
+	said v1.Descriptor
+}
+
+// Compressed implements v1.Layer.
+func (s sized) Compressed() (io.ReadCloser, error) {
+	in, err := s.Layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	return &atMost{ReadCloser: in, of: s.said}, nil
+}
+
+type atMost struct {
+	io.ReadCloser
+	of   v1.Descriptor
+	read int64
+}
+
+// Read implements io.Reader.
+func (a *atMost) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if a.read += int64(n); a.read > a.of.Size {
+		return 0, slipway.Errorf(slipway.Invalid, "layer %s has more than the %d bytes that its manifest says", a.of.Digest, a.of.Size)
+	}
+	return n, err
+}
+
+// Size implements v1.Layer.
+func (s sized) Size() (int64, error) { return s.said.Size, nil }
+
+// MediaType implements v1.Layer.
+func (s sized) MediaType() (types.MediaType, error) { return s.said.MediaType, nil }
 
 // platformImage reports whether an entry of an index is an image that can run: attestations are none.
 func platformImage(d v1.Descriptor) bool {

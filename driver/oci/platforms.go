@@ -42,7 +42,7 @@ func (c *Client) Platforms(ctx context.Context, repo slipway.Repository, digest 
 	if err != nil {
 		return nil, r.translate(ctx, doing, err)
 	}
-	out, err := platforms(nil, index, 0)
+	out, err := new(walk).index(nil, index, 0)
 	return out, r.translate(ctx, doing, err)
 }
 
@@ -52,24 +52,30 @@ func LayoutPlatforms(dir string) ([]PlatformImage, error) {
 	if err != nil {
 		return nil, slipway.Errorf(slipway.Invalid, "read OCI layout %s: %w", dir, err)
 	}
-	out, err := platforms(nil, index, 0)
+	out, err := new(walk).index(nil, index, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read OCI layout %s: %w", dir, err)
 	}
 	return out, nil
 }
 
-// platforms adds the images of an index to a list.
-func platforms(to []PlatformImage, index v1.ImageIndex, depth int) ([]PlatformImage, error) {
+// walk counts the indexes that are read on the way through one: a few can name each other in a great many ways.
+type walk struct{ indexes int }
+
+// index adds the images of an index to a list.
+func (w *walk) index(to []PlatformImage, index v1.ImageIndex, depth int) ([]PlatformImage, error) {
+	if w.indexes++; w.indexes > maxPlatforms || depth > maxNested {
+		return nil, slipway.Errorf(slipway.Invalid, "its indexes are nested too deep or too many")
+	}
 	m, err := index.IndexManifest()
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range m.Manifests {
-		if d.MediaType.IsIndex() && depth < maxNested {
+		if d.MediaType.IsIndex() {
 			child, err := index.ImageIndex(d.Digest)
 			if err == nil {
-				to, err = platforms(to, child, depth+1)
+				to, err = w.index(to, child, depth+1)
 			}
 			if err != nil {
 				return nil, err

@@ -1,11 +1,15 @@
 package oci_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -45,5 +49,38 @@ func TestPlatforms(t *testing.T) {
 	}
 	if _, err := o.client.Platforms(t.Context(), o.repo("shop/web"), o.pushed(t, "shop/web", indexOf(many...))); slipway.ErrorCode(err) != slipway.Invalid {
 		t.Errorf("of too many: %v", err)
+	}
+}
+
+// One index can name another a hundred times, which names a third a hundred times; or they go ever deeper.
+func TestIndexesThatMultiply(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ deep, wide int }{{3, 100}, {5, 1}} {
+		dir := t.TempDir()
+		if _, err := layout.Write(dir, empty.Index); err != nil {
+			t.Fatal(err)
+		}
+		blobs := filepath.Join(dir, "blobs", "sha256")
+		if err := os.MkdirAll(blobs, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text := []byte(`{"schemaVersion":2,"manifests":[]}`)
+		for range c.deep {
+			h, n, err := v1.SHA256(bytes.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(blobs, h.Hex), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			one := fmt.Sprintf(`,{"mediaType":"application/vnd.oci.image.index.v1+json","size":%d,"digest":%q}`, n, h)
+			text = []byte(`{"schemaVersion":2,"manifests":[` + strings.Repeat(one, c.wide)[1:] + `]}`)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "index.json"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := oci.LayoutPlatforms(dir); slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "nested too deep or too many") {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }

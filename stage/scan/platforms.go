@@ -23,6 +23,7 @@ func Platforms(platforms []string, scans []slipway.Scan) slipway.Scan {
 	at := map[key]int{}
 	for i, s := range scans {
 		out.Packages += s.Packages
+		out.Refused = out.Refused || s.Refused
 		for _, p := range s.Problems {
 			out.Problems = append(out.Problems, platforms[i]+": "+p)
 		}

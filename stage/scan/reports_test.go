@@ -58,16 +58,19 @@ func TestBadReports(t *testing.T) {
 	t.Parallel()
 	many := `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}},"results":[` + strings.Repeat(`{"ruleId":"a"},`, maxFindings) + `{"ruleId":"a"}]}]}`
 	for text, want := range map[string]string{
-		"":                                      "is not JSON",
-		"<xml/>":                                "is not JSON",
-		"[]":                                    "is not JSON",
-		"{}":                                    "is neither SARIF 2.1.0 nor CycloneDX JSON",
-		`{"version":"2.0.0","runs":[]}`:         "is neither SARIF 2.1.0 nor CycloneDX JSON",
-		`{"version":"2.1.0","runs":[]}`:         "holds no run of a scanner",
-		`{"version":"2.1.0","runs":{"a":1}}`:    "is not SARIF 2.1.0",
-		`{"version":"2.1.0","runs":[{}]}`:       "does not name the scanner",
-		`{"bomFormat":"CycloneDX","version":1}`: "is an SBOM that lists no vulnerabilities",
-		`{"bomFormat":"CycloneDX","vulnerabilities":"no"}`: "is not CycloneDX",
+		"":                                   "is not JSON",
+		"<xml/>":                             "is not JSON",
+		"[]":                                 "is not JSON",
+		"{}":                                 "is neither SARIF 2.1.0 nor CycloneDX JSON",
+		`{"version":"2.0.0","runs":[]}`:      "is neither SARIF 2.1.0 nor CycloneDX JSON",
+		`{"version":"2.1.0","runs":[]}`:      "holds no run of a scanner",
+		`{"version":"2.1.0","runs":{"a":1}}`: "is not SARIF 2.1.0",
+		`{"version":"2.1.0","runs":[{}]}`:    "does not name the scanner",
+		`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}}}]}`:                                                            "x has not looked",
+		`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}},"results":null}]}`:                                             "x has not looked",
+		`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}},"results":[],"invocations":[{"executionSuccessful":false}]}]}`: "says that x failed",
+		`{"bomFormat":"CycloneDX","version":1}`:                                                                                    "is an SBOM that lists no vulnerabilities",
+		`{"bomFormat":"CycloneDX","vulnerabilities":"no"}`:                                                                         "is not CycloneDX",
 		many: "holds more than 50000 findings",
 	} {
 		if _, err := ParseReport([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
@@ -120,5 +123,14 @@ func write(t *testing.T, name, text string) {
 	}
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A score that is no number says nothing: the level holds.
+func TestScoreThatIsNoNumber(t *testing.T) {
+	t.Parallel()
+	got, err := ParseReport([]byte(`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x","rules":[{"id":"a","properties":{"security-severity":"NaN"}}]}},"results":[{"ruleId":"a","level":"error"}],"invocations":[{"executionSuccessful":true}]}]}`))
+	if err != nil || len(got.Findings) != 1 || got.Findings[0].Severity != slipway.SeverityHigh {
+		t.Errorf("%+v %v", got.Findings, err)
 	}
 }

@@ -129,8 +129,8 @@ func (r Rescan) one(ctx context.Context, g group, state State, found func(Found)
 	if err != nil {
 		return err
 	}
-	if len(scan.Problems) > 0 {
-		return fmt.Errorf("%s", scan.Problems[0])
+	if err := whole(scan); err != nil {
+		return err
 	}
 	g.Scan, g.New = scan, fresh(before, scan)
 	if len(g.New) > 0 {

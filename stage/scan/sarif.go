@@ -3,6 +3,7 @@ package scan
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,7 +25,13 @@ type sarifRun struct {
 			Rules           []sarifRule `json:"rules"`
 		} `json:"driver"`
 	} `json:"tool"`
+	Invocations []struct {
+		Successful *bool `json:"executionSuccessful"`
+	} `json:"invocations"`
+	// Results are an empty list when nothing was found, and absent when nobody looked.
 	Results []sarifResult `json:"results"`
+
+	rules map[string]sarifRule // by id
 }
 
 type sarifRule struct {
@@ -82,6 +89,13 @@ func parseSARIF(data []byte) (slipway.Scan, error) {
 		if d.Name == "" {
 			return out, fmt.Errorf("does not name the scanner that wrote it")
 		}
+		if err := run.looked(); err != nil {
+			return out, err
+		}
+		run.rules = map[string]sarifRule{}
+		for _, rule := range slices.Backward(d.Rules) {
+			run.rules[rule.ID] = rule
+		}
 		tools = append(tools, oneLine(strings.TrimSpace(d.Name+" "+firstOf(d.Version, d.SemanticVersion))))
 		for _, res := range run.Results {
 			if res.Kind != "" && res.Kind != "fail" {
@@ -102,11 +116,23 @@ func (r sarifRun) rule(res sarifResult) sarifRule {
 	if i := res.RuleIndex; i != nil && *i >= 0 && *i < len(rules) && (res.RuleID == "" || rules[*i].ID == res.RuleID) {
 		return rules[*i]
 	}
-	at := slices.IndexFunc(rules, func(rule sarifRule) bool { return rule.ID == res.RuleID })
-	if at < 0 {
-		return sarifRule{ID: res.RuleID}
+	if rule, ok := r.rules[res.RuleID]; ok {
+		return rule
 	}
-	return rules[at]
+	return sarifRule{ID: res.RuleID}
+}
+
+// looked refuses a run that did not come to its end: that it found little says nothing.
+func (r sarifRun) looked() error {
+	for _, i := range r.Invocations {
+		if i.Successful != nil && !*i.Successful {
+			return fmt.Errorf("says that %s failed (executionSuccessful is false)", oneLine(r.Tool.Driver.Name))
+		}
+	}
+	if r.Results == nil {
+		return fmt.Errorf("has no results, not even an empty list: %s has not looked", oneLine(r.Tool.Driver.Name))
+	}
+	return nil
 }
 
 func sarifFinding(res sarifResult, rule sarifRule) slipway.Finding {
@@ -136,7 +162,7 @@ func sarifFinding(res sarifResult, rule sarifRule) slipway.Finding {
 // sarifSeverity prefers the score, which is the only one of them that can say critical.
 func sarifSeverity(res sarifResult, rule sarifRule) slipway.Severity {
 	if text := strings.Trim(string(rule.Properties.Severity), `"`); text != "" {
-		if score, err := strconv.ParseFloat(text, 64); err == nil {
+		if score, err := strconv.ParseFloat(text, 64); err == nil && !math.IsNaN(score) {
 			return severityOfScore(score)
 		}
 	}

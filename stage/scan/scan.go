@@ -254,8 +254,8 @@ func (r Runner) base(ctx context.Context, env stage.Env, s subject, state State,
 		}
 	}
 	rep, err := r.fresh(ctx, env, s, state)
-	if err == nil && len(rep.Scan.Problems) > 0 {
-		err = errors.New(rep.Scan.Problems[0])
+	if err == nil {
+		err = whole(rep.Scan)
 	}
 	if err != nil {
 		return slipway.Scan{}, fmt.Errorf("the base image %s could not be read: %w", b.Name, err)
@@ -263,9 +263,20 @@ func (r Runner) base(ctx context.Context, env stage.Env, s subject, state State,
 	return rep.Scan, r.keep(ctx, s, rep.Scan, rep.SBOM)
 }
 
+// whole is an error for a scan that is no measure of others, as not everything was looked at.
+func whole(scan slipway.Scan) error {
+	switch {
+	case len(scan.Problems) > 0:
+		return errors.New(scan.Problems[0])
+	case scan.Database.Missing != "":
+		return errors.New(scan.Database.Missing)
+	}
+	return nil
+}
+
 // keep leaves out what was not looked at in full: the reason may be gone next time.
 func (r Runner) keep(ctx context.Context, s subject, scan slipway.Scan, sbom []byte) error {
-	if r.Past == nil || len(scan.Problems) > 0 {
+	if r.Past == nil || len(scan.Problems) > 0 || scan.Database.Unreadable() {
 		return nil
 	}
 	return r.Past.KeepScan(ctx, s.project, scan, sbom, s.seen)
@@ -296,7 +307,7 @@ func (r Runner) fresh(ctx context.Context, env stage.Env, s subject, state State
 	platform, err := r.Images.Layout(ctx, s.repo, s.digest, layout)
 	if slipway.ErrorCode(err) == slipway.Invalid {
 		return Report{Scan: slipway.Scan{Image: name, Digest: s.digest, Scanner: state.Scanner, Database: state.Database, ScannedAt: began,
-			Findings: []slipway.Finding{}, Problems: []string{fmt.Sprintf("image %s@%s was not scanned: %s", name, s.digest, err)}}}, nil
+			Findings: []slipway.Finding{}, Refused: true, Problems: []string{fmt.Sprintf("image %s@%s was not scanned: %s", name, s.digest, err)}}}, nil
 	}
 	if err != nil {
 		return Report{}, fmt.Errorf("fetch image %s@%s: %w", name, s.digest, err)

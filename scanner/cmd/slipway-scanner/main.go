@@ -134,6 +134,10 @@ func importFile(ctx context.Context, args []string, out io.Writer) error {
 	dir := f.String("dir", "", "folder of the database")
 	opts := scanner.ImportOptions{Now: time.Now}
 	f.StringVar(&opts.Checksum, "checksum", "", "sha256:... that the file must have")
+	f.Func("not-before", "refuse a database that was built before this time (RFC 3339)", func(s string) (err error) {
+		opts.NotBefore, err = time.Parse(time.RFC3339Nano, s)
+		return err
+	})
 	f.StringVar(&opts.Source, "source", "", "where the file is from, for people")
 	if err := f.Parse(args); err != nil {
 		return err
