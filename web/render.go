@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"html/template"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -52,18 +53,18 @@ const small = 2 << 10
 
 // render answers with a page, or with its live part where the page's script asks for it again.
 func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
-	part := "layout.html"
-	if r.Header.Get("X-Part") == "live" {
-		part = "live"
+	var b, live bytes.Buffer
+	err := s.pages[name].ExecuteTemplate(&live, "live", v)
+	if v.Body = template.HTML(live.String()); err == nil { //nolint:gosec // a template of this package made it
+		part := "layout.html"
+		if r.Header.Get("X-Part") == "live" {
+			part = "body"
+		}
+		err = s.pages[name].ExecuteTemplate(&b, part, v)
 	}
-	var b bytes.Buffer
-	if err := s.pages[name].ExecuteTemplate(&b, part, v); err != nil {
+	if err != nil {
 		s.Log.ErrorContext(r.Context(), "render page", "page", name, "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	if v.Refused != nil && !v.Refused.found {
-		v.Refused.fail()
 		return
 	}
 	head := w.Header()

@@ -85,12 +85,15 @@ func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error)
 func (s *server) waiving() {
 	form := func(r *http.Request) string {
 		q := url.Values{}
-		for _, field := range []string{"gate", "subject", "service", "environment", "back"} {
+		for _, field := range []string{"gate", "subject", "service", "environment"} {
 			q.Set(field, r.FormValue(field))
+		}
+		if to := back(r); to != "/" {
+			q.Set("back", to)
 		}
 		return projectHref(r.PathValue("project"), "waivers") + "?" + q.Encode()
 	}
-	s.typed("/projects/{project}/waivers", form, func(r *http.Request, by slipway.User) (string, error) {
+	s.posted("/projects/{project}/waivers", form, func(r *http.Request, by slipway.User) (string, error) {
 		project := r.PathValue("project")
 		until, err := time.Parse(time.DateOnly, r.FormValue("until"))
 		if err != nil {

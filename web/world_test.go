@@ -178,10 +178,13 @@ func (w *world) Projects(context.Context, slipway.User) ([]slipway.Project, erro
 }
 
 func (w *world) Pulls(_ context.Context, _ slipway.User, project string) ([]slipway.PullRequest, error) {
-	if project != "shop" {
-		return nil, nil
+	var out []slipway.PullRequest
+	for _, p := range w.pulls {
+		if p.Project == project {
+			out = append(out, p)
+		}
 	}
-	return w.pulls, nil
+	return out, nil
 }
 
 func (w *world) Releases(_ context.Context, _ slipway.User, project, service string) ([]slipway.Release, error) {
