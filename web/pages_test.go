@@ -80,8 +80,11 @@ func header(name, value string) func(*http.Request) {
 func pages() map[string][]string {
 	return map[string][]string{
 		"/projects":                               {"shop", "mirrors https://git.example/team/big.git", "Waiting for a person", "release delivery v1.2.0"},
-		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 ✓ verified", "approve or reject", "on its way", "✗ 4 critical, 3 high", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
-		"/projects/big":                           {"200 services", "service-199", "nothing needs you"},
+		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 verified", "approve or reject", "on its way", "✗ 4 critical, 3 high", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
+		"/projects/big":                           {"200 services", "1 to 100 of 200", "service-099", "after these", "nothing needs you"},
+		"/projects/big?from=100":                  {"101 to 200 of 200", "service-199", "before these"},
+		"/projects/big?needs=1":                   {"No service needs a person.", "all 200"},
+		"/projects/shop?needs=1":                  {"orders", "delivery", "all 4"},
 		"/projects/big?service=service-00":        {"service-009", "all 200"},
 		"/projects/big?service=none-such":         {"No service's name has “none-such” in it."},
 		"/projects/new":                           {"git remote add slipway http://example.com/git/new.git", "No runs yet."},

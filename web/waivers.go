@@ -26,6 +26,7 @@ const pageOver = 100
 // waiversPage is what is let through gates in a project, with a form that may be filled in already.
 type waiversPage struct {
 	Holding, Over []slipway.Waiver
+	Page          paging // of those that hold
 	Past          bool   // a page of those that hold no longer
 	Older         string // query of the page of the older ones
 	Gates         []string
@@ -79,6 +80,7 @@ func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error)
 		}
 	}
 	slices.SortStableFunc(p.Holding, func(a, b slipway.Waiver) int { return a.Expires.Compare(b.Expires) })
+	p.Holding, p.Page = paged(r, p.Holding, pageRows)
 	return "waivers", view{Title: "Waivers", Project: f.Project, Tab: "waivers", Live: r.URL.RequestURI(), Data: p}, nil
 }
 

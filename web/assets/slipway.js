@@ -45,9 +45,12 @@ if (main.dataset.live) {
   });
 }
 
+// refresh fetches the live part again. It rests after that, the longer the more that took, so that a page with
+// much on it does not keep the server and this machine busy while much happens.
 async function refresh() {
   if (busy) { again = true; return; }
   busy = true;
+  const began = performance.now();
   try {
     const headers = { "X-Part": "live" };
     const log = document.getElementById("log");
@@ -59,7 +62,7 @@ async function refresh() {
   setTimeout(() => {
     busy = false;
     if (again) { again = false; refresh(); }
-  }, 200);
+  }, Math.min(5000, Math.max(200, 3 * (performance.now() - began))));
 }
 
 function put(html, title) {
@@ -187,11 +190,32 @@ function tick() {
   const since = (from) => (Date.now() - skew - Date.parse(from)) / 1000;
   const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
   for (const e of document.querySelectorAll("[data-since]")) set(e, short(since(e.dataset.since)));
-  for (const e of document.querySelectorAll("time[data-ago]")) set(e, `${coarse(since(e.dateTime))} ago`);
+  for (const e of document.querySelectorAll("time[data-ago], .board time")) set(e, `${coarse(since(e.dateTime))} ago`);
 }
 setInterval(tick, 1000);
 
 // Keys and small things
+
+// A filter filters while it is typed into; what it finds is told to who does not see it.
+let typing = 0;
+addEventListener("input", (event) => {
+  const form = event.target.form;
+  if (!form || form.dataset.instant === undefined || !main.dataset.live) return;
+  clearTimeout(typing);
+  typing = setTimeout(async () => {
+    const asked = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+    main.dataset.live = form.getAttribute("action") + (asked.size ? `?${asked}` : "");
+    history.replaceState(null, "", main.dataset.live);
+    await refresh();
+    document.getElementById("news").textContent = (main.querySelector("main > table caption") ?? main.querySelector("main > .empty"))?.textContent ?? "";
+  }, 150);
+});
+
+// The exact moment of a time, where the server left it out.
+addEventListener("mouseover", (event) => {
+  const time = event.target.closest?.("time");
+  if (time && !time.title) time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
+});
 
 addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
