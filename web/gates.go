@@ -33,11 +33,11 @@ type Images interface {
 
 // Bounds of what a page shows of gates.
 const (
-	firstReasons = 10   // of what a gate said, at once
-	mostReasons  = 300  // folded away behind those, of all gates together
-	manyPassed   = 8    // from that many on, gates that passed are folded away
-	mostGates    = 100  // rows of gates that did not pass, and of gates that did
-	toldReasons  = 5    // of a gate that failed a step, at the top of the page
+	firstReasons = 10  // of what a gate said, at once
+	mostReasons  = 300 // folded away behind those, of all gates together
+	manyPassed   = 8   // from that many on, gates that passed are folded away
+	mostGates    = 100 // rows of gates that did not pass, and of gates that did
+	toldReasons  = 5   // of a gate that failed a step, at the top of the page
 )
 
 // gateList is what the gates of a run said: those that failed first, then those that warned.

@@ -37,6 +37,9 @@ func (s *server) routes() {
 		s.get("/projects/{project}/waivers", s.waivers)
 		s.waiving()
 	}
+	if s.Codebases != nil {
+		s.get("/projects/{project}/codebases", s.codebases)
+	}
 	if s.Tests != nil {
 		s.get("/projects/{project}/services/{service}/test", s.caseHistory)
 		s.mux.HandleFunc("GET /runs/{run}/attachments/{digest}", s.attachment)

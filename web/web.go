@@ -74,11 +74,12 @@ type Options struct {
 	Reads      Reads
 	Lists      Lists
 	Deliveries Deliveries
-	Pulls      Pulls    // nil: pull requests are shown without buttons
-	Evidence   Evidence // nil: pages show no gates
-	Images     Images   // nil: nothing is said of the images that run
-	Waivers    Waivers  // nil: there is no page of waivers
-	Tests      Tests    // nil: files that tests left cannot be opened, coverage is not compared, tests have no history
+	Pulls      Pulls     // nil: pull requests are shown without buttons
+	Evidence   Evidence  // nil: pages show no gates
+	Images     Images    // nil: nothing is said of the images that run
+	Waivers    Waivers   // nil: there is no page of waivers
+	Codebases  Codebases // nil: there is no page of codebases
+	Tests      Tests     // nil: files that tests left cannot be opened, coverage is not compared, tests have no history
 	Streams    Streams
 	Identity   Identity
 	// May says whether a button is shown to a user; action is a word of auth.Action. Whoever presses
@@ -169,20 +170,21 @@ func (s *server) parse() (map[string]*template.Template, error) {
 
 // view is what every page is given.
 type view struct {
-	Title   string
-	State   string // of what the page is about: its sign stands in the tab's title
-	Project string // "" on pages of no project
-	Tab     string
-	User    slipway.User
-	Can     rights
-	Live    string // where the page's live part is fetched from again; "" for pages that do not change
-	Run     int64  // only events of this run change the page; 0: every one of the project
-	Waivers bool   // there is a page of them
-	Cursor  int64  // last event that the page knows
-	Origin  string // of this server, as the browser reached it
-	Refused *refused
-	Data    any
-	Body    template.HTML // the live part, once it is made
+	Title     string
+	State     string // of what the page is about: its sign stands in the tab's title
+	Project   string // "" on pages of no project
+	Tab       string
+	User      slipway.User
+	Can       rights
+	Live      string // where the page's live part is fetched from again; "" for pages that do not change
+	Run       int64  // only events of this run change the page; 0: every one of the project
+	Waivers   bool   // there is a page of them
+	Codebases bool   // there is a page of codebases
+	Cursor    int64  // last event that the page knows
+	Origin    string // of this server, as the browser reached it
+	Refused   *refused
+	Data      any
+	Body      template.HTML // the live part, once it is made
 }
 
 // Elsewhere reports whether a form was refused that this page does not have.
@@ -247,7 +249,7 @@ func (s *server) get(pattern string, p page) {
 			v.Live = r.URL.RequestURI() // what was typed is in this page only
 		}
 		v.Refused = again
-		v.User, v.Cursor, v.Can, v.Origin, v.Waivers = by, cursor, s.rights(by, v.Project), s.origin(r), s.Waivers != nil
+		v.User, v.Cursor, v.Can, v.Origin, v.Waivers, v.Codebases = by, cursor, s.rights(by, v.Project), s.origin(r), s.Waivers != nil, s.Codebases != nil
 		s.render(w, r, http.StatusOK, name, v)
 	})
 }

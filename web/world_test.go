@@ -51,7 +51,7 @@ func newWorld(now time.Time) *world {
 
 // options wires the world to the UI.
 func (w *world) options() web.Options {
-	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Images: w, Waivers: w, Tests: w, Streams: w, Identity: w,
+	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Images: w, Waivers: w, Codebases: w, Tests: w, Streams: w, Identity: w,
 		May: func(by slipway.User, _, _ string) bool { return by.Name != "eve" }}
 }
 
@@ -368,3 +368,36 @@ func (w *world) SignIn(_ context.Context, token, code string) (string, error) {
 }
 
 func (w *world) SignOut(context.Context, string) error { return nil }
+
+// Project has codebases that are connected in every way, and broken in some.
+func (w *world) Project(_ context.Context, _ slipway.User, project string) (slipway.ProjectDetail, error) {
+	if w.boards[project] == nil {
+		return slipway.ProjectDetail{}, slipway.Errorf(slipway.NotFound, "project %q does not exist, or you have no role in it", project)
+	}
+	d := slipway.ProjectDetail{Project: slipway.Project{Name: project, DefaultBranch: "main"}, CodebaseDetail: slipway.CodebaseDetail{Codebase: slipway.Codebase{Project: project, DefaultBranch: "main"}}}
+	if project != "shop" {
+		return d, nil
+	}
+	key := func(name string) *slipway.DeployKey {
+		return &slipway.DeployKey{Codebase: "shop/" + name, Public: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + hex(40, name) + " slipway", Hosts: "git.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDEx", Accepted: true, CreatedAt: w.now.Add(-48 * time.Hour)}
+	}
+	of := func(name, url string) slipway.CodebaseDetail {
+		return slipway.CodebaseDetail{Codebase: slipway.Codebase{Project: "shop", Name: name, DefaultBranch: "main", GitURL: url}, Poll: &slipway.Poll{Time: w.now.Add(-40 * time.Second)}}
+	}
+	good := of("pages", "https://git.example/team/pages.git")
+	good.Connection, good.Link, good.HookURL, good.Forks = &slipway.Connection{Project: "shop", Codebase: "pages", Forge: slipway.Gitea, Repository: "team/pages", Credential: "c", HookIDs: []string{"1"}}, "https://git.example/team/pages", "https://slipway.example/hooks/shop/pages", slipway.ForksApprove
+	good.Health = &slipway.ForgeHealth{Delivered: w.now.Add(-3 * time.Minute), Waiting: 2}
+	bad := of("search", "https://git.example/team/search.git")
+	shared := *good.Connection
+	shared.Codebase, shared.Shared, shared.HookIDs = "search", true, nil
+	bad.Connection, bad.HookURL, bad.Poll.Problem = &shared, "https://slipway.example/hooks/shop/search", "git.example answers 401 "+script
+	bad.Health = &slipway.ForgeHealth{Problems: []slipway.ForgeProblem{{Area: "write", Message: "it refuses commit statuses: 403 " + esc}}, Since: w.now.Add(-2 * time.Hour), Behind: 7}
+	keyed := of("keyed", "ssh://git@git.example/team/keyed.git")
+	keyed.DeployKey = key("keyed")
+	keyed.DeployKey.Problem, keyed.Poll.Problem = "git.example refuses the deploy key", "git.example refuses the deploy key"
+	fresh := of("fresh", "ssh://git@git.example/team/fresh.git")
+	fresh.DeployKey, fresh.Poll = key("fresh"), nil
+	fresh.DeployKey.Accepted = false
+	d.Codebases = []slipway.CodebaseDetail{fresh, keyed, of("mirror", "https://git.example/open/mirror.git"), good, bad}
+	return d, nil
+}

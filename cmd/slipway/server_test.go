@@ -330,6 +330,39 @@ func runsOf(t *testing.T, s *server) string {
 	return strings.Join(out, " ")
 }
 
+// How the last poll of a mirrored codebase ended is known.
+func TestPolls(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	u.commit("first")
+	u.git("push", "-q", "origin", "HEAD:trunk")
+	s, p := mirror(t, u)
+	if got := s.polls.of(p.Key()); got != nil {
+		t.Errorf("before the first poll %v is known", got)
+	}
+	s.pollAlone(t.Context(), p)
+	good := s.polls.of(p.Key())
+	if good == nil || good.Problem != "" || time.Since(good.Time) > time.Minute {
+		t.Fatalf("after the first poll %v is known", good)
+	}
+	p.GitURL = "http://127.0.0.1:1/gone.git"
+	s.pollAlone(t.Context(), p)
+	if bad := s.polls.of(p.Key()); bad == nil || bad.Problem == "" || bad.Time.Before(good.Time) {
+		t.Errorf("after one that found nothing out %v is known", bad)
+	}
+	if rows := pollRows(s.polls.of(p.Key())); len(rows) != 1 || !strings.Contains(rows[0][1], "and it did nothing: ") {
+		t.Errorf("a person is told %v", rows)
+	}
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.GitURL = u.url
+	before := s.polls.of(p.Key())
+	s.pollAlone(stopped, p)
+	if got := s.polls.of(p.Key()); *got != *before {
+		t.Errorf("a poll that was stopped is taken for one that ended: %v", got)
+	}
+}
+
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
