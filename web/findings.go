@@ -41,7 +41,7 @@ type tally struct {
 }
 
 // pageFindings is how many findings are on a page.
-const pageFindings = 500
+const pageFindings = 250
 
 func severities() []slipway.Severity {
 	return []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible}

@@ -208,7 +208,7 @@ func TestFindingsPages(t *testing.T) {
 			target = "/runs/17/findings" + next[0]
 		}
 	}
-	if seen != 5000 || pages != 10 {
+	if seen != 5000 || pages != 20 {
 		t.Errorf("%d findings on %d pages", seen, pages)
 	}
 	for _, from := range []string{"-1", "x", "99999999", "5000"} {

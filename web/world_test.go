@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -33,6 +34,7 @@ type world struct {
 	err       error           // what every read answers with, when set
 	forbidden bool            // every button
 	full      bool            // no more streams
+	ended     atomic.Bool     // every session
 	left      chan struct{}   // a stream was left
 	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
 	supply                    // what gates said and saw
@@ -67,6 +69,13 @@ func (w *world) tell(e slipway.Event) {
 	w.events = append(w.events, e)
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+// happenIn tells who watches a project that something happened.
+func (w *world) happenIn(project string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tell(slipway.Event{Project: project, Kind: "step.changed", Time: w.now})
 }
 
 // change changes the world and tells that run about it.
@@ -340,7 +349,7 @@ func (w *world) Changed() (<-chan struct{}, func()) {
 func (w *world) Identify(r *http.Request) (slipway.User, error) {
 	c, err := r.Cookie(web.SessionCookie)
 	switch {
-	case err != nil:
+	case err != nil, w.ended.Load():
 		return slipway.User{}, nil
 	case c.Value == session:
 		return slipway.User{Name: "bob"}, nil

@@ -19,6 +19,7 @@ function stream(url, listen) {
       if (++lost > 1) connection.hidden = false;
       if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
       close();
+      if (main.dataset.live) refresh(); // says whether the session has ended
       setTimeout(() => streams.has(self) && open(), 5000);
     };
     listen(source, self);
@@ -56,13 +57,22 @@ async function refresh() {
     const log = document.getElementById("log");
     if (log) headers["X-Log"] = log.dataset.key;
     const answer = await fetch(main.dataset.live, { headers });
-    if (answer.redirected) location.reload(); // to sign in
+    if (answer.redirected) signedOut();
     else if (answer.ok) put(await answer.text(), answer.headers.get("X-Title"));
   } catch { /* the next event tries again */ }
   setTimeout(() => {
     busy = false;
     if (again) { again = false; refresh(); }
   }, Math.min(5000, Math.max(200, 3 * (performance.now() - began))));
+}
+
+// signedOut says that the session has ended, and leaves alone what a person has typed.
+function signedOut() {
+  for (const s of [...streams]) s.end();
+  connection.hidden = true;
+  const note = document.getElementById("signedout");
+  note.querySelector("a").href = "/signin?to=" + encodeURIComponent(location.pathname + location.search);
+  note.hidden = false;
 }
 
 function put(html, title) {
@@ -200,11 +210,11 @@ setInterval(tick, 1000);
 let typing = 0;
 addEventListener("input", (event) => {
   const form = event.target.form;
-  if (!form || form.dataset.instant === undefined || !main.dataset.live) return;
+  if (form?.dataset.instant === undefined) return;
   clearTimeout(typing);
   typing = setTimeout(async () => {
     const asked = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
-    main.dataset.live = form.getAttribute("action") + (asked.size ? `?${asked}` : "");
+    main.dataset.live = (form.getAttribute("action") ?? location.pathname) + (asked.size ? `?${asked}` : "");
     history.replaceState(null, "", main.dataset.live);
     await refresh();
     document.getElementById("news").textContent = (main.querySelector("main > table caption") ?? main.querySelector("main > .empty"))?.textContent ?? "";
