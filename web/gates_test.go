@@ -212,7 +212,7 @@ func TestFindingsPages(t *testing.T) {
 		t.Errorf("%d findings on %d pages", seen, pages)
 	}
 	for _, from := range []string{"-1", "x", "99999999", "5000"} {
-		if w := s.ask("GET", "/runs/17/findings?fixable=1&from="+from, ""); !strings.Contains(words(parse(t, w.Body.String())), "1 to 500 of 5000 that fit") {
+		if w := s.ask("GET", "/runs/17/findings?fixable=1&from="+from, ""); !strings.Contains(words(parse(t, w.Body.String())), "1 to 250 of 5000 that fit") {
 			t.Errorf("from=%s does not give the first page", from)
 		}
 	}
