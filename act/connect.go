@@ -95,6 +95,8 @@ type ForgeOptions struct {
 	FetchPull func(ctx context.Context, codebase string, number int64, ref string) (string, error)
 	// Wake has the deliveries of a codebase worked off; it does not block.
 	Wake func(codebase string)
+	// Polled is the last poll of a codebase, nil when none is known.
+	Polled func(codebase string) *slipway.Poll
 	// Connected has what waits for a better token tried again; it does not block.
 	Connected func(codebase string)
 }
@@ -140,11 +142,19 @@ func (f *Forges) detail(ctx context.Context, project string) (slipway.ProjectDet
 	if err != nil {
 		return d, err
 	}
-	f.addHook(&d.CodebaseDetail)
+	f.complete(&d.CodebaseDetail)
 	for i := range d.Codebases {
-		f.addHook(&d.Codebases[i])
+		f.complete(&d.Codebases[i])
 	}
 	return d, nil
+}
+
+// complete adds what is not kept: where webhooks go to, and the last poll.
+func (f *Forges) complete(d *slipway.CodebaseDetail) {
+	f.addHook(d)
+	if f.Polled != nil && d.Codebase.GitURL != "" {
+		d.Poll = f.Polled(d.Codebase.Key())
+	}
 }
 
 func (f *Forges) addHook(d *slipway.CodebaseDetail) {

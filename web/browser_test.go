@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +28,8 @@ type tab struct {
 	ctx context.Context
 	url string
 	*site
+	server *httptest.Server
+	away   *atomic.Bool // the server answers nobody
 }
 
 // patience is how long a browser on a busy machine may take for anything.
@@ -42,25 +46,39 @@ func browse(t *testing.T) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(h)
+	away := &atomic.Bool{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		h.ServeHTTP(w, r)
+	}))
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.UserDataDir(t.TempDir()), chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true))
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), browseFor())
 	t.Cleanup(cancel)
 	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(stop)
 	page, closePage := chromedp.NewContext(allocator)
 	t.Cleanup(closePage)
-	b := &tab{t, page, srv.URL, &site{w, h}}
+	b := &tab{t, page, srv.URL, &site{w, h}, srv, away}
 	b.do(chromedp.Navigate(srv.URL + "/signin/one-time"))
 	if _, err := chromedp.RunResponse(page, chromedp.Click(chromedp.CSS(".signin button"))); err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// browseFor is how long a test may browse: longer where every page is looked at in every way.
+func browseFor() time.Duration {
+	if os.Getenv("SLIPWAY_AXE") != "" {
+		return 20 * time.Minute
+	}
+	return 2 * patience
 }
 
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -275,5 +293,53 @@ func TestBrowserReconnects(t *testing.T) {
 	}
 	if !value[bool](b, "window.loadedOnce === true && document.getElementById('connection').hidden") {
 		t.Error("the page was loaded again, or says that it is out of date")
+	}
+}
+
+// When the session ends, a person is told; what they typed stays, also over signing in again.
+func TestBrowserSessionEnds(t *testing.T) {
+	t.Parallel()
+	b := browse(t)
+	b.open("/runs/12")
+	b.do(chromedp.Evaluate[chromedp.Void]("window.loadedOnce = true; undefined"), chromedp.SendKeys(chromedp.CSS("#approval input[name=reason]"), "the quote is right"))
+	b.ended.Store(true)
+	b.change(12, func() {})
+	b.wait("!document.getElementById('signedout').hidden && document.getElementById('connection').hidden")
+	if got := value[string](b, "window.loadedOnce + document.querySelector('#approval input[name=reason]').value + document.querySelector('#signedout a').getAttribute('href')"); got != "truethe quote is right/signin?to=%2Fruns%2F12" {
+		t.Errorf("it is %s", got)
+	}
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS("#approval button.good"))); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.SendKeys(chromedp.CSS(".signin input[name=token]"), "slw_x"))
+	b.ended.Store(false)
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS(".signin button"))); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.WaitVisible(chromedp.CSS("#approval #refused")))
+	if got := value[string](b, "location.pathname + ' ' + document.activeElement.id + ' ' + document.querySelector('#approval input[name=reason]').value"); got != "/runs/12 refused the quote is right" {
+		t.Errorf("after signing in it is %s", got)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.asked) > 0 {
+		t.Errorf("it did %v", b.asked)
+	}
+}
+
+// While the server is away the page says so and keeps its place; when it is back the page goes on by itself.
+func TestBrowserServerAway(t *testing.T) {
+	t.Parallel()
+	b := browse(t)
+	b.open("/projects/shop")
+	b.do(chromedp.Evaluate[chromedp.Void]("window.loadedOnce = true; window.shift = 0; new PerformanceObserver(l => l.getEntries().forEach(e => { window.shift += e.value; })).observe({type: 'layout-shift', buffered: true}); undefined"))
+	b.away.Store(true)
+	b.server.CloseClientConnections()
+	b.wait("!document.getElementById('connection').hidden")
+	b.away.Store(false)
+	b.change(14, func() { b.boards["shop"].Rows[2].Cells[0].Current.Version = "main-back" })
+	b.wait("document.getElementById('connection').hidden && document.body.innerText.includes('main-back')")
+	if got := value[float64](b, "window.shift"); got > 0.01 || !value[bool](b, "window.loadedOnce === true") {
+		t.Errorf("the page moved by %v, or was loaded again", got)
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func (s *server) buttons() {
-	s.typed("/approvals/{approval}", back, func(r *http.Request, by slipway.User) (string, error) {
+	s.post("/approvals/{approval}", func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "approval")
 		if err != nil {
 			return "", err
@@ -20,7 +20,7 @@ func (s *server) buttons() {
 		a, err := s.Deliveries.Vote(r.Context(), by, n, decision == "approve", r.FormValue("reason"))
 		return runHref(a.RunID), err
 	})
-	s.typed("/runs/{run}/cancel", back, func(r *http.Request, by slipway.User) (string, error) {
+	s.post("/runs/{run}/cancel", func(r *http.Request, by slipway.User) (string, error) {
 		n, err := id(r, "run")
 		if err != nil {
 			return "", err
@@ -36,7 +36,7 @@ func (s *server) buttons() {
 		_, err = s.Deliveries.RetryRun(r.Context(), by, n)
 		return runHref(n), err
 	})
-	s.typed("/projects/{project}/rollback", back, func(r *http.Request, by slipway.User) (string, error) {
+	s.post("/projects/{project}/rollback", func(r *http.Request, by slipway.User) (string, error) {
 		run, err := s.Deliveries.Rollback(r.Context(), by, slipway.RollbackRequest{Project: r.PathValue("project"), Service: r.FormValue("service"),
 			Environment: r.FormValue("environment"), To: r.FormValue("to"), Reason: r.FormValue("reason")})
 		return runHref(run.ID), err

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,9 +28,8 @@ type caseRef struct {
 // caseHistory is one test with the results of the page.
 type caseHistory struct {
 	slipway.CaseHistory
-	Rows          []caseRow
-	From, To      int
-	Before, After string // query of the pages beside this one
+	Rows []caseRow
+	Page paging
 }
 
 // caseRow is a result with how long it took, in thousandths of the longest.
@@ -60,13 +58,9 @@ func (s *server) caseHistory(r *http.Request, by slipway.User) (string, view, er
 	}
 	p := casePage{Service: f.Service, Name: f.Name, Ref: f.Ref, Step: slipway.StepKey(slipway.KindTest, f.Service, "")}
 	p.Refs = refsOf(f, found)
-	from, err := strconv.Atoi(r.FormValue("from"))
-	if err != nil || from < 0 {
-		from = 0
-	}
 	state := ""
 	for _, h := range found {
-		p.Tests = append(p.Tests, pageOf(r, h, from))
+		p.Tests = append(p.Tests, pageOf(r, h))
 		if h.FailingSince != nil {
 			state = string(slipway.TestFailed)
 		}
@@ -74,33 +68,24 @@ func (s *server) caseHistory(r *http.Request, by slipway.User) (string, view, er
 	return "case", view{Title: f.Name, State: state, Project: f.Project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, nil
 }
 
-// pageOf is a page of the results of a test, from one of them on.
-func pageOf(r *http.Request, h slipway.CaseHistory, from int) caseHistory {
+// pageOf is the page of the results of a test that a request asks for.
+func pageOf(r *http.Request, h slipway.CaseHistory) caseHistory {
 	out := caseHistory{CaseHistory: h}
-	if from >= len(h.Results) {
-		from = 0
-	}
-	to := min(from+pageResults, len(h.Results))
 	longest := time.Millisecond
 	for _, c := range h.Results {
 		if c.Duration != nil {
 			longest = max(longest, *c.Duration)
 		}
 	}
-	for i := from; i < to; i++ {
-		row := caseRow{CaseResult: h.Results[i], First: h.FailingSince == &h.Results[i]}
+	results, page := paged(r, h.Results, pageResults)
+	for i := range results {
+		row := caseRow{CaseResult: results[i], First: h.FailingSince == &results[i]}
 		if row.Duration != nil {
 			row.Width = max(4, int(*row.Duration*1000/longest))
 		}
 		out.Rows = append(out.Rows, row)
 	}
-	out.From, out.To = from+1, to
-	if from > 0 {
-		out.Before = turn(r, max(0, from-pageResults))
-	}
-	if to < len(h.Results) {
-		out.After = turn(r, to)
-	}
+	out.Page = page
 	return out
 }
 

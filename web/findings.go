@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -26,8 +25,7 @@ type findingsPage struct {
 	Tally            []tally
 	Rows             []findingRow
 	Of, Fit          int // findings, and how many fit the filter
-	From, To         int
-	Before, After    string // query of the pages beside this one
+	Page             paging
 }
 
 // findingRow is a finding with what its gate made of it.
@@ -43,7 +41,7 @@ type tally struct {
 }
 
 // pageFindings is how many findings are on a page.
-const pageFindings = 500
+const pageFindings = 250
 
 func severities() []slipway.Severity {
 	return []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible}
@@ -97,31 +95,10 @@ func (p *findingsPage) fill(r *http.Request, said []slipway.GateResult) {
 	reasons := reasonsOf(said)
 	fit := p.pick(p.Scan.Findings, reasons)
 	p.Of, p.Fit, p.Tally = len(p.Scan.Findings), len(fit), count(p.Scan.Findings)
-	from, err := strconv.Atoi(r.FormValue("from"))
-	if err != nil || from < 0 || from >= len(fit) {
-		from = 0
-	}
-	to := min(from+pageFindings, len(fit))
-	p.From, p.To = from+1, to
-	for _, f := range fit[from:to] {
+	fit, p.Page = paged(r, fit, pageFindings)
+	for _, f := range fit {
 		p.Rows = append(p.Rows, findingRow{f, reasons[reasonKey(f)]})
 	}
-	if from > 0 {
-		p.Before = turn(r, max(0, from-pageFindings))
-	}
-	if to < len(fit) {
-		p.After = turn(r, to)
-	}
-}
-
-// turn is the query of the page that begins with another row.
-func turn(r *http.Request, from int) string {
-	q := url.Values{}
-	for key, v := range r.URL.Query() {
-		q[key] = v
-	}
-	q.Set("from", strconv.Itoa(from))
-	return "?" + q.Encode()
 }
 
 // reasonsOf are the reasons of the gates that look at scans, by what they are about; the worst where

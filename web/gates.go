@@ -33,26 +33,40 @@ type Images interface {
 
 // Bounds of what a page shows of gates.
 const (
-	firstReasons = 10   // of what a gate said, at once
-	mostReasons  = 1000 // folded away behind those, of all gates together
-	manyPassed   = 8    // from that many on, gates that passed are folded away
-	toldReasons  = 5    // of a gate that failed a step, at the top of the page
+	firstReasons = 10  // of what a gate said, at once
+	mostReasons  = 300 // folded away behind those, of all gates together
+	manyPassed   = 8   // from that many on, gates that passed are folded away
+	mostGates    = 100 // rows of gates that did not pass, and of gates that did
+	toldReasons  = 5   // of a gate that failed a step, at the top of the page
 )
 
 // gateList is what the gates of a run said: those that failed first, then those that warned.
 type gateList struct {
-	Run     slipway.Run
-	Rows    []gateRow // failed, warned
-	Passed  []gateRow
-	Failed  int
-	Warned  int
-	Several bool // there are gates of more than one service
+	Run    slipway.Run
+	Rows   []gateRow // failed, warned
+	Passed []gateRow
+	Failed int
+	Warned int
+	// PassedAll counts those that passed.
+	PassedAll int
+	Several   bool // there are gates of more than one service
 	// Waived is how many reasons to fail were waived after their gate had spoken, Open how many were not.
 	Waived, Open int
 }
 
 // Folded reports whether the gates that passed are folded away.
 func (l gateList) Folded() bool { return len(l.Passed) >= manyPassed }
+
+// Unlisted is how many gates failed or warned, and PassedUnlisted how many passed, that have no row.
+func (l gateList) Unlisted() int       { return l.Failed + l.Warned - len(l.Rows) }
+func (l gateList) PassedUnlisted() int { return l.PassedAll - len(l.Passed) }
+
+func (l *gateList) rows() []gateRow {
+	if l == nil { // none of the services that the page is about
+		return nil
+	}
+	return l.Rows
+}
 
 // gateRow is one gate of a service, in all steps in which it spoke.
 type gateRow struct {
@@ -144,10 +158,14 @@ func listGates(d slipway.RunDetail, said []slipway.GateResult, given []slipway.W
 		case slipway.Warn:
 			l.Warned++
 		default:
-			l.Passed = append(l.Passed, *row)
+			if l.PassedAll++; len(l.Passed) < mostGates {
+				l.Passed = append(l.Passed, *row)
+			}
 			continue
 		}
-		l.Rows = append(l.Rows, *row)
+		if len(l.Rows) < mostGates {
+			l.Rows = append(l.Rows, *row)
+		}
 	}
 	return l
 }
@@ -337,7 +355,7 @@ func (p *runPage) failedGates(step string) (out []failedGate) {
 		if g.Step != step || g.Verdict != slipway.Fail {
 			continue
 		}
-		for i := range p.Gates.Rows {
+		for i := range p.Gates.rows() {
 			if row := &p.Gates.Rows[i]; row.Gate == g.Gate && row.Service == g.Service {
 				row.Open = false
 			}

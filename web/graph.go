@@ -195,8 +195,11 @@ func (g *graph) connect() {
 			// The turn is made in the last gap, so that a line runs along its lane.
 			turn := max(x1, x2-gapX)
 			path := fmt.Sprintf("M%d %dH%dC%d %d %d %d %d %d", x1, y1, turn, turn+gapX/2, y1, x2-gapX/2, y2, x2, y2)
-			if y1 == y2 {
+			switch {
+			case y1 == y2:
 				path = fmt.Sprintf("M%d %dH%d", x1, y1, x2)
+			case max(y1-y2, y2-y1) > 2*nodeHeight: // to many lanes: they share one line down
+				path = fmt.Sprintf("M%d %dH%dV%dH%d", x1, y1, turn+gapX/2, y2, x2)
 			}
 			g.Edges = append(g.Edges, edge{Path: path, Tone: tone(from.Step.State)})
 		}

@@ -37,6 +37,9 @@ func (s *server) routes() {
 		s.get("/projects/{project}/waivers", s.waivers)
 		s.waiving()
 	}
+	if s.Codebases != nil {
+		s.get("/projects/{project}/codebases", s.codebases)
+	}
 	if s.Tests != nil {
 		s.get("/projects/{project}/services/{service}/test", s.caseHistory)
 		s.mux.HandleFunc("GET /runs/{run}/attachments/{digest}", s.attachment)
@@ -89,7 +92,9 @@ func (s *server) projects(r *http.Request, by slipway.User) (string, view, error
 type boardPage struct {
 	slipway.Board
 	Filter   string
-	Services int // on the board without the filter
+	Only     bool // services that need a person
+	Services int  // on the board without the filter
+	Page     paging
 	Waiting  []slipway.Approval
 	Bad      []slipway.Deployment
 	Moving   []slipway.Deployment
@@ -102,11 +107,26 @@ type boardPage struct {
 // Calm reports whether nothing on the board needs a person.
 func (b boardPage) Calm() bool { return len(b.Waiting)+len(b.Bad)+len(b.Failed)+len(b.Moving) == 0 }
 
-// manyServices is from how many services on a board can be filtered.
-const manyServices = 12
+// Bounds of what a board shows at once.
+const (
+	manyServices = 12  // from how many on they can be filtered
+	pageServices = 100 // on a page
+	firstNeeds   = 5   // of each kind that needs a person
+)
 
 // Filtered reports whether the board offers to filter its services.
-func (b boardPage) Filtered() bool { return b.Services >= manyServices || b.Filter != "" }
+func (b boardPage) Filtered() bool { return b.Services >= manyServices || b.Filter != "" || b.Only }
+
+// Needs is what is listed above the board: the first of each kind that needs a person.
+func (b boardPage) Needs() boardPage {
+	return boardPage{Bad: b.Bad[:min(firstNeeds, len(b.Bad))], Failed: b.Failed[:min(firstNeeds, len(b.Failed))], Waiting: b.Waiting[:min(firstNeeds, len(b.Waiting))]}
+}
+
+// More is how many that need a person are not listed above the board.
+func (b boardPage) More() int {
+	n := b.Needs()
+	return len(b.Bad) + len(b.Failed) + len(b.Waiting) - len(n.Bad) - len(n.Failed) - len(n.Waiting)
+}
 
 func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
@@ -114,14 +134,15 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	if err != nil {
 		return "", view{}, err
 	}
-	p := boardPage{Board: b, Filter: strings.TrimSpace(r.FormValue("service")), Services: len(b.Rows)}
+	p := boardPage{Board: b, Filter: strings.TrimSpace(r.FormValue("service")), Only: r.FormValue("needs") != "", Services: len(b.Rows)}
 	p.Rows = nil
 	for _, row := range b.Rows {
-		p.note(row)
-		if strings.Contains(row.Service, strings.ToLower(p.Filter)) {
+		needs := p.note(row)
+		if strings.Contains(row.Service, strings.ToLower(p.Filter)) && (needs || !p.Only) {
 			p.Rows = append(p.Rows, row)
 		}
 	}
+	p.Rows, p.Page = paged(r, p.Rows, pageServices)
 	if len(b.Rows) == 0 {
 		if p.Empty, err = s.project(r, by, project); err != nil {
 			return "", view{}, err
@@ -144,22 +165,26 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	return "board", view{Title: project, State: state, Project: project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, err
 }
 
-func (b *boardPage) note(row slipway.BoardRow) {
-	if r := row.LastRun; r != nil && tone(r.State) == "bad" && r.Event != slipway.BranchPush && r.Event != slipway.PullUpdate &&
-		!slices.ContainsFunc(b.Failed, func(o slipway.Run) bool { return o.ID == r.ID }) {
-		b.Failed = append(b.Failed, *r)
+// note keeps what of a service is not as it should be, and reports whether any of it needs a person.
+func (b *boardPage) note(row slipway.BoardRow) (needs bool) {
+	if r := row.LastRun; r != nil && tone(r.State) == "bad" && r.Event != slipway.BranchPush && r.Event != slipway.PullUpdate {
+		needs = true
+		if !slices.ContainsFunc(b.Failed, func(o slipway.Run) bool { return o.ID == r.ID }) {
+			b.Failed = append(b.Failed, *r)
+		}
 	}
 	for _, c := range row.Cells {
 		if c.Approval != nil {
-			b.Waiting = append(b.Waiting, *c.Approval)
+			needs, b.Waiting = true, append(b.Waiting, *c.Approval)
 		}
 		if c.Current != nil && tone(c.Current.State) == "bad" {
-			b.Bad = append(b.Bad, *c.Current)
+			needs, b.Bad = true, append(b.Bad, *c.Current)
 		}
 		if c.Pending != nil {
 			b.Moving = append(b.Moving, *c.Pending)
 		}
 	}
+	return needs
 }
 
 func (s *server) runs(r *http.Request, by slipway.User) (string, view, error) {
@@ -214,6 +239,9 @@ func (s *server) runs(r *http.Request, by slipway.User) (string, view, error) {
 	return "runs", view{Title: "Runs", Project: project, Tab: "runs", Live: r.URL.RequestURI(), Data: data}, nil
 }
 
+// pageRows is how many pull requests, releases or waivers are on a page.
+const pageRows = 100
+
 type pullRow struct {
 	slipway.PullRequest
 	Run *slipway.Run // newest of its head
@@ -249,10 +277,12 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 	slices.SortStableFunc(rows, func(a, b pullRow) int {
 		return cmp.Compare(boolInt(a.State != slipway.PullOpen), boolInt(b.State != slipway.PullOpen))
 	})
-	return "pulls", view{Title: "Pull requests", Project: project, Tab: "pulls", Live: r.URL.Path, Data: struct {
+	rows, page := paged(r, rows, pageRows)
+	return "pulls", view{Title: "Pull requests", Project: project, Tab: "pulls", Live: r.URL.RequestURI(), Data: struct {
 		Rows     []pullRow
+		Page     paging
 		Mirrored bool
-	}{rows, mirrored}}, nil
+	}{rows, page, mirrored}}, nil
 }
 
 // mirrored reports whether a project's repository is kept elsewhere.
@@ -277,17 +307,30 @@ func boolInt(b bool) int {
 	return 0
 }
 
+// releasesPage is a project's releases, newest first.
+type releasesPage struct {
+	Releases []slipway.Release
+	Filter   string
+	All      int // without the filter
+	Page     paging
+	In       map[string][]string
+}
+
+// Filtered reports whether the page offers to filter its releases.
+func (p releasesPage) Filtered() bool { return p.All >= manyServices || p.Filter != "" }
+
 func (s *server) releases(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
 	releases, err := s.Lists.Releases(r.Context(), by, project, "")
 	if err != nil {
 		return "", view{}, err
 	}
+	p := releasesPage{Filter: strings.TrimSpace(r.FormValue("service")), All: len(releases)}
+	releases = slices.DeleteFunc(slices.Clone(releases), func(r slipway.Release) bool { return !strings.Contains(r.Service, strings.ToLower(p.Filter)) })
+	p.Releases, p.Page = paged(r, releases, pageRows)
 	b, err := s.Reads.Board(r.Context(), by, project)
-	return "releases", view{Title: "Releases", Project: project, Tab: "releases", Live: r.URL.Path, Data: struct {
-		Releases []slipway.Release
-		In       map[string][]string
-	}{releases, runningIn(b)}}, err
+	p.In = runningIn(b)
+	return "releases", view{Title: "Releases", Project: project, Tab: "releases", Live: r.URL.RequestURI(), Data: p}, err
 }
 
 // runningIn says in which environments a service's version runs, by service/version.

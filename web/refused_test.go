@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -55,10 +56,23 @@ func TestRefusedFormKeepsWhatWasTyped(t *testing.T) {
 		s := newSite(t)
 		s.forbidden = c.status == http.StatusForbidden
 		w := s.ask("POST", c.target, c.form)
-		page := w.Body.String()
-		if w.Code != c.status || strings.Contains(page, "data-live") || strings.Contains(page, "<b>reachable") {
-			t.Errorf("POST %s %s answers %d", c.target, c.form, w.Code)
+		to := w.Header().Get("Location")
+		if w.Code != http.StatusSeeOther || !strings.Contains(to, "refused=") || !strings.HasSuffix(to, "#refused") {
+			t.Errorf("POST %s %s answers %d and leads to %s", c.target, c.form, w.Code, to)
 			continue
+		}
+		w = s.ask("GET", strings.TrimSuffix(to, "#refused"), "")
+		page := w.Body.String()
+		if w.Code != http.StatusOK || strings.Contains(page, "<b>reachable") {
+			t.Errorf("%s answers %d", to, w.Code)
+			continue
+		}
+		live := attr(one(t, parse(t, page), "#main"), "data-live")
+		if again := s.ask("GET", live, "", header("X-Part", "live")).Body.String(); !strings.Contains(again, `id="refused"`) {
+			t.Errorf("%s loses what was typed when something happens", to)
+		}
+		if other := s.ask("GET", strings.TrimSuffix(to, "#refused"), "", cookie("eve")).Body.String(); strings.Contains(other, `id="refused"`) {
+			t.Errorf("%s shows somebody else what was typed", to)
 		}
 		got, problem := typed(t, page)
 		want, _ := url.ParseQuery(c.form)
@@ -72,26 +86,98 @@ func TestRefusedFormKeepsWhatWasTyped(t *testing.T) {
 	}
 }
 
-// A form whose page does not have it, or that names no page, ends on the page of the error.
-func TestRefusedFormWithoutItsPage(t *testing.T) {
+// A form whose page does not have it any more is told of at the top of that page, or instead of one that is not there.
+func TestRefusedFormWithoutItsForm(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ target, back, link string }{
-		{"/approvals/99", "/runs/12", "/runs/12"}, {"/approvals/12", "/runs/4711", "/runs/4711"}, {"/approvals/12", "/nowhere", "/nowhere"},
-		{"/approvals/12", "/live", "/live"}, {"/approvals/12", "//evil.example", "/"}, {"/approvals/12", "", "/"},
-		{"/projects/shop/rollback", "/projects/shop/services/delivery", "/projects/shop/services/delivery"}, // of no environment
+	for _, c := range []struct {
+		target, back string
+		status       int
+	}{
+		{"/approvals/99", "/runs/12", 200}, {"/runs/5/retry", "/runs/5", 200}, {"/projects/shop/pulls/3/merge", "/projects/shop/pulls", 200}, {"/waivers/1/withdraw", "/projects/shop/waivers", 200},
+		{"/projects/shop/rollback", "/projects/shop/services/delivery", 200}, // of no environment
+		{"/approvals/12", "/runs/4711", 403}, {"/approvals/12", "/nowhere", 403},
 	} {
 		s := newSite(t)
 		s.forbidden = true
 		w := s.ask("POST", c.target, url.Values{"decision": {"approve"}, "reason": {"fine"}, "back": {c.back}}.Encode())
+		to, _ := strings.CutSuffix(w.Header().Get("Location"), "#refused")
+		if w.Code != http.StatusSeeOther || !strings.HasPrefix(to, c.back+"?") {
+			t.Errorf("POST %s from %s answers %d and leads to %s", c.target, c.back, w.Code, to)
+			continue
+		}
+		w = s.ask("GET", to, "")
 		page := w.Body.String()
-		if w.Code != http.StatusForbidden || !strings.Contains(page, "that takes an approver") || !strings.Contains(page, `<a href="`+c.link+`">`) || strings.Contains(page, `id="refused"`) {
-			t.Errorf("POST %s from %s answers %d: %s", c.target, c.back, w.Code, page)
+		if w.Code != c.status || !strings.Contains(page, "that takes an approver") || strings.Count(page, `role="alert"`) != 1 {
+			t.Errorf("GET %s answers %d: %s", to, w.Code, page)
+		}
+		if strings.Contains(s.ask("GET", c.back, "").Body.String(), "that takes an approver") {
+			t.Errorf("%s still says what was refused before", c.back)
 		}
 	}
+}
+
+// A form that names no page of Slipway ends on the page of the error.
+func TestRefusedFormWithoutItsPage(t *testing.T) {
+	t.Parallel()
+	for _, back := range []string{"/live", "//evil.example", ""} {
+		s := newSite(t)
+		s.forbidden = true
+		w := s.ask("POST", "/approvals/12", url.Values{"decision": {"approve"}, "reason": {"fine"}, "back": {back}}.Encode())
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "that takes an approver") || strings.Contains(w.Body.String(), "evil.example") {
+			t.Errorf("from %q it answers %d: %s", back, w.Code, w.Body)
+		}
+	}
+}
+
+// What was typed when the session had ended is there after signing in.
+func TestFormAfterTheSessionEnded(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
-	s.world.supply.down = true
-	if w := s.ask("POST", "/projects/shop/waivers", "gate=x&subject=y&reason=z&until=soon"); w.Code != 422 || !strings.Contains(w.Body.String(), "expected a day") {
-		t.Errorf("without its page the form answers %d", w.Code)
+	form := "decision=approve&reason=the+quote+is+right&back=/runs/12"
+	w := s.ask("POST", "/approvals/12", form, cookie("ended"))
+	signin, err := url.Parse(w.Header().Get("Location"))
+	if err != nil || w.Code != http.StatusSeeOther || signin.Path != "/signin" {
+		t.Fatalf("it answers %d and leads to %s", w.Code, signin)
+	}
+	w = s.ask("POST", "/signin", url.Values{"token": {"slw_x"}, "to": {signin.Query().Get("to")}}.Encode(), cookie(""))
+	to, _ := strings.CutSuffix(w.Header().Get("Location"), "#refused")
+	got, problem := typed(t, s.ask("GET", to, "").Body.String())
+	if got.Get("reason") != "the quote is right" || !strings.Contains(problem, "nothing was done") || len(s.asked) > 0 {
+		t.Errorf("%s holds %v, says %q, and did %v", to, got, problem, s.asked)
+	}
+}
+
+// What is kept of forms is bounded.
+func TestRefusedFormsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	send := func(reason string) string {
+		to, _ := strings.CutSuffix(s.ask("POST", "/approvals/12", url.Values{"decision": {"approve"}, "reason": {reason}, "back": {"/runs/12"}}.Encode(), cookie("")).Header().Get("Location"), "#refused")
+		u, _ := url.Parse(to)
+		page, _, _ := strings.Cut(u.Query().Get("to"), "#")
+		return page
+	}
+	holds := func(page, text string) bool { return strings.Contains(s.ask("GET", page, "").Body.String(), text) }
+	first := send("the first one")
+	if !holds(first, "the first one") {
+		t.Fatal("the first form is not kept")
+	}
+	for range 255 {
+		send("another")
+	}
+	if !holds(first, "the first one") {
+		t.Error("the first form is gone too soon")
+	}
+	if long := send(strings.Repeat("x", 60<<10)); holds(long, "xxxxxxxx") || !holds(long, "nothing was done") {
+		t.Error("a form of 60 KiB is kept, or nothing is said of it")
+	}
+	if holds(first, "the first one") {
+		t.Error("the 257th form pushed out none")
+	}
+	last := send("the last one")
+	s.now = s.now.Add(2 * time.Hour)
+	if holds(last, "the last one") {
+		t.Error("a form is kept for two hours")
 	}
 }
 
@@ -117,6 +203,14 @@ func TestBrowserRefusedWaiver(t *testing.T) {
 	b.do(chromedp.WaitVisible(chromedp.CSS("#give[open] #refused")))
 	if got := value[string](b, "document.activeElement.id"); got != "refused" {
 		t.Errorf("the focus is at %q", got)
+	}
+	// The address is that of a page: loading it again sends nothing, and shows the same.
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.Reload()); err != nil {
+		t.Fatal(err)
+	}
+	b.do(chromedp.WaitVisible(chromedp.CSS("#give[open] #refused")))
+	if got := value[string](b, "location.pathname + ' ' + document.querySelector('#give input[name=reason]').value"); got != "/projects/shop/waivers not reachable" {
+		t.Errorf("loaded again it is %q", got)
 	}
 	refuse(false)
 	if _, err := chromedp.RunResponse(b.ctx, chromedp.SendKeys(reason, kb.Enter)); err != nil {

@@ -7,44 +7,73 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"html/template"
+	"io"
 	"io/fs"
+	"mime"
 	"net/http"
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
 
+// asset is an embedded file, ready to be sent.
+type asset struct {
+	kind, etag     string
+	plain, gzipped []byte
+}
+
 // serveAssets serves the embedded files under names that change with their content, so that browsers
 // keep them for good and an upgrade is seen at once.
 func (s *server) serveAssets() error {
-	assets, err := fs.Sub(files, "assets")
+	entries, err := fs.ReadDir(files, "assets")
 	if err != nil {
 		return err
 	}
 	s.assets = map[string]string{}
-	err = fs.WalkDir(assets, ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+	for _, e := range entries {
+		b, err := fs.ReadFile(files, "assets/"+e.Name())
+		if err != nil {
 			return err
 		}
-		b, err := fs.ReadFile(assets, name)
 		sum := sha256.Sum256(b)
-		s.assets[name] = "/assets/" + name + "?v=" + hex.EncodeToString(sum[:6])
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	files := http.StripPrefix("/assets/", http.FileServerFS(assets))
-	s.mux.HandleFunc("GET /assets/", func(w http.ResponseWriter, r *http.Request) {
-		if s.assets[path.Base(r.URL.Path)] == r.URL.RequestURI() {
-			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		version := hex.EncodeToString(sum[:6])
+		var z bytes.Buffer
+		w, _ := gzip.NewWriterLevel(&z, gzip.BestCompression)       //nolint:errcheck // the level is a valid one
+		if err := errors.Join(write(w, b), w.Close()); err != nil { // into memory
+			return err
 		}
-		files.ServeHTTP(w, r)
-	})
+		a := asset{mime.TypeByExtension(path.Ext(e.Name())), `W/"` + version + `"`, b, z.Bytes()}
+		s.assets[e.Name()] = "/assets/" + e.Name() + "?v=" + version
+		s.mux.HandleFunc("GET /assets/"+e.Name(), func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, r.FormValue("v") == version) })
+	}
 	s.mux.Handle("GET /favicon.ico", http.RedirectHandler(s.assets["icon.svg"], http.StatusMovedPermanently))
 	return nil
+}
+
+func write(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
+// serve answers with the file, or with 304 to who has it.
+func (a asset) serve(w http.ResponseWriter, r *http.Request, forGood bool) {
+	head, body := w.Header(), a.plain
+	head.Set("Content-Type", a.kind)
+	head.Set("ETag", a.etag)
+	head.Set("Vary", "Accept-Encoding")
+	head.Set("Cache-Control", "no-cache")
+	if forGood {
+		head.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && len(a.gzipped) < len(a.plain) {
+		head.Set("Content-Encoding", "gzip")
+		body = a.gzipped
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
 // small is the size in bytes up to which compressing a page gains nothing.
@@ -52,18 +81,18 @@ const small = 2 << 10
 
 // render answers with a page, or with its live part where the page's script asks for it again.
 func (s *server) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
-	part := "layout.html"
-	if r.Header.Get("X-Part") == "live" {
-		part = "live"
+	var b, live bytes.Buffer
+	err := s.pages[name].ExecuteTemplate(&live, "live", v)
+	if v.Body = template.HTML(live.String()); err == nil { //nolint:gosec // a template of this package made it
+		part := "layout.html"
+		if r.Header.Get("X-Part") == "live" {
+			part = "body"
+		}
+		err = s.pages[name].ExecuteTemplate(&b, part, v)
 	}
-	var b bytes.Buffer
-	if err := s.pages[name].ExecuteTemplate(&b, part, v); err != nil {
+	if err != nil {
 		s.Log.ErrorContext(r.Context(), "render page", "page", name, "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	if v.Refused != nil && !v.Refused.found {
-		v.Refused.fail()
 		return
 	}
 	head := w.Header()

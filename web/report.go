@@ -18,6 +18,7 @@ type report struct {
 	Rest    []reportCase // not failed, in the order of the report
 	Passing int          // tests that did not fail
 	MoreBad int          // failures that are not shown
+	Silent  int          // failures that are shown without what they wrote
 	More    int          // others that are not
 	Base    *slipway.TestTotals
 	Change  string             // of coverage against that of Base; "" when it is not known
@@ -52,7 +53,8 @@ type savedFile struct {
 }
 
 const (
-	mostCases = 500 // of each kind
+	mostCases = 200 // of each kind
+	mostBad   = 50  // failures with what they wrote
 	mostSlow  = 5
 )
 
@@ -74,6 +76,9 @@ func arrange(r slipway.TestReport, run int64, of slipway.CaseFilter, saved bool)
 				continue
 			}
 			row := out.row(c)
+			if len(out.Bad) >= mostBad && row.Output != "" {
+				row.Output, out.Silent = "", out.Silent+1
+			}
 			for _, name := range []string{c.Name, c.Class} {
 				if name != "" {
 					row.Files = append(row.Files, out.files(named[name])...)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 // runPage is a run with the step that is looked at.
 type runPage struct {
 	slipway.RunDetail
+	Lanes    lanes
 	Graph    graph
 	Failures []stepFailure
 	Retrying []slipway.Step // what went wrong and is tried again
@@ -70,25 +70,24 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 		return "", view{}, err
 	}
 	p := &runPage{RunDetail: d, Selected: chooseStep(d, r.FormValue("step")), Waited: waited(s.Now(), d)}
-	p.Timings = timings(s.Now(), d)
-	key := ""
+	key, service := "", ""
 	if p.Selected != nil {
-		key = p.Selected.Spec.Key
+		key, service = p.Selected.Spec.Key, p.Selected.Spec.Service
 	}
-	p.Graph = layOut(d.Steps, n, key)
+	p.Lanes = lanesOf(r, d.Steps, service)
+	shown := d
+	shown.Steps = p.Lanes.Steps
+	p.Timings, p.Graph = timings(s.Now(), shown), layOut(shown.Steps, n, key)
 	said, given, err := s.gates(r, by, d, "")
 	if err != nil {
 		return "", view{}, err
 	}
-	p.said, p.given, p.Gates = said, given, listGates(d, said, given, runHref(n))
+	listed := slices.DeleteFunc(slices.Clone(said), func(g slipway.GateResult) bool { return p.Lanes.leavesOut(g.Service) })
+	p.said, p.given, p.Gates = said, given, listGates(d, listed, given, runHref(n))
 	if err := s.explain(r, by, p); err != nil {
 		return "", view{}, err
 	}
-	live := fmt.Sprintf("/runs/%d", n)
-	if asked := r.FormValue("step"); asked != "" {
-		live += "?step=" + url.QueryEscape(asked)
-	}
-	return "run", view{Title: fmt.Sprintf("Run %d", n), State: string(d.Run.State), Project: d.Run.Project, Tab: "runs", Live: live, Run: n, Data: p}, nil
+	return "run", view{Title: fmt.Sprintf("Run %d", n), State: string(d.Run.State), Project: d.Run.Project, Tab: "runs", Live: without(r), Run: n, Data: p}, nil
 }
 
 // explain reads the reports and logs that the page shows.

@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -43,15 +42,14 @@ func (s *server) document(r *http.Request, by slipway.User, d slipway.RunDetail,
 
 // sbomPage is the packages of an image.
 type sbomPage struct {
-	Run           slipway.Run
-	Service       string
-	Digest        string
-	Text          string
-	Packages      []sbomPackage
-	Of, Fit       int // packages, and how many fit the filter
-	From, To      int
-	Before, After string // query of the pages beside this one
-	Missing       bool
+	Run      slipway.Run
+	Service  string
+	Digest   string
+	Text     string
+	Packages []sbomPackage
+	Of, Fit  int // packages, and how many fit the filter
+	Page     paging
+	Missing  bool
 }
 
 type sbomPackage struct{ Name, Version, License, Reference string }
@@ -79,18 +77,8 @@ func (p *sbomPage) fill(r *http.Request, doc []byte) error {
 	if err != nil {
 		return err
 	}
-	from, err := strconv.Atoi(r.FormValue("from"))
-	if err != nil || from < 0 || from >= len(all) {
-		from = 0
-	}
-	to := min(from+pagePackages, len(all))
-	p.Of, p.Fit, p.Packages, p.From, p.To = of, len(all), all[from:to], from+1, to
-	if from > 0 {
-		p.Before = turn(r, max(0, from-pagePackages))
-	}
-	if to < len(all) {
-		p.After = turn(r, to)
-	}
+	p.Of, p.Fit = of, len(all)
+	p.Packages, p.Page = paged(r, all, pagePackages)
 	return nil
 }
 

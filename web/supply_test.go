@@ -92,6 +92,9 @@ func (w *world) Waivers(_ context.Context, _ slipway.User, f slipway.WaiverFilte
 	}
 	over := []slipway.Waiver{}
 	for _, v := range slices.Backward(w.waivers) {
+		if v.Project != "" && v.Project != f.Project {
+			continue
+		}
 		switch holds := v.Holds(w.now); {
 		case holds && f.Before == 0:
 			out = append(out, v)

@@ -198,9 +198,9 @@ func decided(all []slipway.Approval) []slipway.Approval {
 // tone is the colour class of a state: good, bad, wait, work or idle.
 func tone(state any) string {
 	switch fmt.Sprint(state) {
-	case "succeeded", "verified", "approved", "passed", "merged", "done", "pass", "signed":
+	case "succeeded", "verified", "approved", "passed", "merged", "done", "pass", "signed", "connected", "polled", "hosted here":
 		return "good"
-	case "failed", "errored", "unhealthy", "rejected", "deploy-failed", "fail", "critical", "unsigned":
+	case "failed", "errored", "unhealthy", "rejected", "deploy-failed", "fail", "critical", "unsigned", "broken":
 		return "bad"
 	case "waiting", "retrying", "rolled-back", "quarantined", "warn", "high":
 		return "wait"

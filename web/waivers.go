@@ -26,6 +26,7 @@ const pageOver = 100
 // waiversPage is what is let through gates in a project, with a form that may be filled in already.
 type waiversPage struct {
 	Holding, Over []slipway.Waiver
+	Page          paging // of those that hold
 	Past          bool   // a page of those that hold no longer
 	Older         string // query of the page of the older ones
 	Gates         []string
@@ -79,18 +80,22 @@ func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error)
 		}
 	}
 	slices.SortStableFunc(p.Holding, func(a, b slipway.Waiver) int { return a.Expires.Compare(b.Expires) })
+	p.Holding, p.Page = paged(r, p.Holding, pageRows)
 	return "waivers", view{Title: "Waivers", Project: f.Project, Tab: "waivers", Live: r.URL.RequestURI(), Data: p}, nil
 }
 
 func (s *server) waiving() {
 	form := func(r *http.Request) string {
 		q := url.Values{}
-		for _, field := range []string{"gate", "subject", "service", "environment", "back"} {
+		for _, field := range []string{"gate", "subject", "service", "environment"} {
 			q.Set(field, r.FormValue(field))
+		}
+		if to := back(r); to != "/" {
+			q.Set("back", to)
 		}
 		return projectHref(r.PathValue("project"), "waivers") + "?" + q.Encode()
 	}
-	s.typed("/projects/{project}/waivers", form, func(r *http.Request, by slipway.User) (string, error) {
+	s.posted("/projects/{project}/waivers", form, func(r *http.Request, by slipway.User) (string, error) {
 		project := r.PathValue("project")
 		until, err := time.Parse(time.DateOnly, r.FormValue("until"))
 		if err != nil {

@@ -74,11 +74,12 @@ type Options struct {
 	Reads      Reads
 	Lists      Lists
 	Deliveries Deliveries
-	Pulls      Pulls    // nil: pull requests are shown without buttons
-	Evidence   Evidence // nil: pages show no gates
-	Images     Images   // nil: nothing is said of the images that run
-	Waivers    Waivers  // nil: there is no page of waivers
-	Tests      Tests    // nil: files that tests left cannot be opened, coverage is not compared, tests have no history
+	Pulls      Pulls     // nil: pull requests are shown without buttons
+	Evidence   Evidence  // nil: pages show no gates
+	Images     Images    // nil: nothing is said of the images that run
+	Waivers    Waivers   // nil: there is no page of waivers
+	Codebases  Codebases // nil: there is no page of codebases
+	Tests      Tests     // nil: files that tests left cannot be opened, coverage is not compared, tests have no history
 	Streams    Streams
 	Identity   Identity
 	// May says whether a button is shown to a user; action is a word of auth.Action. Whoever presses
@@ -103,6 +104,8 @@ type server struct {
 	pages  map[string]*template.Template
 	assets map[string]string // name -> path with the version of its content
 	shown  map[string]bool   // patterns that get answers with pages
+
+	refusals refusals
 }
 
 // New returns the handler of every page. Forms of other sites are refused
@@ -167,20 +170,25 @@ func (s *server) parse() (map[string]*template.Template, error) {
 
 // view is what every page is given.
 type view struct {
-	Title   string
-	State   string // of what the page is about: its sign stands in the tab's title
-	Project string // "" on pages of no project
-	Tab     string
-	User    slipway.User
-	Can     rights
-	Live    string // where the page's live part is fetched from again; "" for pages that do not change
-	Run     int64  // only events of this run change the page; 0: every one of the project
-	Waivers bool   // there is a page of them
-	Cursor  int64  // last event that the page knows
-	Origin  string // of this server, as the browser reached it
-	Refused *refused
-	Data    any
+	Title     string
+	State     string // of what the page is about: its sign stands in the tab's title
+	Project   string // "" on pages of no project
+	Tab       string
+	User      slipway.User
+	Can       rights
+	Live      string // where the page's live part is fetched from again; "" for pages that do not change
+	Run       int64  // only events of this run change the page; 0: every one of the project
+	Waivers   bool   // there is a page of them
+	Codebases bool   // there is a page of codebases
+	Cursor    int64  // last event that the page knows
+	Origin    string // of this server, as the browser reached it
+	Refused   *refused
+	Data      any
+	Body      template.HTML // the live part, once it is made
 }
+
+// Elsewhere reports whether a form was refused that this page does not have.
+func (v view) Elsewhere() bool { return v.Refused != nil && !v.Refused.found }
 
 // Head is the title of the browser's tab.
 func (v view) Head() string {
@@ -223,25 +231,26 @@ func (s *server) get(pattern string, p page) {
 		if !ok {
 			return
 		}
-		again, code := refusedIn(r.Context()), http.StatusOK
 		_, cursor, err := s.Streams.Events(r.Context(), by, "", newest)
 		var name string
 		var v view
 		if err == nil {
 			name, v, err = p(r, by)
 		}
+		again := s.refusals.of(by, r.FormValue(refusedParameter), s.Now())
 		switch {
-		case err != nil && again != nil:
-			again.fail()
+		case err != nil && again != nil: // why the form was not taken matters more than that its page is gone
+			s.fail(w, r, by, again.err)
 			return
 		case err != nil:
 			s.fail(w, r, by, err)
 			return
-		case again != nil: // what was typed is not in the page that would be fetched
-			v.Refused, v.Live, code = again, "", again.status
+		case again != nil && v.Live != "":
+			v.Live = r.URL.RequestURI() // what was typed is in this page only
 		}
-		v.User, v.Cursor, v.Can, v.Origin, v.Waivers = by, cursor, s.rights(by, v.Project), s.origin(r), s.Waivers != nil
-		s.render(w, r, code, name, v)
+		v.Refused = again
+		v.User, v.Cursor, v.Can, v.Origin, v.Waivers, v.Codebases = by, cursor, s.rights(by, v.Project), s.origin(r), s.Waivers != nil, s.Codebases != nil
+		s.render(w, r, http.StatusOK, name, v)
 	})
 }
 
@@ -252,24 +261,31 @@ func (s *server) origin(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// post does something for a signed-in user and sends them to where it is seen.
+// post does something for a signed-in user and sends them to where it is seen. When it is not done, they
+// are sent back to the form's page, which says why.
 func (s *server) post(pattern string, do func(r *http.Request, by slipway.User) (to string, err error)) {
-	s.posted(pattern, do, s.fail)
+	s.posted(pattern, back, do)
 }
 
-func (s *server) posted(pattern string, do func(r *http.Request, by slipway.User) (to string, err error), refuse func(w http.ResponseWriter, r *http.Request, by slipway.User, err error)) {
+// posted is post for a form whose page is not what it names as such: page says which it is.
+func (s *server) posted(pattern string, page func(r *http.Request) string, do func(r *http.Request, by slipway.User) (to string, err error)) {
 	s.mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := s.form(w, r); err != nil {
 			s.fail(w, r, slipway.User{}, err)
 			return
 		}
-		by, ok := s.user(w, r)
+		by, ok := s.sender(w, r, page)
 		if !ok {
 			return
 		}
 		to, err := do(r, by)
+		if err != nil && status(slipway.ErrorCode(err)) != http.StatusInternalServerError {
+			if to = s.again(r, by, page(r), err); to != "" {
+				err = nil
+			}
+		}
 		if err != nil {
-			refuse(w, r, by, err)
+			s.fail(w, r, by, err)
 			return
 		}
 		http.Redirect(w, r, to, http.StatusSeeOther)
@@ -298,6 +314,20 @@ const formTimeout = 30 * time.Second
 // user is who asks; whoever is not signed in is sent to where they can, and from there back to where
 // they were.
 func (s *server) user(w http.ResponseWriter, r *http.Request) (slipway.User, bool) {
+	return s.signed(w, r, func() string { return r.URL.RequestURI() })
+}
+
+// sender is user for a form: what was typed into it is there again after signing in.
+func (s *server) sender(w http.ResponseWriter, r *http.Request, page func(r *http.Request) string) (slipway.User, bool) {
+	return s.signed(w, r, func() string {
+		if to := s.again(r, slipway.User{}, page(r), slipway.Errorf(slipway.Unauthorized, "you were not signed in any more, so nothing was done: what you typed is here, send it again")); to != "" {
+			return to
+		}
+		return back(r)
+	})
+}
+
+func (s *server) signed(w http.ResponseWriter, r *http.Request, then func() string) (slipway.User, bool) {
 	by, err := s.Identity.Identify(r)
 	if err == nil && by.Name != "" {
 		return by, true
@@ -306,11 +336,7 @@ func (s *server) user(w http.ResponseWriter, r *http.Request) (slipway.User, boo
 		s.fail(w, r, slipway.User{}, err)
 		return by, false
 	}
-	to := r.URL.RequestURI()
-	if r.Method != http.MethodGet {
-		to = local(r.FormValue("back"))
-	}
-	http.Redirect(w, r, "/signin?to="+template.URLQueryEscaper(to), http.StatusSeeOther)
+	http.Redirect(w, r, "/signin?to="+template.URLQueryEscaper(then()), http.StatusSeeOther)
 	return by, false
 }
 

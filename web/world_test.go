@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -33,6 +34,7 @@ type world struct {
 	err       error           // what every read answers with, when set
 	forbidden bool            // every button
 	full      bool            // no more streams
+	ended     atomic.Bool     // every session
 	left      chan struct{}   // a stream was left
 	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
 	supply                    // what gates said and saw
@@ -51,7 +53,7 @@ func newWorld(now time.Time) *world {
 
 // options wires the world to the UI.
 func (w *world) options() web.Options {
-	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Images: w, Waivers: w, Tests: w, Streams: w, Identity: w,
+	return web.Options{Reads: w, Lists: w, Deliveries: w, Pulls: w, Evidence: w, Images: w, Waivers: w, Codebases: w, Tests: w, Streams: w, Identity: w,
 		May: func(by slipway.User, _, _ string) bool { return by.Name != "eve" }}
 }
 
@@ -67,6 +69,13 @@ func (w *world) tell(e slipway.Event) {
 	w.events = append(w.events, e)
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+// happenIn tells who watches a project that something happened.
+func (w *world) happenIn(project string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tell(slipway.Event{Project: project, Kind: "step.changed", Time: w.now})
 }
 
 // change changes the world and tells that run about it.
@@ -178,10 +187,13 @@ func (w *world) Projects(context.Context, slipway.User) ([]slipway.Project, erro
 }
 
 func (w *world) Pulls(_ context.Context, _ slipway.User, project string) ([]slipway.PullRequest, error) {
-	if project != "shop" {
-		return nil, nil
+	var out []slipway.PullRequest
+	for _, p := range w.pulls {
+		if p.Project == project {
+			out = append(out, p)
+		}
 	}
-	return w.pulls, nil
+	return out, nil
 }
 
 func (w *world) Releases(_ context.Context, _ slipway.User, project, service string) ([]slipway.Release, error) {
@@ -337,7 +349,7 @@ func (w *world) Changed() (<-chan struct{}, func()) {
 func (w *world) Identify(r *http.Request) (slipway.User, error) {
 	c, err := r.Cookie(web.SessionCookie)
 	switch {
-	case err != nil:
+	case err != nil, w.ended.Load():
 		return slipway.User{}, nil
 	case c.Value == session:
 		return slipway.User{Name: "bob"}, nil
@@ -365,3 +377,36 @@ func (w *world) SignIn(_ context.Context, token, code string) (string, error) {
 }
 
 func (w *world) SignOut(context.Context, string) error { return nil }
+
+// Project has codebases that are connected in every way, and broken in some.
+func (w *world) Project(_ context.Context, _ slipway.User, project string) (slipway.ProjectDetail, error) {
+	if w.boards[project] == nil {
+		return slipway.ProjectDetail{}, slipway.Errorf(slipway.NotFound, "project %q does not exist, or you have no role in it", project)
+	}
+	d := slipway.ProjectDetail{Project: slipway.Project{Name: project, DefaultBranch: "main"}, CodebaseDetail: slipway.CodebaseDetail{Codebase: slipway.Codebase{Project: project, DefaultBranch: "main"}}}
+	if project != "shop" {
+		return d, nil
+	}
+	key := func(name string) *slipway.DeployKey {
+		return &slipway.DeployKey{Codebase: "shop/" + name, Public: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + hex(40, name) + " slipway", Hosts: "git.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDEx", Accepted: true, CreatedAt: w.now.Add(-48 * time.Hour)}
+	}
+	of := func(name, url string) slipway.CodebaseDetail {
+		return slipway.CodebaseDetail{Codebase: slipway.Codebase{Project: "shop", Name: name, DefaultBranch: "main", GitURL: url}, Poll: &slipway.Poll{Time: w.now.Add(-40 * time.Second)}}
+	}
+	good := of("pages", "https://git.example/team/pages.git")
+	good.Connection, good.Link, good.HookURL, good.Forks = &slipway.Connection{Project: "shop", Codebase: "pages", Forge: slipway.Gitea, Repository: "team/pages", Credential: "c", HookIDs: []string{"1"}}, "https://git.example/team/pages", "https://slipway.example/hooks/shop/pages", slipway.ForksApprove
+	good.Health = &slipway.ForgeHealth{Delivered: w.now.Add(-3 * time.Minute), Waiting: 2}
+	bad := of("search", "https://git.example/team/search.git")
+	shared := *good.Connection
+	shared.Codebase, shared.Shared, shared.HookIDs = "search", true, nil
+	bad.Connection, bad.HookURL, bad.Poll.Problem = &shared, "https://slipway.example/hooks/shop/search", "git.example answers 401 "+script
+	bad.Health = &slipway.ForgeHealth{Problems: []slipway.ForgeProblem{{Area: "write", Message: "it refuses commit statuses: 403 " + esc}}, Since: w.now.Add(-2 * time.Hour), Behind: 7}
+	keyed := of("keyed", "ssh://git@git.example/team/keyed.git")
+	keyed.DeployKey = key("keyed")
+	keyed.DeployKey.Problem, keyed.Poll.Problem = "git.example refuses the deploy key", "git.example refuses the deploy key"
+	fresh := of("fresh", "ssh://git@git.example/team/fresh.git")
+	fresh.DeployKey, fresh.Poll = key("fresh"), nil
+	fresh.DeployKey.Accepted = false
+	d.Codebases = []slipway.CodebaseDetail{fresh, keyed, of("mirror", "https://git.example/open/mirror.git"), good, bad}
+	return d, nil
+}

@@ -158,6 +158,7 @@ func (s *server) openForges() {
 		Keys: s.store, SSH: git.DeployKeys{Dir: s.sshDir},
 		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
 		Receive: receiveDelivery, HookText: hookText, Unhook: s.unhook,
+		Polled: s.polls.of,
 		Mirror: func(ctx context.Context, codebase string, actors map[string]string) error {
 			c, err := s.planner.Codebase(ctx, codebase)
 			if err != nil {
@@ -233,6 +234,40 @@ func (w *wakes) wake(codebase string) {
 	case w.of(codebase) <- struct{}{}:
 	default:
 	}
+}
+
+// polls is when each mirrored codebase was polled last, and with what success. It is not kept: a server polls when
+// it starts.
+type polls struct {
+	mu   sync.Mutex
+	last map[string]slipway.Poll
+}
+
+// note keeps how a poll ended, unless it was stopped.
+func (p *polls) note(ctx context.Context, codebase string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	one := slipway.Poll{Time: time.Now()}
+	if err != nil {
+		one.Problem = slipway.CleanLine(err.Error(), 600)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		p.last = map[string]slipway.Poll{}
+	}
+	p.last[codebase] = one
+}
+
+func (p *polls) of(codebase string) *slipway.Poll {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one, known := p.last[codebase]
+	if !known {
+		return nil
+	}
+	return &one
 }
 
 // followForges has two loops for each codebase on a forge: one works off what webhooks sent and polls,
@@ -323,6 +358,7 @@ func (s *server) pollForge(ctx context.Context, codebase string) {
 	if err == nil {
 		err = s.forges.SyncPulls(ctx, c)
 	}
+	s.polls.note(ctx, codebase, err)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 		s.log.Warn("poll forge", "codebase", codebase, "error", err)
 	}

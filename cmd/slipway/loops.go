@@ -28,20 +28,8 @@ func (s *server) pollMirrors(ctx context.Context) {
 			s.log.Error("poll mirrors", "error", err)
 		}
 		for _, c := range codebases {
-			if c.GitURL == "" || s.onForge(ctx, c.Key()) {
-				continue
-			}
-			err := s.pollMirror(ctx, c, nil)
-			if ctx.Err() != nil {
-				break
-			}
-			problem := ""
-			if err != nil {
-				s.log.Warn("poll mirror", "codebase", c.Key(), "error", err)
-				problem = slipway.CleanLine(err.Error(), 600)
-			}
-			if err := s.store.SetDeployKeyProblem(ctx, c.Key(), problem); err != nil {
-				s.log.Error("keep why a codebase is not fetched", "codebase", c.Key(), "error", err)
+			if c.GitURL != "" && ctx.Err() == nil && !s.onForge(ctx, c.Key()) {
+				s.pollAlone(ctx, c)
 			}
 		}
 		changed := s.store.Watch()
@@ -58,6 +46,23 @@ func (s *server) pollMirrors(ctx context.Context) {
 				waiting = !s.newMirror(ctx, codebases)
 			}
 		}
+	}
+}
+
+// pollAlone polls a mirrored codebase that is on no forge, and keeps how that ended.
+func (s *server) pollAlone(ctx context.Context, c slipway.Codebase) {
+	err := s.pollMirror(ctx, c, nil)
+	if ctx.Err() != nil {
+		return
+	}
+	s.polls.note(ctx, c.Key(), err)
+	problem := ""
+	if err != nil {
+		s.log.Warn("poll mirror", "codebase", c.Key(), "error", err)
+		problem = slipway.CleanLine(err.Error(), 600)
+	}
+	if err := s.store.SetDeployKeyProblem(ctx, c.Key(), problem); err != nil {
+		s.log.Error("keep why a codebase is not fetched", "codebase", c.Key(), "error", err)
 	}
 }
 

@@ -303,6 +303,7 @@ func (c *cli) rows(rows [][]string) {
 // showConnection shows with which key a codebase is fetched and how it is connected, and what its forge refuses.
 func (c *cli) showConnection(d slipway.CodebaseDetail) {
 	c.rows(keyRows(d.DeployKey))
+	c.rows(pollRows(d.Poll))
 	k := d.Connection
 	switch {
 	case k == nil && d.DeployKey != nil:
@@ -338,6 +339,17 @@ func (c *cli) showConnection(d slipway.CodebaseDetail) {
 	if k.Credential == "" {
 		c.out.line("\n%s", noToken(d.Codebase))
 	}
+}
+
+// pollRows say when a mirrored repository was asked last what is new there.
+func pollRows(p *slipway.Poll) [][]string {
+	switch {
+	case p == nil:
+		return nil
+	case p.Problem != "":
+		return [][]string{{"last poll", ago(p.Time) + ", and it did nothing: " + printable(p.Problem)}}
+	}
+	return [][]string{{"last poll", ago(p.Time)}}
 }
 
 // showHealth shows what the forge of a connected codebase refuses, and what to do.

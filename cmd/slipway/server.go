@@ -81,6 +81,7 @@ type server struct {
 	reactor  *react.Reactor
 	mirrors  mirrorLocks
 	wakes    wakes // deliveries came
+	polls    polls
 	again    wakes // connections changed
 
 	handler http.Handler
@@ -311,7 +312,7 @@ func (s *server) close() error {
 
 func (s *server) routes() (http.Handler, error) {
 	sees := &sees{Actions: s.actions, store: s.store}
-	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Images: sees, Waivers: s.actions, Tests: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
+	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Images: sees, Waivers: s.actions, Codebases: s.forges, Tests: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
 		May: func(by slipway.User, action, project string) bool {
 			return auth.Check(by, auth.Action(action), project) == nil
 		},

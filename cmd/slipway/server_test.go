@@ -329,6 +329,58 @@ func runsOf(t *testing.T, s *server) string {
 	return strings.Join(out, " ")
 }
 
+// The page of codebases of a real server shows those of the project, and of no other project.
+func TestCodebasesPage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, false, serveOptions{})
+	if _, err := s.admin.CreateProject(t.Context(), slipway.Project{Name: "lib", DefaultBranch: "trunk"}); err != nil {
+		t.Fatal(err)
+	}
+	cookie := web.SessionCookie + "=" + s.session()
+	resp, page := s.get("/projects/lib/codebases", "", "Cookie", cookie)
+	for _, want := range []string{"Main codebase", "hosted here", "/git/lib.git", "trunk"} {
+		if resp.StatusCode != http.StatusOK || !strings.Contains(page, want) {
+			t.Errorf("it answers %d without %q", resp.StatusCode, want)
+		}
+	}
+	if resp, _ := s.get("/projects/none/codebases", "", "Cookie", cookie); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("of a project that is not there it answers %d", resp.StatusCode)
+	}
+}
+
+// How the last poll of a mirrored codebase ended is known.
+func TestPolls(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	u.commit("first")
+	u.git("push", "-q", "origin", "HEAD:trunk")
+	s, p := mirror(t, u)
+	if got := s.polls.of(p.Key()); got != nil {
+		t.Errorf("before the first poll %v is known", got)
+	}
+	s.pollAlone(t.Context(), p)
+	good := s.polls.of(p.Key())
+	if good == nil || good.Problem != "" || time.Since(good.Time) > time.Minute {
+		t.Fatalf("after the first poll %v is known", good)
+	}
+	p.GitURL = "http://127.0.0.1:1/gone.git"
+	s.pollAlone(t.Context(), p)
+	if bad := s.polls.of(p.Key()); bad == nil || bad.Problem == "" || bad.Time.Before(good.Time) {
+		t.Errorf("after one that found nothing out %v is known", bad)
+	}
+	if rows := pollRows(s.polls.of(p.Key())); len(rows) != 1 || !strings.Contains(rows[0][1], "and it did nothing: ") {
+		t.Errorf("a person is told %v", rows)
+	}
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.GitURL = u.url
+	before := s.polls.of(p.Key())
+	s.pollAlone(stopped, p)
+	if got := s.polls.of(p.Key()); *got != *before {
+		t.Errorf("a poll that was stopped is taken for one that ended: %v", got)
+	}
+}
+
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)

@@ -19,6 +19,7 @@ function stream(url, listen) {
       if (++lost > 1) connection.hidden = false;
       if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
       close();
+      if (main.dataset.live) refresh(); // says whether the session has ended
       setTimeout(() => streams.has(self) && open(), 5000);
     };
     listen(source, self);
@@ -45,21 +46,33 @@ if (main.dataset.live) {
   });
 }
 
+// refresh fetches the live part again. It rests after that, the longer the more that took, so that a page with
+// much on it does not keep the server and this machine busy while much happens.
 async function refresh() {
   if (busy) { again = true; return; }
   busy = true;
+  const began = performance.now();
   try {
     const headers = { "X-Part": "live" };
     const log = document.getElementById("log");
     if (log) headers["X-Log"] = log.dataset.key;
     const answer = await fetch(main.dataset.live, { headers });
-    if (answer.redirected) location.reload(); // to sign in
+    if (answer.redirected) signedOut();
     else if (answer.ok) put(await answer.text(), answer.headers.get("X-Title"));
   } catch { /* the next event tries again */ }
   setTimeout(() => {
     busy = false;
     if (again) { again = false; refresh(); }
-  }, 200);
+  }, Math.min(5000, Math.max(200, 3 * (performance.now() - began))));
+}
+
+// signedOut says that the session has ended, and leaves alone what a person has typed.
+function signedOut() {
+  for (const s of [...streams]) s.end();
+  connection.hidden = true;
+  const note = document.getElementById("signedout");
+  note.querySelector("a").href = "/signin?to=" + encodeURIComponent(location.pathname + location.search);
+  note.hidden = false;
 }
 
 function put(html, title) {
@@ -187,11 +200,32 @@ function tick() {
   const since = (from) => (Date.now() - skew - Date.parse(from)) / 1000;
   const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
   for (const e of document.querySelectorAll("[data-since]")) set(e, short(since(e.dataset.since)));
-  for (const e of document.querySelectorAll("time[data-ago]")) set(e, `${coarse(since(e.dateTime))} ago`);
+  for (const e of document.querySelectorAll("time[data-ago], .board time")) set(e, `${coarse(since(e.dateTime))} ago`);
 }
 setInterval(tick, 1000);
 
 // Keys and small things
+
+// A filter filters while it is typed into; what it finds is told to who does not see it.
+let typing = 0;
+addEventListener("input", (event) => {
+  const form = event.target.form;
+  if (form?.dataset.instant === undefined) return;
+  clearTimeout(typing);
+  typing = setTimeout(async () => {
+    const asked = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+    main.dataset.live = (form.getAttribute("action") ?? location.pathname) + (asked.size ? `?${asked}` : "");
+    history.replaceState(null, "", main.dataset.live);
+    await refresh();
+    document.getElementById("news").textContent = (main.querySelector("main > table caption") ?? main.querySelector("main > .empty"))?.textContent ?? "";
+  }, 150);
+});
+
+// The exact moment of a time, where the server left it out.
+addEventListener("mouseover", (event) => {
+  const time = event.target.closest?.("time");
+  if (time && !time.title) time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
+});
 
 addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
