@@ -93,6 +93,8 @@ type Waiver struct {
 	CreatedAt   time.Time `json:"createdAt,omitzero"`
 	// Withdrawn is when a person took it back; zero: not.
 	Withdrawn time.Time `json:"withdrawn,omitzero"`
+	// Problem is why one that holds lets nothing through, where waivers are listed: "there is no service carts".
+	Problem string `json:"problem,omitempty"`
 }
 
 // Gates is what the gates of a project or an environment demand: complete, defaults filled in.

@@ -225,5 +225,8 @@ func waiverState(w slipway.Waiver, now time.Time) string {
 	case !w.Holds(now):
 		return "expired " + day(w.Expires)
 	}
+	if w.Problem != "" {
+		return "not: " + printable(w.Problem)
+	}
 	return "until " + day(w.Expires)
 }
