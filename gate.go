@@ -93,7 +93,7 @@ type Waiver struct {
 	CreatedAt   time.Time `json:"createdAt,omitzero"`
 	// Withdrawn is when a person took it back; zero: not.
 	Withdrawn time.Time `json:"withdrawn,omitzero"`
-	// Problem is why one that holds lets nothing through, where waivers are listed: "there is no service carts".
+	// Problem is what is wrong with one that holds, where waivers are listed: "there is no service carts".
 	Problem string `json:"problem,omitempty"`
 }
 

@@ -226,7 +226,7 @@ func waiverState(w slipway.Waiver, now time.Time) string {
 		return "expired " + day(w.Expires)
 	}
 	if w.Problem != "" {
-		return "not: " + printable(w.Problem)
+		return "until " + day(w.Expires) + "; " + printable(w.Problem)
 	}
 	return "until " + day(w.Expires)
 }

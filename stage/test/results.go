@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -236,10 +237,13 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 	case "coverage":
 		err = b.coverage.cobertura(d, path.Dir(b.current))
 	default:
-		b.tests = false
-		return errOther
+		err = errOther
 	}
 	if errors.Is(err, errOther) {
+		b.tests = false
+		if other := unread(start); other != "" {
+			b.note("%s: not read: it is %s", b.current, other)
+		}
 		return err
 	}
 	for _, n := range d.in.notes {
@@ -252,6 +256,33 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 		return nil
 	}
 	return err
+}
+
+// unread names a report that is known and not read, and what to have written in its place.
+func unread(root xml.StartElement) string {
+	const junit = "; have the tests write JUnit or TRX too"
+	switch root.Name.Local {
+	case "test-run", "test-results":
+		return "a report of NUnit" + junit
+	case "assemblies", "assembly":
+		return "a report of xUnit.net" + junit
+	case "testng-results":
+		return "a report of TestNG" + junit
+	case "robot":
+		return "a report of Robot Framework" + junit
+	case "Site", "Testing":
+		return "a report of CTest" + junit
+	case "Catch", "Catch2TestRun", "TestLog", "TestResult", "doctest":
+		return "a report in a form of its own" + junit
+	case "report":
+		return "a report of JaCoCo; have coverage written as Cobertura or LCOV too"
+	case "coverage":
+		if attr(root, "line-rate") != "" { // Cobertura's, of nothing
+			return ""
+		}
+		return "coverage in a form of its own; have it written as Cobertura or LCOV too"
+	}
+	return ""
 }
 
 // seconds reads "1.5", "1,234.5" and, as some locales write it, "1,5" and "1.234,5".
