@@ -61,7 +61,7 @@ func (b *reportBuilder) list(root *os.Root) {
 			return nil
 		case !d.Type().IsRegular():
 			tell := b.note
-			if kind(name, nil) == formatXML { // by its name it is to hold results
+			if MayHold(name, false) {
 				tell = b.problem
 			}
 			tell("%s: is %s, which is not followed or opened", name, kindOf(d.Type()))
@@ -202,6 +202,19 @@ func kind(name string, head []byte) format {
 		return formatGoTest
 	}
 	return formatOther
+}
+
+// MayHold reports whether a file that cannot be looked into may hold results, as far as its name tells: a link or a
+// device only where the name says so, a file unless it is named as a picture, a page or an archive.
+func MayHold(name string, regular bool) bool {
+	if !regular {
+		return kind(name, nil) == formatXML
+	}
+	switch strings.ToLower(path.Ext(name)) {
+	case ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".webm", ".mp4", ".pdf", ".html", ".htm", ".css", ".js", ".map", ".zip", ".gz", ".tgz", ".tar", ".xz", ".zst", ".har":
+		return false
+	}
+	return true
 }
 
 func (b *reportBuilder) parse(f format, r io.Reader) error {
