@@ -42,7 +42,10 @@ func (x *Actions) Waivers(ctx context.Context, by slipway.User, f slipway.Waiver
 	if err != nil && slipway.ErrorCode(err) != slipway.Invalid {
 		return nil, err
 	}
-	environments := environmentNames(c)
+	var environments []string // nil: not known
+	if err == nil {
+		environments = environmentNames(c)
+	}
 	written := slices.Clone(c.Gates.Waivers)
 	for _, e := range c.Environments {
 		for _, w := range e.Gates.Waivers {
@@ -61,7 +64,7 @@ func (x *Actions) Waivers(ctx context.Context, by slipway.User, f slipway.Waiver
 		case !w.Holds(x.o.Now()):
 		case services != nil && w.Service != "" && !slices.Contains(services, w.Service):
 			all[i].Problem = "there is no service " + w.Service
-		case w.Environment != "" && !slices.Contains(environments, w.Environment):
+		case environments != nil && w.Environment != "" && !slices.Contains(environments, w.Environment):
 			all[i].Problem = "there is no environment " + w.Environment
 		}
 	}
