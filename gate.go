@@ -93,6 +93,8 @@ type Waiver struct {
 	CreatedAt   time.Time `json:"createdAt,omitzero"`
 	// Withdrawn is when a person took it back; zero: not.
 	Withdrawn time.Time `json:"withdrawn,omitzero"`
+	// Problem is what is wrong with one that holds, where waivers are listed: "there is no service carts".
+	Problem string `json:"problem,omitempty"`
 }
 
 // Gates is what the gates of a project or an environment demand: complete, defaults filled in.

@@ -152,11 +152,9 @@ func (p *Planner) policyAt(ctx context.Context, project, commit string, open fun
 // governs refuses a commit with which the default branch would not say anything valid: every run of
 // the project would fail until that is mended. Its services must fit those of the other codebases.
 func (p *Planner) governs(ctx context.Context, c slipway.Codebase, commit string, open func(context.Context, string) (Tree, error)) error {
-	var policy slipway.Config
 	if c.Name == "" {
-		var problems config.Problems
-		var err error
-		if policy, problems, err = p.policyAt(ctx, c.Project, commit, open); err != nil {
+		_, problems, err := p.policyAt(ctx, c.Project, commit, open)
+		if err != nil {
 			return err
 		}
 		if err := problems.Err(); err != nil {
@@ -175,40 +173,18 @@ func (p *Planner) governs(ctx context.Context, c slipway.Codebase, commit string
 	} else if err := problems.Err(); err != nil {
 		return slipway.Errorf(slipway.Invalid, "commit %s of %s is not valid:\n%w", slipway.ShortHash(commit), c.Title(), err)
 	}
-	if len(problems) > 0 {
+	if len(problems) > 0 || c.Linked {
 		return nil
 	}
-	var others []plan.Other
-	if !c.Linked {
-		if others, err = p.others(ctx, c, slipway.Config{}); err != nil {
-			return err
-		}
-		if len(others) > 0 || elsewhere(own) {
-			if err := plan.CheckSpan(c, own.Services, others); err != nil {
-				return err
-			}
-		}
+	others, err := p.others(ctx, c, slipway.Config{})
+	if err == nil && (len(others) > 0 || elsewhere(own)) {
+		err = plan.CheckSpan(c, own.Services, others)
 	}
-	return waivesNobody(commit, policy, own, others)
+	return err
 }
 
 func notValid(commit string, problems error) error {
 	return slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(commit), problems)
-}
-
-// waivesNobody refuses what the main codebase says when a waiver of it is for a service that no codebase has.
-func waivesNobody(commit string, policy, own slipway.Config, others []plan.Other) error {
-	services := slices.Clone(own.Services)
-	for _, o := range others {
-		if o.Problem != "" { // it may have it when that is mended
-			return nil
-		}
-		services = append(services, o.Config.Services...)
-	}
-	if err := config.CheckWaived(policy, services).Err(); err != nil {
-		return notValid(commit, err)
-	}
-	return nil
 }
 
 // changesPolicy reports whether a head changes what governs deployments: environments, registries,
@@ -332,18 +308,6 @@ func (p *Planner) Run(ctx context.Context, env stage.Env, _ slipway.PlanStep) (s
 	return slipway.Result{Outcome: slipway.Succeeded, Reason: fmt.Sprintf("%d of %d services run", runs, services), Next: &next}, nil
 }
 
-// notes are what people should know of a run's commit besides its plan.
-func (p *Planner) notes(ctx context.Context, run slipway.Run) ([]string, error) {
-	if p.Foreign == nil || run.Fork {
-		return nil, nil
-	}
-	lines, err := p.Foreign(ctx, slipway.CodebaseKey(run.Project, run.Codebase), run.Commit)
-	if slipway.ErrorCode(err) == slipway.Invalid { // the plan has said so where it matters
-		err = nil
-	}
-	return lines, err
-}
-
 // Plan makes the plan of a run. It changes nothing, so that a push can be told what will run. Who asks
 // for a plan that is being made waits for that one: a push and the run it started do.
 func (p *Planner) Plan(ctx context.Context, pr slipway.Project, run slipway.Run) (slipway.Plan, error) {
@@ -390,11 +354,6 @@ func (p *Planner) plan(ctx context.Context, pr slipway.Project, run slipway.Run)
 	in, err := p.input(ctx, pr, c, repo, plan.Input{Run: run, Config: own, ConfigCommit: governs}, policy)
 	if err != nil {
 		return slipway.Plan{}, err
-	}
-	if run.Event == slipway.DefaultPush && governs == run.Commit && c.Name == "" && p.Lone == "" { // a mirror cannot refuse it
-		if err := waivesNobody(run.Commit, policy, own, in.Others); err != nil {
-			return slipway.Plan{}, err
-		}
 	}
 	if err := p.ask(ctx, repo, &in); err != nil {
 		return slipway.Plan{}, err

@@ -28,7 +28,8 @@ const longestWaiver = 366 * 24 * time.Hour
 const maxSubject = 500 // bytes
 
 // Waivers lists the waivers of a project: those of slipway.yaml on the default branch, but for further pages, then
-// those that people gave: all that hold and the newest of those that do not hold any more.
+// those that people gave: all that hold and the newest of those that do not hold any more. One that holds for a service
+// or an environment that the project does not have says so.
 func (x *Actions) Waivers(ctx context.Context, by slipway.User, f slipway.WaiverFilter) ([]slipway.Waiver, error) {
 	if err := auth.Check(by, auth.View, f.Project); err != nil {
 		return nil, err
@@ -41,6 +42,10 @@ func (x *Actions) Waivers(ctx context.Context, by slipway.User, f slipway.Waiver
 	if err != nil && slipway.ErrorCode(err) != slipway.Invalid {
 		return nil, err
 	}
+	var environments []string // nil: not known
+	if err == nil {
+		environments = environmentNames(c)
+	}
 	written := slices.Clone(c.Gates.Waivers)
 	for _, e := range c.Environments {
 		for _, w := range e.Gates.Waivers {
@@ -52,7 +57,18 @@ func (x *Actions) Waivers(ctx context.Context, by slipway.User, f slipway.Waiver
 	if f.Holding {
 		written = slices.DeleteFunc(written, func(w slipway.Waiver) bool { return !w.Holds(x.o.Now()) })
 	}
-	return append(written, given...), nil
+	all := append(written, given...)
+	services, err := x.o.Planner.serviceNames(ctx, f.Project, all)
+	for i, w := range all {
+		switch {
+		case !w.Holds(x.o.Now()):
+		case services != nil && w.Service != "" && !slices.Contains(services, w.Service):
+			all[i].Problem = "there is no service " + w.Service
+		case environments != nil && w.Environment != "" && !slices.Contains(environments, w.Environment):
+			all[i].Problem = "there is no environment " + w.Environment
+		}
+	}
+	return all, err
 }
 
 // GiveWaiver lets something through a gate until a day. A signature is waived by admins of the project only.

@@ -1,6 +1,7 @@
 package act_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,23 @@ func TestWaiversOfTheFileAndOfPeople(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	w.push(w.approver, "refs/heads/main", w.commit(w.ref("refs/heads/main"), "less", service("mail").with("slipway.yaml", "environments:\n  - {name: qa}\n")))
+	in.Service, in.Environment = "mail", "qa"
+	in.Gate, in.Subject = "tests", "unit/TestB"
+	w.do(w.GiveWaiver(w.ctx, w.admin, in))
+	all, err = w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop"})
+	w.ok(err)
+	problems := map[string]string{}
+	for _, v := range all {
+		problems[v.Subject] = v.Problem
+	}
+	if want := map[string]string{"unit/TestB": "", "no-friday": "there is no service cart", "CVE-1 openssl": ""}; !maps.Equal(problems, want) {
+		t.Errorf("problems %v, want %v", problems, want)
+	}
+	w.push(w.approver, "refs/heads/main", w.commit(w.ref("refs/heads/main"), "cart again", service("mail", "cart").with("slipway.yaml", "environments:\n  - {name: qa}\n")))
+	if all, err = w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop"}); err != nil || all[1].Problem != "there is no environment prod" {
+		t.Errorf("%+v %v", all, err)
+	}
 	_, err = w.Waivers(w.ctx, w.stranger, slipway.WaiverFilter{Project: "shop"})
 	w.code(err, slipway.NotFound)
 	_, err = w.Waivers(w.ctx, slipway.User{}, slipway.WaiverFilter{Project: "shop"})
@@ -85,10 +103,12 @@ func TestWaiversBesideABrokenFile(t *testing.T) {
 	w.withWaivers()
 	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
 	w.move("refs/heads/main", w.commit("", "broken", service("cart").with("slipway.yaml", "gates: {tests: perhaps}\n"))) // a mirror's
-	w.do(w.GiveWaiver(w.ctx, w.approver, good()))
+	in := good()
+	in.Environment = "development"
+	w.do(w.GiveWaiver(w.ctx, w.approver, in))
 	all, err := w.Waivers(w.ctx, w.viewer, slipway.WaiverFilter{Project: "shop"})
 	w.ok(err)
-	if len(all) != 2 || all[0].ID == 0 || all[1].ID == 0 {
+	if len(all) != 2 || all[0].ID == 0 || all[1].ID == 0 || all[0].Problem+all[1].Problem != "" {
 		t.Errorf("%+v", all)
 	}
 }

@@ -62,9 +62,6 @@ func Load(fsys fs.FS, opts Options) (slipway.Config, Problems) {
 	c := policy(f, opts, &problems)
 	c.Services, c.Pins, c.Shared = own.Services, own.Pins, own.Shared
 	checkTimes(f, opts.Now(), true, &problems)
-	if !opts.Several {
-		checkServices(f, c.Services, &problems)
-	}
 	return c, problems.sorted()
 }
 

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/gate"
 	"github.com/slipway-cd/slipway/gate/manifest"
@@ -173,8 +171,7 @@ func rulesOf(list value, problems *Problems) (out []slipway.Rule) {
 	return out
 }
 
-// expressionProblem is at the place in the file where the expression is wrong, as far as the style of the
-// YAML text tells.
+// expressionProblem is at the place in the file where the expression is wrong.
 func expressionProblem(v value, name string, err error) Problem {
 	p := v.problem("see the page about gates for what rules may read", "rule %s: %v", name, err)
 	var at *gate.RuleError
@@ -182,16 +179,10 @@ func expressionProblem(v value, name string, err error) Problem {
 		return p
 	}
 	where := ""
-	switch style := v.node.Style; {
-	case style&yaml.LiteralStyle != 0: // the text begins in the line after the bar, indented by what nobody tells
-		p.Line, p.Column = p.Line+at.Line, 0
+	if here, ok := within(v.node, v.lines, at.Line, at.Column); ok {
+		p.Line, p.Column = here.line, here.column
+	} else {
 		where = fmt.Sprintf(", at %d:%d of its expression", at.Line, at.Column)
-	case style&yaml.FoldedStyle != 0 || at.Line > 1:
-		where = fmt.Sprintf(", at %d:%d of its expression", at.Line, at.Column)
-	case style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
-		p.Column += at.Column
-	default:
-		p.Column += at.Column - 1
 	}
 	p.Message = fmt.Sprintf("rule %s%s: %s", name, where, at.Message)
 	return p
@@ -295,20 +286,10 @@ func checkTimes(f File, now time.Time, expired bool, problems *Problems) {
 	}
 }
 
-// checkServices tells of waivers for services that there are not. Where the project has further codebases they may
-// be there, which CheckWaived is for.
-func checkServices(f File, services []slipway.Service, problems *Problems) {
-	names := namesOf(services)
-	for _, v := range ofAll(f, "waivers") {
-		if s := v.get("service"); s.node != nil && !slices.Contains(names, s.text("")) {
-			problems.add(s.problem(didYouMean(s.text(""), names), "there is no service %s", s.text("")))
-		}
-	}
-}
-
-// CheckWaived tells of waivers of a policy, as LoadPolicy reads it, for services that none of the project's codebases
-// has.
-func CheckWaived(policy slipway.Config, services []slipway.Service) (problems Problems) {
+// Stray tells of waivers of a policy, as Load or LoadPolicy reads it, for services that are not among these: all that
+// the codebases of its project have, or those of one folder. Such a waiver lets nothing through and is in nobody's
+// way: the service may have been taken out of another codebase, or be in one that was not looked at.
+func Stray(policy slipway.Config, services []slipway.Service) (problems Problems) {
 	names, told := namesOf(services), map[string]bool{}
 	all := slices.Clone(policy.Gates.Waivers)
 	for _, e := range policy.Environments {
@@ -320,7 +301,10 @@ func CheckWaived(policy slipway.Config, services []slipway.Service) (problems Pr
 			continue
 		}
 		told[place] = true
-		p := Problem{File: Name, Message: "there is no service " + w.Service, Hint: didYouMean(w.Service, names), Path: "gates.waivers"}
+		p := Problem{File: Name, Message: "there is no service " + w.Service + " that this waiver would be for", Path: "gates.waivers"}
+		if n := nearest(w.Service, names); n != "" {
+			p.Hint = "did you mean " + n + "?"
+		}
 		if file, line, ok := strings.Cut(w.Place, ":"); ok {
 			p.File = file
 			p.Line, _ = strconv.Atoi(line)

@@ -35,6 +35,7 @@ type value struct {
 	shape *shape
 	path  string
 	file  string
+	lines []string     // of the file
 	keys  []*yaml.Node // of objects and tables, in the order of the file
 	items []value      // of objects, tables and lists
 	// faulty are the keys whose values do not fit, which was said already.
@@ -44,7 +45,7 @@ type value struct {
 // Parse reads the text of a slipway.yaml and checks everything that can be said of it alone, all at
 // once. The File holds what was right, so that more can be checked. name is for the problems.
 func Parse(name string, data []byte) (File, Problems) {
-	p := checker{file: name}
+	p := checker{file: name, lines: strings.Split(string(data[:min(len(data), maxFileSize)]), "\n")}
 	doc := p.document(data)
 	if doc == nil {
 		return File{name: name}, p.problems.sorted()
@@ -54,6 +55,7 @@ func Parse(name string, data []byte) (File, Problems) {
 
 type checker struct {
 	file     string
+	lines    []string
 	problems Problems
 	nodes    int
 }
@@ -139,7 +141,7 @@ func (p *checker) value(n *yaml.Node, s *shape, path string) value {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	v := value{node: n, shape: s, path: path, file: p.file}
+	v := value{node: n, shape: s, path: path, file: p.file, lines: p.lines}
 	if !p.plain(n, path) {
 		return value{}
 	}

@@ -134,8 +134,9 @@ func (b rulebook) first(issues *cel.Issues, expression string) *RuleError {
 	})
 	out := &RuleError{Line: max(e.Location.Line(), 1), Column: max(e.Location.Column(), 0) + 1, Message: line(plainly(e.Message, upTo(expression, e.Location.Line(), e.Location.Column())), maxMessage)}
 	if m := undefined.FindStringSubmatch(e.Message); m != nil {
+		out.Message = fmt.Sprintf("there is no field %q", m[1])
 		if n := b.nearest(m[1]); n != "" {
-			out.Message = fmt.Sprintf("there is no field %q; did you mean %s?", m[1], n)
+			out.Message += fmt.Sprintf("; did you mean %s?", n)
 		}
 	}
 	return out
@@ -153,7 +154,7 @@ func upTo(expression string, line, column int) string {
 
 // nearest is the field of any type that a misspelt one is like.
 func (b rulebook) nearest(name string) string {
-	best, least := "", 3
+	best, least := "", min(3, len(name)/2+1)
 	for _, t := range b.table.byName {
 		for _, f := range t.names {
 			if d := levenshtein.Distance(strings.ToLower(name), strings.ToLower(f), nil); d < least || (d == least && best != "" && f < best) {

@@ -36,7 +36,7 @@ func plainly(message, before string) string {
 		return fmt.Sprintf("%s is a word that CEL keeps for itself", m[1])
 	}
 	if m := misfit.FindStringSubmatch(message); m != nil {
-		operator, given := strings.Trim(m[1], "_"), m[2]
+		operator, given := strings.Trim(m[1], "_@"), m[2]
 		if of := misfitMethod.FindStringSubmatch(given); of != nil {
 			return fmt.Sprintf("%s of %s does not take (%s)", operator, of[1], of[2])
 		}

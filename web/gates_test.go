@@ -358,7 +358,7 @@ func TestWaiverPages(t *testing.T) {
 	for i := range 230 {
 		s.waivers = append(s.waivers, slipway.Waiver{ID: int64(10 + i), Project: "shop", Gate: "tests", Subject: fmt.Sprintf("old-%03d", i), Reason: "over", Author: "ada", Expires: s.now.AddDate(0, 0, -1)})
 	}
-	s.waivers = append([]slipway.Waiver{{ID: 9, Project: "shop", Gate: "tests", Subject: "the-first", Reason: "r", Author: "ada", Expires: s.now.AddDate(0, 1, 0)}}, s.waivers...)
+	s.waivers = append([]slipway.Waiver{{ID: 9, Project: "shop", Gate: "tests", Subject: "the-first", Reason: "r", Author: "ada", Expires: s.now.AddDate(0, 1, 0), Problem: "there is no service carts"}}, s.waivers...)
 	to, seen := "/projects/shop/waivers", map[string]int{}
 	for pages := 1; to != ""; pages++ {
 		page := parse(t, s.ask("GET", to, "").Body.String())
@@ -368,7 +368,7 @@ func TestWaiverPages(t *testing.T) {
 				seen[name]++
 			}
 		}
-		if has := strings.Contains(text, "the-first"); has != (pages == 1) {
+		if has := strings.Contains(text, "the-first"); has != (pages == 1) || has != strings.Contains(text, "there is no service carts") {
 			t.Errorf("page %d has what holds: %t", pages, has)
 		}
 		to = ""

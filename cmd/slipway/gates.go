@@ -19,7 +19,7 @@ func (c *cli) gates() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "gates [RUN|SERVICE]", Short: "What the quality gates said of a run or of a service, and why",
-		Long: "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. Of a gate that spoke in several steps it is what it said last; --output json\nhas all. What is waived is shown with who waived it, until when and why. With --all every reason is shown, else\nthe ten worst of each gate.",
+		Long: "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. Of a gate that spoke in several steps it is what it said last; --output json\nhas all. What is waived is shown with who waived it, until when and why. With --all every reason is shown, else\nthe ten worst of each gate and ten that are waived.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.GateResult, error) {
 			f := slipway.GateFilter{Project: q.project, Environment: env}
@@ -62,7 +62,7 @@ func (c *cli) gateRows(gates []slipway.GateResult, all bool) {
 	gates = lastSaid(gates)
 	var rows [][]string
 	for _, g := range gates {
-		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(clip(g.Summary, 100))})
+		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(shortSummary(g.Summary))})
 	}
 	c.out.table([]string{"GATE", "VERDICT", "SERVICE", "ENVIRONMENT", ""}, rows)
 	for _, g := range gates {
@@ -90,10 +90,15 @@ func (c *cli) gateReasons(g slipway.GateResult, all bool) {
 		title += " for " + g.Environment
 	}
 	c.out.line("\n%s", c.out.bold(printable(title)))
-	for i, r := range g.Reasons {
-		if i == reasonsShown && !all {
-			c.out.line("  and %d more: --all shows them", len(g.Reasons)-i)
-			return
+	shown, waived, left := 0, 0, 0
+	for _, r := range g.Reasons {
+		n := &shown
+		if r.Waiver != nil { // shows wherever its gate shows
+			n = &waived
+		}
+		if *n++; *n > reasonsShown && !all {
+			left++
+			continue
 		}
 		line := fmt.Sprintf("  %s %s: %s", c.out.state(string(r.Verdict)), c.out.bold(printable(r.Subject)), printable(r.Message))
 		if r.Place != "" {
@@ -104,6 +109,26 @@ func (c *cli) gateReasons(g slipway.GateResult, all bool) {
 			c.out.line("    %s", c.out.dim(printable(fmt.Sprintf("waived by %s until %s: %s", w.Author, day(w.Expires), w.Reason))))
 		}
 	}
+	if left > 0 {
+		c.out.line("  and %d more: --all shows them", left)
+	}
+}
+
+// shortSummary is a summary of at most about 100 characters that still says what is waived.
+func shortSummary(summary string) string {
+	const most = 100
+	head, last, _ := cutLast(summary, ", ")
+	if len(summary) <= most || !strings.Contains(last, " waived until ") {
+		return clip(summary, most)
+	}
+	return clip(head, most-len(last)-len(", ")) + ", " + last
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
@@ -224,6 +249,9 @@ func waiverState(w slipway.Waiver, now time.Time) string {
 		return "withdrawn " + day(w.Withdrawn)
 	case !w.Holds(now):
 		return "expired " + day(w.Expires)
+	}
+	if w.Problem != "" {
+		return "until " + day(w.Expires) + "; " + printable(w.Problem)
 	}
 	return "until " + day(w.Expires)
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -23,5 +26,31 @@ func TestGatesAreToldOnce(t *testing.T) {
 	}
 	if in[0].Verdict != slipway.Warn || in[5].Verdict != slipway.Fail {
 		t.Errorf("what was said is not as it was: %+v", in)
+	}
+}
+
+// What is waived shows beside its gate, however much there is besides.
+func TestWaiversShowWithTheirGates(t *testing.T) {
+	t.Parallel()
+	g := slipway.GateResult{Gate: "manifests", Service: "cart", Verdict: slipway.Fail, Summary: strings.Repeat("twelve failures, ", 9) + "2 waived until 2026-12-01"}
+	for i := range 12 {
+		g.Reasons = append(g.Reasons, slipway.GateReason{Verdict: slipway.Fail, Subject: fmt.Sprintf("probes Deployment/web%d", i), Message: "has none"})
+	}
+	waiver := &slipway.Waiver{Author: "ada", Reason: "ticket 812", Expires: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
+	g.Reasons = append(g.Reasons, slipway.GateReason{Verdict: slipway.Pass, Subject: "probes Deployment/worker", Message: "has none", Waiver: waiver})
+	shown := func(all bool) string {
+		var b strings.Builder
+		c := &cli{out: &printer{w: &b, width: 200}}
+		c.gateRows([]slipway.GateResult{g}, all)
+		return b.String()
+	}
+	got := shown(false)
+	for _, want := range []string{"probes Deployment/web9:", "probes Deployment/worker:", "waived by ada until 2026-12-01: ticket 812", "and 2 more: --all shows them", "…, 2 waived until 2026-12-01"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "web10") || !strings.Contains(shown(true), "web11") || strings.Contains(shown(true), "--all") {
+		t.Errorf("shown:\n%s\nwith --all:\n%s", got, shown(true))
 	}
 }

@@ -238,6 +238,45 @@ func TestAFailedStepKeepsItsReason(t *testing.T) {
 	}
 }
 
+// Red tests that are waived, or of which the gate only warns, do not fail their step; an exit code without a red test
+// does, and so does a test that nobody waived.
+func TestWaivedTestsAreLetThrough(t *testing.T) {
+	t.Parallel()
+	report := &slipway.TestReport{Passed: 1, Failed: 1, Files: []string{"a.xml"}, Suites: []slipway.TestSuite{{Name: "unit", Cases: []slipway.TestCase{
+		{Name: "TestA", State: slipway.TestPassed}, {Name: "TestB", State: slipway.TestFailed, Message: "no"}}}}}
+	waived := func(subject string, expires time.Time) func(*slipway.Gates) {
+		return func(g *slipway.Gates) {
+			g.Tests = slipway.LevelFail
+			g.Waivers = []slipway.Waiver{{Gate: slipway.GateTests, Subject: subject, Reason: "known", Author: "ada", Expires: expires}}
+		}
+	}
+	now := time.Now()
+	red := slipway.Result{Outcome: slipway.Failed, Reason: "tests failed: 1 of 2: TestB", Report: report}
+	crashed := slipway.Result{Outcome: slipway.Failed, Reason: "tests failed: exit code 139", Report: &slipway.TestReport{Passed: 1, Files: []string{"a.xml"}, Suites: report.Suites[:1]}}
+	crashed.Report.Suites = []slipway.TestSuite{{Name: "unit", Cases: report.Suites[0].Cases[:1]}}
+	for name, c := range map[string]struct {
+		change func(*slipway.Gates)
+		res    slipway.Result
+		want   slipway.Outcome
+	}{
+		"waived":         {waived("unit/TestB", now.Add(time.Hour)), red, slipway.Succeeded},
+		"ended":          {waived("unit/TestB", now.Add(-time.Hour)), red, slipway.Failed},
+		"another":        {waived("unit/TestA", now.Add(time.Hour)), red, slipway.Failed},
+		"only warned of": {func(g *slipway.Gates) { g.Tests = slipway.LevelWarn }, red, slipway.Succeeded},
+		"off":            {func(g *slipway.Gates) { g.Tests = slipway.LevelOff }, red, slipway.Failed},
+		"another gate": {func(g *slipway.Gates) {
+			g.Tests, g.Coverage = slipway.LevelWarn, slipway.CoverageGate{Level: slipway.LevelFail, Minimum: 80}
+		}, red, slipway.Failed},
+		"no red test": {waived("*B", now.Add(time.Hour)), crashed, slipway.Failed},
+	} {
+		court := newCourt(t)
+		res, err := court.step(court.plans(map[string]slipway.Gates{"": lenient(c.change)}, "test/cart"), "test/cart", court.server.judged(gives(c.res)))
+		if err != nil || res.Outcome != c.want || (c.want == slipway.Succeeded && res.Reason != "let through by gate tests: "+red.Reason) {
+			t.Errorf("%s: %s %q %v", name, res.Outcome, res.Reason, err)
+		}
+	}
+}
+
 func TestWhatGatesDoNotJudge(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t)

@@ -39,10 +39,12 @@ func (c *cli) validate() *cobra.Command {
 			if err := done(); err != nil {
 				return err
 			}
+			unknown := unknownHere(found)
 			if done, err := c.out.value(struct {
 				Config   slipway.Config   `json:"config"`
 				Problems []config.Problem `json:"problems"`
-			}{found, append([]config.Problem{}, problems...)}); done {
+				Warnings []config.Problem `json:"warnings"`
+			}{found, append([]config.Problem{}, problems...), append([]config.Problem{}, unknown...)}); done {
 				if err == nil && len(problems) > 0 {
 					return errQuiet
 				}
@@ -50,6 +52,9 @@ func (c *cli) validate() *cobra.Command {
 			}
 			for _, p := range problems {
 				c.out.line("%s", printable(p.String()))
+			}
+			for _, p := range unknown {
+				c.out.line("warning: %s", printable(p.String()))
 			}
 			if len(problems) > 0 {
 				c.out.line("%s", plural(len(problems), "problem"))
@@ -61,6 +66,16 @@ func (c *cli) validate() *cobra.Command {
 	}
 	loneFlag(cmd, &codebase)
 	return cmd
+}
+
+// unknownHere are the waivers for services that this folder does not have: whether another codebase of the project has
+// them, only a server can tell.
+func unknownHere(found slipway.Config) config.Problems {
+	stray := config.Stray(found, found.Services)
+	for i := range stray {
+		stray[i].Message += "; not checked: whether another codebase of the project has it"
+	}
+	return stray
 }
 
 // loneFlag says of which codebase the files here are.

@@ -257,7 +257,7 @@ func (r *testRun) collect(ctx context.Context, ctr gateway.Container) error {
 	defer root.Close()
 	c := &collector{ctr: ctr, root: root, limits: r.req.Limits}
 	err = c.dir(ctx, ".")
-	r.result.Problems = c.problems
+	r.result.Problems, r.result.Notes = c.problems, c.notes
 	return err
 }
 
@@ -270,6 +270,7 @@ type collector struct {
 	bytes    int64
 	full     bool
 	problems []string
+	notes    []string // of what can be no results
 }
 
 const (
@@ -323,14 +324,14 @@ func (c *collector) entry(ctx context.Context, name string, st *fstypes.Stat) er
 		}
 		return c.dir(ctx, name)
 	case !mode.IsRegular():
-		c.problem("%s: is a link or a special file, left out", name)
+		c.leftOut(test.MayHold(name, false), "%s: is a link or a special file, left out", name)
 		return nil
 	case c.files >= c.limits.Files:
 		c.full = true
 		c.problem("more than %d files: the rest is left out", c.limits.Files)
 		return nil
 	case c.bytes+st.Size > c.limits.Bytes:
-		c.problem("%s: %s would exceed the %s that results may have, left out", name, size(st.Size), size(c.limits.Bytes))
+		c.leftOut(test.MayHold(name, true), "%s: %s would exceed the %s that results may have, left out", name, size(st.Size), size(c.limits.Bytes))
 		return nil
 	}
 	c.files++
@@ -368,6 +369,16 @@ func (c *collector) file(ctx context.Context, name string, size int64) error {
 func (c *collector) problem(format string, args ...any) {
 	if len(c.problems) < maxProblems {
 		c.problems = append(c.problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// leftOut says what was left out: a problem when it may hold results, else a note.
+func (c *collector) leftOut(results bool, format string, args ...any) {
+	switch {
+	case results:
+		c.problem(format, args...)
+	case len(c.notes) < maxProblems:
+		c.notes = append(c.notes, fmt.Sprintf(format, args...))
 	}
 }
 

@@ -119,7 +119,7 @@ printf 'no newline'`})
 	})
 	t.Run("hides files behind links and too many files", func(t *testing.T) {
 		req := w.testRequest(t, runner, map[string]string{"run.sh": `cd TestResults
-ln -s /etc/passwd link.xml; ln -s .. up; mkfifo pipe.xml
+ln -s /etc/passwd link.xml; ln -s .. a-link; mkfifo pipe.xml
 i=0; while [ $i -lt 30 ]; do echo $i > f$i.txt; i=$((i+1)); done
 exit 1`})
 		res, _ := w.runTests(t, req)
@@ -130,9 +130,12 @@ exit 1`})
 		if all := strings.Join(res.Problems, "; "); !strings.Contains(all, "more than 10 files") {
 			t.Errorf("problems %s", all)
 		}
+		if notes := strings.Join(res.Notes, "; "); notes != "a-link: is a link or a special file, left out" {
+			t.Errorf("notes %s", notes)
+		}
 	})
 	t.Run("writes too much", func(t *testing.T) {
-		req := w.testRequest(t, runner, map[string]string{"run.sh": "dd if=/dev/zero of=TestResults/big bs=1M count=3; dd if=/dev/zero of=TestResults/small bs=1k count=900"})
+		req := w.testRequest(t, runner, map[string]string{"run.sh": "dd if=/dev/zero of=TestResults/big bs=1M count=3; dd if=/dev/zero of=TestResults/film.webm bs=1M count=3; dd if=/dev/zero of=TestResults/small bs=1k count=900"})
 		res, _ := w.runTests(t, req)
 		info, err := os.Stat(filepath.Join(req.Output, "small"))
 		if err != nil || info.Size() != 900<<10 {
@@ -140,6 +143,9 @@ exit 1`})
 		}
 		if len(res.Problems) != 1 || !strings.HasPrefix(res.Problems[0], "big: 3.1 MB would exceed the 1.0 MB") {
 			t.Errorf("problems %q", res.Problems)
+		}
+		if len(res.Notes) != 1 || !strings.HasPrefix(res.Notes[0], "film.webm: 3.1 MB would exceed the 1.0 MB") {
+			t.Errorf("notes %q", res.Notes)
 		}
 	})
 }

@@ -195,10 +195,8 @@ func (g *goTests) test(p *goPackage, e goEvent) {
 		}
 		g.cases++
 		t = &goTest{name: e.Test, run: p.runs}
-		if i := strings.LastIndexByte(e.Test, '/'); i > 0 {
-			if t.parent = p.tests[e.Test[:i]]; t.parent != nil {
-				t.parent.subs = true
-			}
+		if t.parent = p.parent(e.Test); t.parent != nil {
+			t.parent.subs = true
 		}
 		p.tests[e.Test] = t
 		p.order = append(p.order, t)
@@ -216,6 +214,27 @@ func (g *goTests) test(p *goPackage, e goEvent) {
 	case "pass", "fail", "skip":
 		t.end(goState(e.Action), time.Duration(max(0, min(e.Elapsed, 1e7))*float64(time.Second)), p.runs)
 	}
+}
+
+// parent is the test that a test is a subtest of; nil when it is none. The name that a subtest was given may have
+// slashes itself.
+func (p *goPackage) parent(name string) *goTest {
+	for i := strings.LastIndexByte(name, '/'); i > 0; i = strings.LastIndexByte(name[:i], '/') {
+		if t := p.tests[name[:i]]; t != nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// panicked is what a panic said that ended the test: the test framework says it in the name of a test above.
+func (t *goTest) panicked() []byte {
+	for up := t.parent; up != nil; up = up.parent {
+		if at := bytes.Index(up.output, []byte("panic: ")); at >= 0 {
+			return up.output[at:]
+		}
+	}
+	return nil
 }
 
 // end takes a result. Within one run of the package (-count=2) a failure stays; a later run of the package,
@@ -300,6 +319,9 @@ func (g *goTests) add(p *goPackage) error {
 		c.Message = "does not compile"
 		if b := g.builds[p.build]; b != nil {
 			c.Output = b.String()
+			if said := compilerSays(c.Output); said != "" {
+				c.Message += ": " + said
+			}
 		}
 	}
 	if c.Message == "" {
@@ -329,7 +351,8 @@ func (g *goTests) testCase(p *goPackage, t *goTest) (slipway.TestCase, bool) {
 	case c.State == slipway.TestFailed:
 		c.Message, c.Output = goMessage(t.output), string(t.output)
 		if c.Message == "" {
-			c.Message = "failed"
+			said := t.panicked()
+			c.Message, c.Output = cmp.Or(goMessage(said), "failed"), c.Output+string(said)
 		}
 	case c.State == slipway.TestSkipped:
 		c.Message = goMessage(t.output)
@@ -341,6 +364,16 @@ func (g *goTests) testCase(p *goPackage, t *goTest) (slipway.TestCase, bool) {
 		c.Output = "..." + strings.ToValidUTF8(c.Output[len(c.Output)-maxOutput+len("..."):], "")
 	}
 	return c, true
+}
+
+// compilerSays is the first line with which the compiler, or go vet, says what is wrong; those before it name packages.
+func compilerSays(output string) string {
+	for line := range strings.Lines(output) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			return strings.ToValidUTF8(line, "\uFFFD")
+		}
+	}
+	return ""
 }
 
 // goLine is how a test says where it fails.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -33,6 +34,7 @@ type reportBuilder struct {
 	full     bool
 	tests    bool // the current file is of tests, not of coverage
 	took     bool // it had a case
+	failures int  // cases and suites of JUnit files that have a failure, also one before they passed
 
 	current string // the file that is read
 	names   []string
@@ -85,6 +87,19 @@ func (s *suite) add(c slipway.TestCase) error {
 	c.Flaky = c.Reruns > 0 && c.State == slipway.TestPassed
 	s.Cases = append(s.Cases, c)
 	return nil
+}
+
+// wrote is what a suite wrote as a whole, with no word of which test did: it is shown with the first that failed.
+func (s *suite) wrote(output string) {
+	at := slices.IndexFunc(s.Cases, func(c slipway.TestCase) bool { return c.State == slipway.TestFailed })
+	if at < 0 || output == "" {
+		return
+	}
+	c := &s.Cases[at]
+	whole := clip(join(c.Output, output), maxOutput)
+	if s.b.outputs += len(whole) - len(c.Output); s.b.outputs <= maxOutputs {
+		c.Output = whole
+	}
 }
 
 // overflow says once that tests are left out.

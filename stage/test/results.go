@@ -3,6 +3,7 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +61,7 @@ func (b *reportBuilder) list(root *os.Root) {
 			return nil
 		case !d.Type().IsRegular():
 			tell := b.note
-			if kind(name, nil) == formatXML { // by its name it is to hold results
+			if MayHold(name, false) {
 				tell = b.problem
 			}
 			tell("%s: is %s, which is not followed or opened", name, kindOf(d.Type()))
@@ -203,6 +204,19 @@ func kind(name string, head []byte) format {
 	return formatOther
 }
 
+// MayHold reports whether a file that cannot be looked into may hold results, as far as its name tells: a link or a
+// device only where the name says so, a file unless it is named as a picture, a page or an archive.
+func MayHold(name string, regular bool) bool {
+	if !regular {
+		return kind(name, nil) == formatXML
+	}
+	switch strings.ToLower(path.Ext(name)) {
+	case ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".webm", ".mp4", ".pdf", ".html", ".htm", ".css", ".js", ".map", ".zip", ".gz", ".tgz", ".tar", ".xz", ".zst", ".har":
+		return false
+	}
+	return true
+}
+
 func (b *reportBuilder) parse(f format, r io.Reader) error {
 	switch f {
 	case formatXML:
@@ -236,10 +250,13 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 	case "coverage":
 		err = b.coverage.cobertura(d, path.Dir(b.current))
 	default:
-		b.tests = false
-		return errOther
+		err = errOther
 	}
 	if errors.Is(err, errOther) {
+		b.tests = false
+		if other := unread(start); other != "" {
+			b.note("%s: not read: it is %s", b.current, other)
+		}
 		return err
 	}
 	for _, n := range d.in.notes {
@@ -252,6 +269,33 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 		return nil
 	}
 	return err
+}
+
+// unread names a report that is known and not read, and what to have written in its place.
+func unread(root xml.StartElement) string {
+	const junit = "; have the tests write JUnit or TRX too"
+	switch root.Name.Local {
+	case "test-run", "test-results":
+		return "a report of NUnit" + junit
+	case "assemblies", "assembly":
+		return "a report of xUnit.net" + junit
+	case "testng-results":
+		return "a report of TestNG" + junit
+	case "robot":
+		return "a report of Robot Framework" + junit
+	case "Site", "Testing":
+		return "a report of CTest" + junit
+	case "Catch", "Catch2TestRun", "TestLog", "TestResult", "doctest":
+		return "a report in a form of its own" + junit
+	case "report":
+		return "a report of JaCoCo; have coverage written as Cobertura or LCOV too"
+	case "coverage":
+		if attr(root, "line-rate") != "" { // Cobertura's, of nothing
+			return ""
+		}
+		return "coverage in a form of its own; have it written as Cobertura or LCOV too"
+	}
+	return ""
 }
 
 // seconds reads "1.5", "1,234.5" and, as some locales write it, "1,5" and "1.234,5".

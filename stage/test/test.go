@@ -62,7 +62,8 @@ type Result struct {
 	BuildFailure *BuildFailure // set: the stage could not be built; the rest is empty
 	ExitCode     int           // of the entrypoint
 	Results      string        // absolute path of the results folder in the container
-	Problems     []string      // result files that were left out, and why
+	Problems     []string      // files that were left out and may be results, and why
+	Notes        []string      // other files that were left out, and why
 	Duration     time.Duration
 	// Service is set when a service could not be brought up, so that no test ran; the rest is empty.
 	Service *ServiceFailure
@@ -139,7 +140,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 		return failed("no test ran: %s", res.Service), nil
 	}
 	report := Read(req.Output)
-	report.Problems = append(res.Problems, report.Problems...)
+	report.Problems, report.Notes = append(res.Problems, report.Problems...), append(res.Notes, report.Notes...)
 	if err := keep(ctx, r.Attachments, env.Run.ID, req.Output, &report); err != nil {
 		return slipway.Result{}, err
 	}

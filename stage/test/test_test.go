@@ -126,7 +126,7 @@ func TestErrorsAndTimeout(t *testing.T) {
 
 func TestRecordsResultFiles(t *testing.T) {
 	t.Parallel()
-	c := &container{files: map[string]string{"sub/r.xml": green, "notes.txt": "x"}, res: test.Result{Duration: 3 * time.Second, Problems: []string{"link.xml: is a link"}}}
+	c := &container{files: map[string]string{"sub/r.xml": green, "notes.txt": "x"}, res: test.Result{Duration: 3 * time.Second, Problems: []string{"link.xml: is a link"}, Notes: []string{"film.webm: too large"}}}
 	got, err := run(t, t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -138,11 +138,24 @@ func TestRecordsResultFiles(t *testing.T) {
 	if a.Path != "test-results-cart/sub/r.xml" || a.Kind != slipway.ArtifactReport || a.Size != int64(len(green)) || !strings.HasPrefix(a.Digest, "sha256:") || len(a.Digest) != 71 || a.Commit != "abc" {
 		t.Errorf("artifact %+v", a)
 	}
-	if got.Report.Duration != 3*time.Second || strings.Join(got.Report.Files, " ") != "sub/r.xml" || strings.Join(got.Report.Problems, " ") != "link.xml: is a link" {
+	if got.Report.Duration != 3*time.Second || strings.Join(got.Report.Files, " ") != "sub/r.xml" || strings.Join(got.Report.Problems, " ") != "link.xml: is a link" || strings.Join(got.Report.Notes, " ") != "film.webm: too large" {
 		t.Errorf("report %+v", got.Report)
 	}
 	if c.got.Dir != "/tree/cart" || c.got.Limits.Files != 10_000 || c.got.Limits.Bytes != 64<<20 {
 		t.Errorf("request %+v", c.got)
+	}
+}
+
+// What was left out and cannot hold results is in nobody's way; a file may hold them whatever its name is.
+func TestWhatMayHoldResults(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][2]bool{ // a file, a link
+		"a.xml": {true, true}, "a.TRX": {true, true}, "go.json": {true, false}, "latest": {true, false}, "cover.out": {true, false},
+		"film.webm": {false, false}, "shots/A.PNG": {false, false}, "report/index.html": {false, false}, "trace.zip": {false, false},
+	} {
+		if got := [2]bool{test.MayHold(name, true), test.MayHold(name, false)}; got != want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

@@ -1,0 +1,116 @@
+package act
+
+import (
+	"context"
+	"slices"
+
+	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/config"
+)
+
+// notes are what people should know of a run's commit besides its plan.
+func (p *Planner) notes(ctx context.Context, run slipway.Run) ([]string, error) {
+	if run.Fork { // strangers hear nothing of the project
+		return nil, nil
+	}
+	var lines []string
+	if p.Foreign != nil {
+		var err error
+		lines, err = p.Foreign(ctx, slipway.CodebaseKey(run.Project, run.Codebase), run.Commit)
+		if err != nil && slipway.ErrorCode(err) != slipway.Invalid { // the plan has said so where it matters
+			return nil, err
+		}
+	}
+	stray, err := p.strayOf(ctx, run)
+	return append(slices.Clip(lines), stray...), err
+}
+
+// strayOf warns of waivers of slipway.yaml for services that no codebase has, once the run's commit is what its branch
+// is, or is merged. What is not valid is said elsewhere.
+func (p *Planner) strayOf(ctx context.Context, run slipway.Run) ([]string, error) {
+	c, err := p.Codebase(ctx, slipway.CodebaseKey(run.Project, run.Codebase))
+	if err != nil || c.Linked || run.Event != slipway.DefaultPush && (run.Event != slipway.PullUpdate || run.Base != c.DefaultBranch) {
+		return nil, err
+	}
+	repo := p.Repo(c.Key())
+	var policy slipway.Config
+	if c.Name == "" {
+		policy, _, err = p.policyAt(ctx, c.Project, run.Commit, repo.Tree)
+	} else {
+		policy, _, err = p.policyNow(ctx, c.Project)
+	}
+	if err != nil || !waivesService(policy) {
+		return nil, ignoreInvalid(err)
+	}
+	own, problems, err := p.services(ctx, c.Key(), run.Commit, repo.Tree)
+	if err != nil || len(problems) > 0 {
+		return nil, ignoreInvalid(err)
+	}
+	stray, err := p.stray(ctx, c, policy, own.Services)
+	var lines []string
+	for _, problem := range stray {
+		of := ""
+		if c.Name != "" {
+			of = "of the main codebase, "
+		}
+		lines = append(lines, "warning: "+of+problem.String())
+	}
+	return lines, err
+}
+
+// stray are the waivers of a policy for services that neither a codebase, which has these, nor any other one has;
+// none while one of them cannot be read, as it may have them.
+func (p *Planner) stray(ctx context.Context, c slipway.Codebase, policy slipway.Config, own []slipway.Service) (config.Problems, error) {
+	others, err := p.others(ctx, c, slipway.Config{})
+	if err != nil {
+		return nil, err
+	}
+	services := slices.Clone(own)
+	for _, o := range others {
+		if o.Problem != "" {
+			return nil, nil
+		}
+		services = append(services, o.Config.Services...)
+	}
+	return config.Stray(policy, services), nil
+}
+
+// serviceNames are those that the default branches of the project's codebases have; nil when no waiver is for a single
+// service, or not all of them can be read.
+func (p *Planner) serviceNames(ctx context.Context, project string, waivers []slipway.Waiver) ([]string, error) {
+	if !slices.ContainsFunc(waivers, func(w slipway.Waiver) bool { return w.Service != "" }) {
+		return nil, nil
+	}
+	pr, err := p.Projects.Project(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	main, err := p.other(ctx, pr.Main(), slipway.Config{})
+	if err != nil {
+		return nil, err
+	}
+	others, err := p.others(ctx, pr.Main(), slipway.Config{})
+	names := []string{}
+	for _, o := range append(others, main) {
+		if o.Problem != "" {
+			return nil, err
+		}
+		for _, s := range o.Config.Services {
+			names = append(names, s.Name)
+		}
+	}
+	return names, err
+}
+
+func waivesService(policy slipway.Config) bool {
+	named := func(w slipway.Waiver) bool { return w.Service != "" }
+	return slices.ContainsFunc(policy.Gates.Waivers, named) ||
+		slices.ContainsFunc(policy.Environments, func(e slipway.Environment) bool { return slices.ContainsFunc(e.Gates.Waivers, named) })
+}
+
+func ignoreInvalid(err error) error {
+	if slipway.ErrorCode(err) == slipway.Invalid {
+		return nil
+	}
+	return err
+}
