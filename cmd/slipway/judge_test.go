@@ -49,12 +49,16 @@ func (l *courtLog) text() string { return strings.Join(l.lines, "\n") }
 // unsigned is a registry that has every digest, and nothing that is attached to one.
 type unsigned struct{ attest.Registry }
 
+func (unsigned) Intact(context.Context, slipway.Repository, string) error { return nil }
+
 func (unsigned) Referrers(context.Context, slipway.Repository, string) ([]attest.Attachment, error) {
 	return nil, nil
 }
 
 // slow is a registry that does not answer.
 type slow struct{ attest.Registry }
+
+func (slow) Intact(context.Context, slipway.Repository, string) error { return nil }
 
 func (slow) Referrers(context.Context, slipway.Repository, string) ([]attest.Attachment, error) {
 	return nil, slipway.Errorf(slipway.Unavailable, "the registry does not answer")

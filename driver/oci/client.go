@@ -9,6 +9,7 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -212,6 +213,26 @@ func (c *Client) Head(ctx context.Context, repo slipway.Repository, digest strin
 		return 0, r.translate(ctx, "look up "+repo.Ref()+"@"+digest, err)
 	}
 	return d.Size, nil
+}
+
+// Intact reads the manifest of a digest and compares the two: Conflict when it is another one, NotFound when there is
+// none.
+func (c *Client) Intact(ctx context.Context, repo slipway.Repository, digest string) error {
+	r, err := c.open(ctx, repo)
+	if err != nil {
+		return err
+	}
+	ref, err := r.digest(digest)
+	if err != nil {
+		return err
+	}
+	_, err = remote.Get(ref, r.options...)
+	err = r.translate(ctx, "look up "+repo.Ref()+"@"+digest, err)
+	var known *slipway.Error
+	if err == nil || errors.As(err, &known) || ctx.Err() != nil {
+		return err
+	}
+	return slipway.Errorf(slipway.Conflict, "the manifest that %s has as %s is not the one of that digest", repo.Ref(), digest)
 }
 
 // Tag gives a manifest of the repository a tag. The same digest again succeeds; a tag that names another

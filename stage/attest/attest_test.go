@@ -84,7 +84,7 @@ func TestStatements(t *testing.T) {
 			`"internalParameters":{"project":"shop","service":"delivery","run":7,"step":"build/delivery","sourceDateEpoch":1,"trust":"reviewed"},` +
 			`"resolvedDependencies":[{"uri":"` + gitRepo + `","digest":{"gitCommit":"` + commit + `"}},{"uri":"pkg:docker/golang@1.26","digest":{"sha256":"` + strings.Repeat("b", 64) + `"}}]},` +
 			`"runDetails":{"builder":{"id":"` + server + `"},"metadata":{"invocationId":"` + server + `/runs/7","startedOn":"2026-11-21T12:00:00Z","finishedOn":"2026-11-21T12:01:00Z"},` +
-			`"byproducts":[{"name":"record of the builder","uri":"registry.example.com/shop/delivery@` + w.record + `","digest":{"sha256":"` + hexOf(w.record) + `"}}]}}}`,
+			`"byproducts":[{"name":"record of the builder","uri":"oci://registry.example.com/shop/delivery@` + w.record + `","digest":{"sha256":"` + hexOf(w.record) + `"}}]}}}`,
 		"sbom": `{"_type":"https://in-toto.io/Statement/v1",` + named + `,"predicateType":"https://spdx.dev/Document","predicate":{"spdxVersion":"SPDX-2.3","packages":[{"name":"openssl"}]}}`,
 		"tests": `{"_type":"https://in-toto.io/Statement/v1",` + named + `,"predicateType":"https://in-toto.io/attestation/test-result/v0.1","predicate":{"result":"WARNED",` +
 			`"configuration":[{"uri":"` + gitRepo + `","digest":{"gitCommit":"` + commit + `"}}],"url":"` + server + `/runs/7","passedTests":["orders/adds"],"warnedTests":["orders/wobbles"],` +

@@ -20,6 +20,9 @@ type Attachment struct {
 type Registry interface {
 	// Head is NotFound when the repository has no manifest of that digest.
 	Head(ctx context.Context, repo slipway.Repository, digest string) (int64, error)
+	// Intact reads the manifest of that digest and is Conflict when it is another one: it was altered where the
+	// registry keeps it. NotFound as Head.
+	Intact(ctx context.Context, repo slipway.Repository, digest string) error
 	// Referrers lists what is attached to a digest, without the data; by the tag scheme where a registry
 	// knows no referrers.
 	Referrers(ctx context.Context, repo slipway.Repository, digest string) ([]Attachment, error)

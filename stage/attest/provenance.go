@@ -109,7 +109,7 @@ func (p *production) imageProvenance(m made, record []byte) (provenance, error) 
 		return out, err
 	}
 	out.BuildDefinition.ResolvedDependencies = append(out.BuildDefinition.ResolvedDependencies, deps...)
-	out.RunDetails.Byproducts = []resource{{Name: "record of the builder", URI: m.record.Repository + "@" + m.record.Digest, Digest: digestSet(m.record.Digest)}}
+	out.RunDetails.Byproducts = []resource{{Name: "record of the builder", URI: "oci://" + m.record.Repository + "@" + m.record.Digest, Digest: digestSet(m.record.Digest)}}
 	return out, nil
 }
 

@@ -131,6 +131,11 @@ func (v *Verifier) Proofs(ctx context.Context, s Subject) ([]Proof, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the trusted keys: %w", err)
 	}
+	if err := v.registry.Intact(ctx, s.Repository, s.Digest); slipway.ErrorCode(err) == slipway.Conflict {
+		return []Proof{{Digest: s.Digest, Name: signature, Problem: "is of another manifest than the registry has under this digest: it was altered there"}}, nil
+	} else if trouble(ctx, err) {
+		return nil, err
+	}
 	list, err := v.registry.Referrers(ctx, s.Repository, s.Digest)
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return []Proof{{Digest: s.Digest, Name: signature, Problem: "cannot be: the registry has no such digest"}}, nil

@@ -120,6 +120,24 @@ func TestAlteredInTheRegistry(t *testing.T) {
 	}
 }
 
+// A good signature says nothing of a manifest that was altered where the registry keeps it, also for one who has looked
+// before.
+func TestManifestAlteredInTheRegistry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	w.everything()
+	w.run(w.env())
+	v := w.verifier()
+	if report, err := v.Report(t.Context(), w.subject()); err != nil || !report.Subjects[0].Signed {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	w.set(func(w *world) { w.alterManifest = w.image })
+	report, err := v.Report(t.Context(), w.subject())
+	if s := report.Subjects[0]; err != nil || s.Signed || len(s.Attestations) > 0 || !strings.Contains(strings.Join(s.Problems, " "), "it was altered there") {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 // What strangers attach beside what is good changes nothing of it.
 func TestStrangersDoNotHideWhatIsGood(t *testing.T) {
 	t.Parallel()
@@ -184,7 +202,7 @@ func TestWarm(t *testing.T) {
 	if n := len(look()); n < 10 {
 		t.Errorf("the first look asked %d times", n)
 	}
-	if got := strings.Join(look(), ", "); got != "GET /v2/, GET /v2/shop/delivery/referrers/"+w.image {
+	if got := strings.Join(look(), ", "); got != "GET /v2/, GET /v2/shop/delivery/manifests/"+w.image+", GET /v2/, GET /v2/shop/delivery/referrers/"+w.image {
 		t.Errorf("the second look asked %s", got)
 	}
 }

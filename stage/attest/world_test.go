@@ -184,6 +184,8 @@ type world struct {
 	down  bool
 	alter bool // blobs come with another first byte
 	fail  func(*http.Request) bool
+
+	alterManifest string // that digest's comes with another first byte
 }
 
 func newWorld(t testing.TB, referrers bool) *world {
@@ -194,12 +196,13 @@ func newWorld(t testing.TB, referrers bool) *world {
 		w.mu.Lock()
 		w.asked = append(w.asked, r.Method+" "+r.URL.Path)
 		broken, alter := w.down || w.fail != nil && w.fail(r), w.alter
+		manifest := w.alterManifest
 		w.mu.Unlock()
 		if broken {
 			rw.WriteHeader(http.StatusTooManyRequests)
 			return
 		}
-		if alter && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+		if r.Method == http.MethodGet && (alter && strings.Contains(r.URL.Path, "/blobs/") || manifest != "" && strings.HasSuffix(r.URL.Path, "/manifests/"+manifest)) {
 			kept := httptest.NewRecorder()
 			inner.ServeHTTP(kept, r)
 			maps.Copy(rw.Header(), kept.Header())
