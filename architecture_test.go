@@ -48,6 +48,9 @@ func mayImport() []rule {
 		// Both ask a program of ours that is kept away from this process.
 		{"driver/grype", []string{".", "stage", "stage/*", "driver/subprocess"}},
 		{"driver/helmchart", []string{".", "stage", "stage/*", "driver/subprocess"}},
+		// Both talk to clusters; that a connection is kept and when it is made anew is the same.
+		{"driver/helm", []string{".", "stage", "stage/*", "driver/kubeconn"}},
+		{"driver/kube", []string{".", "stage", "stage/*", "driver/kubeconn"}},
 		{"driver/*", []string{".", "stage", "stage/*"}},
 		{"store", []string{"."}},
 		{"api", []string{"."}},

@@ -233,7 +233,7 @@ func errorTable() string {
 		if slipway.Temporary(slipway.Errorf(c, "x")) {
 			again = "yes"
 		}
-		fmt.Fprintf(b, "| `%s` | %d %s | %s |\n", c, api.Status(c), http.StatusText(api.Status(c)), again)
+		fmt.Fprintf(b, "| `%s` | %d %s | %s |\n", c, c.HTTPStatus(), http.StatusText(c.HTTPStatus()), again)
 	}
 	return b.String()
 }

@@ -25,6 +25,27 @@ func Codes() []Code {
 	return []Code{Invalid, Unauthorized, Forbidden, NotFound, Conflict, TooMany, Unavailable, Internal}
 }
 
+// HTTPStatus is the status with which an answer over HTTP begins: 500 for Internal and for what is no code.
+func (c Code) HTTPStatus() int {
+	switch c {
+	case Invalid:
+		return 422
+	case Unauthorized:
+		return 401
+	case Forbidden:
+		return 403
+	case NotFound:
+		return 404
+	case Conflict:
+		return 409
+	case TooMany:
+		return 429
+	case Unavailable:
+		return 503
+	}
+	return 500
+}
+
 // Error is an error with a Code. Its message is shown to users as it is: it names the thing, the
 // place and what to do, and holds no secret.
 type Error struct {

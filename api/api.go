@@ -224,27 +224,6 @@ func (s *server) user(r *http.Request) (slipway.User, error) {
 	return by, err
 }
 
-// Status is the HTTP status of each error code.
-func Status(c slipway.Code) int {
-	switch c {
-	case slipway.Invalid:
-		return http.StatusUnprocessableEntity
-	case slipway.Unauthorized:
-		return http.StatusUnauthorized
-	case slipway.Forbidden:
-		return http.StatusForbidden
-	case slipway.NotFound:
-		return http.StatusNotFound
-	case slipway.Conflict:
-		return http.StatusConflict
-	case slipway.TooMany:
-		return http.StatusTooManyRequests
-	case slipway.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
-}
-
 // ErrorBody is how an error is sent.
 type ErrorBody struct {
 	Error struct {
@@ -268,7 +247,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if body.Error.Code == slipway.Unauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="slipway"`)
 	}
-	writeJSON(w, Status(body.Error.Code), body)
+	writeJSON(w, body.Error.Code.HTTPStatus(), body)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

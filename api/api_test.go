@@ -320,7 +320,7 @@ func (w *world) wantError(resp *http.Response, body string, code slipway.Code, w
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		w.t.Fatalf("%s: %v in %q", resp.Request.URL, err, body)
 	}
-	if resp.StatusCode != api.Status(code) || got.Error.Code != code || !strings.Contains(got.Error.Message, words) || resp.Header.Get("Content-Type") != "application/json" {
+	if resp.StatusCode != code.HTTPStatus() || got.Error.Code != code || !strings.Contains(got.Error.Message, words) || resp.Header.Get("Content-Type") != "application/json" {
 		w.t.Errorf("%s %s: %d %q, want %s and %q", resp.Request.Method, resp.Request.URL, resp.StatusCode, body, code, words)
 	}
 	if challenge := resp.Header.Get("WWW-Authenticate"); (challenge == `Bearer realm="slipway"`) != (code == slipway.Unauthorized) {
@@ -419,7 +419,7 @@ func TestErrorsComeThrough(t *testing.T) {
 	seen := map[int]slipway.Code{}
 	for _, code := range slipway.Codes() {
 		w.err = fmt.Errorf("around: %w", slipway.Errorf(code, "words of %s", code))
-		status := api.Status(code)
+		status := code.HTTPStatus()
 		if seen[status] != "" || status < 400 || (status == http.StatusInternalServerError) != (code == slipway.Internal) {
 			t.Errorf("%s has status %d, as %q has", code, status, seen[status])
 		}

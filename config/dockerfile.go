@@ -41,8 +41,7 @@ type DockerfileStage struct {
 	Name  string // lower case; empty when it has none
 	Base  string // image, or name of an earlier stage
 	Line  int
-	Ports []int  // TCP ports that it exposes by number, each once
-	User  string // of its last USER; empty when it has none
+	Ports []int // TCP ports that it exposes by number, each once
 
 	env map[string]string // of its ENVs so far, and of the stage that it is built on
 }
@@ -94,8 +93,6 @@ func ParseDockerfile(name string, data []byte) (Dockerfile, Problems) {
 
 func (s *DockerfileStage) take(instruction any) {
 	switch c := instruction.(type) {
-	case *instructions.UserCommand:
-		s.User = c.User
 	case *instructions.EnvCommand:
 		for _, kv := range c.Env {
 			if s.env == nil {
@@ -259,17 +256,6 @@ func (d Dockerfile) Port(target string) int {
 		return 0
 	}
 	return all.Ports[0]
-}
-
-// User is the USER that a stage ends with, its own or one it inherits from a stage of the file;
-// empty when the base image decides.
-func (d Dockerfile) User(target string) string {
-	for _, s := range d.lineage(target) {
-		if s.User != "" {
-			return s.User
-		}
-	}
-	return ""
 }
 
 // lineage is a stage and the earlier stages it is built on, nearest first.

@@ -49,16 +49,13 @@ FROM scratch AS bare
 		t.Fatal(problems)
 	}
 	for _, c := range []struct {
-		target, user string
-		port         int
+		target string
+		port   int
 	}{
-		{"base", "app", 8080}, {"BUILD", "app", 8080}, {"2", "65532", 0}, {"bare", "", 0}, {"", "", 0}, {"nothing", "", 0},
+		{"base", 8080}, {"BUILD", 8080}, {"2", 0}, {"bare", 0}, {"", 0}, {"nothing", 0},
 	} {
 		if got := d.Port(c.target); got != c.port {
 			t.Errorf("target %q: port %d, want %d", c.target, got, c.port)
-		}
-		if got := d.User(c.target); got != c.user {
-			t.Errorf("target %q: user %q, want %q", c.target, got, c.user)
 		}
 	}
 	if s, ok := d.Stage(""); !ok || s.Name != "bare" || s.Line != 12 {
@@ -89,7 +86,6 @@ func FuzzDockerfile(f *testing.F) {
 		}
 		for _, s := range d.Stages {
 			d.Port(s.Name)
-			d.User(s.Name)
 		}
 	})
 }

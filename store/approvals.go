@@ -314,5 +314,14 @@ func (s *Store) Approval(ctx context.Context, id int64) (slipway.Approval, error
 // Approvals returns the approvals of a project in a state, newest first; the empty state is any, the
 // empty project every one.
 func (s *Store) Approvals(ctx context.Context, project string, state slipway.ApprovalState) ([]slipway.Approval, error) {
-	return approvals(ctx, s.reader, `($1 = '' OR project = $2) AND ($3 = '' OR state = $4) ORDER BY id DESC LIMIT 200`, project, project, state, state)
+	cond, args := `id > 0`, []any{}
+	if project != "" {
+		args = append(args, project)
+		cond += fmt.Sprintf(` AND project = $%d`, len(args))
+	}
+	if state != "" {
+		args = append(args, state)
+		cond += fmt.Sprintf(` AND state = $%d`, len(args))
+	}
+	return approvals(ctx, s.reader, cond+` ORDER BY id DESC LIMIT 200`, args...)
 }

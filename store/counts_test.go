@@ -2,8 +2,11 @@ package store
 
 import (
 	"database/sql"
+	"io/fs"
 	"testing"
 	"time"
+
+	"github.com/pressly/goose/v3"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -78,10 +81,15 @@ func TestOldScansAreCounted(t *testing.T) {
 	w.ok(w.Close())
 	db, err := sql.Open("sqlite", w.path)
 	w.ok(err)
+	files, err := fs.Sub(migrations, "migrations/sqlite")
+	w.ok(err)
+	back, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithTableName("migrations"), goose.WithGoMigrations(counts()), goose.WithDisableGlobalRegistry(true))
+	w.ok(err)
+	w.do(back.DownTo(w.ctx, 12))
 	for _, q := range []string{
 		`ALTER TABLE scans DROP COLUMN critical`, `ALTER TABLE scans DROP COLUMN high`, `ALTER TABLE scans DROP COLUMN medium`,
 		`ALTER TABLE scans DROP COLUMN low`, `ALTER TABLE scans DROP COLUMN negligible`, `ALTER TABLE test_totals DROP COLUMN took`,
-		`DROP TABLE built`, `DROP TABLE turns`, `DELETE FROM migrations WHERE version_id >= 12`,
+		`DELETE FROM migrations WHERE version_id >= 12`,
 		`INSERT INTO scans (project, digest, database, scanner, image, scanned_at, seen, sbom, report) VALUES ('shop', 'sha256:broken', 'db', 's', 'i', 1, 1, '', x'00')`,
 	} {
 		if _, err := db.Exec(q); err != nil {

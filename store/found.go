@@ -27,7 +27,7 @@ func (s *Store) RecordFound(ctx context.Context, project, service, version, dige
 
 // Document returns the SPDX document of that digest, of whatever project.
 func (s *Store) Document(ctx context.Context, digest string) ([]byte, error) {
-	project, ok, err := one(ctx, s.reader, scanString, `SELECT project FROM sboms WHERE digest = $1 LIMIT 1`, digest)
+	project, ok, err := one(ctx, s.reader, scanString, `SELECT project FROM sboms WHERE project IN (SELECT name FROM projects) AND digest = $1 LIMIT 1`, digest)
 	if err == nil && !ok {
 		err = slipway.Errorf(slipway.NotFound, "there is no SBOM %s", digest)
 	}

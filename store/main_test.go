@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
+	"maps"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -18,7 +20,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "40"); err != nil { // the command line may ask for more
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(recorded{m})
 }
 
 // clock is a clock that moves a millisecond whenever it is looked at, and when it is told to.
@@ -111,12 +113,42 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if _, ok := w.t.(*testing.T); ok { // benchmarks measure the driver alone
+		w.ok(asked.record(s, w.path))
+	}
 	w.Store = s
 	w.t.Cleanup(func() {
+		w.totals(s)
 		if err := s.Close(); err != nil {
 			w.t.Error(err)
 		}
 	})
+}
+
+// totals fails the test unless what metrics say of the store is what is in its tables.
+func (w *world) totals(s *Store) {
+	w.t.Helper()
+	got, err := s.Metrics(w.ctx)
+	if errors.Is(err, sql.ErrConnDone) || s.reader.Ping() != nil { // the test closed it
+		return
+	}
+	w.ok(err)
+	for _, table := range []string{"runs", "approvals", "deployments", "pulls"} {
+		type count struct {
+			state string
+			n     int64
+		}
+		rows, err := list(w.ctx, s.reader, func(r scanner) (c count, err error) { return c, r.Scan(&c.state, &c.n) },
+			`SELECT state, count(*) FROM `+table+` GROUP BY state`)
+		w.ok(err)
+		want := map[string]int64{}
+		for _, r := range rows {
+			want[r.state] = r.n
+		}
+		if have := got[table]; len(have)+len(want) > 0 && !maps.Equal(have, want) {
+			w.t.Errorf("metrics of %s: %v, the table has %v", table, have, want)
+		}
+	}
 }
 
 // do fails the test on an error; the value before it is dropped.

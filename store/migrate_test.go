@@ -70,7 +70,7 @@ func oldDatabase(t *testing.T, newer int64, rows ...string) *Store {
 		}
 	})
 	var applied string
-	if err := s.reader.QueryRowContext(t.Context(), `SELECT group_concat(version_id, ' ') FROM (SELECT version_id FROM migrations WHERE version_id > 8 ORDER BY version_id)`).Scan(&applied); err != nil || applied != "9 10 11 12 13 14" {
+	if err := s.reader.QueryRowContext(t.Context(), `SELECT group_concat(version_id, ' ') FROM (SELECT version_id FROM migrations WHERE version_id > 8 ORDER BY version_id)`).Scan(&applied); err != nil || applied != "9 10 11 12 13 14 15" {
 		t.Errorf("migrations %s, %v", applied, err)
 	}
 	return s
@@ -104,6 +104,9 @@ func TestMigrationOfConnections(t *testing.T) {
 	}
 	if _, ok, err := s.LastScan(ctx, "shop", "sha256:broken"); ok || err != nil {
 		t.Errorf("the scans were not counted: %t, %v", ok, err)
+	}
+	if all, err := s.Metrics(ctx); err != nil || all["pulls"]["open"] != 1 || all["pulls"]["merged"] != 1 {
+		t.Errorf("metrics %v, %v", all, err)
 	}
 	if is, err := s.Synced(ctx, "shop"); !is || err != nil {
 		t.Errorf("synced %t, %v", is, err)

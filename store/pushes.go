@@ -159,7 +159,8 @@ func (s *Store) Push(ctx context.Context, id int64) (slipway.Push, error) {
 // OpenPushes returns the pushes of which it is not known whether their refs moved, oldest first: what
 // is compared with the refs at start.
 func (s *Store) OpenPushes(ctx context.Context) ([]slipway.Push, error) {
-	return list(ctx, s.reader, scanPush, `SELECT `+pushColumns+` FROM pushes WHERE state = 'received' ORDER BY id`)
+	return list(ctx, s.reader, scanPush, `SELECT `+pushColumns+` FROM pushes
+		WHERE project IN (SELECT name FROM projects) AND state = 'received' ORDER BY id`)
 }
 
 // SeenRefs returns the last commit of each ref of a codebase that made a push or was looked at.

@@ -158,7 +158,7 @@ func (tr *tracer) version() {
 	tr.seed("version", "releases", `semver = $1 AND ($2 = '' OR service = $3)`, semver(version), service, service)
 	tr.seed("version", "deployments", `version = $1 AND ($2 = '' OR service = $3)`, version, service, service)
 	if v, err := slipway.ParseVersion(version); err == nil {
-		tr.seed("version", "runs", `event = 'release' AND version IN ($1, $2) AND ($3 = '' OR service = $4)`, v.SemVer(), "v"+v.SemVer(), service, service)
+		tr.seed("version", "runs", `event = 'release' AND version <> '' AND version IN ($1, $2) AND ($3 = '' OR service = $4)`, v.SemVer(), "v"+v.SemVer(), service, service)
 	}
 }
 
@@ -176,7 +176,8 @@ func (tr *tracer) branch() {
 	if !strings.HasPrefix(ref, "refs/") {
 		ref = "refs/heads/" + ref
 	}
-	tr.seed("branch", "runs", `ref = $1`, ref)
+	// the index of refs begins with the project
+	tr.seed("branch", "runs", `ref = $1 AND project IN (SELECT name FROM projects)`, ref)
 }
 
 // follow reads what belongs to the runs found, and where their images went: deployments by other runs

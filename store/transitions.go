@@ -285,7 +285,7 @@ func (s *Store) ReleaseStep(ctx context.Context, stepID int64, attempt int, done
 func (s *Store) RecoverSteps(ctx context.Context, node string) (int, error) {
 	n := 0
 	err := s.write(ctx, func(t *tx) error {
-		ids, err := list(ctx, t, scanInt, `SELECT DISTINCT run_id FROM steps WHERE state IN ('ready', 'running', 'retrying') ORDER BY run_id`)
+		ids, err := list(ctx, t, scanInt, `SELECT DISTINCT run_id FROM steps WHERE state IN ('ready', 'running', 'retrying', 'waiting') AND state <> 'waiting' ORDER BY run_id`)
 		if err != nil {
 			return err
 		}

@@ -89,12 +89,18 @@ func (s *Store) Users(ctx context.Context) ([]slipway.User, error) {
 	if err != nil {
 		return nil, err
 	}
+	byID := make(map[int64]map[string]slipway.Role, len(users))
 	for i := range users {
-		if users[i].Roles, err = roles(ctx, s.reader, users[i].ID); err != nil {
-			return nil, err
+		users[i].Roles = map[string]slipway.Role{}
+		byID[users[i].ID] = users[i].Roles
+	}
+	members, err := list(ctx, s.reader, scanMember, `SELECT user_id, project, role FROM members`)
+	for _, m := range members {
+		if roles := byID[m.user]; roles != nil { // a user may have come since
+			roles[m.project] = m.role
 		}
 	}
-	return users, nil
+	return users, err
 }
 
 // User returns the user of that name.
@@ -115,15 +121,19 @@ func (s *Store) userWhere(ctx context.Context, q querier, cond string, args ...a
 	return u, true, err
 }
 
+// member is a role of a user in a project.
+type member struct {
+	user    int64
+	project string
+	role    slipway.Role
+}
+
+func scanMember(r scanner) (m member, err error) { return m, r.Scan(&m.user, &m.project, &m.role) }
+
 func roles(ctx context.Context, q querier, user int64) (map[string]slipway.Role, error) {
-	type member struct {
-		project string
-		role    slipway.Role
-	}
-	ms, err := list(ctx, q, func(r scanner) (m member, err error) { return m, r.Scan(&m.project, &m.role) },
-		`SELECT project, role FROM members WHERE user_id = $1`, user)
-	out := make(map[string]slipway.Role, len(ms))
-	for _, m := range ms {
+	members, err := list(ctx, q, scanMember, `SELECT user_id, project, role FROM members WHERE user_id = $1`, user)
+	out := make(map[string]slipway.Role, len(members))
+	for _, m := range members {
 		out[m.project] = m.role
 	}
 	return out, err

@@ -257,3 +257,22 @@ func TestJournal(t *testing.T) {
 		t.Errorf("journal: %s %v %v", v, ok, err)
 	}
 }
+
+// What metrics tell follows rows that go, be it with the project that they belong to. The end of each test compares
+// them with the tables.
+func TestMetricsForgetWhatWent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(w.CreateProject(w.ctx, slipway.Project{Name: "blog"}, "ada"))
+	for _, p := range []string{"blog", "shop"} {
+		_, _, err := w.OpenPull(w.ctx, slipway.PullRequest{Project: p, Title: "a change", Base: "main", Head: commitA, Author: "ada"})
+		w.ok(err)
+	}
+	w.do(w.ClosePull(w.ctx, "shop", 1, "ada"))
+	w.do(w.writer.ExecContext(w.ctx, `DELETE FROM projects WHERE name = 'blog'`))
+	all, err := w.Metrics(w.ctx)
+	w.ok(err)
+	if got := all["pulls"]; len(got) != 1 || got["closed"] != 1 {
+		t.Errorf("pull requests: %v", got)
+	}
+}

@@ -54,7 +54,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	run, _ := strconv.ParseInt(r.FormValue("run"), 10, 64) //nolint:errcheck // 0: every run
 	leave, err := s.Streams.Enter(by)
 	if err != nil {
-		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
 		return
 	}
 	defer leave()
@@ -62,7 +62,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	_, next, err := s.Streams.Events(ctx, by, project, newest)
 	if err != nil {
-		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
 		return
 	}
 	after := min(seen(r, next), next)
@@ -138,7 +138,7 @@ func (s *server) logText(w http.ResponseWriter, r *http.Request, by slipway.User
 		return err
 	})
 	if err != nil && !started {
-		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
 	}
 }
 
@@ -156,7 +156,7 @@ type logMessage struct {
 func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.User, run int64, rc *http.ResponseController) {
 	leave, err := s.Streams.Enter(by)
 	if err != nil {
-		http.Error(w, err.Error(), status(slipway.ErrorCode(err)))
+		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
 		return
 	}
 	defer leave()

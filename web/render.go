@@ -123,7 +123,7 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, by slipway.User, e
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return
 	}
-	p := problem{Status: status(slipway.ErrorCode(err)), Message: err.Error(), Back: "/"}
+	p := problem{Status: slipway.ErrorCode(err).HTTPStatus(), Message: err.Error(), Back: "/"}
 	if p.Status == http.StatusInternalServerError {
 		s.Log.ErrorContext(r.Context(), "page", "path", r.URL.Path, "error", err)
 		p.Message = "Something went wrong inside Slipway. The server's log has the details."
@@ -132,26 +132,6 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, by slipway.User, e
 		p.Back = local(r.FormValue("back"))
 	}
 	s.render(w, r, p.Status, "error", view{Title: http.StatusText(p.Status), User: by, Data: p})
-}
-
-func status(c slipway.Code) int {
-	switch c {
-	case slipway.Invalid:
-		return http.StatusUnprocessableEntity
-	case slipway.Unauthorized:
-		return http.StatusUnauthorized
-	case slipway.Forbidden:
-		return http.StatusForbidden
-	case slipway.NotFound:
-		return http.StatusNotFound
-	case slipway.Conflict:
-		return http.StatusConflict
-	case slipway.TooMany:
-		return http.StatusTooManyRequests
-	case slipway.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }
 
 // local is to when it is a path of this server, else the first page.

@@ -27,6 +27,21 @@ func TestMirrorOfAFurtherCodebase(t *testing.T) {
 	if err := keep(); err == nil {
 		t.Error("what was recovered is put into its place once more")
 	}
+	for kind, want := range map[string]bool{"run.queued": false, "project.created": true, "codebase.created": true, "forge.connected": true, "codebase.removed": false} {
+		before := must[int64](t)(s.store.LastEvent(ctx))
+		for _, k := range []string{kind, "user.role"} {
+			if err := s.store.Audit(ctx, slipway.Event{Kind: k}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after, found := s.added(ctx, before)
+		if again, more := s.added(ctx, after); found != want || after != before+2 || again != after || more {
+			t.Errorf("%s: the loop looks at all projects: %t, after event %d; at once again: %t, %d", kind, found, after, more, again)
+		}
+	}
+	if _, found := s.added(ctx, 0); !found {
+		t.Error("the codebase that was created is not noticed")
+	}
 	if !s.newMirror(ctx, []slipway.Codebase{p}) || s.newMirror(ctx, []slipway.Codebase{p, web}) {
 		t.Error("the loop does not see which mirrors are new")
 	}

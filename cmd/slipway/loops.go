@@ -23,8 +23,9 @@ func (s *server) pollMirrors(ctx context.Context) {
 	tick := time.NewTicker(s.opts.poll)
 	defer tick.Stop()
 	for {
-		codebases, err := s.codebases(ctx)
-		if err != nil && ctx.Err() == nil {
+		after, err := s.store.LastEvent(ctx)
+		codebases, cerr := s.codebases(ctx)
+		if err = errors.Join(err, cerr); err != nil && ctx.Err() == nil {
 			s.log.Error("poll mirrors", "error", err)
 		}
 		for _, c := range codebases {
@@ -43,7 +44,9 @@ func (s *server) pollMirrors(ctx context.Context) {
 				waiting = false
 			case <-changed:
 				changed = s.store.Watch()
-				waiting = !s.newMirror(ctx, codebases)
+				var added bool
+				after, added = s.added(ctx, after)
+				waiting = !added || !s.newMirror(ctx, codebases)
 			}
 		}
 	}
@@ -80,6 +83,24 @@ func (s *server) codebases(ctx context.Context) (all []slipway.Codebase, err err
 		all, err = append(append(all, p.Main()), further...), errors.Join(err, ferr)
 	}
 	return all, err
+}
+
+// added reports whether an event after one says that there is a codebase or a connection more, and returns the
+// last event. Where events cannot be read there may be.
+func (s *server) added(ctx context.Context, after int64) (int64, bool) {
+	for found := false; ; {
+		events, err := s.store.Events(ctx, after, slipway.EventFilter{})
+		if err != nil || len(events) == 0 {
+			return after, found || err != nil
+		}
+		for _, e := range events {
+			after = e.ID
+			switch e.Kind {
+			case "project.created", "codebase.created", "forge.connected":
+				found = true
+			}
+		}
+	}
 }
 
 // newMirror reports whether a mirrored codebase was added since.

@@ -68,6 +68,13 @@ func (s submodules) whole(codebase string) git.Whole {
 	return git.Whole{Repo: s.repos.git(codebase), Key: codebase, Find: s.find}
 }
 
+// any reports whether the project of a codebase has another one.
+func (s submodules) any(ctx context.Context, from string) (bool, error) {
+	project, _ := slipway.SplitCodebase(from)
+	further, err := s.codebases(ctx, project)
+	return len(further) > 0, err
+}
+
 // address is where a repository is, whatever protocol it is asked with.
 type address struct{ host, path string }
 
@@ -137,12 +144,10 @@ func (s *server) submodules() submodules {
 // open is the repository of a codebase, with submodules that are other codebases of its project. Where there
 // are no others nothing is searched for.
 func (s *server) open(codebase string) repo {
-	project, _ := slipway.SplitCodebase(codebase)
-	further, err := s.store.Codebases(context.Background(), project)
-	if err == nil && len(further) == 0 {
-		return s.repos.open(codebase)
-	}
-	return repo{s.submodules().whole(codebase)}
+	all := s.submodules()
+	w := all.whole(codebase)
+	w.Any = all.any
+	return repo{w}
 }
 
 // view is the repository of a push, with what is not yet part of it.

@@ -31,6 +31,20 @@ type Whole struct {
 	// Find is the repository that the URL of a submodule stands for, as the one with the key from has it;
 	// false when it is none that may be looked into.
 	Find func(ctx context.Context, from, url string) (key string, repo Repo, ok bool, err error)
+	// Any reports whether Find may know a repository at all; with false, submodules are not looked for. Nil: it may.
+	Any func(ctx context.Context, from string) (bool, error)
+}
+
+// alone reports whether the repository is looked at without submodules.
+func (w Whole) alone(ctx context.Context) (bool, error) {
+	if w.Find == nil || w.Any == nil {
+		return w.Find == nil, nil
+	}
+	some, err := w.Any(ctx, w.Key)
+	if err != nil {
+		return false, fmt.Errorf("look for repositories of submodules: %w", err)
+	}
+	return !some, nil
 }
 
 // mount is a submodule with its repository.
@@ -41,8 +55,8 @@ type mount struct {
 
 // mounts are the submodules of a commit that are known, by path; unknown are the others.
 func (w Whole) mounts(ctx context.Context, commit string) (known []mount, unknown []Submodule, err error) {
-	if w.Find == nil {
-		return nil, nil, nil
+	if alone, err := w.alone(ctx); alone || err != nil {
+		return nil, nil, err
 	}
 	list, err := w.Submodules(ctx, commit)
 	if err != nil {
@@ -218,7 +232,11 @@ func (w Whole) Files(ctx context.Context, commit, dir string) ([]reuse.File, err
 
 // ChangedFiles is Repo's, with what changed in submodules.
 func (w Whole) ChangedFiles(ctx context.Context, base, head string) ([]string, error) {
-	if w.Find == nil || base == "" || base == slipway.ZeroHash {
+	alone, err := w.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if alone || base == "" || base == slipway.ZeroHash {
 		return w.Repo.ChangedFiles(ctx, base, head)
 	}
 	changes, err := w.FileChanges(ctx, base, head)
@@ -236,7 +254,10 @@ func (w Whole) ChangedFiles(ctx context.Context, base, head string) ([]string, e
 // submodule. One that is new or gone has all its files added or deleted.
 func (w Whole) FileChanges(ctx context.Context, base, head string) ([]source.FileChange, error) {
 	changes, err := w.Repo.FileChanges(ctx, base, head)
-	if err != nil || w.Find == nil || !slices.ContainsFunc(changes, func(c source.FileChange) bool { return !c.Plain || c.Path == modulesFile }) {
+	if err != nil {
+		return nil, err
+	}
+	if alone, err := w.alone(ctx); alone || err != nil || !slices.ContainsFunc(changes, func(c source.FileChange) bool { return !c.Plain || c.Path == modulesFile }) {
 		return changes, err
 	}
 	was, err := w.known(ctx, base)
@@ -355,8 +376,8 @@ func (w Whole) Touching(ctx context.Context, commit string, include, exclude []s
 // touched.
 func (w Whole) Recent(ctx context.Context, commit string, limit int) ([]source.Touched, error) {
 	recent, err := w.Repo.Recent(ctx, commit, limit)
-	if err != nil || w.Find == nil {
-		return recent, err
+	if err != nil {
+		return nil, err
 	}
 	known, _, err := w.mounts(ctx, commit)
 	if err != nil || len(known) == 0 {

@@ -57,6 +57,7 @@ type Grype struct {
 	turns chan struct{}
 	spare subprocess.Spare[*worker]
 
+	asking  chan struct{} // held by who runs the program for its version
 	mu      sync.Mutex
 	version string // of the program with that state
 	stat    string
@@ -95,7 +96,7 @@ func New(opts Options) (*Grype, error) {
 	if err := errors.Join(os.RemoveAll(opts.Temp), os.MkdirAll(opts.Temp, 0o700)); err != nil {
 		return nil, fmt.Errorf("folder for scans: %w", err)
 	}
-	return &Grype{opts: opts, turns: make(chan struct{}, opts.Processes), spare: subprocess.Spare[*worker]{Wait: opts.Spare}}, nil
+	return &Grype{opts: opts, turns: make(chan struct{}, opts.Processes), asking: make(chan struct{}, 1), spare: subprocess.Spare[*worker]{Wait: opts.Spare}}, nil
 }
 
 // Close ends the process that waits and removes the folder for scans. Scans under way are not ended.
@@ -151,10 +152,17 @@ func (g *Grype) versionOf(ctx context.Context) (string, error) {
 		return "", slipway.Errorf(slipway.Unavailable, "the scanner %s is not there any more: %w", g.opts.Program, err)
 	}
 	stat := fmt.Sprint(info.Size(), info.ModTime().UnixNano())
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.stat == stat {
-		return g.version, nil
+	if version, ok := g.known(stat); ok {
+		return version, nil
+	}
+	select {
+	case g.asking <- struct{}{}:
+		defer func() { <-g.asking }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if version, ok := g.known(stat); ok { // who went before has asked
+		return version, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -168,8 +176,17 @@ func (g *Grype) versionOf(ctx context.Context) (string, error) {
 		}
 		return "", slipway.Errorf(slipway.Unavailable, "ask the scanner %s for its version: %w", g.opts.Program, err)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.version, g.stat = oneLine(out.String()), stat
 	return g.version, nil
+}
+
+// known is the version of the program in a state, false when it was not asked yet.
+func (g *Grype) known(stat string) (string, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.version, g.stat == stat
 }
 
 // Database says which vulnerability database there is; its field Missing says why there is none.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,9 @@ func say(a any) {
 func pretend(behave fakeScanner) {
 	switch os.Args[1] {
 	case "version":
+		if filepath.Base(os.Args[0]) == "mute" {
+			forever()
+		}
 		fmt.Println("fake 1")
 	case "db":
 		fmt.Fprintln(os.Stderr, "import: it is not whole")
@@ -81,6 +85,7 @@ func scanners() map[string]fakeScanner {
 		"broken":  func(request, int) { say(answer{Error: "no space left on device"}) },
 		"crashes": func(request, int) { fmt.Fprintln(os.Stderr, "panic: index out of range"); os.Exit(2) },
 		"hangs":   func(request, int) { forever() },
+		"mute":    good,
 		"killed":  func(request, int) { syscall.Kill(os.Getpid(), syscall.SIGKILL) }, //nolint:errcheck // that is all
 		"floods": func(request, int) {
 			line := `{"progress":"` + strings.Repeat("x", 1<<20) + `"}` + "\n"
@@ -316,6 +321,36 @@ func TestState(t *testing.T) {
 	write("vulnerability.db", "da")
 	if got := g.Database(); got.Missing != "the vulnerability database cannot be read: it has 2 bytes and not 4, as it had when it was imported; import it again" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Who waits for somebody else's question after the version stops waiting when nobody waits for them.
+func TestStateOfASilentProgram(t *testing.T) {
+	t.Parallel()
+	g := newScanner(t, "mute", Options{})
+	ctx, hangUp := context.WithCancelCause(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := g.State(ctx)
+		first <- err
+	}()
+	for len(g.asking) == 0 {
+		runtime.Gosched()
+	}
+	impatient, leave := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	leave(gone)
+	if _, err := g.State(impatient); !errors.Is(err, gone) {
+		t.Errorf("the second: %v", err)
+	}
+	select {
+	case err := <-first:
+		t.Errorf("the first ended before the second: %v", err)
+	default:
+	}
+	hangUp(gone)
+	if err := <-first; !errors.Is(err, gone) {
+		t.Errorf("the first: %v", err)
 	}
 }
 

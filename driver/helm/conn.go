@@ -3,7 +3,6 @@ package helm
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/kubeconn"
 )
 
 // Discovery is shared by operations for a while: fresh enough that a CRD which was just installed is
@@ -34,7 +34,6 @@ const storageTimeout = 30 * time.Second // of one request to Helm's storage
 
 // conn is what operations on one cluster share.
 type conn struct {
-	sum    [32]byte // of the kubeconfig
 	loader clientcmd.ClientConfig
 	config *rest.Config
 	store  kubernetes.Interface
@@ -46,42 +45,11 @@ type conn struct {
 	at   time.Time
 }
 
-// conn returns the connection to a cluster; a new one when its kubeconfig changed.
-func (c *Client) conn(ctx context.Context, name string) (*conn, error) {
-	kubeconfig, err := c.clusters.Kubeconfig(ctx, name)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return nil, slipway.Errorf(slipway.Invalid, "cluster %q is not registered: slipway cluster add %s", name, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read how to reach cluster %s: %w", name, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sum := sha256.Sum256(kubeconfig)
-	if have := c.conns[name]; have != nil && have.sum == sum {
-		return have, nil
-	}
-	made, err := newConn(kubeconfig)
-	if err != nil {
-		return nil, slipway.Errorf(slipway.Invalid, "the kubeconfig of cluster %q is not usable, register it again with slipway cluster add %s: %w", name, name, err)
-	}
-	made.sum = sum
-	c.conns[name] = made
-	return made, nil
-}
-
 func newConn(kubeconfig []byte) (*conn, error) {
-	loader, err := clientcmd.NewClientConfigFromBytes(kubeconfig)
+	loader, config, err := kubeconn.Read(kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	config, err := loader.ClientConfig()
-	if err != nil {
-		return nil, err
-	}
-	config.QPS, config.Burst = 200, 400 // the server has its own fairness; the client's default of 5 only waits
-	config.WarningHandler = rest.NoWarnings{}
-	config.UserAgent = "slipway"
 	bounded := rest.CopyConfig(config)
 	bounded.Timeout = storageTimeout
 	store, err := kubernetes.NewForConfig(bounded)
@@ -123,7 +91,7 @@ func (c *conn) capabilities(now time.Time) (*common.Capabilities, error) {
 
 // dial opens an operation on the target's release.
 func (c *Client) dial(ctx context.Context, t slipway.Target, log func(slipway.LogLine)) (*operation, error) {
-	cn, err := c.conn(ctx, t.Cluster)
+	cn, err := c.conns.To(ctx, t.Cluster)
 	if err != nil {
 		return nil, err
 	}

@@ -21,25 +21,18 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/kubeconn"
 	"github.com/slipway-cd/slipway/stage/approve"
 	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 	"github.com/slipway-cd/slipway/stage/verify"
 )
 
-// Clusters gives access to the clusters that were registered by name (D19).
-type Clusters interface {
-	// Kubeconfig returns the kubeconfig whose current context is the cluster.
-	Kubeconfig(ctx context.Context, name string) ([]byte, error)
-}
-
 // Client talks to Helm releases. It is safe for concurrent use; two operations that change one
 // release must not overlap, which the lock of the target sees to.
 type Client struct {
-	clusters Clusters
 	rehearse Rehearse
-	mu       sync.Mutex
-	conns    map[string]*conn
+	conns    kubeconn.Conns[*conn]
 	now      func() time.Time
 	// connect is how an operation gets at a cluster; tests put Helm's stand-ins here.
 	connect func(ctx context.Context, t slipway.Target, log func(slipway.LogLine)) (*operation, error)
@@ -60,7 +53,7 @@ var quiet sync.Once
 
 // New returns a client, which renders nothing that was not rehearsed; nil trusts all charts. It opens no connection before the
 // first operation.
-func New(clusters Clusters, rehearse Rehearse) *Client {
+func New(clusters kubeconn.Clusters, rehearse Rehearse) *Client {
 	quiet.Do(func() {
 		// The SDK takes both from package variables: the field manager would be the binary's name,
 		// and klog would write to stderr.
@@ -70,7 +63,7 @@ func New(clusters Clusters, rehearse Rehearse) *Client {
 	if rehearse == nil {
 		rehearse = func(context.Context, []byte, chart.Render) error { return nil }
 	}
-	c := &Client{clusters: clusters, rehearse: rehearse, conns: map[string]*conn{}, now: time.Now}
+	c := &Client{rehearse: rehearse, conns: kubeconn.Conns[*conn]{Clusters: clusters, Make: newConn}, now: time.Now}
 	c.connect = c.dial
 	return c
 }

@@ -7,7 +7,6 @@ package kube
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -23,27 +22,18 @@ import (
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/kubeconn"
 	"github.com/slipway-cd/slipway/stage/deploy"
 	"github.com/slipway-cd/slipway/stage/verify"
 )
 
-// Clusters gives access to the clusters that were registered by name (D19).
-type Clusters interface {
-	// Kubeconfig returns the kubeconfig whose current context is the cluster.
-	Kubeconfig(ctx context.Context, name string) ([]byte, error)
-}
-
 // Client talks to registered clusters. It is safe for concurrent use.
 type Client struct {
-	clusters Clusters
-	mu       sync.Mutex
-	conns    map[string]*conn
+	conns kubeconn.Conns[*conn]
 	// open is how an operation gets at a cluster; tests put stand-ins here.
 	open func(ctx context.Context, cluster string) (*conn, error)
 	now  func() time.Time
@@ -56,7 +46,6 @@ var (
 
 // conn is what operations on one cluster share.
 type conn struct {
-	sum     [32]byte // of the kubeconfig
 	api     kubernetes.Interface
 	objects dynamic.Interface
 	mapper  meta.ResettableRESTMapper
@@ -65,44 +54,18 @@ type conn struct {
 var quiet sync.Once
 
 // New returns a client. It opens no connection before the first operation.
-func New(clusters Clusters) *Client {
+func New(clusters kubeconn.Clusters) *Client {
 	quiet.Do(func() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) }) // the SDK logs to stderr otherwise
-	c := &Client{clusters: clusters, conns: map[string]*conn{}, now: time.Now}
-	c.open = c.dial
+	c := &Client{conns: kubeconn.Conns[*conn]{Clusters: clusters, Make: newConn}, now: time.Now}
+	c.open = c.conns.To
 	return c
 }
 
-func (c *Client) dial(ctx context.Context, name string) (*conn, error) {
-	kubeconfig, err := c.clusters.Kubeconfig(ctx, name)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return nil, slipway.Errorf(slipway.Invalid, "cluster %q is not registered: slipway cluster add %s", name, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read how to reach cluster %s: %w", name, err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	sum := sha256.Sum256(kubeconfig)
-	if have := c.conns[name]; have != nil && have.sum == sum {
-		return have, nil
-	}
-	made, err := newConn(kubeconfig)
-	if err != nil {
-		return nil, slipway.Errorf(slipway.Invalid, "the kubeconfig of cluster %q is not usable, register it again with slipway cluster add %s: %w", name, name, err)
-	}
-	made.sum = sum
-	c.conns[name] = made
-	return made, nil
-}
-
 func newConn(kubeconfig []byte) (*conn, error) {
-	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	_, config, err := kubeconn.Read(kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = 200, 400
-	config.WarningHandler = rest.NoWarnings{}
-	config.UserAgent = "slipway"
 	api, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.Pull
 	if err != nil {
 		return err
 	}
-	if err := together(func() error { return cn.namespace(ctx, t) }); err != nil {
+	if err := together(func() error { return cn.namespace(ctx, t, pull.Name) }); err != nil {
 		return translate(ctx, t.Cluster, fmt.Errorf("namespace %s: %w", t.Namespace, err))
 	}
 	if pull.User == "" {
@@ -59,9 +59,10 @@ func labels(t slipway.Target) map[string]string {
 
 // namespace makes sure of the namespace. One that exists and was made for another project or
 // environment is refused: releases of two would overwrite each other. One that people made is theirs to
-// give, by the labels slipway.dev/project and slipway.dev/environment. One that somebody makes at the same moment
-// is AlreadyExists: look again.
-func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
+// give, by the labels slipway.dev/project and slipway.dev/environment. One that may not be looked at is the
+// target's when the pull secret in it says so. One that somebody makes at the same moment is AlreadyExists: look
+// again.
+func (cn *conn) namespace(ctx context.Context, t slipway.Target, secret string) error {
 	if t.Namespace == "default" || strings.HasPrefix(t.Namespace, "kube-") {
 		return slipway.Errorf(slipway.Invalid, "namespace %s is the cluster's own: choose another for environment %s in slipway.yaml", t.Namespace, t.Environment)
 	}
@@ -70,9 +71,9 @@ func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
 	case err == nil && ns.Status.Phase == corev1.NamespaceTerminating:
 		return slipway.Errorf(slipway.Unavailable, "namespace %s of cluster %s is being deleted", t.Namespace, t.Cluster)
 	case err == nil:
-		return owned(ns, t)
+		return owned(ns.Labels, t)
 	case apierrors.IsForbidden(err): // who may not look may still be allowed to work in it
-		return nil
+		return cn.ownedInside(ctx, t, secret, err)
 	case !apierrors.IsNotFound(err):
 		return err
 	}
@@ -82,8 +83,23 @@ func (cn *conn) namespace(ctx context.Context, t slipway.Target) error {
 	return err // AlreadyExists: whose it is says the next look
 }
 
-func owned(ns *corev1.Namespace, t slipway.Target) error {
-	project, environment := ns.Labels["slipway.dev/project"], ns.Labels["slipway.dev/environment"]
+// ownedInside asks the pull secret that Slipway keeps in a namespace whose the namespace is. One without such a secret
+// may be anybody's: it is Forbidden, with the right that is needed.
+func (cn *conn) ownedInside(ctx context.Context, t slipway.Target, secret string, cause error) error {
+	have, err := cn.api.CoreV1().Secrets(t.Namespace).Get(ctx, secret, metav1.GetOptions{})
+	switch {
+	case err == nil && have.Labels["slipway.dev/project"] != "":
+		return owned(have.Labels, t)
+	case err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):
+		return err
+	}
+	return slipway.Errorf(slipway.Forbidden, "Slipway may not look at namespace %s of cluster %s, and so cannot tell whether it belongs to environment %s of %s: let it get that namespace (`kubectl create role slipway-namespace --namespace %s --verb get --resource namespaces`, and a rolebinding of it with Slipway's account): %w",
+		t.Namespace, t.Cluster, t.Environment, t.Project, t.Namespace, cause)
+}
+
+// owned reports whether labels name the target's project and environment.
+func owned(labels map[string]string, t slipway.Target) error {
+	project, environment := labels["slipway.dev/project"], labels["slipway.dev/environment"]
 	if project == t.Project && environment == t.Environment {
 		return nil
 	}

@@ -35,12 +35,6 @@ type Schema struct {
 	compiled map[string]*jsonschema.Schema // by definition
 }
 
-// New is the schema of the newest version that is part of the binary.
-func New() (*Schema, error) {
-	all := versions()
-	return read(all[len(all)-1])
-}
-
 func newSchema(snap Snapshot) *Schema {
 	s := &Schema{
 		version:  snap.Version,

@@ -123,7 +123,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case code == slipway.Internal:
 		s.Log.Error("admit to git", "path", r.URL.Path, "error", err)
 	default:
-		status, text = statusOf(code), err.Error()
+		status, text = code.HTTPStatus(), err.Error()
 	}
 	h := w.Header()
 	if status == http.StatusUnauthorized {
@@ -152,24 +152,6 @@ func (s *Server) breakOff(w http.ResponseWriter, q request, err error) {
 	const fatal = "\x03" // band of errors
 	line := fatal + text + "\n"
 	fmt.Fprintf(w, "%04x%s0000", len(line)+4, line)
-}
-
-func statusOf(c slipway.Code) int {
-	switch c {
-	case slipway.Unauthorized:
-		return http.StatusUnauthorized
-	case slipway.Forbidden:
-		return http.StatusForbidden
-	case slipway.NotFound:
-		return http.StatusNotFound
-	case slipway.Invalid:
-		return http.StatusUnprocessableEntity
-	case slipway.Conflict:
-		return http.StatusConflict
-	case slipway.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }
 
 // serve runs git for the request.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/slipway-cd/slipway"
 )
 
 func (w *world) get(method, path, user string, body io.Reader, header ...string) (int, string, http.Header) {
@@ -88,6 +91,23 @@ func TestWhoMayAskForWhat(t *testing.T) {
 	}
 	if out, err := w.git("", "ls-remote", strings.Replace(w.http.URL, "http://", "http://ann:wrong@", 1)+"/git/demo.git"); err == nil {
 		t.Errorf("a wrong password lists refs: %s", out)
+	}
+}
+
+// Whoever has too much open at once is told so; it is not our fault.
+func TestTooManyIsNoInternalError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) {
+		known := o.Authorize
+		o.Authorize = func(ctx context.Context, r *http.Request, codebase string, write bool) (string, error) {
+			if user, _, _ := r.BasicAuth(); user == "eve" {
+				return "", slipway.Errorf(slipway.TooMany, "eve has 9 clones open")
+			}
+			return known(ctx, r, codebase, write)
+		}
+	})
+	if got, text, _ := w.get("GET", "/git/demo.git/info/refs?service=git-upload-pack", "eve", nil); got != http.StatusTooManyRequests || !strings.Contains(text, "9 clones") {
+		t.Errorf("%d %s", got, text)
 	}
 }
 

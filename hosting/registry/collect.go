@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/olareg/olareg/types"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // Held is a manifest that a repository holds under its own name: an image, a chart, not what refers to
@@ -134,7 +136,7 @@ func (r *Registry) Remove(ctx context.Context, repository, digest string, tags .
 		return fmt.Errorf("remove %s@%s: only candidates are removed", repository, digest)
 	}
 	if !r.enter() {
-		return fmt.Errorf("remove %s@%s: the registry is closed", repository, digest)
+		return slipway.Errorf(slipway.Unavailable, "remove %s@%s: the registry is stopping", repository, digest)
 	}
 	defer r.leave()
 	defer r.lock(repository)()
@@ -215,7 +217,7 @@ type Collected struct {
 // digests given, by repository.
 func (r *Registry) Collect(ctx context.Context, project string, dry bool, without map[string][]string) (Collected, error) {
 	if !r.enter() {
-		return Collected{}, fmt.Errorf("collect: the registry is closed")
+		return Collected{}, slipway.Errorf(slipway.Unavailable, "collect what nothing needs of %s: the registry is stopping", project)
 	}
 	defer r.leave()
 	names, err := r.candidates(project)

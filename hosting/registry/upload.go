@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,11 +32,36 @@ type upload struct {
 	id         string
 	repository string
 	timer      *time.Timer
+	moves      atomic.Int64 // counts requests that begin and bytes that come
+	reading    reading
 
 	mu   sync.Mutex // held while bytes are written
 	file *os.File   // nil when finished or dropped
 	hash hash.Hash
 	size int64
+}
+
+// reading is the request that sends an upload at the moment.
+type reading struct {
+	mu      sync.Mutex
+	request *http.ResponseController // nil: none sends
+	seen    int64                    // moves at the last look
+}
+
+func (r *reading) set(request *http.ResponseController) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.request = request
+}
+
+// look ends the reading of a request from which nothing came since the last look.
+func (r *reading) look(moves int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.request != nil && r.seen == moves {
+		_ = r.request.SetReadDeadline(time.Unix(1, 0)) // who cannot set one reads on, as before
+	}
+	r.seen = moves
 }
 
 func newUploads(dir string, idle time.Duration) *uploads {
@@ -76,9 +102,12 @@ func (u *uploads) get(repository, id string) (*upload, error) {
 	return up, nil
 }
 
+// expire drops an upload to which nothing came for a while. A request that sends it and came to a halt is
+// ended first: until then it holds the upload, and the place of one.
 func (u *uploads) expire(up *upload) {
 	if !up.mu.TryLock() {
-		up.timer.Reset(u.idle) // bytes are coming
+		up.reading.look(up.moves.Load())
+		up.timer.Reset(u.idle)
 		return
 	}
 	defer up.mu.Unlock()
@@ -157,7 +186,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, req *http.Request, reposit
 		return nil
 	}
 	defer r.uploads.drop(up)
-	if err := r.receive(req, up); err != nil {
+	if err := r.receive(w, req, up); err != nil {
 		return err
 	}
 	return r.finish(w, up, digest)
@@ -221,7 +250,7 @@ func (r *Registry) continueUpload(w http.ResponseWriter, req *http.Request, repo
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case http.MethodPatch:
-		if err := r.receive(req, up); err != nil {
+		if err := r.receive(w, req, up); err != nil {
 			return err
 		}
 		up.header(w)
@@ -232,7 +261,7 @@ func (r *Registry) continueUpload(w http.ResponseWriter, req *http.Request, repo
 	if err := checkDigest(digest); err != nil {
 		return err
 	}
-	if err := r.receive(req, up); err != nil {
+	if err := r.receive(w, req, up); err != nil {
 		return err
 	}
 	defer r.uploads.drop(up)
@@ -240,12 +269,18 @@ func (r *Registry) continueUpload(w http.ResponseWriter, req *http.Request, repo
 }
 
 // receive appends the request's body to an upload that the caller has locked. The upload is dropped when
-// it cannot go on; it stays, for the client to resume, when the client went away.
-func (r *Registry) receive(req *http.Request, up *upload) error {
+// it cannot go on; it stays, for the client to resume, when the client went away or sent nothing for
+// Options.UploadIdle.
+func (r *Registry) receive(w http.ResponseWriter, req *http.Request, up *upload) error {
 	if err := checkContentRange(req.Header.Get("Content-Range"), up.size); err != nil {
 		return err
 	}
-	defer up.timer.Reset(r.opts.UploadIdle)
+	up.moves.Add(1)
+	up.reading.set(http.NewResponseController(w))
+	defer func() {
+		up.reading.set(nil)
+		up.timer.Reset(r.opts.UploadIdle)
+	}()
 	const portion = 16 << 20
 	left, announced := r.opts.MaxBlob-up.size, req.ContentLength
 	for {
@@ -287,6 +322,7 @@ func (w uploadWriter) Write(p []byte) (int, error) {
 	n, err := w.up.file.Write(p)
 	w.up.hash.Write(p[:n])
 	w.up.size += int64(n)
+	w.up.moves.Add(int64(n))
 	if err != nil {
 		return n, &writeError{err}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -130,6 +131,50 @@ func TestUploadCancelledOrAbandoned(t *testing.T) {
 	}
 	if resp, _ := w.do("dev", "PATCH", loc, strings.NewReader("late")); resp.StatusCode != 404 {
 		t.Errorf("an abandoned upload goes on: %d", resp.StatusCode)
+	}
+}
+
+// A client that keeps its connection and sends no more is hung up on, and its upload does not stay.
+func TestStalledUpload(t *testing.T) {
+	t.Parallel()
+	for name, whole := range map[string]bool{"blob": true, "portion": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := openWorld(t, t.TempDir(), registry.Options{UploadIdle: 200 * time.Millisecond})
+			path, method := "/v2/shop/delivery/blobs/uploads/?digest="+sum([]byte("all")), "POST"
+			if !whole {
+				path, method = w.startUpload("shop/delivery"), "PATCH"
+			}
+			body, send := io.Pipe()
+			defer send.Close()
+			answered := make(chan struct{})
+			go func() {
+				defer close(answered)
+				req, err := http.NewRequestWithContext(t.Context(), method, w.server.URL+path, body)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.SetBasicAuth("dev", "ved")
+				resp, err := w.rt.RoundTrip(req)
+				if err == nil {
+					resp.Body.Close()
+				}
+				if err == nil && resp.StatusCode < 400 {
+					t.Errorf("half a blob: %d", resp.StatusCode)
+				}
+			}()
+			if _, err := send.Write([]byte("a")); err != nil {
+				t.Fatal(err)
+			}
+			<-answered
+			deadline := time.Now().Add(time.Minute)
+			for len(w.leftovers()) > 0 {
+				if time.Now().After(deadline) {
+					t.Fatalf("still there: %v", w.leftovers())
+				}
+			}
+		})
 	}
 }
 

@@ -55,7 +55,10 @@ func TestInputsAgreeWithAffected(t *testing.T) {
 		for _, s := range c.Services {
 			in := InputsOf(c, s.Name)[s.Name]
 			holds := func(sets []Set) bool {
-				return slices.ContainsFunc(sets, func(s Set) bool { return s.holds(file) })
+				return slices.ContainsFunc(sets, func(s Set) bool {
+					is := func(dir string) bool { return within(file, dir) }
+					return slices.ContainsFunc(s.Include, is) && !slices.ContainsFunc(s.Exclude, is) && (s.Unseen == nil || !s.Unseen(file))
+				})
 			}
 			change := changes[s.Name]
 			code, chart := change.Changed && !change.ChartOnly, change.ChartOnly

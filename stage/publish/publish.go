@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,10 +46,13 @@ const (
 	maxChart  = 20 << 20
 )
 
-// Runner publishes. Releases may be nil: then refusals name digests only.
+// Runner publishes. Releases may be nil: then refusals name digests only. Of the runs that publish a version
+// with one Runner, in whichever spelling, one is looked at after the other. It must not be copied.
 type Runner struct {
 	Registry Registry
 	Releases Releases
+
+	versions turns
 }
 
 var _ stage.Runner = (*Runner)(nil)
@@ -78,6 +82,11 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 		return slipway.Result{}, err
 	}
 	p := publishing{runner: r, env: env, step: step, spec: *spec, image: image}
+	leave, err := r.versions.enter(ctx, p.version())
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	defer leave()
 	if refused, err := p.checkVersion(ctx); err != nil || refused != "" {
 		return failed(refused), err
 	}
@@ -182,6 +191,12 @@ func (p publishing) checkVersion(ctx context.Context) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// version is one for all spellings of the image's tag.
+func (p publishing) version() string {
+	all := p.spellings()
+	return p.spec.Image.Ref() + ":" + slices.Min(all)
 }
 
 func (p publishing) spellings() []string {
