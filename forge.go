@@ -208,6 +208,8 @@ type ForgePull struct {
 	Labels []string  `json:"labels,omitempty"`
 	Link   string    `json:"link,omitempty"` // its page
 
+	// Repository is the forge's id of the repository that it is for; "" where that is not said.
+	Repository string `json:"repository,omitempty"`
 	Base       string `json:"base"`                 // branch name
 	BaseCommit string `json:"baseCommit,omitempty"` // where the base branch was then, if the forge says so
 	// Head is the commit to build; "" if this delivery does not say it (ask Pull).

@@ -78,12 +78,23 @@ func (f *Forges) sync(ctx context.Context, c slipway.Connection, p slipway.Forge
 
 // take takes over a pull request; a quiet one makes no run.
 func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string, quiet bool) error {
+	own := p.Repository == c.RepositoryID
 	if p.State != slipway.PullOpen {
+		if !own {
+			if err := f.Confirm(ctx, c.Key()); err != nil {
+				return err
+			}
+		}
 		return f.ended(ctx, c, p, actor)
 	}
 	head, err := f.head(ctx, c, p)
 	if err != nil {
 		return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
+	}
+	if !own || head != p.Head { // else git gave what the repository's own forge said
+		if err := f.Confirm(ctx, c.Key()); err != nil {
+			return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
+		}
 	}
 	defer f.x.lock(c.Project)()
 	if _, err := f.Connections.Connection(ctx, c.Key()); err != nil { // the codebase was removed meanwhile

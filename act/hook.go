@@ -60,6 +60,7 @@ func (f *Forges) forget(codebase string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.hooks, codebase)
+	delete(f.names, codebase)
 }
 
 // atOnce is how many deliveries of a codebase are worked off together.

@@ -118,7 +118,7 @@ func (m merge) noun(name string) slipway.ForgePull {
 		Number: m.IID, Title: m.Title, Author: m.Author.account(), State: state(m.State), Draft: m.Draft, Labels: m.Labels, Link: m.WebURL,
 		Base: m.TargetBranch, BaseCommit: m.DiffRefs.Start, Head: m.SHA, Topic: m.SourceBranch,
 		Fork:     m.SourceProject != m.TargetProject || m.TargetProject == 0,
-		FetchRef: "refs/merge-requests/" + rest.ID(m.IID) + "/head", UpdatedAt: m.UpdatedAt,
+		FetchRef: "refs/merge-requests/" + rest.ID(m.IID) + "/head", UpdatedAt: m.UpdatedAt, Repository: rest.ID(m.TargetProject),
 	}
 	if !p.Fork {
 		p.HeadRepository = name
