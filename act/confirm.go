@@ -40,7 +40,9 @@ func (f *Forges) Confirm(ctx context.Context, codebase string) error {
 	if err != nil {
 		return err
 	}
-	before := f.saw(codebase)
+	f.mu.Lock()
+	before, anew := f.names[codebase], f.anew[codebase]
+	f.mu.Unlock()
 	name, repository, err := f.lookUp(ctx, c, at.GitURL)
 	if slipway.ErrorCode(err) == slipway.Unavailable && before.taken == nil && f.now().Sub(before.own) < standsFor {
 		f.log.WarnContext(ctx, "the forge does not say whose name this is; it was the repository's own a while ago", "codebase", codebase, "error", err)
@@ -59,7 +61,9 @@ func (f *Forges) Confirm(ctx context.Context, codebase string) error {
 		now.own = f.now()
 	}
 	f.mu.Lock()
-	f.names[codebase] = now
+	if f.anew[codebase] == anew { // else that was about what it was connected with before
+		f.names[codebase] = now
+	}
 	f.mu.Unlock()
 	return now.taken
 }
@@ -91,12 +95,10 @@ func (f *Forges) lookUp(ctx context.Context, c slipway.Connection, gitURL string
 
 // Taken is why nothing may be told to the forge of a codebase nor taken from it: Confirm found its name to be another
 // repository's, and has not found anything else since. It asks nobody.
-func (f *Forges) Taken(codebase string) error { return f.saw(codebase).taken }
-
-func (f *Forges) saw(codebase string) confirmed {
+func (f *Forges) Taken(codebase string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.names[codebase]
+	return f.names[codebase].taken
 }
 
 func connectCommand(at slipway.Codebase) string {

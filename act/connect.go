@@ -114,6 +114,8 @@ type Forges struct {
 	mu    sync.Mutex
 	hooks map[string]hooked    // by codebase
 	names map[string]confirmed // by codebase
+	anew  map[string]int       // how often codebases were connected: what was read before is not remembered after
+	stuck map[string]map[int64]stuck
 }
 
 // hooked is what a webhook's request is verified with.
@@ -124,7 +126,7 @@ type hooked struct {
 
 // NewForges returns Forges that act through x.
 func NewForges(x *Actions, o ForgeOptions) *Forges {
-	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}, names: map[string]confirmed{}}
+	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}, names: map[string]confirmed{}, anew: map[string]int{}, stuck: map[string]map[int64]stuck{}}
 }
 
 // HookURL is where the forge of a codebase sends to.

@@ -3,6 +3,8 @@ package act
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -42,33 +44,42 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 			gone[p.Number] = p
 		}
 	}
+	sweep := f.sweep(c.Key())
+	defer sweep.end()
 	for _, p := range theirs {
 		have, known := gone[p.Number]
 		delete(gone, p.Number)
 		if known && have.Head == p.Head && have.Base == p.Base && have.Title == title(p.Title) && refs[have.Ref()] == p.Head {
 			continue
 		}
-		if err := f.take(ctx, c, p, f.actor(ctx, c, p.Author), !synced); err != nil {
+		if !sweep.goOn(ctx, p.Number, func() error { return f.take(ctx, c, p, f.actor(ctx, c, p.Author), !synced) }) {
+			return sweep.err()
+		}
+	}
+	for _, number := range slices.Sorted(maps.Keys(gone)) {
+		if !sweep.goOn(ctx, number, func() error { return f.gone(ctx, c, client, number) }) {
+			return sweep.err()
+		}
+	}
+	if !synced {
+		if err := f.Pulls.SetSynced(ctx, c.Key()); err != nil {
 			return err
 		}
 	}
-	for number := range gone {
-		p, err := client.Pull(ctx, number)
-		if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
-			f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", c.Key(), "pull", number, "error", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := f.sync(ctx, c, p, mirrorActor); err != nil {
-			return err
-		}
-	}
-	if synced {
+	return sweep.err()
+}
+
+// gone takes over what became of a pull request that is not open any more.
+func (f *Forges) gone(ctx context.Context, c slipway.Connection, client Forge, number int64) error {
+	p, err := client.Pull(ctx, number)
+	if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
+		f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", c.Key(), "pull", number, "error", err)
 		return nil
 	}
-	return f.Pulls.SetSynced(ctx, c.Key())
+	if err != nil {
+		return err
+	}
+	return f.sync(ctx, c, p, mirrorActor)
 }
 
 // sync takes over a pull request as the forge's API has it.

@@ -26,6 +26,7 @@ type backlog struct {
 type refusal struct {
 	commit string // of a status
 	pull   int64  // of a comment, and of a status the pull request, 0 for none
+	after  int64  // newest event that was told of before it was first refused
 	want   string // what was sent
 	tries  int    // that no new token would help
 	first  time.Time
@@ -111,7 +112,7 @@ func (b *backlog) skips(name, want string, now time.Time) bool {
 func (b *backlog) refuse(name string, about refusal, err error, now time.Time) bool {
 	f := b.refused[name]
 	if f == nil || f.given {
-		f = &refusal{first: now}
+		f = &refusal{first: now, after: b.told}
 		b.refused[name] = f
 	}
 	f.commit, f.pull, f.want, f.next = about.commit, about.pull, about.want, now.Add(mostWait)
@@ -123,15 +124,17 @@ func (b *backlog) refuse(name string, about refusal, err error, now time.Time) b
 	return f.given
 }
 
-// settle forgets what was given up once nothing else is tried again, and reports whether that is so.
-func (b *backlog) settle() bool {
+// settle returns the newest event of which nothing is to be tried again, which is where to go on after a restart,
+// and forgets what was given up before it.
+func (b *backlog) settle() int64 {
+	at := b.told
 	for _, f := range b.refused {
 		if !f.given {
-			return false
+			at = min(at, f.after)
 		}
 	}
-	clear(b.refused)
-	return true
+	maps.DeleteFunc(b.refused, func(_ string, f *refusal) bool { return f.given && f.after < at })
+	return at
 }
 
 // refuses reports whether a forge understood what it was told and does not take it: other things may be.
@@ -164,9 +167,11 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 	}
 	b.told = max(b.told, durable)
 	for {
-		events, err := r.Events.Events(ctx, b.told, slipway.EventFilter{Project: project, Limit: 1000})
-		if err != nil {
-			return mostWait, err
+		var events []slipway.Event
+		if len(b.refused) < mostRefused {
+			if events, err = r.Events.Events(ctx, b.told, slipway.EventFilter{Project: project, Limit: 1000}); err != nil {
+				return mostWait, err
+			}
 		}
 		runs, pulls := touched(events, name)
 		now := r.Now()
@@ -181,11 +186,11 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 		if len(events) > 0 {
 			b.told = events[len(events)-1].ID
 		}
-		if b.settle() && b.told > durable {
-			if err := r.Events.SetReacted(ctx, codebase, b.told); err != nil {
+		if at := b.settle(); at > durable {
+			if err := r.Events.SetReacted(ctx, codebase, at); err != nil {
 				return firstWait, err
 			}
-			durable = b.told
+			durable = at
 		}
 	}
 	if wait := b.wait(r.Now()); wait != 0 {

@@ -15,19 +15,25 @@ func scanReceived(r scanner) (v slipway.Received, err error) {
 		return v, err
 	}
 	v.Codebase = slipway.CodebaseKey(project, name)
-	if err := json.Unmarshal([]byte(content), &v.Delivery); err != nil {
-		return v, fmt.Errorf("decode delivery %d: %w", v.ID, err)
+	if err := json.Unmarshal([]byte(content), &v.Delivery); err != nil { // of another version; it must not hold up the rest
+		v.Delivery = slipway.Delivery{Kind: slipway.DeliveryIgnored, Reason: fmt.Sprintf("cannot be read: %v", err)}
 	}
 	return v, nil
 }
 
+// sameDue are the pull requests of which something is due: of those, what waits for another try is due as well, so that
+// a pull request is never opened after it was closed.
+const sameDue = `SELECT json_extract(content, '$.pull.number') FROM deliveries
+	WHERE project = $1 AND codebase = $2 AND state = 'received' AND due_at <= $3 AND CASE WHEN json_valid(content) THEN json_extract(content, '$.pull.number') END IS NOT NULL`
+
 // DueDeliveries returns the deliveries of a codebase that are to be processed now, oldest first, and when
-// the next one is due, the zero time if none is.
+// the next one is due, the zero time if none is. With one of a pull request come all of it.
 func (s *Store) DueDeliveries(ctx context.Context, codebase string, limit int) ([]slipway.Received, time.Time, error) {
 	project, name := slipway.SplitCodebase(codebase)
 	now := ms(s.now())
 	due, err := list(ctx, s.reader, scanReceived, `SELECT id, project, codebase, content, attempts, created_at FROM deliveries
-		WHERE project = $1 AND codebase = $2 AND state = 'received' AND due_at <= $3 ORDER BY id LIMIT $4`, project, name, now, limit)
+		WHERE project = $1 AND codebase = $2 AND state = 'received'
+			AND (due_at <= $3 OR CASE WHEN json_valid(content) THEN json_extract(content, '$.pull.number') IN (`+sameDue+`) ELSE 0 END) ORDER BY id LIMIT $4`, project, name, now, limit)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
