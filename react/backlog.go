@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -200,8 +201,14 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 }
 
 // tell works out what the forge of a codebase should show of runs, pull requests and commits, and sends what
-// it was not told yet.
-func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, pulls []int64, again map[string]bool) (time.Duration, error) {
+// it was not told yet. A panic is an error: a server that died of an event would die of it again, once it is back.
+func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, pulls []int64, again map[string]bool) (wait time.Duration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.Log.ErrorContext(ctx, "panic in what a forge is told", "codebase", codebase, "panic", p, "stack", string(debug.Stack()))
+			wait, err = mostWait, slipway.Errorf(slipway.Internal, "panic: %v", p)
+		}
+	}()
 	commits, pulls, err := r.subjects(ctx, codebase, runs, pulls)
 	if err != nil {
 		return firstWait, err
@@ -215,6 +222,9 @@ func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, p
 	for _, hash := range slices.Sorted(maps.Keys(commits)) {
 		statuses, err := r.statuses(ctx, codebase, hash, commits[hash])
 		if err != nil {
+			if t.later(ctx, "commit "+hash, refusal{commit: hash}, err) {
+				continue
+			}
 			return firstWait, err
 		}
 		for _, s := range statuses {
@@ -229,6 +239,20 @@ func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, p
 		}
 	}
 	return 0, nil
+}
+
+// later notes what cannot be worked out, as of something that cannot be read, to be tried again without the rest, and
+// reports whether it is that: trouble that may pass is of everything.
+func (t *teller) later(ctx context.Context, name string, about refusal, err error) bool {
+	if context.Cause(ctx) != nil || slipway.Temporary(err) {
+		return false
+	}
+	if t.skips(name, about.want, t.Now()) {
+		return true
+	}
+	given := t.refuse(name, about, err, t.Now())
+	t.Log.ErrorContext(ctx, "work out what the forge is told; gone on without it", "codebase", t.codebase, "what", name, "given up", given, "error", err)
+	return true
 }
 
 // Follow tells the forge of a codebase, given by its key, what happens, until ctx ends. A value from again has it try at

@@ -3,6 +3,7 @@ package react_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -69,5 +70,36 @@ func TestForbiddenForLong(t *testing.T) {
 	}
 	if w.reacted != 3000 || len(w.sent) != 3000 {
 		t.Errorf("at event %d, %d sent", w.reacted, len(w.sent))
+	}
+}
+
+// What cannot be worked out of one run, and what would end the server, holds up nothing else.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	tested := delivery(1, slipway.RunSucceeded, step(9, "test/cart", slipway.StepSucceeded, ""))
+	other := delivery(2, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))
+	other.Run.Pull, other.Run.Commit, other.Run.Ref = 0, fmt.Sprintf("%040x", 2), "refs/heads/main"
+	w.runs = []slipway.RunDetail{tested, other}
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, Forge: true, State: slipway.PullOpen}
+	w.unreadable = 9
+	w.happened(1, 3)
+	w.happened(2, 0)
+	r := w.reactor()
+	began := w.now
+	for w.round(t, r) != 0 {
+	}
+	if len(w.statuses) != 3 || len(w.comments) != 0 || w.reacted != 2 || w.now.Sub(began) > 2*time.Hour {
+		t.Errorf("at event %d after %s:\n%s", w.reacted, w.now.Sub(began), w.shown())
+	}
+	w.unreadable = 0
+	w.happened(1, 3)
+	if wait := w.round(t, r); wait != 0 || len(w.statuses) != 6 || len(w.comments) != 1 {
+		t.Errorf("waits %s:\n%s", wait, w.shown())
+	}
+	w.happened(2, 0)
+	w.sent, w.fail = map[string]string{}, func(string) error { panic("boom") }
+	if wait := w.round(t, r); wait != 5*time.Minute || w.reacted != 3 {
+		t.Errorf("waits %s at event %d", wait, w.reacted)
 	}
 }

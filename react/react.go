@@ -206,6 +206,9 @@ type said struct {
 func (t *teller) comment(ctx context.Context, number int64) (time.Duration, error) {
 	name := "comment " + strconv.FormatInt(number, 10)
 	text, err := t.commentText(ctx, t.codebase, number)
+	if err != nil && t.later(ctx, "text "+name, refusal{pull: number}, err) {
+		return 0, nil
+	}
 	if err != nil || text == "" {
 		return firstWait, err
 	}
