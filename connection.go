@@ -19,12 +19,15 @@ const (
 // ConnectRequest asks for a codebase to be connected with its repository on a forge. Forge, Address and
 // Repository may be left empty where they follow from the git URL of the codebase.
 type ConnectRequest struct {
-	Project    string     `json:"project"`
-	Codebase   string     `json:"codebase,omitempty"` // name; "": the main one
-	Forge      ForgeKind  `json:"forge"`
-	Address    string     `json:"address,omitempty"`    // of the forge or of its API; empty: from the git URL
-	Repository string     `json:"repository,omitempty"` // as Connection.Repository; empty: from the git URL
-	Forks      ForkPolicy `json:"forks,omitempty"`      // empty: approve for a public repository, run for a private one
+	Project    string    `json:"project"`
+	Codebase   string    `json:"codebase,omitempty"` // name; "": the main one
+	Forge      ForgeKind `json:"forge"`
+	Address    string    `json:"address,omitempty"`    // of the forge or of its API; empty: from the git URL
+	Repository string    `json:"repository,omitempty"` // as Connection.Repository; empty: from the git URL
+	// GitURL is where the repository is from now on, for a codebase that is there; empty: where it is known to be.
+	// Said, it also means that another repository than before is meant, if it is another one.
+	GitURL string     `json:"gitURL,omitempty"`
+	Forks  ForkPolicy `json:"forks,omitempty"` // empty: approve for a public repository, run for a private one
 	// Token is what Slipway shows the forge: an access token, or for a GitHub App what docs/howto/forge.md
 	// says. It is kept sealed and never shown again. It may be left out with a deploy key: then git is all that
 	// is asked. A further codebase may do without, when it is on the forge of the main one: then it is that one's.

@@ -208,6 +208,8 @@ type ForgePull struct {
 	Labels []string  `json:"labels,omitempty"`
 	Link   string    `json:"link,omitempty"` // its page
 
+	// Repository is the forge's id of the repository that it is for; "" where that is not said.
+	Repository string `json:"repository,omitempty"`
 	Base       string `json:"base"`                 // branch name
 	BaseCommit string `json:"baseCommit,omitempty"` // where the base branch was then, if the forge says so
 	// Head is the commit to build; "" if this delivery does not say it (ask Pull).
@@ -287,7 +289,11 @@ func (c PullComment) Markdown(limit int) string {
 	if len(text) <= limit {
 		return text
 	}
-	return cutBytes(text, limit-len(cutNote)) + cutNote
+	text = cutBytes(text, limit-len(cutNote))
+	if end := strings.LastIndexByte(text, '\n'); end > len(text)-8<<10 && end > len(c.Hidden()) { // a row of a table stays whole
+		text = text[:end]
+	}
+	return text + cutNote
 }
 
 // Check reports a marker that would not stay hidden, and a comment on nothing.
@@ -349,7 +355,11 @@ func CheckHash(s string) error {
 // UTF-8, runs of white space made one space, no control characters, none that are invisible or turn the
 // direction of writing, at most limit characters (the last one … when it was cut).
 func CleanLine(s string, limit int) string {
-	return cutRunes(strings.Join(strings.Fields(cleanRunes(s, limit, false)), " "), limit)
+	text := strings.Join(strings.Fields(cleanRunes(s, limit, false)), " ")
+	if len(s) > looked(limit) {
+		text += "…"
+	}
+	return cutRunes(text, limit)
 }
 
 // CleanText is CleanLine for several lines: line ends and tabs stay, and limit is in bytes.
@@ -357,11 +367,12 @@ func CleanText(s string, limit int) string {
 	return cutBytes(cleanRunes(strings.ReplaceAll(s, "\r\n", "\n"), limit, true), limit)
 }
 
+// looked is how many bytes are looked at for limit characters: some are left out.
+func looked(limit int) int { return 16*limit + 64 }
+
 // cleanRunes looks at no more of s than it needs for limit characters.
 func cleanRunes(s string, limit int, lines bool) string {
-	if most := 16*limit + 64; len(s) > most {
-		s = s[:most]
-	}
+	s = cutBytes(s, looked(limit))
 	return strings.Map(func(r rune) rune {
 		switch {
 		case lines && (r == '\n' || r == '\t'):
@@ -401,8 +412,18 @@ func cutBytes(s string, limit int) string {
 		return s
 	}
 	limit = max(0, limit)
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
+	for at := limit; at >= 0 && at > limit-utf8.UTFMax; at-- {
+		if utf8.RuneStart(s[at]) {
+			return s[:at]
+		}
 	}
-	return s[:limit]
+	return s[:limit] // of what is no text
+}
+
+// start is the beginning of something of any length, for a message that names it.
+func start(s string) string {
+	if len(s) <= 200 {
+		return s
+	}
+	return cutBytes(s, 200) + "…"
 }

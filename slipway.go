@@ -35,7 +35,7 @@ func ValidName(s string) bool { return nameExpr.MatchString(s) }
 // CheckName is ValidName with an error that says what thing the name was for.
 func CheckName(what, s string) error {
 	if !ValidName(s) {
-		return Errorf(Invalid, "%s name %q: must be lower-case letters, digits and dashes, at most 40, beginning and ending with a letter or digit", what, s)
+		return Errorf(Invalid, "%s name %q: must be lower-case letters, digits and dashes, at most 40, beginning and ending with a letter or digit", what, start(s))
 	}
 	return nil
 }

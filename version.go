@@ -109,7 +109,7 @@ func ParseReleaseRef(ref string) (ReleaseBranch, bool, error) {
 // CheckRef reports whether a full ref name may be used: what git check-ref-format allows, without
 // anything that a shell, a path or an option parser could misread.
 func CheckRef(ref string) error {
-	bad := func(why string) error { return Errorf(Invalid, "ref %q: %s", ref, why) }
+	bad := func(why string) error { return Errorf(Invalid, "ref %q: %s", start(ref), why) }
 	if len(ref) == 0 || len(ref) > 200 {
 		return bad("must have 1 to 200 characters")
 	}

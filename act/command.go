@@ -62,6 +62,9 @@ func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Re
 
 // mayCommand returns as whom an account acts. The error is Forbidden for one that may not.
 func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway.Account) (string, error) {
+	if err := f.Confirm(ctx, c.Key()); err != nil { // who owns the name now may write there
+		return "", slipway.Errorf(slipway.Unavailable, "ask for the rights of %s: %w", a.Name, err)
+	}
 	client, err := f.open(ctx, c)
 	if err != nil {
 		return "", err

@@ -112,7 +112,10 @@ type Forges struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	hooks map[string]hooked // by codebase
+	hooks map[string]hooked    // by codebase
+	names map[string]confirmed // by codebase
+	anew  map[string]int       // how often codebases were connected: what was read before is not remembered after
+	stuck map[string]map[int64]stuck
 }
 
 // hooked is what a webhook's request is verified with.
@@ -123,7 +126,7 @@ type hooked struct {
 
 // NewForges returns Forges that act through x.
 func NewForges(x *Actions, o ForgeOptions) *Forges {
-	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}}
+	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}, names: map[string]confirmed{}, anew: map[string]int{}, stuck: map[string]map[int64]stuck{}}
 }
 
 // HookURL is where the forge of a codebase sends to.
@@ -178,11 +181,17 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 	if at.GitURL == "" {
 		return slipway.Connected{}, slipway.Errorf(slipway.Invalid, "%s of project %s is hosted here: only what mirrors a repository (--git URL) is connected with a forge", at.Title(), at.Project)
 	}
+	if at, err = moves(r, at); err != nil {
+		return slipway.Connected{}, err
+	}
 	if r.ByKeyAlone() {
 		return f.connectByKey(ctx, by, at, r)
 	}
 	c, repository, err := f.Probe(ctx, by, r, at.GitURL)
 	if err != nil {
+		return slipway.Connected{}, err
+	}
+	if err := f.same(ctx, r, at, c); err != nil {
 		return slipway.Connected{}, err
 	}
 	if r.ByKey() {
@@ -201,7 +210,7 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 		}
 	}
 	defer f.forget(at.Key())
-	c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Codebase: at, Connection: &c, Forks: forks, Link: repository.Link}, strings.TrimSpace(r.Token), by.Name)
+	c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Codebase: slipway.Codebase{GitURL: r.GitURL}, Connection: &c, Forks: forks, Link: repository.Link}, strings.TrimSpace(r.Token), by.Name)
 	if err != nil {
 		return slipway.Connected{}, err
 	}

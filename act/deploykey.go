@@ -204,7 +204,7 @@ func (f *Forges) connectByKey(ctx context.Context, by slipway.User, at slipway.C
 	if c.Forge != "" && (before.Connection == nil || before.Connection.Credential == "") {
 		defer f.forget(at.Key())
 		forks := slipway.ForkPolicy(first(string(r.Forks), string(before.Forks), string(slipway.ForksApprove)))
-		if c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Codebase: at, Connection: &c, Forks: forks}, "", by.Name); err != nil {
+		if c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Connection: &c, Forks: forks}, "", by.Name); err != nil {
 			return out, err
 		}
 		secret, err := f.Connections.Credential(ctx, c.HookSecret)

@@ -3,6 +3,8 @@ package act
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -42,33 +44,42 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 			gone[p.Number] = p
 		}
 	}
+	sweep := f.sweep(c.Key())
+	defer sweep.end()
 	for _, p := range theirs {
 		have, known := gone[p.Number]
 		delete(gone, p.Number)
 		if known && have.Head == p.Head && have.Base == p.Base && have.Title == title(p.Title) && refs[have.Ref()] == p.Head {
 			continue
 		}
-		if err := f.take(ctx, c, p, f.actor(ctx, c, p.Author), !synced); err != nil {
+		if !sweep.goOn(ctx, p.Number, func() error { return f.take(ctx, c, p, f.actor(ctx, c, p.Author), !synced) }) {
+			return sweep.err()
+		}
+	}
+	for _, number := range slices.Sorted(maps.Keys(gone)) {
+		if !sweep.goOn(ctx, number, func() error { return f.gone(ctx, c, client, number) }) {
+			return sweep.err()
+		}
+	}
+	if !synced {
+		if err := f.Pulls.SetSynced(ctx, c.Key()); err != nil {
 			return err
 		}
 	}
-	for number := range gone {
-		p, err := client.Pull(ctx, number)
-		if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
-			f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", c.Key(), "pull", number, "error", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := f.sync(ctx, c, p, mirrorActor); err != nil {
-			return err
-		}
-	}
-	if synced {
+	return sweep.err()
+}
+
+// gone takes over what became of a pull request that is not open any more.
+func (f *Forges) gone(ctx context.Context, c slipway.Connection, client Forge, number int64) error {
+	p, err := client.Pull(ctx, number)
+	if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
+		f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", c.Key(), "pull", number, "error", err)
 		return nil
 	}
-	return f.Pulls.SetSynced(ctx, c.Key())
+	if err != nil {
+		return err
+	}
+	return f.sync(ctx, c, p, mirrorActor)
 }
 
 // sync takes over a pull request as the forge's API has it.
@@ -78,12 +89,23 @@ func (f *Forges) sync(ctx context.Context, c slipway.Connection, p slipway.Forge
 
 // take takes over a pull request; a quiet one makes no run.
 func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string, quiet bool) error {
+	own := p.Repository == c.RepositoryID
 	if p.State != slipway.PullOpen {
+		if !own {
+			if err := f.Confirm(ctx, c.Key()); err != nil {
+				return err
+			}
+		}
 		return f.ended(ctx, c, p, actor)
 	}
 	head, err := f.head(ctx, c, p)
 	if err != nil {
 		return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
+	}
+	if !own || head != p.Head { // else git gave what the repository's own forge said
+		if err := f.Confirm(ctx, c.Key()); err != nil {
+			return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
+		}
 	}
 	defer f.x.lock(c.Project)()
 	if _, err := f.Connections.Connection(ctx, c.Key()); err != nil { // the codebase was removed meanwhile

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ func (f *Forges) Receive(ctx context.Context, codebase string, h http.Header, bo
 func (f *Forges) hooked(ctx context.Context, codebase string) (hooked, error) {
 	f.mu.Lock()
 	k, ok := f.hooks[codebase]
+	anew := f.anew[codebase]
 	f.mu.Unlock()
 	if ok {
 		return k, nil
@@ -52,7 +54,9 @@ func (f *Forges) hooked(ctx context.Context, codebase string) (hooked, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.hooks[codebase] = k
+	if f.anew[codebase] == anew {
+		f.hooks[codebase] = k
+	}
 	return k, nil
 }
 
@@ -60,6 +64,9 @@ func (f *Forges) forget(codebase string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.hooks, codebase)
+	delete(f.names, codebase)
+	delete(f.stuck, codebase)
+	f.anew[codebase]++
 }
 
 // atOnce is how many deliveries of a codebase are worked off together.
@@ -144,19 +151,49 @@ func (f *Forges) batch(ctx context.Context, c slipway.Connection, b batch) error
 	if err == nil {
 		return f.Deliveries.FinishDeliveries(ctx, b.ids(), reason)
 	}
-	attempts := b.all[0].Attempts
-	if code := slipway.ErrorCode(err); (code == slipway.Invalid || code == slipway.Conflict) && b.kind == slipway.DeliveryComment || attempts >= mostAttempts {
-		return f.Deliveries.FinishDeliveries(ctx, b.ids(), "given up: "+err.Error())
+	why := slipway.CleanLine(err.Error(), 600)
+	hopeless := b.kind == slipway.DeliveryComment && (slipway.ErrorCode(err) == slipway.Invalid || slipway.ErrorCode(err) == slipway.Conflict)
+	over, left := b.split(func(r slipway.Received) bool { return hopeless || r.Attempts >= mostAttempts })
+	if len(over.all) > 0 {
+		f.log.WarnContext(ctx, "work off deliveries; given up", "codebase", c.Key(), "kind", b.kind, "deliveries", len(over.all), "error", err)
+		if err := f.Deliveries.FinishDeliveries(ctx, over.ids(), "given up: "+why); err != nil {
+			return err
+		}
+	}
+	if len(left.all) == 0 {
+		return nil
 	}
 	f.log.WarnContext(ctx, "work off deliveries; tried again later", "codebase", c.Key(), "kind", b.kind, "error", err)
-	wait := min(time.Second<<min(attempts, 10), 5*time.Minute)
-	return f.Deliveries.DelayDeliveries(ctx, b.ids(), f.now().Add(max(wait, slipway.RetryAfter(err))), err.Error())
+	wait := min(time.Second<<min(left.all[len(left.all)-1].Attempts, 10), 5*time.Minute) // as the newest waits
+	return f.Deliveries.DelayDeliveries(ctx, left.ids(), f.now().Add(max(wait, slipway.RetryAfter(err))), why)
+}
+
+// split takes out of a batch what is so.
+func (b batch) split(so func(slipway.Received) bool) (out, left batch) {
+	out, left = b, b
+	out.all, left.all = nil, nil
+	for _, r := range b.all {
+		if so(r) {
+			out.all = append(out.all, r)
+		} else {
+			left.all = append(left.all, r)
+		}
+	}
+	return out, left
 }
 
 // mostAttempts is how often a delivery is tried, for about a day. What it told of, polling finds.
 const mostAttempts = 300
 
-func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string, error) {
+// do does what a batch asks for and says what followed. A panic is an error of this batch: a server that died of it
+// would die of it again, as soon as it is there again.
+func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (followed string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.log.ErrorContext(ctx, "panic in a delivery", "codebase", c.Key(), "kind", b.kind, "panic", p, "stack", string(debug.Stack()))
+			err = slipway.Errorf(slipway.Internal, "panic: %v", p)
+		}
+	}()
 	newest := b.all[len(b.all)-1]
 	if c.Credential == "" && b.kind == slipway.DeliveryComment {
 		return "nothing follows: comments need a token for the forge's API", nil
@@ -177,7 +214,7 @@ func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (string,
 	case slipway.DeliveryComment:
 		return f.comment(ctx, c, newest)
 	}
-	return "nothing follows", nil
+	return first(newest.Delivery.Reason, "nothing follows"), nil
 }
 
 // pullOf is the pull request of a batch as the forge's API has it now or, without a token for that, as the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ type backlog struct {
 type refusal struct {
 	commit string // of a status
 	pull   int64  // of a comment, and of a status the pull request, 0 for none
+	after  int64  // newest event that was told of before it was first refused
 	want   string // what was sent
 	tries  int    // that no new token would help
 	first  time.Time
@@ -111,7 +113,7 @@ func (b *backlog) skips(name, want string, now time.Time) bool {
 func (b *backlog) refuse(name string, about refusal, err error, now time.Time) bool {
 	f := b.refused[name]
 	if f == nil || f.given {
-		f = &refusal{first: now}
+		f = &refusal{first: now, after: b.told}
 		b.refused[name] = f
 	}
 	f.commit, f.pull, f.want, f.next = about.commit, about.pull, about.want, now.Add(mostWait)
@@ -123,15 +125,17 @@ func (b *backlog) refuse(name string, about refusal, err error, now time.Time) b
 	return f.given
 }
 
-// settle forgets what was given up once nothing else is tried again, and reports whether that is so.
-func (b *backlog) settle() bool {
+// settle returns the newest event of which nothing is to be tried again, which is where to go on after a restart,
+// and forgets what was given up before it.
+func (b *backlog) settle() int64 {
+	at := b.told
 	for _, f := range b.refused {
 		if !f.given {
-			return false
+			at = min(at, f.after)
 		}
 	}
-	clear(b.refused)
-	return true
+	maps.DeleteFunc(b.refused, func(_ string, f *refusal) bool { return f.given && f.after < at })
+	return at
 }
 
 // refuses reports whether a forge understood what it was told and does not take it: other things may be.
@@ -164,9 +168,11 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 	}
 	b.told = max(b.told, durable)
 	for {
-		events, err := r.Events.Events(ctx, b.told, slipway.EventFilter{Project: project, Limit: 1000})
-		if err != nil {
-			return mostWait, err
+		var events []slipway.Event
+		if len(b.refused) < mostRefused {
+			if events, err = r.Events.Events(ctx, b.told, slipway.EventFilter{Project: project, Limit: 1000}); err != nil {
+				return mostWait, err
+			}
 		}
 		runs, pulls := touched(events, name)
 		now := r.Now()
@@ -181,11 +187,11 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 		if len(events) > 0 {
 			b.told = events[len(events)-1].ID
 		}
-		if b.settle() && b.told > durable {
-			if err := r.Events.SetReacted(ctx, codebase, b.told); err != nil {
+		if at := b.settle(); at > durable {
+			if err := r.Events.SetReacted(ctx, codebase, at); err != nil {
 				return firstWait, err
 			}
-			durable = b.told
+			durable = at
 		}
 	}
 	if wait := b.wait(r.Now()); wait != 0 {
@@ -195,8 +201,14 @@ func (r *Reactor) Round(ctx context.Context, codebase string) (time.Duration, er
 }
 
 // tell works out what the forge of a codebase should show of runs, pull requests and commits, and sends what
-// it was not told yet.
-func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, pulls []int64, again map[string]bool) (time.Duration, error) {
+// it was not told yet. A panic is an error: a server that died of an event would die of it again, once it is back.
+func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, pulls []int64, again map[string]bool) (wait time.Duration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.Log.ErrorContext(ctx, "panic in what a forge is told", "codebase", codebase, "panic", p, "stack", string(debug.Stack()))
+			wait, err = mostWait, slipway.Errorf(slipway.Internal, "panic: %v", p)
+		}
+	}()
 	commits, pulls, err := r.subjects(ctx, codebase, runs, pulls)
 	if err != nil {
 		return firstWait, err
@@ -210,6 +222,9 @@ func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, p
 	for _, hash := range slices.Sorted(maps.Keys(commits)) {
 		statuses, err := r.statuses(ctx, codebase, hash, commits[hash])
 		if err != nil {
+			if t.later(ctx, "commit "+hash, refusal{commit: hash}, err) {
+				continue
+			}
 			return firstWait, err
 		}
 		for _, s := range statuses {
@@ -224,6 +239,20 @@ func (r *Reactor) tell(ctx context.Context, codebase string, b *backlog, runs, p
 		}
 	}
 	return 0, nil
+}
+
+// later notes what cannot be worked out, as of something that cannot be read, to be tried again without the rest, and
+// reports whether it is that: trouble that may pass is of everything.
+func (t *teller) later(ctx context.Context, name string, about refusal, err error) bool {
+	if context.Cause(ctx) != nil || slipway.Temporary(err) {
+		return false
+	}
+	if t.skips(name, about.want, t.Now()) {
+		return true
+	}
+	given := t.refuse(name, about, err, t.Now())
+	t.Log.ErrorContext(ctx, "work out what the forge is told; gone on without it", "codebase", t.codebase, "what", name, "given up", given, "error", err)
+	return true
 }
 
 // Follow tells the forge of a codebase, given by its key, what happens, until ctx ends. A value from again has it try at

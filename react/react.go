@@ -78,6 +78,9 @@ const (
 	// mostRefusals is how often one thing that the forge does not find or does not take is tried, for
 	// about an hour, before it is given up.
 	mostRefusals = 12
+	// mostRefused is how many things that the forge refuses are tried again beside each other, about; with more, as when
+	// the token may do nothing at all, the rest waits in the store.
+	mostRefused = 2000
 	// mostForbidden is after how long that is given up which the token may not do, while it may do other
 	// things, such as a comment on a pull request that is locked.
 	mostForbidden = 24 * time.Hour
@@ -136,6 +139,9 @@ func (r *Reactor) subjects(ctx context.Context, codebase string, runs, pulls []i
 	}
 	for _, id := range runs {
 		d, err := r.Runs.Run(ctx, id)
+		if slipway.ErrorCode(err) == slipway.NotFound { // there is nothing to tell any more
+			continue
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -200,6 +206,9 @@ type said struct {
 func (t *teller) comment(ctx context.Context, number int64) (time.Duration, error) {
 	name := "comment " + strconv.FormatInt(number, 10)
 	text, err := t.commentText(ctx, t.codebase, number)
+	if err != nil && t.later(ctx, "text "+name, refusal{pull: number}, err) {
+		return 0, nil
+	}
 	if err != nil || text == "" {
 		return firstWait, err
 	}
@@ -209,8 +218,8 @@ func (t *teller) comment(ctx context.Context, number int64) (time.Duration, erro
 	}
 	var before said
 	if had != "" {
-		if err := json.Unmarshal([]byte(had), &before); err != nil {
-			return firstWait, fmt.Errorf("decode what was said on pull request %d: %w", number, err)
+		if err := json.Unmarshal([]byte(had), &before); err != nil { // the comment is found by its marker
+			t.Log.WarnContext(ctx, "what was said on a pull request cannot be read; it is said again", "codebase", t.codebase, "pull", number, "error", err)
 		}
 	}
 	if before.Text == text {

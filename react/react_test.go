@@ -27,23 +27,25 @@ const (
 
 // world is a forge and what happened, in memory.
 type world struct {
-	mu       sync.Mutex
-	events   []slipway.Event
-	reacted  int64
-	sent     map[string]string
-	runs     []slipway.RunDetail // newest first
-	reports  map[int64]slipway.TestReport
-	pulls    map[int64]slipway.PullRequest
-	command  *slipway.ForgeCommand
-	asks     map[string]bool // of which codebases pull requests were asked; nil: not kept
-	problem  string
-	statuses map[string]slipway.CommitStatus
-	comments map[string]slipway.PullComment
-	calls    int
-	fail     func(what string) error
-	changed  chan struct{}
-	now      time.Time // moved by what a round waits
-	locked   error     // of every comment
+	mu         sync.Mutex
+	events     []slipway.Event
+	reacted    int64
+	sent       map[string]string
+	runs       []slipway.RunDetail // newest first
+	reports    map[int64]slipway.TestReport
+	pulls      map[int64]slipway.PullRequest
+	command    *slipway.ForgeCommand
+	asks       map[string]bool // of which codebases pull requests were asked; nil: not kept
+	problem    string
+	statuses   map[string]slipway.CommitStatus
+	comments   map[string]slipway.PullComment
+	calls      int
+	fail       func(what string) error
+	changed    chan struct{}
+	now        time.Time // moved by what a round waits
+	locked     error     // of every comment
+	read       int64     // newest event that was read
+	unreadable int64     // step whose report is
 }
 
 func newWorld() *world {
@@ -55,6 +57,7 @@ func (w *world) Events(_ context.Context, after int64, f slipway.EventFilter) (o
 	for _, e := range w.events {
 		if e.ID > after && e.Project == f.Project && len(out) < f.Limit {
 			out = append(out, e)
+			w.read = max(w.read, e.ID)
 		}
 	}
 	return out, nil
@@ -93,6 +96,9 @@ func (w *world) Run(_ context.Context, id int64) (slipway.RunDetail, error) {
 }
 
 func (w *world) Report(_ context.Context, step int64) (slipway.TestReport, error) {
+	if step == w.unreadable {
+		return slipway.TestReport{}, errors.New("decode the report")
+	}
 	if r, ok := w.reports[step]; ok {
 		return r, nil
 	}

@@ -41,7 +41,7 @@ func connection(ctx context.Context, q querier, codebase string) (slipway.Connec
 // SaveConnection connects a codebase, or changes how it is connected. The token is kept sealed. Without one the one
 // that was kept stays, or the connection is Shared, which takes a main codebase with a token on the same forge; with
 // neither it takes a deploy key in use, else it is Invalid. The secret of the webhook is made the first time, and
-// again when the repository is another one. What happened before is not told to the forge.
+// again when the repository is another one. A git URL in d.Codebase is where it is fetched from then on. What happened before is not told to the forge.
 func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, token, actor string) (slipway.Connection, error) {
 	c := *d.Connection
 	if err := c.Check(); err != nil {
@@ -69,7 +69,10 @@ func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, to
 		if err := t.saveToken(c, token); err != nil {
 			return err
 		}
-		if !had || old.API != c.API || old.Repository != c.Repository {
+		if err := t.saveGitURL(c, d.Codebase.GitURL, actor); err != nil {
+			return err
+		}
+		if another := old.RepositoryID != "" && c.RepositoryID != "" && old.RepositoryID != c.RepositoryID; !had || another || old.API != c.API || old.Repository != c.Repository {
 			if err := t.saveCredential(c, "webhook", newSecret()); err != nil {
 				return err
 			}
@@ -142,6 +145,22 @@ func (t *tx) saveConnection(c slipway.Connection, d slipway.CodebaseDetail) erro
 			repository_id = excluded.repository_id, shared = excluded.shared, link = excluded.link, forks = excluded.forks, problem = '', problem_at = 0`,
 		c.Project, c.Codebase, c.Forge, c.API, c.Repository, c.RepositoryID, bit(c.Shared), d.Link, d.Forks, ms(t.now))
 	return err
+}
+
+// saveGitURL keeps where a mirrored codebase is from now on; "" leaves it where it is.
+func (t *tx) saveGitURL(c slipway.Connection, gitURL, actor string) error {
+	if gitURL == "" {
+		return nil
+	}
+	set, args := `UPDATE projects SET git_url = $1 WHERE git_url NOT IN ('', $1) AND name = $2`, []any{gitURL, c.Project}
+	if c.Codebase != "" {
+		set, args = `UPDATE codebases SET git_url = $1 WHERE git_url NOT IN ('', $1) AND project = $2 AND name = $3`, append(args, c.Codebase)
+	}
+	n, err := t.exec(set, args...)
+	if err != nil || n == 0 {
+		return err
+	}
+	return t.audit(slipway.Event{Kind: "project.changed", Project: c.Project, Actor: actor, Message: about(c.Codebase) + "git URL changed"})
 }
 
 // saveToken keeps the token of a connection, the one before where there is no new one, and none where it is shared.

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -15,24 +17,47 @@ func scanReceived(r scanner) (v slipway.Received, err error) {
 		return v, err
 	}
 	v.Codebase = slipway.CodebaseKey(project, name)
-	if err := json.Unmarshal([]byte(content), &v.Delivery); err != nil {
-		return v, fmt.Errorf("decode delivery %d: %w", v.ID, err)
+	if err := json.Unmarshal([]byte(content), &v.Delivery); err != nil { // of another version; it must not hold up the rest
+		v.Delivery = slipway.Delivery{Kind: slipway.DeliveryIgnored, Reason: fmt.Sprintf("cannot be read: %v", err)}
 	}
 	return v, nil
 }
 
+const receivedColumns = `id, project, codebase, content, attempts, created_at`
+
 // DueDeliveries returns the deliveries of a codebase that are to be processed now, oldest first, and when
-// the next one is due, the zero time if none is.
+// the next one is due, the zero time if none is. With one of a pull request comes what waits of it for another try,
+// so that a pull request is never opened after it was closed.
 func (s *Store) DueDeliveries(ctx context.Context, codebase string, limit int) ([]slipway.Received, time.Time, error) {
 	project, name := slipway.SplitCodebase(codebase)
 	now := ms(s.now())
-	due, err := list(ctx, s.reader, scanReceived, `SELECT id, project, codebase, content, attempts, created_at FROM deliveries
+	due, err := list(ctx, s.reader, scanReceived, `SELECT `+receivedColumns+` FROM deliveries
 		WHERE project = $1 AND codebase = $2 AND state = 'received' AND due_at <= $3 ORDER BY id LIMIT $4`, project, name, now, limit)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	next, _, err := one(ctx, s.reader, func(r scanner) (v time.Time, err error) { return v, r.Scan(stamp{&v}) },
 		`SELECT coalesce(min(due_at), 0) FROM deliveries WHERE project = $1 AND codebase = $2 AND state = 'received' AND due_at > $3`, project, name, now)
+	if err != nil || next.IsZero() {
+		return due, next, err
+	}
+	var pulls []int64
+	for _, r := range due {
+		if r.Delivery.Pull != nil {
+			pulls = append(pulls, r.Delivery.Pull.Number)
+		}
+	}
+	if len(pulls) == 0 {
+		return due, next, nil
+	}
+	numbers, err := json.Marshal(pulls)
+	if err != nil {
+		return nil, next, fmt.Errorf("encode the numbers of pull requests: %w", err)
+	}
+	wait, err := list(ctx, s.reader, scanReceived, `SELECT `+receivedColumns+` FROM deliveries WHERE project = $1 AND codebase = $2 AND state = 'received' AND due_at > $3
+		AND CASE WHEN json_valid(content) THEN json_extract(content, '$.pull.number') IN (SELECT value FROM json_each($4)) ELSE 0 END ORDER BY id LIMIT $5`, project, name, now, string(numbers), limit)
+	due = append(due, wait...)
+	slices.SortFunc(due, func(a, b slipway.Received) int { return cmp.Compare(a.ID, b.ID) })
 	return due, next, err
 }
 

@@ -332,3 +332,39 @@ func TestAccounts(t *testing.T) {
 		t.Errorf("linked with nobody: %v", err)
 	}
 }
+
+// A delivery that cannot be read holds up no other, and what waits of a pull request comes with what is new of it, in
+// its order.
+func TestDeliveriesThatWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.connect("token")
+	for i, number := range []int64{7, 8, 7} {
+		d := slipway.Delivery{ID: fmt.Sprint("d", i), Digest: fmt.Sprint("x", i), Kind: slipway.DeliveryPull, Pull: &slipway.ForgePull{Number: number}}
+		if fresh, err := w.ReceiveDelivery(w.ctx, "shop", d); err != nil || !fresh {
+			t.Fatalf("%t, %v", fresh, err)
+		}
+	}
+	due, _, err := w.DueDeliveries(w.ctx, "shop", 10)
+	if err != nil || len(due) != 3 {
+		t.Fatalf("%+v, %v", due, err)
+	}
+	far := w.now().Add(time.Hour)
+	w.do(nil, w.DelayDeliveries(w.ctx, []int64{due[0].ID, due[1].ID}, far, "away"))
+	if now, next, err := w.DueDeliveries(w.ctx, "shop", 10); err != nil || len(now) != 2 || now[0].ID != due[0].ID || now[1].ID != due[2].ID || !next.Equal(far) {
+		t.Errorf("due %+v, next %s, %v", now, next, err)
+	}
+	w.do(nil, w.FinishDeliveries(w.ctx, []int64{due[2].ID}, "done"))
+	if now, _, err := w.DueDeliveries(w.ctx, "shop", 10); err != nil || len(now) != 0 {
+		t.Errorf("due %+v, %v", now, err)
+	}
+	for id, content := range map[int64]string{due[1].ID: `{"kind":7}`, due[2].ID: `{"pull`} {
+		if _, err := w.writer.Exec(`UPDATE deliveries SET content = $1, state = 'received', due_at = 0 WHERE id = $2`, content, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now, _, err := w.DueDeliveries(w.ctx, "shop", 10)
+	if err != nil || len(now) != 2 || now[0].Delivery.Kind != slipway.DeliveryIgnored || !strings.Contains(now[1].Delivery.Reason, "cannot be read") {
+		t.Errorf("due %+v, %v", now, err)
+	}
+}

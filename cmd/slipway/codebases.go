@@ -97,6 +97,7 @@ func (c *cli) codebaseConnect() *cobra.Command {
 		return q.api.Connect(ctx, r)
 	}, func(_ question, made slipway.Connected) { c.connected(made) })
 	forge.add(cmd)
+	forge.addURL(cmd)
 	return cmd
 }
 

@@ -186,7 +186,12 @@ func (s *server) openForges() {
 	})
 	s.reactor = react.New(react.Options{
 		Events: s.store, Runs: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
-		Connect: func(ctx context.Context, codebase string) (react.Forge, error) { return s.forgeOf(ctx, codebase) },
+		Connect: func(ctx context.Context, codebase string) (react.Forge, error) {
+			if err := s.forges.Taken(codebase); err != nil {
+				return nil, err
+			}
+			return s.forgeOf(ctx, codebase)
+		},
 		Problem: func(ctx context.Context, codebase, problem string) error {
 			return s.store.SetForgeProblem(ctx, codebase, "write", problem)
 		},

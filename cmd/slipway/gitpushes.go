@@ -147,6 +147,11 @@ func (s *server) pollMirror(ctx context.Context, p slipway.Codebase, actors map[
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", p.Key(), err)
 	}
+	if len(changes) > 0 || s.forges.Taken(p.Key()) != nil {
+		if err := s.forges.Confirm(ctx, p.Key()); err != nil {
+			return fmt.Errorf("fetch %s: %w", p.Key(), err)
+		}
+	}
 	if len(changes) == 0 {
 		return nil
 	}

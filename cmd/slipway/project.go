@@ -100,6 +100,7 @@ const needsURL = "--git URL is needed with --forge, --forge-url, --forks, --toke
 // forgeFlags say how a codebase is connected.
 type forgeFlags struct {
 	kind, address, forks, tokenFile string
+	gitURL                          string // of what is there, if it is another one now
 	ssh                             keyFlags
 }
 
@@ -111,6 +112,11 @@ func (f *forgeFlags) add(cmd *cobra.Command) {
 	f.ssh.add(cmd)
 }
 
+// addURL is for what is there already.
+func (f *forgeFlags) addURL(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.gitURL, "git", "", "URL at which the repository is from now on; also to say that another repository than before is meant")
+}
+
 func (f *forgeFlags) wanted() bool {
 	return f.kind != "" || f.address != "" || f.forks != "" || f.tokenFile != "" || f.ssh.wanted()
 }
@@ -118,7 +124,7 @@ func (f *forgeFlags) wanted() bool {
 // request reads the token and the deploy key. They are never arguments, which other processes could see. A further
 // codebase may do without both.
 func (f *forgeFlags) request(project, codebase string, in io.Reader) (slipway.ConnectRequest, error) {
-	r := slipway.ConnectRequest{Project: project, Codebase: codebase, Forge: slipway.ForgeKind(f.kind), Address: f.address, Forks: slipway.ForkPolicy(f.forks)}
+	r := slipway.ConnectRequest{Project: project, Codebase: codebase, Forge: slipway.ForgeKind(f.kind), Address: f.address, GitURL: f.gitURL, Forks: slipway.ForkPolicy(f.forks)}
 	if f.tokenFile == "-" && f.ssh.key == "-" {
 		return r, slipway.Errorf(slipway.Invalid, "standard input is the token or the deploy key, not both")
 	}
@@ -167,13 +173,17 @@ func (c *cli) projectConnect() *cobra.Command {
 		},
 	}
 	forge.add(cmd)
+	forge.addURL(cmd)
 	return cmd
 }
 
 // as connects again what is connected now, where nothing else is said.
 func as(r *slipway.ConnectRequest, now slipway.CodebaseDetail) {
 	if now.Connection != nil && r.Forge == "" && r.Address == "" {
-		r.Forge, r.Address, r.Repository = now.Connection.Forge, now.Connection.API, now.Connection.Repository
+		r.Forge, r.Address = now.Connection.Forge, now.Connection.API
+		if r.GitURL == "" {
+			r.Repository = now.Connection.Repository
+		}
 		r.Forks = cmp.Or(r.Forks, now.Forks)
 	}
 }

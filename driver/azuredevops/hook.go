@@ -233,6 +233,9 @@ func (p pull) noun(c slipway.Connection) slipway.ForgePull {
 		Base: strings.TrimPrefix(p.Target, "refs/heads/"), BaseCommit: p.Base.ID, Head: p.Head.ID, Topic: strings.TrimPrefix(p.Source, "refs/heads/"),
 		HeadRepository: c.Repository, FetchRef: p.Source,
 	}
+	if p.Repository != nil {
+		out.Repository = p.Repository.ID
+	}
 	if p.ForkSource != nil {
 		organization, _, _ := strings.Cut(c.Repository, "/")
 		fork := p.ForkSource.Repository

@@ -220,7 +220,7 @@ func (p pull) noun() slipway.ForgePull {
 		Number: p.Number, Title: p.Title, Author: p.User.account(), State: slipway.PullOpen, Draft: p.Draft, Link: p.HTMLURL,
 		Base: p.Base.Ref, BaseCommit: p.Base.SHA, Head: p.Head.SHA, Topic: p.Head.Ref,
 		Fork: p.Head.Repo == nil || p.Head.RepoID != p.Base.RepoID || p.Base.RepoID == 0, FetchRef: "refs/pull/" + rest.ID(p.Number) + "/head",
-		UpdatedAt: p.UpdatedAt,
+		UpdatedAt: p.UpdatedAt, Repository: rest.ID(p.Base.RepoID),
 	}
 	if p.Head.Repo != nil {
 		out.HeadRepository = p.Head.Repo.FullName

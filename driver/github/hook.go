@@ -199,6 +199,9 @@ func (p pull) noun(base int64) slipway.ForgePull {
 		Base: p.Base.Ref, BaseCommit: p.Base.SHA, Head: p.Head.SHA, Topic: p.Head.Ref, Fork: true,
 		FetchRef: "refs/pull/" + rest.ID(p.Number) + "/head", UpdatedAt: p.UpdatedAt,
 	}
+	if p.Base.Repo != nil {
+		out.Repository = rest.ID(p.Base.Repo.ID)
+	}
 	if p.Head.Repo != nil {
 		out.HeadRepository, out.Fork = p.Head.Repo.FullName, p.Head.Repo.ID != base || base == 0
 	}

@@ -16,6 +16,7 @@ import (
 // Limits of GitLab: a description has 255 characters, a comment a million; this keeps pages readable.
 const (
 	maxDescription = 255
+	maxTarget      = 255
 	maxComment     = 100_000
 	perPage        = 100
 	developer      = 30 // access level from which one may push
@@ -118,7 +119,7 @@ func (m merge) noun(name string) slipway.ForgePull {
 		Number: m.IID, Title: m.Title, Author: m.Author.account(), State: state(m.State), Draft: m.Draft, Labels: m.Labels, Link: m.WebURL,
 		Base: m.TargetBranch, BaseCommit: m.DiffRefs.Start, Head: m.SHA, Topic: m.SourceBranch,
 		Fork:     m.SourceProject != m.TargetProject || m.TargetProject == 0,
-		FetchRef: "refs/merge-requests/" + rest.ID(m.IID) + "/head", UpdatedAt: m.UpdatedAt,
+		FetchRef: "refs/merge-requests/" + rest.ID(m.IID) + "/head", UpdatedAt: m.UpdatedAt, Repository: rest.ID(m.TargetProject),
 	}
 	if !p.Fork {
 		p.HeadRepository = name
@@ -195,6 +196,17 @@ func statusState(s slipway.StatusState) string {
 	return "failed"
 }
 
+// short is a page's address that GitLab takes: where it is too long, that of the page without the place on it, else none.
+func short(page string) string {
+	if len(page) > maxTarget {
+		page, _, _ = strings.Cut(page, "?")
+	}
+	if len(page) > maxTarget {
+		return ""
+	}
+	return page
+}
+
 // SetStatus sets a commit status; the description is cut to 255 characters. GitLab knows no difference
 // between red and trouble: both are failed. It refuses to set a status to what it is; that is no error
 // here. It refuses one on a commit that no branch holds, as the head of a fork, but for one with a ref.
@@ -203,8 +215,8 @@ func (g *Client) SetStatus(ctx context.Context, s slipway.CommitStatus) error {
 		return err
 	}
 	body := map[string]string{"state": statusState(s.State), "name": s.Context, "description": slipway.CleanLine(s.Description, maxDescription)}
-	if s.URL != "" {
-		body["target_url"] = s.URL
+	if page := short(s.URL); page != "" {
+		body["target_url"] = page
 	}
 	if ref := refOf(s); ref != "" {
 		body["ref"] = ref

@@ -208,7 +208,7 @@ func (in payload) noun() slipway.ForgePull {
 		Number: o.IID, Title: o.Title, Author: in.author(o.AuthorID), State: state(o.State), Draft: o.Draft, Link: o.URL,
 		Base: o.TargetBranch, Head: o.LastCommit.ID, Topic: o.SourceBranch,
 		Fork:     o.SourceProject != o.TargetProject || o.TargetProject == 0,
-		FetchRef: "refs/merge-requests/" + rest.ID(o.IID) + "/head", UpdatedAt: when(o.UpdatedAt),
+		FetchRef: "refs/merge-requests/" + rest.ID(o.IID) + "/head", UpdatedAt: when(o.UpdatedAt), Repository: rest.ID(o.TargetProject),
 	}
 	if o.Source != nil {
 		p.HeadRepository = o.Source.Path
