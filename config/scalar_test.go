@@ -45,9 +45,9 @@ func TestAnExpressionIsWrongWhereItIs(t *testing.T) {
 func TestAnExpressionThatEndsTooEarly(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"evidence.production ||":                         "slipway.yaml:5:41:",
-		"'evidence.production ||'":                       "slipway.yaml:5:42:",
-		"|\n        evidence.production\n        ||  \n":  "slipway.yaml:7:11:",
+		"evidence.production ||":                           "slipway.yaml:5:41:",
+		"'evidence.production ||'":                         "slipway.yaml:5:42:",
+		"|\n        evidence.production\n        ||  \n":   "slipway.yaml:7:11:",
 		">\n        evidence.production\n        ||\n\n\n": "slipway.yaml:7:11:",
 	} {
 		_, problems := config.Load(fstest.MapFS{"slipway.yaml": {Data: []byte("gates:\n  rules:\n    - name: s\n      message: m\n      expression: " + text + "\n")}}, options())
