@@ -51,7 +51,7 @@ func (t tracing) withReferrers(index types.Index, without []string, stays map[st
 	for _, digest := range without {
 		goes[digest] = stays[digest] == ""
 	}
-		seen := map[string]bool{}
+	seen := map[string]bool{}
 	for again := true; again; {
 		again = false
 		for _, d := range index.Manifests {
