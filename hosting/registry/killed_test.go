@@ -39,7 +39,7 @@ func TestKilledWhileBlobsAreCollected(t *testing.T) {
 	w.mustPush("dev", "shop/delivery:v2.0.0", index)
 	stays := blobsIn(t, w)
 	var old []string
-	for i := range 20 {
+	for i := range 8 {
 		img := image(t, 1)
 		w.mustPush("dev", fmt.Sprintf("shop/delivery:old-%d", i), img)
 		sbom := referrer(t, img, "application/spdx+json")
