@@ -16,10 +16,16 @@ type TestReport struct {
 	Problems []string `json:"problems,omitempty"`
 	// Notes are what else is worth knowing of the files: what was not kept, replaced or left out, although the
 	// results were read.
-	Notes       []string     `json:"notes,omitempty"`
+	Notes []string `json:"notes,omitempty"`
+	// ExitCode is that of what ran the tests; more than 128: it crashed, or was killed.
+	ExitCode    int          `json:"exitCode,omitempty"`
 	Coverage    *Coverage    `json:"coverage,omitempty"` // nil: no coverage report was found
 	Attachments []Attachment `json:"attachments,omitempty"`
 }
+
+// Crashed reports whether the tests were ended by a signal, as when there is no memory left, rather than by
+// themselves: containers count such exit codes from 128. Red tests do not explain that.
+func (r TestReport) Crashed() bool { return r.ExitCode > 128 }
 
 // Coverage is how much of the code the tests ran through.
 type Coverage struct {

@@ -38,4 +38,6 @@ type RetentionItem struct {
 	Tags       []string  `json:"tags,omitempty"`
 	Pushed     time.Time `json:"pushed"`
 	Reason     string    `json:"reason"` // why it is removed or kept
+	// Names are the manifests that it leads to, when it is an index: they go and stay with it.
+	Names []string `json:"-"`
 }

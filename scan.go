@@ -96,6 +96,9 @@ type Finding struct {
 	Platforms []string `json:"platforms,omitempty"`
 	Title     string   `json:"title,omitempty"` // one line, bounded; never the secret itself
 	Link      string   `json:"link,omitempty"`  // https only
+	// Dismissed is what the report of another scanner says why it is of no matter, with the name of the report. It
+	// counts all the same, until a waiver lets it through.
+	Dismissed string `json:"dismissed,omitempty"`
 }
 
 // DeployedScan is what runs in an environment, with the newest scan of its image.

@@ -118,6 +118,8 @@ type PastTests struct {
 // is looked at.
 type TestHistory struct {
 	Inputs string
+	// Reused: the report is that of an earlier run, which is in Past, and says nothing new of a test.
+	Reused bool
 	Past   []PastTests
 }
 
@@ -140,6 +142,9 @@ func Annotate(r *TestReport, h TestHistory) {
 			before = i
 		}
 	}
+	if h.Reused {
+		h.Inputs = ""
+	}
 	groups := inputGroups(h)
 	r.New, r.Flaky = 0, 0
 	for i := range r.Suites {
@@ -148,7 +153,11 @@ func Annotate(r *TestReport, h TestHistory) {
 			c := &s.Cases[j]
 			at, _ := slices.BinarySearch(now.Keys, TestKey(s.Name, *c))
 			c.New = c.State == TestFailed && before >= 0 && past[before][at] != ShortFailed
-			c.Flaky = (c.Reruns > 0 && c.State == TestPassed) || disagree(groups, past, now.States[at], at) || flips(h, past, now.States[at], at) >= minFlips
+			state := now.States[at]
+			if h.Reused {
+				state = 0
+			}
+			c.Flaky = (c.Reruns > 0 && c.State == TestPassed) || disagree(groups, past, state, at) || flips(h, past, state, at) >= minFlips
 			if c.New {
 				r.New++
 			}

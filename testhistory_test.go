@@ -240,3 +240,25 @@ func BenchmarkAnnotate(b *testing.B) {
 		slipway.Annotate(&r, h)
 	}
 }
+
+// A report that was reused does not count a second time: with it, the test would have changed four times.
+func TestReusedReportsSayNothingNew(t *testing.T) {
+	t.Parallel()
+	h := slipway.TestHistory{Inputs: "5"}
+	for i, word := range []string{"a:failed", "a:passed", "a:failed", "a:passed"} {
+		h.Past = append(h.Past, slipway.PastTests{Tests: slipway.StatesOf(reportOf(word)), Inputs: string(rune('4' - i)), Line: true})
+	}
+	for _, reused := range []bool{false, true} {
+		h.Reused = reused
+		r := reportOf("a:passed")
+		slipway.Annotate(&r, h)
+		if (r.Flaky == 0) != reused {
+			t.Errorf("reused %v: %d are flaky", reused, r.Flaky)
+		}
+	}
+	same := slipway.TestHistory{Inputs: "1", Reused: true, Past: []slipway.PastTests{{Tests: slipway.StatesOf(reportOf("a:failed")), Inputs: "1"}}}
+	r := reportOf("a:passed")
+	if slipway.Annotate(&r, same); r.Flaky != 0 {
+		t.Error("flaky by a report that was reused")
+	}
+}

@@ -25,7 +25,7 @@ import (
 // the given ones; which hold is decided by e.Now.
 //
 // The order of results and reasons depends only on what they say. At most MaxReasons are kept of one result,
-// the worst first, and its summary counts the rest. Levels and severities that are not known count as the
+// the worst first, and as many that are waived; its summary counts the rest. Levels and severities that are not known count as the
 // strictest. The error is the cause of the context's end, and nothing else: whatever is wrong with evidence or
 // rules is a reason.
 func Judge(ctx context.Context, policy slipway.Gates, e slipway.Evidence, given []slipway.Waiver) ([]slipway.GateResult, error) {
@@ -41,7 +41,7 @@ func Judge(ctx context.Context, policy slipway.Gates, e slipway.Evidence, given 
 	return append(out, rules...), nil
 }
 
-// MaxReasons is how many reasons a result has at most.
+// MaxReasons is how many reasons a result has at most, and how many more that are waived: a waiver always shows.
 const MaxReasons = 500
 
 type judge struct {

@@ -146,6 +146,24 @@ func TestJudgeBounds(t *testing.T) {
 	}
 }
 
+// However many reasons there are, those that are waived are not lost from sight.
+func TestJudgeBoundsKeepWaived(t *testing.T) {
+	t.Parallel()
+	e := whole()
+	e.Stage, e.Environment = slipway.KindScan, ""
+	e.Scan.Findings = append(many(1000), slipway.Finding{Kind: slipway.FindingVulnerability, ID: "CVE-9", Severity: slipway.SeverityCritical, Package: "bash"})
+	given := []slipway.Waiver{{ID: 1, Gate: slipway.GateVulnerabilities, Subject: "CVE-9 bash", Reason: "not reachable", Author: "ada", Expires: now().Add(time.Hour)}}
+	got, err := gate.Judge(t.Context(), config.StandardGates(false), e, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := got[0]
+	last := r.Reasons[len(r.Reasons)-1]
+	if len(r.Reasons) != gate.MaxReasons+1 || last.Waiver == nil || last.Subject != "CVE-9 bash" || !strings.HasSuffix(r.Summary, "and 500 more reasons than are kept") {
+		t.Errorf("%d reasons, the last %+v: %s", len(r.Reasons), last, r.Summary)
+	}
+}
+
 func many(n int) []slipway.Finding {
 	out := make([]slipway.Finding, n)
 	for i := range out {

@@ -103,9 +103,11 @@ func (j *judge) result(gate, environment string, w weighed, parts ...string) sli
 		Project: j.e.Project, Gate: gate, Service: j.e.Service, Environment: environment,
 		Verdict: slipway.Pass, Time: j.e.Now,
 	}
-	for i, r := range w.all {
+	kept := map[bool]int{} // of those that are waived, and of the others
+	for _, r := range w.all {
 		out.Verdict = out.Verdict.Worse(r.Verdict)
-		if i < MaxReasons {
+		if waived := r.Waiver != nil; kept[waived] < MaxReasons {
+			kept[waived]++
 			out.Reasons = append(out.Reasons, r.GateReason)
 		}
 	}

@@ -114,6 +114,7 @@ func vulnerability(f slipway.Finding, v slipway.Verdict) found {
 	if f.InBase {
 		b.WriteString(", in the base image")
 	}
+	b.WriteString(dismissed(f))
 	if f.Title != "" {
 		b.WriteString(": " + f.Title)
 	}
@@ -129,6 +130,15 @@ func vulnerability(f slipway.Finding, v slipway.Verdict) found {
 	return found{rank: rank, kind: string(known(f.Severity)), fixable: f.FixedIn != "", GateReason: slipway.GateReason{
 		Verdict: v, Subject: strings.TrimSpace(f.ID + " " + f.Package), Message: b.String(), Place: place(f), Link: f.Link,
 	}}
+}
+
+// dismissed is what a report says against a finding of its own. That has no author and no end, so that it lets
+// nothing through.
+func dismissed(f slipway.Finding) string {
+	if f.Dismissed == "" {
+		return ""
+	}
+	return ", dismissed by its report as " + line(f.Dismissed, 200) + ", which counts until it is waived"
 }
 
 // known is the severity, unknown for what is none.
@@ -291,7 +301,7 @@ func (j *judge) secrets() []slipway.GateResult {
 		if f.Layer != "" {
 			where = "baked into a layer of the image"
 		}
-		message := fmt.Sprintf("a secret (%s) is %s; withdraw it where it is valid, then take it out%s", f.ID, where, after(f.Title))
+		message := fmt.Sprintf("a secret (%s) is %s; withdraw it where it is valid, then take it out%s%s", f.ID, where, dismissed(f), after(f.Title))
 		reasons = append(reasons, found{kind: "secret", GateReason: slipway.GateReason{
 			Verdict: bad, Subject: strings.TrimSpace(f.ID + " " + f.Path), Message: message, Place: place(f), Link: f.Link}})
 	}

@@ -33,7 +33,7 @@ func Retain(policy slipway.Retention, held []slipway.RetentionItem, needed map[s
 		}
 		why, old := judge(rule, now.Sub(item.Pushed), newer[k])
 		newer[k]++
-		if need := needed[item.Digest]; need != "" {
+		if need := need(item, needed); need != "" {
 			why, old = need, false
 		}
 		item.Reason = why
@@ -44,6 +44,35 @@ func Retain(policy slipway.Retention, held []slipway.RetentionItem, needed map[s
 		}
 	}
 	return removed, kept
+}
+
+// need is what needs an item, or something that it leads to.
+func need(item slipway.RetentionItem, needed map[string]string) string {
+	if why := needed[item.Digest]; why != "" {
+		return why
+	}
+	for _, digest := range item.Names {
+		if why := needed[digest]; why != "" {
+			return fmt.Sprintf("it names %s: %s", digest, why)
+		}
+	}
+	return ""
+}
+
+// Spare moves what cannot go from what is removed to what is kept. by says of digests which index names them that
+// stays.
+func Spare(removed, kept []slipway.RetentionItem, by map[string]string) (goes, stays []slipway.RetentionItem) {
+	goes = []slipway.RetentionItem{}
+	for _, item := range removed {
+		name := by[item.Digest]
+		if name == "" {
+			goes = append(goes, item)
+			continue
+		}
+		item.Reason = fmt.Sprintf("the index %s names it, which stays", name)
+		kept = append(kept, item)
+	}
+	return goes, kept
 }
 
 // ofPull reports whether only pull requests know the item: what has no tag was built for one.

@@ -96,3 +96,21 @@ func TestRetainKeepsWhatIsNeeded(t *testing.T) {
 		}
 	})
 }
+
+// An index whose platform runs somewhere is needed; and what an index names that stays is spared.
+func TestRetainOfIndexes(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	policy := slipway.Retention{Candidates: slipway.Keep{MaxAge: slipway.Duration(day)}}
+	item := func(digest string, names ...string) slipway.RetentionItem {
+		return slipway.RetentionItem{Repository: "shop/web", Digest: digest, Tags: []string{"v" + digest}, Pushed: now.Add(-9 * day), Names: names}
+	}
+	removed, kept := react.Retain(policy, []slipway.RetentionItem{item("index", "platform"), item("a"), item("b")}, map[string]string{"platform": "runs in qa"}, now)
+	if len(removed) != 2 || len(kept) != 1 || kept[0].Reason != "it names platform: runs in qa" {
+		t.Fatalf("removed %v, kept %v", removed, kept)
+	}
+	removed, kept = react.Spare(removed, kept, map[string]string{"b": "v1-multi"})
+	if len(removed) != 1 || removed[0].Digest != "a" || len(kept) != 2 || kept[1].Reason != "the index v1-multi names it, which stays" {
+		t.Errorf("removed %v, kept %v", removed, kept)
+	}
+}

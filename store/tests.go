@@ -71,6 +71,7 @@ func (s *Store) prepareReport(ctx context.Context, q querier, run slipway.Run, s
 	if err != nil {
 		return nil, fmt.Errorf("read the earlier reports of %s: %w", st.Spec.Service, err)
 	}
+	h.Reused = res.ReusedFrom != 0
 	slipway.Annotate(res.Report, h)
 	p := &preparedReport{inputs: inputs}
 	if p.text, err = packText(data(res.Report)); err != nil {

@@ -364,3 +364,21 @@ func BenchmarkFinishTests(b *testing.B) {
 	}
 	b.ReportMetric(float64(sum.Microseconds())/1000/float64(b.N), "tx-ms")
 }
+
+// A run that reuses a report does not make a test flaky: it went back and forth three times, and its report is old.
+func TestReusedReportMakesNothingFlaky(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i, word := range []string{"a:passed", "a:failed", "a:passed", "a:failed"} {
+		w.tested("refs/heads/main", commitA, fmt.Sprint(i), word)
+	}
+	for _, from := range []int64{1, 0} {
+		r := w.newRun("refs/heads/main", commitB, steps(p("test/cart")))
+		res := testResult("9", "a:passed")
+		res.ReusedFrom = from
+		w.finish(r.ID, "test/cart", res)
+		if got, want := w.marked(r.ID), map[bool]string{true: "a", false: "a flaky"}[from != 0]; got != want {
+			t.Errorf("reused from %d: %q, want %q", from, got, want)
+		}
+	}
+}

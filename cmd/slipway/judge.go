@@ -105,9 +105,9 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 }
 
 // letThrough reports whether a step failed by red tests alone, which its gate does not mind: each is waived, or it only
-// warns of them. Tests that end badly without one that is reported red, and a gate that is off, let nothing through.
+// warns of them. Tests that a signal ended, that end badly without one that is reported red, and a gate that is off, let nothing through.
 func letThrough(res slipway.Result, stage slipway.StepKind, said []slipway.GateResult) bool {
-	if stage != slipway.KindTest || res.Outcome != slipway.Failed || res.Report == nil || res.Report.Failed == 0 {
+	if stage != slipway.KindTest || res.Outcome != slipway.Failed || res.Report == nil || res.Report.Failed == 0 || res.Report.Crashed() {
 		return false
 	}
 	return slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Gate == slipway.GateTests && g.Verdict != slipway.Fail })

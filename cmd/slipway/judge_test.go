@@ -258,6 +258,10 @@ func TestWaivedTestsAreLetThrough(t *testing.T) {
 	red := slipway.Result{Outcome: slipway.Failed, Reason: "tests failed: 1 of 2: TestB", Report: report}
 	crashed := slipway.Result{Outcome: slipway.Failed, Reason: "tests failed: exit code 139", Report: &slipway.TestReport{Passed: 1, Files: []string{"a.xml"}, Suites: report.Suites[:1]}}
 	crashed.Report.Suites = []slipway.TestSuite{{Name: "unit", Cases: report.Suites[0].Cases[:1]}}
+	killed := red
+	killed.Report = new(slipway.TestReport)
+	*killed.Report = *report
+	killed.Report.ExitCode = 137
 	for name, c := range map[string]struct {
 		change func(*slipway.Gates)
 		res    slipway.Result
@@ -272,6 +276,7 @@ func TestWaivedTestsAreLetThrough(t *testing.T) {
 			g.Tests, g.Coverage = slipway.LevelWarn, slipway.CoverageGate{Level: slipway.LevelFail, Minimum: 80}
 		}, red, slipway.Failed},
 		"no red test": {waived("*B", now.Add(time.Hour)), crashed, slipway.Failed},
+		"killed":      {waived("unit/TestB", now.Add(time.Hour)), killed, slipway.Failed},
 	} {
 		court := newCourt(t)
 		res, err := court.step(court.plans(map[string]slipway.Gates{"": lenient(c.change)}, "test/cart"), "test/cart", court.server.judged(gives(c.res)))

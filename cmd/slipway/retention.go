@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,18 +66,18 @@ func (s *server) retention(ctx context.Context, project string, dry bool, actor 
 		return report, err
 	}
 	report.Removed, report.Kept = react.Retain(c.Retention, held, needed, report.Time)
-	without := map[string][]string{}
-	for _, item := range report.Removed {
-		without[item.Repository] = append(without[item.Repository], item.Digest)
+	if report.Removed, report.Kept, err = s.spare(report.Removed, report.Kept); err != nil {
+		return report, err
 	}
+	without := byRepository(report.Removed)
 	if report.DryRun {
 		freed, err := s.registry.Collect(ctx, project, true, without)
 		report.Blobs, report.Bytes, report.Later = freed.Blobs, freed.Bytes, freed.Later
 		return report, err
 	}
-	for _, item := range report.Removed {
-		if err := s.registry.Remove(ctx, item.Repository, item.Digest); err != nil {
-			return report, fmt.Errorf("remove %s@%s: %w", item.Repository, item.Digest, err)
+	for repository, digests := range without {
+		if err := s.registry.RemoveAll(ctx, repository, digests); err != nil {
+			return report, err
 		}
 	}
 	freed, err := s.registry.Collect(ctx, project, false, nil)
@@ -92,6 +94,36 @@ func (s *server) retention(ctx context.Context, project string, dry bool, actor 
 	return report, err
 }
 
+// spare keeps what indexes name that stay.
+func (s *server) spare(removed, kept []slipway.RetentionItem) (goes, stays []slipway.RetentionItem, err error) {
+	goes, stays = []slipway.RetentionItem{}, kept
+	for repository, digests := range byRepository(removed) {
+		by, err := s.registry.Staying(repository, digests)
+		if err != nil {
+			return nil, nil, err
+		}
+		of := slices.DeleteFunc(slices.Clone(removed), func(i slipway.RetentionItem) bool { return i.Repository != repository })
+		of, stays = react.Spare(of, stays, by)
+		goes = append(goes, of...)
+	}
+	slices.SortFunc(goes, func(a, b slipway.RetentionItem) int {
+		return cmp.Or(cmp.Compare(a.Repository, b.Repository), b.Pushed.Compare(a.Pushed), cmp.Compare(a.Digest, b.Digest))
+	})
+	return goes, stays, nil
+}
+
+// byRepository lists digests, those of indexes before what they name.
+func byRepository(items []slipway.RetentionItem) map[string][]string {
+	items = slices.SortedStableFunc(slices.Values(items), func(a, b slipway.RetentionItem) int {
+		return cmp.Compare(len(b.Names), len(a.Names))
+	})
+	out := map[string][]string{}
+	for _, i := range items {
+		out[i.Repository] = append(out[i.Repository], i.Digest)
+	}
+	return out
+}
+
 // held is what the registry holds of a project's candidates. When it was published last is what runs say, and
 // where none made it, what its file says.
 func (s *server) held(ctx context.Context, project string) ([]slipway.RetentionItem, error) {
@@ -105,7 +137,7 @@ func (s *server) held(ctx context.Context, project string) ([]slipway.RetentionI
 	}
 	out := make([]slipway.RetentionItem, len(list))
 	for i, h := range list {
-		out[i] = slipway.RetentionItem{Repository: h.Repository, Digest: h.Digest, Tags: h.Tags, Pushed: h.Pushed}
+		out[i] = slipway.RetentionItem{Repository: h.Repository, Digest: h.Digest, Tags: h.Tags, Pushed: h.Pushed, Names: h.Names}
 		if a, ok := published[h.Digest]; ok && a.CreatedAt.After(h.Pushed) {
 			out[i].Pushed = a.CreatedAt
 		}

@@ -27,6 +27,7 @@ type Held struct {
 	Digest     string
 	Tags       []string  // none: by digest only
 	Pushed     time.Time // when it was first pushed here
+	Names      []string  // manifests that it names as an index, and those that they name
 }
 
 // Held lists what the repositories of a project's candidates hold. What is production's is never listed.
@@ -93,6 +94,9 @@ func (r *Registry) heldIn(repository string) ([]Held, error) {
 				continue // it goes with what it refers to
 			}
 			h = &Held{Repository: repository, Digest: digest, Pushed: body.written}
+			if h.Names, err = r.names(repository, body.content); err != nil {
+				return nil, err
+			}
 			by[digest], order = h, append(order, digest)
 		}
 		if tag != "" && !slices.Contains(h.Tags, tag) {
@@ -129,8 +133,8 @@ func (d *disk) manifest(repository, digest string) (stored, error) {
 }
 
 // Remove takes names from a repository of candidates, and the manifest too when it has no other name left
-// (all, when tags is empty), with everything that refers to it. What is not there any more is success. The
-// bytes are Collect's.
+// (all, when tags is empty), with everything that refers to it. A manifest that an index names stays, with its tags
+// when none are given: the index goes first. What is not there any more is success. The bytes are Collect's.
 func (r *Registry) Remove(ctx context.Context, repository, digest string, tags ...string) error {
 	if Parse(repository).Namespace != Candidates {
 		return fmt.Errorf("remove %s@%s: only candidates are removed", repository, digest)
@@ -160,26 +164,101 @@ func (r *Registry) Remove(ctx context.Context, repository, digest string, tags .
 			return errors.Join(err, r.disk.syncIndex(repository))
 		}
 	}
-	if err := r.dropAll(ctx, repository, digest, 0); err != nil {
+	err := r.removeSome(ctx, repository, []string{digest})
+	return errors.Join(err, r.disk.syncIndex(repository))
+}
+
+// removedAtOnce is how many manifests are removed while nobody can push to their repository.
+const removedAtOnce = 100
+
+// RemoveAll removes manifests of a repository as Remove does, with all their names. What an index names that is
+// not among them, or that comes far behind it in the list, stays.
+func (r *Registry) RemoveAll(ctx context.Context, repository string, digests []string) error {
+	if Parse(repository).Namespace != Candidates {
+		return fmt.Errorf("remove from %s: only candidates are removed", repository)
+	}
+	if !r.enter() {
+		return fmt.Errorf("remove from %s: the registry is closed", repository)
+	}
+	defer r.leave()
+	for some := range slices.Chunk(digests, removedAtOnce) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := r.removeChunk(ctx, repository, some); err != nil {
+			return fmt.Errorf("remove from %s: %w", repository, err)
+		}
+	}
+	return nil
+}
+
+func (r *Registry) removeChunk(ctx context.Context, repository string, digests []string) error {
+	defer r.lock(repository)()
+	if !r.disk.has(repository) {
+		return nil
+	}
+	err := r.removeSome(ctx, repository, digests)
+	return errors.Join(err, r.disk.syncIndex(repository))
+}
+
+// removeSome drops what nothing else names. The caller holds the repository's lock.
+func (r *Registry) removeSome(ctx context.Context, repository string, digests []string) error {
+	_, stays, err := r.needed(repository, digests)
+	if err != nil {
 		return err
 	}
-	return r.disk.syncIndex(repository)
+	for _, digest := range digests {
+		if err := r.dropAll(ctx, repository, digest, stays, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Staying says which of the manifests cannot go without others of the repository, and what names each: an index
+// that is not among them, by its tag or digest.
+func (r *Registry) Staying(repository string, digests []string) (map[string]string, error) {
+	defer r.lock(repository)()
+	if !r.disk.has(repository) {
+		return nil, nil
+	}
+	_, stays, err := r.needed(repository, digests)
+	if err != nil {
+		return nil, fmt.Errorf("find what %s needs: %w", repository, err)
+	}
+	return stays, nil
 }
 
 // deepest is how far what refers to something that refers to something is followed.
 const deepest = 8
 
-// dropAll drops a manifest after everything that refers to it.
-func (r *Registry) dropAll(ctx context.Context, repository, digest string, depth int) error {
+// dropAll drops a manifest after everything that refers to it, unless it stays. The list of that goes first: olareg would write a
+// new one for each that is taken from it.
+func (r *Registry) dropAll(ctx context.Context, repository, digest string, stays map[string]string, depth int) error {
+	if stays[digest] != "" {
+		return nil
+	}
 	attached, err := r.referrers(ctx, repository, digest)
 	if err != nil {
 		return err
+	}
+	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
+	if err != nil {
+		return err
+	}
+	for _, d := range index.Manifests {
+		if d.Annotations[types.AnnotReferrerSubject] != digest {
+			continue
+		}
+		if err := r.drop(ctx, repository, d.Digest.String()); err != nil {
+			return err
+		}
 	}
 	for _, d := range attached {
 		if depth == deepest {
 			break
 		}
-		if err := r.dropAll(ctx, repository, d, depth+1); err != nil {
+		if err := r.dropAll(ctx, repository, d, stays, depth+1); err != nil {
 			return err
 		}
 	}
@@ -272,7 +351,7 @@ func (c *collection) count(st *syscall.Stat_t, now bool) {
 
 func (r *Registry) collect(repository string, without []string, c *collection) error {
 	defer r.lock(repository)()
-	needed, err := r.needed(repository, without)
+	needed, _, err := r.needed(repository, without)
 	if err != nil {
 		return err
 	}
@@ -316,54 +395,6 @@ func (r *Registry) collect(repository string, without []string, c *collection) e
 		return nil
 	}
 	return syncDir(dir)
-}
-
-// needed is the digests that the index of a repository leads to, but for those that only the digests in
-// without do.
-func (r *Registry) needed(repository string, without []string) (map[string]bool, error) {
-	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]bool{}
-	var follow func(digest string) error
-	follow = func(digest string) error {
-		if out[digest] || slices.Contains(without, digest) {
-			return nil
-		}
-		s, err := r.disk.manifest(repository, digest)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // an index may name platforms that were not pushed
-		}
-		if err != nil {
-			return err
-		}
-		if slices.Contains(without, s.content.subject()) {
-			return nil
-		}
-		out[digest] = true
-		if s.content.Config != nil {
-			out[s.content.Config.Digest] = true
-		}
-		for _, l := range s.content.Layers {
-			out[l.Digest] = true
-		}
-		for _, m := range s.content.Manifests {
-			if err := follow(m.Digest); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, d := range index.Manifests {
-		if slices.Contains(without, d.Annotations[types.AnnotReferrerSubject]) {
-			continue
-		}
-		if err := follow(d.Digest.String()); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }
 
 // recently remembers which blobs clients were told of: they do not push them again.

@@ -46,7 +46,9 @@ type cycloneVuln struct {
 		} `json:"versions"`
 	} `json:"affects"`
 	Analysis struct {
-		State string `json:"state"`
+		State         string `json:"state"`
+		Justification string `json:"justification"`
+		Detail        string `json:"detail"`
 	} `json:"analysis"`
 }
 
@@ -55,8 +57,8 @@ type cycloneRating struct {
 	Score    float64 `json:"score"`
 }
 
-// parseCycloneDX makes a finding of each pair of vulnerability and component. What the report calls a false
-// positive is left out, as its scanner did not find it.
+// parseCycloneDX makes a finding of each pair of vulnerability and component. What the report says
+// that it is of no matter is noted with it, and does not take it away: waivers are Slipway's.
 func parseCycloneDX(data []byte) (slipway.Scan, error) {
 	var doc cyclone
 	if err := json.Unmarshal(data, &doc); err != nil {
@@ -71,12 +73,9 @@ func parseCycloneDX(data []byte) (slipway.Scan, error) {
 	}
 	out := slipway.Scan{Scanner: cycloneTool(doc.Metadata.Tools), Packages: len(doc.Components), Findings: []slipway.Finding{}}
 	for _, v := range doc.Vulnerabilities {
-		if v.Analysis.State == "false_positive" || v.Analysis.State == "not_affected" {
-			continue
-		}
 		f := slipway.Finding{
 			Kind: slipway.FindingVulnerability, ID: oneLine(firstOf(v.ID, "unnamed")), Severity: cycloneSeverity(v.Ratings),
-			Title: oneLine(v.Description), Link: httpsOnly(v.Source.URL),
+			Title: oneLine(v.Description), Link: httpsOnly(v.Source.URL), Dismissed: v.dismissed(),
 		}
 		if len(v.Affects) == 0 {
 			out.Findings = append(out.Findings, f)
@@ -103,6 +102,17 @@ func parseCycloneDX(data []byte) (slipway.Scan, error) {
 		}
 	}
 	return out, nil
+}
+
+// dismissed is why the report says that the vulnerability is of no matter: "not_affected, code_not_reachable:
+// only used in tests".
+func (v cycloneVuln) dismissed() string {
+	a := v.Analysis
+	switch a.State {
+	case "false_positive", "not_affected", "resolved", "resolved_with_pedigree":
+		return dismissal(a.State, a.Justification, a.Detail)
+	}
+	return ""
 }
 
 // cycloneSeverity is the worst of the ratings.

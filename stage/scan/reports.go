@@ -45,6 +45,11 @@ func (r Runner) reports(env stage.Env, step slipway.PlanStep, tree string) (slip
 			return out, slipway.Errorf(slipway.Invalid, "scan report %s: there are more than %d findings; write only those of the image", name, maxFindings)
 		}
 		env.Log.Printf("%s: %s of %s", name, plural(len(rep.Findings), "finding"), rep.Scanner)
+		for i := range rep.Findings {
+			if f := &rep.Findings[i]; f.Dismissed != "" {
+				f.Dismissed += " (" + oneLine(name) + ")"
+			}
+		}
 		out.Findings = append(out.Findings, rep.Findings...)
 		out.Packages += rep.Packages
 		tools = append(tools, rep.Scanner+" ("+name+")")
@@ -121,6 +126,16 @@ func ParseReport(data []byte) (slipway.Scan, error) {
 		return parseSARIF(data)
 	}
 	return slipway.Scan{}, errors.New("is neither SARIF 2.1.0 nor CycloneDX JSON; have the scanner write one of the two")
+}
+
+// dismissal is a state with what is said of it, on a line.
+func dismissal(state, justification, detail string) string {
+	for _, more := range []struct{ join, text string }{{", ", justification}, {": ", detail}} {
+		if more.text != "" {
+			state += more.join + more.text
+		}
+	}
+	return oneLine(state)
 }
 
 // oneLine bounds a text of a report and puts it on a line.

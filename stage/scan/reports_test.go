@@ -37,6 +37,7 @@ func TestReportsOfOthers(t *testing.T) {
 		"trivy.cdx.json": {"trivy 0.58.1", 2, []string{
 			`vulnerability CVE-2024-0001 critical "openssl" "3.0.10-1" "deb" -> "3.0.11-1" :0 "overflow in openssl" https://salsa.debian.org/security-tracker`,
 			`vulnerability GHSA-1 medium "left-pad" "1.2.0" "npm" -> "1.3.0" :0 "" `,
+			`vulnerability GHSA-2 high "left-pad" "1.2.0" "npm" -> "" :0 "" `,
 		}},
 	}
 	for name, c := range cases {
@@ -132,5 +133,22 @@ func TestScoreThatIsNoNumber(t *testing.T) {
 	got, err := ParseReport([]byte(`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x","rules":[{"id":"a","properties":{"security-severity":"NaN"}}]}},"results":[{"ruleId":"a","level":"error"}],"invocations":[{"executionSuccessful":true}]}]}`))
 	if err != nil || len(got.Findings) != 1 || got.Findings[0].Severity != slipway.SeverityHigh {
 		t.Errorf("%+v %v", got.Findings, err)
+	}
+}
+
+// What a report dismisses is a finding all the same, with its justification.
+func TestDismissedByTheReport(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"bomFormat":"CycloneDX","vulnerabilities":[{"id":"CVE-1","analysis":{"state":"not_affected","justification":"code_not_reachable","detail":"only in\ntests"}}]}`:   "not_affected, code_not_reachable: only in tests",
+		`{"bomFormat":"CycloneDX","vulnerabilities":[{"id":"CVE-1","analysis":{"state":"false_positive"}}]}`:                                                                "false_positive",
+		`{"bomFormat":"CycloneDX","vulnerabilities":[{"id":"CVE-1","analysis":{"state":"exploitable"}}]}`:                                                                   "",
+		`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}},"results":[{"ruleId":"CVE-1","suppressions":[{"kind":"external","justification":"accepted risk"}]}]}]}`: "suppressed, external: accepted risk",
+		`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}},"results":[{"ruleId":"CVE-1","suppressions":[{"kind":"external","status":"rejected"}]}]}]}`:             "",
+	} {
+		got, err := ParseReport([]byte(text))
+		if err != nil || len(got.Findings) != 1 || got.Findings[0].Dismissed != want {
+			t.Errorf("%s: %+v, %v, want %q", text, got.Findings, err, want)
+		}
 	}
 }

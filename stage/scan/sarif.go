@@ -68,7 +68,9 @@ type sarifResult struct {
 		} `json:"physicalLocation"`
 	} `json:"locations"`
 	Suppressions []struct {
-		Status string `json:"status"`
+		Kind          string `json:"kind"`
+		Status        string `json:"status"`
+		Justification string `json:"justification"`
 	} `json:"suppressions"`
 }
 
@@ -138,7 +140,7 @@ func (r sarifRun) looked() error {
 func sarifFinding(res sarifResult, rule sarifRule) slipway.Finding {
 	f := slipway.Finding{
 		Kind: slipway.FindingVulnerability, ID: oneLine(firstOf(res.RuleID, rule.ID, "unnamed")),
-		Severity: sarifSeverity(res, rule), Title: oneLine(firstOf(rule.ShortDescription.Text, res.Message.Text)), Link: httpsOnly(rule.HelpURI),
+		Severity: sarifSeverity(res, rule), Title: oneLine(firstOf(rule.ShortDescription.Text, res.Message.Text)), Link: httpsOnly(rule.HelpURI), Dismissed: res.dismissed(),
 	}
 	if len(res.Locations) > 0 {
 		p := res.Locations[0].Physical
@@ -157,6 +159,16 @@ func sarifFinding(res sarifResult, rule sarifRule) slipway.Finding {
 		}
 	}
 	return f
+}
+
+// dismissed is why the report suppresses the result; a suppression that was rejected or waits is none.
+func (r sarifResult) dismissed() string {
+	for _, s := range r.Suppressions {
+		if s.Status == "" || s.Status == "accepted" {
+			return dismissal("suppressed", s.Kind, s.Justification)
+		}
+	}
+	return ""
 }
 
 // sarifSeverity prefers the score, which is the only one of them that can say critical.

@@ -294,9 +294,13 @@ func (r Runner) past(ctx context.Context, s subject, state State) (slipway.Scan,
 	return scan, ok, err
 }
 
-// fresh fetches an image and scans it. One that is refused is a scan that says so: the gates decide.
+// fresh fetches an image and scans it. One that is refused is a scan that says so, as is one that the scanner
+// refused a short while ago: the gates decide.
 func (r Runner) fresh(ctx context.Context, env stage.Env, s subject, state State) (Report, error) {
 	name := s.repo.Ref()
+	if scan, known, err := r.refusal(ctx, env, s, state); err != nil || known {
+		return Report{Scan: scan}, err
+	}
 	layout := filepath.Join(s.dir, "layout")
 	if err := empty(layout); err != nil {
 		return Report{}, err
@@ -321,7 +325,7 @@ func (r Runner) fresh(ctx context.Context, env stage.Env, s subject, state State
 		rep.Scan.SBOM = digestOf(rep.SBOM)
 	}
 	rep.Scan.Findings = sorted(rep.Scan.Findings)
-	return rep, nil
+	return rep, r.keepRefusal(ctx, s, rep.Scan)
 }
 
 // mark notes what the base image has too, by what it is rather than where: a later layer may rewrite the

@@ -29,6 +29,7 @@ type fake struct {
 	sboms    map[string][]byte
 	seen     map[string]bool
 	deployed []slipway.Deployment
+	stopped  bool // the problem is that the scan came to a bound
 }
 
 func newFake() *fake {
@@ -49,7 +50,7 @@ func (f *fake) State(context.Context) (State, error) { return f.state, nil }
 func (f *fake) Image(_ context.Context, req Request) (Report, error) {
 	f.note("scan %s", req.Digest)
 	if f.problem != "" {
-		return Report{Scan: slipway.Scan{Scanner: f.state.Scanner, Database: f.state.Database, Problems: []string{f.problem}}}, nil
+		return Report{Scan: slipway.Scan{Scanner: f.state.Scanner, Database: f.state.Database, Problems: []string{f.problem}, Refused: f.stopped}}, nil
 	}
 	req.Progress("listing packages")
 	return Report{SBOM: []byte(`{"spdxVersion":"SPDX-2.3"}`), Scan: slipway.Scan{Scanner: f.state.Scanner, Database: f.state.Database, Packages: 3, Findings: slices.Clone(f.images[req.Digest])}}, nil
@@ -236,14 +237,14 @@ func TestProblemsAreSaidAndNotKept(t *testing.T) {
 	t.Parallel()
 	f := newFake()
 	f.refused = "it has 201 layers; at most 200 are scanned"
+	want := "image registry.test/shop/web@sha256:web was not scanned: it has 201 layers; at most 200 are scanned"
 	for range 2 {
 		res, log, _ := run(t, f.runner())
-		want := "image registry.test/shop/web@sha256:web was not scanned: it has 201 layers; at most 200 are scanned"
 		if !slices.Equal(res.Scan.Problems, []string{want}) || !slices.Contains(log.lines, want) || res.Reason != "1 part was not looked at" || len(res.Artifacts) != 0 {
 			t.Errorf("%+v %s", res.Scan, res.Reason)
 		}
 	}
-	f.refused, f.problem = "", "image was not scanned: it took longer than 10m"
+	f.refused, f.problem = "", "image was not scanned: a file is torn"
 	if res, _, _ := run(t, f.runner()); len(res.Scan.Problems) != 1 {
 		t.Errorf("%+v", res.Scan)
 	}
@@ -439,5 +440,47 @@ func TestRescan(t *testing.T) {
 	f.refused = "too large"
 	if err := rescan(); err == nil || !strings.Contains(err.Error(), "too large") {
 		t.Error(err)
+	}
+}
+
+// An image that ends its scan at a bound costs that once: the next one says so at once, until the database or the
+// scanner is another, a day has gone by, or somebody retries the step.
+func TestRefusedImagesAreRemembered(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	f.problem, f.stopped = "image was not scanned: it took longer than 10m", true
+	at := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
+	scanned := func(attempt int) (string, bool) {
+		t.Helper()
+		asked := len(f.asked)
+		env := stage.Env{Log: &logLines{}, Attempt: attempt, Now: func() time.Time { return at }}
+		scan, _, _, err := f.runner().image(t.Context(), env, subject{"shop", repo, "sha256:web", t.TempDir(), true}, f.state)
+		if err != nil || !scan.Refused || len(scan.Problems) != 1 || scan.Digest != "sha256:web" {
+			t.Fatalf("%+v, %v", scan, err)
+		}
+		return scan.Problems[0], slices.Contains(f.asked[asked:], "scan sha256:web")
+	}
+	for _, step := range []struct {
+		name    string
+		change  func()
+		attempt int
+		again   bool
+	}{
+		{"the first time", func() {}, 1, true},
+		{"the second time", func() {}, 1, false},
+		{"a retry", func() {}, 2, true},
+		{"another database", func() { f.state.Database.Checksum = "db2" }, 1, true},
+		{"another scanner", func() { f.state.Scanner = "grype 2" }, 1, true},
+		{"an hour later", func() { at = at.Add(time.Hour) }, 1, false},
+		{"a day later", func() { at = at.Add(24 * time.Hour) }, 1, true},
+	} {
+		step.change()
+		said, again := scanned(step.attempt)
+		if again != step.again || strings.Contains(said, "that was on 2026-11-21 09:00") == step.again || !strings.HasPrefix(said, f.problem) {
+			t.Errorf("%s: scanned %v, said %q", step.name, again, said)
+		}
+	}
+	if n := len(f.kept); n != 3 {
+		t.Errorf("%d are kept: a refusal is not a scan of the image", n)
 	}
 }

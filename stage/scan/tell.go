@@ -126,6 +126,9 @@ func Table(list []slipway.Finding, limit int) []string {
 		if f.InBase {
 			place += " (base image)"
 		}
+		if f.Dismissed != "" {
+			place += " (dismissed by its report)"
+		}
 		fixed := f.FixedIn
 		if fixed == "" && f.Kind == slipway.FindingVulnerability {
 			fixed = "-"

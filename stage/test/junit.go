@@ -30,8 +30,18 @@ type junitFailure struct {
 	message, kind, text string
 }
 
+// String is the message; of a failure that has none, the first line of its text.
 func (f junitFailure) String() string {
-	return cmp.Or(strings.TrimSpace(f.message), strings.TrimSpace(f.text), f.kind)
+	first, _, _ := strings.Cut(strings.TrimSpace(f.text), "\n")
+	return cmp.Or(strings.TrimSpace(f.message), strings.TrimSpace(first), f.kind)
+}
+
+// output is the text, unless the message says all of it.
+func (f junitFailure) output() string {
+	if strings.TrimSpace(f.text) == f.String() {
+		return ""
+	}
+	return f.text
 }
 
 // suites reads the element that began last, and those in it.
@@ -73,11 +83,12 @@ func (j junit) suites(start xml.StartElement, parent string) error {
 	if s.whole == nil {
 		s.suite.wrote(join(s.out, s.err))
 	}
+	j.retried(s.suite)
 	c := slipway.TestCase{Name: cmp.Or(s.name, "(suite)"), State: slipway.TestFailed, Output: join(s.out, s.err)}
 	switch {
 	case s.whole != nil:
 		j.out.failures++
-		c.Message = s.whole.String()
+		c.Message, c.Output = s.whole.String(), join(s.whole.output(), c.Output)
 		return s.suite.add(c)
 	case s.held == 0 && s.counts:
 		j.out.failures++
@@ -87,6 +98,22 @@ func (j junit) suites(start xml.StartElement, parent string) error {
 		j.out.note("%s: %s counts failures, and no test in it has one", j.out.current, cmp.Or(s.name, start.Name.Local))
 	}
 	return nil
+}
+
+// retried notes a test that failed and then passed under one name. That may be a retry, or the next row of
+// a test with parameters: the file does not say, so that the failure stands.
+func (j junit) retried(s *suite) {
+	type key struct{ class, name string }
+	red := map[key]bool{}
+	for _, c := range s.Cases {
+		switch k := (key{c.Class, c.Name}); {
+		case c.State == slipway.TestFailed:
+			red[k] = true
+		case c.State == slipway.TestPassed && red[k]:
+			j.out.note("%s: %s failed and then passed under the same name, which counts as failed; if it was a retry, have it written as one test (Gradle: mergeReruns = true)", j.out.current, c.Name)
+			return
+		}
+	}
 }
 
 // tries are how often a case was tried, as far as its element says.
@@ -112,13 +139,12 @@ func (j junit) testCase(start xml.StartElement, s *suite) error {
 	switch status := strings.ToLower(attr(start, "status")); {
 	case t.bad != nil && (t.skipped == nil || t.skipped.kind != "todo"): // Node.js: what is yet to be done may fail
 		c.State, c.Message = slipway.TestFailed, t.bad.String()
-		text := t.bad.text
-		if strings.TrimSpace(t.bad.message) == "" { // it is the message already
-			text = ""
-		}
-		c.Output = join(text, t.out, t.err)
+		c.Output = join(t.bad.output(), t.out, t.err)
 	case t.skipped != nil:
 		c.State, c.Message = slipway.TestSkipped, t.skipped.String()
+		if t.skipped.message == "" {
+			c.Output = t.skipped.output()
+		}
 	case skippedStatus(status), skippedStatus(attr(start, "result")): // of googletest, for one
 		c.State = slipway.TestSkipped
 	case failedStatus(status):

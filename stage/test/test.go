@@ -147,6 +147,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	if res.Duration > 0 { // tests that ran side by side took less than their sum
 		report.Duration = res.Duration
 	}
+	report.ExitCode = res.ExitCode
 	return judge(env, step, req.Output, res, report), nil
 }
 
@@ -198,6 +199,9 @@ func judge(env stage.Env, step slipway.PlanStep, dir string, res Result, report 
 	case report.Failed > 0:
 		out.Outcome = slipway.Failed
 		out.Reason = fmt.Sprintf("tests failed: %d of %d: %s", report.Failed, total, failures(report))
+		if report.Crashed() {
+			out.Reason += fmt.Sprintf("; exit code %d is that of a crash", res.ExitCode)
+		}
 	case res.ExitCode != 0 && len(report.Files) == 0:
 		out.Outcome = slipway.Failed
 		out.Reason = fmt.Sprintf("tests failed: exit code %d, no report found in %s", res.ExitCode, res.Results)

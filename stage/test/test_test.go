@@ -83,6 +83,7 @@ func TestOutcomes(t *testing.T) {
 		{"green", container{files: map[string]string{"r.xml": green}}, slipway.Succeeded, "1 passed, 1 skipped"},
 		{"no report", container{res: test.Result{Results: "/src/TestResults"}}, slipway.Succeeded, "exit code 0; no result files found in /src/TestResults"},
 		{"red", container{files: map[string]string{"r.xml": red}, res: test.Result{ExitCode: 1}}, slipway.Failed, "tests failed: 2 of 3: TestX, TestY"},
+		{"red, and killed", container{files: map[string]string{"r.xml": red}, res: test.Result{ExitCode: 137}}, slipway.Failed, "tests failed: 2 of 3: TestX, TestY; exit code 137 is that of a crash"},
 		{"red, and exit code 0", container{files: map[string]string{"r.xml": red}}, slipway.Failed, "tests failed: 2 of 3: TestX, TestY"},
 		{"many", container{files: map[string]string{"r.xml": many}}, slipway.Failed, "tests failed: 9 of 9: T0, T1, T2, T3, T4, ..."},
 		{"exit code only", container{res: test.Result{ExitCode: 2, Results: "/src/TestResults"}}, slipway.Failed, "tests failed: exit code 2, no report found in /src/TestResults"},
@@ -97,6 +98,9 @@ func TestOutcomes(t *testing.T) {
 			got, err := run(t, t.Context(), &c.c)
 			if err != nil || got.Outcome != c.outcome || got.Reason != c.reason {
 				t.Errorf("got %s %q, %v\nwant %s %q", got.Outcome, got.Reason, err, c.outcome, c.reason)
+			}
+			if got.Report != nil && got.Report.ExitCode != c.c.res.ExitCode {
+				t.Errorf("exit code %d", got.Report.ExitCode)
 			}
 			if (got.Report != nil) != (c.c.res.BuildFailure == nil) {
 				t.Errorf("report %+v", got.Report)
