@@ -314,5 +314,5 @@ func (s *Store) Approval(ctx context.Context, id int64) (slipway.Approval, error
 // Approvals returns the approvals of a project in a state, newest first; the empty state is any, the
 // empty project every one.
 func (s *Store) Approvals(ctx context.Context, project string, state slipway.ApprovalState) ([]slipway.Approval, error) {
-	return approvals(ctx, s.reader, `($1 = '' OR project = $2) AND ($3 = '' OR state = $4) ORDER BY id DESC LIMIT 200`, project, project, state, state)
+	return approvals(ctx, s.reader, `($1 = '' OR project = $2) AND ($3 = '' OR state = $4) ORDER BY id DESC`, project, project, state, state)
 }

@@ -5,15 +5,16 @@ import (
 	"testing"
 )
 
-// TestStepsAreFoundByIndex asks SQLite how it answers what is asked at the end of each step and run: a table of
-// all steps that there ever were is not read for it.
+// TestStepsAreFoundByIndex asks SQLite how it answers what is asked at the end of each step and run, and for each page of
+// releases: a table of all steps or deployments that there ever were is not read for it.
 func TestStepsAreFoundByIndex(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for query, index := range map[string]string{
-		stepsBehind:    "steps_behind",
-		waitingForLock: "steps_lock",
-		nextForLock:    "steps_lock",
+		stepsBehind:      "steps_behind",
+		waitingForLock:   "steps_lock",
+		nextForLock:      "steps_lock",
+		newestOfReleases: "deployments_image",
 	} {
 		args := make([]any, strings.Count(query, "$"))
 		plan, err := list(w.ctx, w.reader, func(r scanner) (detail string, err error) {

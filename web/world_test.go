@@ -36,7 +36,6 @@ type world struct {
 	full      bool            // no more streams
 	ended     atomic.Bool     // every session
 	left      chan struct{}   // a stream was left
-	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
 	supply                    // what gates said and saw
 }
 
@@ -102,14 +101,14 @@ func (w *world) Board(_ context.Context, by slipway.User, project string) (slipw
 func (w *world) Runs(_ context.Context, _ slipway.User, f slipway.RunFilter) ([]slipway.Run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if f.Limit = cmp.Or(w.limit, f.Limit, 50); w.err != nil {
+	if f.Limit = cmp.Or(f.Limit, 50); w.err != nil {
 		return nil, w.err
 	}
 	var out []slipway.Run
 	for _, d := range slices.Backward(w.runs) {
 		r := d.Run
 		of := f.Service == "" || r.Service == f.Service || slices.ContainsFunc(d.Steps, func(s slipway.Step) bool { return s.Spec.Service == f.Service })
-		if of && (f.Project == "" || r.Project == f.Project) && (f.State == "" || r.State == f.State) && (f.Before == 0 || r.ID < f.Before) {
+		if of && (f.Project == "" || r.Project == f.Project) && (f.State == "" || r.State == f.State) && strings.HasPrefix(r.Commit, f.Commit) && (f.Before == 0 || r.ID < f.Before) {
 			out = append(out, r)
 		}
 		if len(out) == f.Limit {
@@ -196,16 +195,21 @@ func (w *world) Pulls(_ context.Context, _ slipway.User, project string) ([]slip
 	return out, nil
 }
 
-func (w *world) Releases(_ context.Context, _ slipway.User, project, service string) ([]slipway.Release, error) {
+func (w *world) Releases(_ context.Context, _ slipway.User, f slipway.ReleaseFilter) ([]slipway.Release, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out []slipway.Release
 	for _, r := range w.releases {
-		if r.Project == project && (service == "" || r.Service == service) {
+		fits := r.Project == f.Project && (f.Service == "" || r.Service == f.Service) && strings.Contains(r.Service, f.Named) && (f.Version == "" || r.Version == f.Version)
+		if fits && (!f.Quarantined || r.Quarantined != "") && (f.Before == 0 || r.ID < f.Before) {
 			out = append(out, r)
 		}
 	}
-	return out, nil
+	slices.SortStableFunc(out, func(a, b slipway.Release) int { return cmp.Compare(b.ID, a.ID) })
+	if f.Quarantined {
+		return out, nil
+	}
+	return out[:min(len(out), cmp.Or(f.Limit, 100), slipway.MostReleases)], nil
 }
 
 func (w *world) History(_ context.Context, _ slipway.User, project, environment, service string) ([]slipway.Deployment, error) {
