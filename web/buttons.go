@@ -93,7 +93,7 @@ func (s *server) signing() {
 				s.fail(w, r, slipway.User{}, err)
 				return
 			}
-			s.render(w, r, status(slipway.ErrorCode(err)), "signin", view{Title: "Sign in", Data: struct{ Code, To, Problem string }{"", to, err.Error()}})
+			s.render(w, r, statusOf(slipway.ErrorCode(err)), "signin", view{Title: "Sign in", Data: struct{ Code, To, Problem string }{"", to, err.Error()}})
 			return
 		}
 		http.SetCookie(w, &http.Cookie{Name: SessionCookie, Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.Secure || r.TLS != nil, MaxAge: 30 * 24 * 3600})

@@ -279,7 +279,7 @@ func (s *server) posted(pattern string, page func(r *http.Request) string, do fu
 			return
 		}
 		to, err := do(r, by)
-		if err != nil && status(slipway.ErrorCode(err)) != http.StatusInternalServerError {
+		if err != nil && statusOf(slipway.ErrorCode(err)) != http.StatusInternalServerError {
 			if to = s.again(r, by, page(r), err); to != "" {
 				err = nil
 			}

@@ -278,6 +278,9 @@ func (w *world) ClosePull(_ context.Context, by slipway.User, codebase string, n
 func (w *world) Enter(slipway.User) (func(), error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.err != nil {
+		return nil, w.err
+	}
 	if w.full {
 		return nil, slipway.Errorf(slipway.TooMany, "too many streams: close some pages")
 	}
@@ -287,7 +290,7 @@ func (w *world) Enter(slipway.User) (func(), error) {
 func (w *world) Log(ctx context.Context, _ slipway.User, run int64, step string, follow bool, line func(slipway.LogLine) error) error {
 	for read := 0; ; {
 		w.mu.Lock()
-		lines, changed := w.logs[key(run, step)], w.changed
+		lines, changed, broken := w.logs[key(run, step)], w.changed, w.err
 		d, over := w.detail(run), true
 		if d != nil {
 			for _, s := range d.Steps {
@@ -295,6 +298,9 @@ func (w *world) Log(ctx context.Context, _ slipway.User, run int64, step string,
 			}
 		}
 		w.mu.Unlock()
+		if broken != nil {
+			return broken
+		}
 		for ; read < len(lines); read++ {
 			if err := line(lines[read]); err != nil {
 				return err
@@ -315,6 +321,9 @@ func (w *world) Events(_ context.Context, _ slipway.User, project string, after 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	last := int64(len(w.events))
+	if w.err != nil {
+		return nil, 0, w.err
+	}
 	if project != "" && w.boards[project] == nil {
 		return nil, after, slipway.Errorf(slipway.NotFound, "project %q does not exist, or you have no role in it", project)
 	}
@@ -359,6 +368,8 @@ func (w *world) Identify(r *http.Request) (slipway.User, error) {
 		return slipway.User{Name: "bob"}, nil
 	case c.Value == "eve":
 		return slipway.User{Name: "eve"}, nil
+	case c.Value == "broken":
+		return slipway.User{}, w.err
 	case c.Value == "down":
 		return slipway.User{}, slipway.Errorf(slipway.Unavailable, "the database does not answer")
 	}
