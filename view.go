@@ -112,7 +112,7 @@ type DeploymentFilter struct {
 type Trace struct {
 	Query       string       `json:"query"`
 	More        bool         `json:"more,omitempty"` // there are more runs or deployments: these are the newest
-	Matched     []string     `json:"matched"` // what the query was found as: commit, branch, tag, digest, version, revision, run
+	Matched     []string     `json:"matched"`        // what the query was found as: commit, branch, tag, digest, version, revision, run
 	Project     string       `json:"project"`
 	Commits     []string     `json:"commits"`
 	Runs        []Run        `json:"runs"`

@@ -420,7 +420,7 @@ func (w *world) Project(_ context.Context, _ slipway.User, project string) (slip
 	keyed.DeployKey = key("keyed")
 	keyed.DeployKey.Problem, keyed.Poll.Problem = "git.example refuses the deploy key", "git.example refuses the deploy key"
 	fresh := of("fresh", "ssh://git@git.example/team/fresh.git")
-	fresh.DeployKey, fresh.Poll = key("fresh"), nil
+	fresh.DeployKey, fresh.Poll = key("fresh"), &slipway.Poll{Since: w.now.Add(-5 * time.Second)}
 	fresh.DeployKey.Accepted = false
 	d.Codebases = []slipway.CodebaseDetail{fresh, keyed, of("mirror", "https://git.example/open/mirror.git"), good, bad}
 	return d, nil
