@@ -141,13 +141,14 @@ type CodebaseDetail struct {
 	Link       string       `json:"link,omitempty"`    // the repository's page on the forge
 	DeployKey  *DeployKey   `json:"deployKey,omitempty"`
 	Health     *ForgeHealth `json:"health,omitempty"`
-	// Poll is nil for what is hosted here, and until the server has polled since it started.
+	// Poll is nil for what is hosted here.
 	Poll *Poll `json:"poll,omitempty"`
 }
 
 // Poll is when a mirrored repository was asked last what is new there, whatever webhooks said.
 type Poll struct {
-	Time    time.Time `json:"time"`
+	Time    time.Time `json:"time,omitzero"`     // zero until there was one since the server started
+	Since   time.Time `json:"since,omitzero"`    // when the server started: it knows of no poll before
 	Problem string    `json:"problem,omitempty"` // why that found out nothing; "" if it did
 }
 

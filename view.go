@@ -65,6 +65,20 @@ type RunFilter struct {
 	Limit    int   // 0: 50; at most 200
 }
 
+// ReleaseFilter selects releases of a project, newest first.
+type ReleaseFilter struct {
+	Project     string
+	Service     string // "": of every service
+	Named       string // only of services with this in their names
+	Version     string // v1.0.2 and 1.0.2 are one
+	Quarantined bool   // only those in quarantine, and all of them: Limit does not hold
+	Before      int64  // releases with a smaller ID; 0: from the newest
+	Limit       int    // 0: 100; at most MostReleases
+}
+
+// MostReleases is how many releases are listed at once.
+const MostReleases = 500
+
 // WaiverFilter selects waivers of a project: all that hold, and after them those that do not hold any more, newest
 // first. What holds is never cut off.
 type WaiverFilter struct {
@@ -97,7 +111,8 @@ type DeploymentFilter struct {
 // deployments (S119).
 type Trace struct {
 	Query       string       `json:"query"`
-	Matched     []string     `json:"matched"` // what the query was found as: commit, branch, tag, digest, version, revision, run
+	More        bool         `json:"more,omitempty"` // there are more runs or deployments: these are the newest
+	Matched     []string     `json:"matched"`        // what the query was found as: commit, branch, tag, digest, version, revision, run
 	Project     string       `json:"project"`
 	Commits     []string     `json:"commits"`
 	Runs        []Run        `json:"runs"`

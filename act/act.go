@@ -40,7 +40,10 @@ type Deployments interface {
 	// Claim is the commit that has a version of a service, "" when the version is free.
 	Claim(ctx context.Context, project, service, version string) (string, error)
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
-	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
+	// Releases lists releases, newest first.
+	Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error)
+	// Released lists the newest deployment of each release to each environment, of those whose ID is within first and last.
+	Released(ctx context.Context, project string, first, last int64) ([]slipway.Deployment, error)
 }
 
 // Quarantines is where it is kept which versions must not be deployed.

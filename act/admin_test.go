@@ -160,11 +160,14 @@ func TestRunsOfOnesOwnProjects(t *testing.T) {
 	_, err = w.Runs(w.ctx, slipway.User{}, slipway.RunFilter{})
 	w.code(err, slipway.Unauthorized)
 	for name, see := range map[string]func(by slipway.User) error{
-		"board":    func(by slipway.User) error { _, err := w.Board(w.ctx, by, "shop"); return err },
-		"releases": func(by slipway.User) error { _, err := w.Releases(w.ctx, by, "shop", ""); return err },
-		"history":  func(by slipway.User) error { _, err := w.History(w.ctx, by, "shop", "qa", "cart"); return err },
-		"pulls":    func(by slipway.User) error { _, err := w.Pulls(w.ctx, by, "shop"); return err },
-		"run":      func(by slipway.User) error { _, err := w.Run(w.ctx, by, 1); return err },
+		"board": func(by slipway.User) error { _, err := w.Board(w.ctx, by, "shop"); return err },
+		"releases": func(by slipway.User) error {
+			_, err := w.Releases(w.ctx, by, slipway.ReleaseFilter{Project: "shop"})
+			return err
+		},
+		"history": func(by slipway.User) error { _, err := w.History(w.ctx, by, "shop", "qa", "cart"); return err },
+		"pulls":   func(by slipway.User) error { _, err := w.Pulls(w.ctx, by, "shop"); return err },
+		"run":     func(by slipway.User) error { _, err := w.Run(w.ctx, by, 1); return err },
 	} {
 		if err := see(viewer); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -104,7 +104,7 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if !ok {
 		return slipway.Run{}, slipway.Errorf(slipway.NotFound, "nothing of %s was ever deployed to %s in project %s", r.Service, r.Environment, r.Project)
 	}
-	releases, err := x.o.Deployments.Releases(ctx, r.Project, r.Service)
+	releases, err := x.o.Deployments.Releases(ctx, slipway.ReleaseFilter{Project: r.Project, Service: r.Service, Quarantined: true})
 	if err != nil {
 		return slipway.Run{}, err
 	}

@@ -31,7 +31,7 @@ const (
 type History interface {
 	Builds
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
-	Releases(ctx context.Context, project, service string) ([]slipway.Release, error)
+	Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error)
 	// Board is what runs where; services and environments come first, in their order.
 	Board(ctx context.Context, project string, services, environments []string) (slipway.Board, error)
 	Clusters(ctx context.Context) ([]slipway.Cluster, error)
@@ -451,7 +451,7 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 	for _, o := range in.Others {
 		in.Config.Services = append(slices.Clone(in.Config.Services), o.Config.Services...)
 	}
-	releases, err := p.History.Releases(ctx, in.Project.Name, "")
+	releases, err := p.History.Releases(ctx, slipway.ReleaseFilter{Project: in.Project.Name, Quarantined: true})
 	if err != nil {
 		return slipway.Plan{}, err
 	}

@@ -24,7 +24,7 @@ func TestAProjectThatIsNotThereIsSaid(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.Runs(w.ctx, w.admin, slipway.RunFilter{Project: "shpo"})
 	w.code(err, slipway.NotFound, `project "shpo" does not exist`)
-	_, err = w.Releases(w.ctx, w.admin, "shpo", "cart")
+	_, err = w.Releases(w.ctx, w.admin, slipway.ReleaseFilter{Project: "shpo", Service: "cart"})
 	w.code(err, slipway.NotFound, `project "shpo" does not exist`)
 	_, err = w.Pulls(w.ctx, w.admin, "shpo")
 	w.code(err, slipway.NotFound, `project "shpo" does not exist`)

@@ -68,26 +68,23 @@ func (x *Actions) Run(ctx context.Context, by slipway.User, id int64) (slipway.R
 	return x.run(ctx, by, auth.View, id)
 }
 
-// Releases lists the releases of a service, or of all with service "", newest first, with where the newest
-// 500 deployments brought them.
-func (x *Actions) Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error) {
-	if err := x.mayView(ctx, by, project); err != nil {
+// Releases lists releases, newest first, each with where it was brought.
+func (x *Actions) Releases(ctx context.Context, by slipway.User, f slipway.ReleaseFilter) ([]slipway.Release, error) {
+	if err := x.mayView(ctx, by, f.Project); err != nil {
 		return nil, err
 	}
-	releases, err := x.o.Deployments.Releases(ctx, project, service)
+	releases, err := x.o.Deployments.Releases(ctx, f)
 	if err != nil || len(releases) == 0 {
 		return releases, err
 	}
-	deployments, err := x.o.Deployments.Deployments(ctx, slipway.DeploymentFilter{Project: project, Service: service, Limit: 500})
+	deployments, err := x.o.Deployments.Released(ctx, f.Project, releases[len(releases)-1].ID, releases[0].ID)
 	if err != nil {
 		return nil, err
 	}
 	where := map[string][]slipway.Deployment{}
 	for _, d := range deployments {
 		key := d.Target.Service + "/" + d.Version
-		if !slices.ContainsFunc(where[key], func(o slipway.Deployment) bool { return o.Target.Environment == d.Target.Environment }) {
-			where[key] = append(where[key], d)
-		}
+		where[key] = append(where[key], d)
 	}
 	for i, r := range releases {
 		releases[i].In = where[r.Service+"/"+r.Version]

@@ -55,7 +55,7 @@ type Deliveries interface {
 type Pulls interface {
 	Pulls(ctx context.Context, by slipway.User, project string) ([]slipway.PullRequest, error)
 	Pull(ctx context.Context, by slipway.User, codebase string, number int64) (slipway.PullRequest, error)
-	Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error)
+	Releases(ctx context.Context, by slipway.User, f slipway.ReleaseFilter) ([]slipway.Release, error)
 }
 
 // Reviews are what a person does to pull requests, by the keys of their codebases.

@@ -167,8 +167,8 @@ func (b *backend) ClosePull(_ context.Context, by slipway.User, p string, n int6
 	return slipway.PullRequest{Number: n}, b.asked(by, "close %s %d", p, n)
 }
 
-func (b *backend) Releases(_ context.Context, by slipway.User, p, service string) ([]slipway.Release, error) {
-	return some(b, slipway.Release{ID: 1}), b.asked(by, "releases %s %s", p, service)
+func (b *backend) Releases(_ context.Context, by slipway.User, f slipway.ReleaseFilter) ([]slipway.Release, error) {
+	return some(b, slipway.Release{ID: 1}), b.asked(by, "releases %s %s %d %d", f.Project, f.Service, f.Before, f.Limit)
 }
 
 func (b *backend) Projects(_ context.Context, by slipway.User) ([]slipway.Project, error) {
@@ -361,9 +361,12 @@ func methods(c *client.Client, ctx context.Context) map[string]func() error {
 		"pull shop 3":             func() error { return drop(c.Pull(ctx, "shop", 3)) },
 		"review shop 3 at c6":     func() error { return drop(c.ReviewPull(ctx, "shop", 3, "c6")) },
 		"close shop 3":            func() error { return drop(c.ClosePull(ctx, "shop", 3)) },
-		"releases shop ":          func() error { return drop(c.Releases(ctx, "shop", "")) },
-		"releases shop cart":      func() error { return drop(c.Releases(ctx, "shop", "cart")) },
-		"projects":                func() error { return drop(c.Projects(ctx)) },
+		"releases shop  0 0":      func() error { return drop(c.Releases(ctx, slipway.ReleaseFilter{Project: "shop"})) },
+		"releases shop cart 0 0":  func() error { return drop(c.Releases(ctx, slipway.ReleaseFilter{Project: "shop", Service: "cart"})) },
+		"releases shop  12 500": func() error {
+			return drop(c.Releases(ctx, slipway.ReleaseFilter{Project: "shop", Before: 12, Limit: 501}))
+		},
+		"projects": func() error { return drop(c.Projects(ctx)) },
 		"create project a trunk https://x/": func() error {
 			return drop(c.CreateProject(ctx, slipway.Project{Name: "a", DefaultBranch: "trunk", GitURL: "https://x/"}))
 		},

@@ -64,7 +64,15 @@ func (s *server) reads() {
 		return s.Pulls.Pull(r.Context(), by, codebase(r), n)
 	})
 	s.handle("GET /api/v1/projects/{project}/releases", func(r *http.Request, by slipway.User) (any, error) {
-		return list(s.Pulls.Releases(r.Context(), by, r.PathValue("project"), r.URL.Query().Get("service")))
+		q := r.URL.Query()
+		f := slipway.ReleaseFilter{Project: r.PathValue("project"), Service: q.Get("service")}
+		if err := numbers(q, map[string]func(int64){
+			"before": func(n int64) { f.Before = n },
+			"limit":  func(n int64) { f.Limit = int(min(n, slipway.MostReleases)) },
+		}); err != nil {
+			return nil, err
+		}
+		return list(s.Pulls.Releases(r.Context(), by, f))
 	})
 }
 

@@ -261,13 +261,19 @@ func (c *Client) ClosePull(ctx context.Context, codebase string, number int64) (
 	return post[slipway.PullRequest](ctx, c, pull(codebase, number, "/close"), nil)
 }
 
-// Releases lists the releases of a service, or of all with service "".
-func (c *Client) Releases(ctx context.Context, name, service string) ([]slipway.Release, error) {
+// Releases lists releases of a project, newest first; of the filter Service, Before and Limit count.
+func (c *Client) Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error) {
 	q := url.Values{}
-	if service != "" {
-		q.Set("service", service)
+	if f.Service != "" {
+		q.Set("service", f.Service)
 	}
-	return get[[]slipway.Release](ctx, c, project(name)+"/releases", q)
+	if f.Before > 0 {
+		q.Set("before", strconv.FormatInt(f.Before, 10))
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	return get[[]slipway.Release](ctx, c, project(f.Project)+"/releases", q)
 }
 
 // Projects lists the projects the user may see.

@@ -237,7 +237,7 @@ func (s *story) pullRequest(ctx context.Context) error {
 
 // next is the next minor version of delivery.
 func (s *story) next(ctx context.Context) (string, error) {
-	releases, err := s.world.admin.Releases(ctx, project, "delivery")
+	releases, err := s.world.admin.Releases(ctx, slipway.ReleaseFilter{Project: project, Service: "delivery"})
 	if err != nil {
 		return "", err
 	}

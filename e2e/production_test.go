@@ -204,7 +204,7 @@ func (s *story) release() {
 	}
 	_, err := s.site.as("bob").Vote(s.Context(), a.ID, true, " ")
 	wantCode(s.T, err, slipway.Invalid, "why")
-	if list, err := s.site.as("admin").Releases(s.Context(), "shop", "delivery"); err != nil || len(list) != 1 {
+	if list, err := s.site.as("admin").Releases(s.Context(), slipway.ReleaseFilter{Project: "shop", Service: "delivery"}); err != nil || len(list) != 1 {
 		s.Errorf("releases: %+v, %v", list, err)
 	}
 	if latest(s.T, "shop-production", "delivery") != 0 {
@@ -341,7 +341,7 @@ func (s *story) badRelease() {
 		s.Errorf("the configuration is %v, %v", config.Data, err)
 	}
 	k.says(s.T, "shop-production", "delivery", "/quote", map[string]string{"to": "Ede"}, "delivered at once")
-	releases, err := s.site.as("ada").Releases(s.Context(), "shop", "delivery")
+	releases, err := s.site.as("ada").Releases(s.Context(), slipway.ReleaseFilter{Project: "shop", Service: "delivery"})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -323,5 +323,5 @@ func (s *Store) Approvals(ctx context.Context, project string, state slipway.App
 		args = append(args, state)
 		cond += fmt.Sprintf(` AND state = $%d`, len(args))
 	}
-	return approvals(ctx, s.reader, cond+` ORDER BY id DESC LIMIT 200`, args...)
+	return approvals(ctx, s.reader, cond+` ORDER BY id DESC`, args...)
 }

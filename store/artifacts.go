@@ -25,9 +25,9 @@ func scanArtifact(r scanner) (a slipway.Artifact, err error) {
 		&a.Size, &a.Path, &a.Commit, stamp{&a.CreatedAt})
 }
 
-// artifacts returns those that meet a condition, oldest first.
+// artifacts returns all that meet a condition, oldest first.
 func artifacts(ctx context.Context, q querier, cond string, args ...any) ([]slipway.Artifact, error) {
-	return list(ctx, q, scanArtifact, `SELECT `+artifactColumns+` FROM artifacts WHERE `+cond+` ORDER BY id LIMIT 2000`, args...)
+	return list(ctx, q, scanArtifact, `SELECT `+artifactColumns+` FROM artifacts WHERE `+cond+` ORDER BY id`, args...)
 }
 
 // record keeps what a result carries besides the outcome.
@@ -167,10 +167,40 @@ func (s *Store) Release(ctx context.Context, project, service, version string) (
 	return v, err
 }
 
-// Releases returns the releases of a service, newest first; the empty service is every one.
-func (s *Store) Releases(ctx context.Context, project, service string) ([]slipway.Release, error) {
-	return list(ctx, s.reader, scanRelease, `SELECT `+releaseColumns+` FROM releases l
-		WHERE l.project = $1 AND ($2 = '' OR l.service = $3) ORDER BY l.id DESC LIMIT 500`, project, service, service)
+// Releases returns releases, newest first.
+func (s *Store) Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error) {
+	q := newQuery(`SELECT ` + releaseColumns + ` FROM releases l`)
+	q.where(`l.project = ?`, f.Project)
+	if f.Service != "" {
+		q.where(`l.service = ?`, f.Service)
+	}
+	if f.Named != "" {
+		q.where(`instr(l.service, ?) > 0`, f.Named)
+	}
+	if f.Version != "" {
+		q.where(`l.semver = ?`, semver(f.Version))
+	}
+	if f.Before != 0 {
+		q.where(`l.id < ?`, f.Before)
+	}
+	if f.Quarantined {
+		q.where(`EXISTS (SELECT 1 FROM quarantines q WHERE q.project = l.project AND q.service = l.service AND q.semver = l.semver AND q.lifted_at = 0)`)
+		q.add(` ORDER BY l.id DESC`)
+	} else {
+		q.end(`ORDER BY l.id DESC`, limit(f.Limit, 100, slipway.MostReleases))
+	}
+	return list(ctx, s.reader, scanRelease, q.text(), q.args...)
+}
+
+// newestOfReleases finds by its image the newest deployment of each release to each environment.
+const newestOfReleases = `SELECT max(d.id) FROM releases l CROSS JOIN deployments d
+	WHERE l.project = $1 AND l.id BETWEEN $2 AND $3 AND d.image_digest = l.image_digest
+	AND d.project = l.project AND d.service = l.service AND d.version = l.version GROUP BY d.service, d.version, d.environment`
+
+// Released returns where releases of a project were brought: the newest deployment of each to each environment,
+// newest first. It is of all releases whose ID is within first and last.
+func (s *Store) Released(ctx context.Context, project string, first, last int64) ([]slipway.Deployment, error) {
+	return deployments(ctx, s.reader, `id IN (`+newestOfReleases+`) ORDER BY id DESC`, project, first, last)
 }
 
 // Claim returns the commit that has a version of a service: the released one, or that of a run whose

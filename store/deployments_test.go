@@ -168,7 +168,7 @@ func TestAVersionBelongsToTheCommitThatHadItFirst(t *testing.T) {
 	if !strings.Contains(got.Reason, "version v1.0.0 of a was released by run #1 from commit 1a2b3c4") {
 		t.Errorf("reason: %s", got.Reason)
 	}
-	all, err := w.Releases(w.ctx, "shop", "")
+	all, err := w.Releases(w.ctx, slipway.ReleaseFilter{Project: "shop"})
 	w.ok(err)
 	if len(all) != 1 || all[0].ImageDigest != "sha256:aa" || all[0].Commit != commitA {
 		t.Errorf("releases: %+v", all)

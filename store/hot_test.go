@@ -18,7 +18,7 @@ var small = []string{"accounts", "clusters", "codebases", "connections", "creden
 // scans are the queries that may read a whole table, by a part of their text, and why.
 var scans = map[string]string{
 	"SELECT hash FROM events ORDER BY id DESC LIMIT 1":                                                         "the first row is the last one read",
-	"FROM approvals WHERE id > 0 ORDER BY id DESC LIMIT 200":                                                   "every row that is read is wanted",
+	"FROM approvals WHERE id > 0 ORDER BY id DESC":                                                             "every row that is read is wanted",
 	"key, hash FROM events ORDER BY id":                                                                        "the chain is verified by reading it; an admin asks",
 	"SELECT id FROM runs WHERE created_at >= $1 UNION":                                                         "once an hour at most",
 	"DELETE FROM test_names WHERE NOT EXISTS":                                                                  "once an hour at most",
@@ -36,15 +36,16 @@ func planOf(ctx context.Context, q querier, query string) (string, error) {
 	return strings.Join(plan, "; "), err
 }
 
-// TestStepsAreFoundByIndex asks SQLite how it answers what is asked at the end of each step and run: a table of
-// all steps that there ever were is not read for it.
+// TestStepsAreFoundByIndex asks SQLite how it answers what is asked at the end of each step and run, and for each page of
+// releases: a table of all steps or deployments that there ever were is not read for it.
 func TestStepsAreFoundByIndex(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for query, index := range map[string]string{
-		stepsBehind:    "steps_behind",
-		waitingForLock: "steps_lock",
-		nextForLock:    "steps_lock",
+		stepsBehind:      "steps_behind",
+		waitingForLock:   "steps_lock",
+		nextForLock:      "steps_lock",
+		newestOfReleases: "deployments_image",
 	} {
 		how, err := planOf(w.ctx, w.reader, query)
 		if err != nil {

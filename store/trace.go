@@ -18,8 +18,11 @@ var (
 	digestExpr = regexp.MustCompile(`^sha256:[0-9a-f]{6,64}$`)
 )
 
-// traceRuns bounds how many runs a trace follows.
-const traceRuns = 25
+// Bounds of what a trace follows.
+const (
+	traceRuns        = 25
+	traceDeployments = 100 // of an image
+)
 
 // tracer gathers what a query leads to.
 type tracer struct {
@@ -70,11 +73,14 @@ func (tr *tracer) seed(what, table, cond string, args ...any) {
 	}
 	args = append(args, tr.project, tr.project)
 	text := fmt.Sprintf(`SELECT DISTINCT %s FROM %s WHERE %s AND ($%d = '' OR project = $%d) ORDER BY 1 DESC LIMIT %d`,
-		id, table, cond, len(args)-1, len(args), traceRuns)
+		id, table, cond, len(args)-1, len(args), traceRuns+1)
 	ids, err := list(tr.ctx, tr.s.reader, scanInt, text, args...)
 	if err != nil {
 		tr.err = err
 		return
+	}
+	if len(ids) > traceRuns {
+		ids, tr.out.More = ids[:traceRuns], true
 	}
 	if len(ids) > 0 && !slices.Contains(tr.out.Matched, what) {
 		tr.out.Matched = append(tr.out.Matched, what)
@@ -194,10 +200,13 @@ func (tr *tracer) follow() {
 		if tr.err != nil {
 			return
 		}
-		more, err := deployments(tr.ctx, tr.s.reader, `image_digest = $1 AND ($2 = '' OR project = $3) ORDER BY id DESC LIMIT 100`, digest, tr.project, tr.project)
+		more, err := deployments(tr.ctx, tr.s.reader, `image_digest = $1 AND ($2 = '' OR project = $3) ORDER BY id DESC LIMIT $4`, digest, tr.project, tr.project, traceDeployments+1)
 		if err != nil {
 			tr.err = err
 			return
+		}
+		if len(more) > traceDeployments {
+			more, tr.out.More = more[:traceDeployments], true
 		}
 		for _, d := range more {
 			if seen[d.ID] {
@@ -205,9 +214,13 @@ func (tr *tracer) follow() {
 			}
 			seen[d.ID] = true
 			tr.out.Deployments = append(tr.out.Deployments, d)
-			if !tr.runs[d.RunID] && len(tr.runs) < 2*traceRuns {
+			switch {
+			case tr.runs[d.RunID]:
+			case len(tr.runs) < 2*traceRuns:
 				tr.runs[d.RunID] = true
 				tr.gather(d.RunID, false)
+			default:
+				tr.out.More = true
 			}
 		}
 	}

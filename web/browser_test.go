@@ -106,6 +106,15 @@ func (b *tab) wait(expression string) {
 	}
 }
 
+// slash presses that key, which types unless the page has a use for it.
+func (b *tab) slash() {
+	b.t.Helper()
+	press := input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Code: "Slash", Text: "/"}
+	if _, err := chromedp.Call(b.ctx, input.DispatchKeyEvent, press); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func value[T any](b *tab, expression string) T {
 	b.t.Helper()
 	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
@@ -265,10 +274,7 @@ func TestBrowserKeyboard(t *testing.T) {
 		t.Errorf("the approval comes before the steps: %v", stops)
 	}
 	b.open("/projects/shop")
-	press := input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Code: "Slash", Text: "/"} // types unless the page has a use for it
-	if _, err := chromedp.Call(b.ctx, input.DispatchKeyEvent, press); err != nil {
-		t.Fatal(err)
-	}
+	b.slash()
 	if got := value[string](b, "document.activeElement.id + '=' + document.activeElement.value"); got != "find=" {
 		t.Errorf("/ goes to %s", got)
 	}

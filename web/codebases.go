@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -13,8 +14,11 @@ type Codebases interface {
 	Project(ctx context.Context, by slipway.User, project string) (slipway.ProjectDetail, error)
 }
 
-// codebasesPage is the codebases of a project, the main one first.
-type codebasesPage struct{ Codebases []codebaseCard }
+// codebasesPage is the codebases of a project: those first that need a person, then the main one.
+type codebasesPage struct {
+	Codebases       []codebaseCard
+	Broken, Waiting int
+}
 
 // codebaseCard is a codebase, how it is connected, and what to do where that is broken.
 type codebaseCard struct {
@@ -34,11 +38,17 @@ func (s *server) codebases(r *http.Request, by slipway.User) (string, view, erro
 	v := view{Title: "Codebases", Project: project, Tab: "codebases", Live: r.URL.RequestURI()}
 	for _, c := range append([]slipway.CodebaseDetail{d.CodebaseDetail}, d.Codebases...) {
 		card := cardOf(c)
-		if len(card.Problems) > 0 {
+		switch card.State() {
+		case "broken":
 			v.State = "broken"
+			p.Broken++
+		case "waiting":
+			p.Waiting++
 		}
 		p.Codebases = append(p.Codebases, card)
 	}
+	rank := func(c codebaseCard) int { return cmp.Or(slices.Index([]string{"broken", "waiting"}, c.State())+1, 3) }
+	slices.SortStableFunc(p.Codebases, func(a, b codebaseCard) int { return cmp.Compare(rank(a), rank(b)) })
 	v.Data = p
 	return "codebases", v, nil
 }

@@ -49,3 +49,25 @@ func TestCodebasesAreShown(t *testing.T) {
 		t.Errorf("not every button of pages#3 names its codebase:\n%s", page)
 	}
 }
+
+// What is broken comes first, then what waits for a person; the top says how many there are.
+func TestCodebasesThatNeedAPersonComeFirst(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	root := parse(t, s.ask("GET", "/projects/shop/codebases", "").Body.String())
+	var got []string
+	for n := range root.Descendants() {
+		if n.Data == "section" {
+			got = append(got, strings.TrimPrefix(attr(n, "data-key"), "codebase-"))
+		}
+	}
+	if want := "keyed search fresh main mirror pages"; strings.Join(got, " ") != want {
+		t.Errorf("they are %v, want %s", got, want)
+	}
+	if top := strings.Join(strings.Fields(words(one(t, root, "head"))), " "); top != "Codebases 6 codebases · 2 broken · 1 waiting for a person" {
+		t.Errorf("the top says %q", top)
+	}
+	if top := words(one(t, parse(t, s.ask("GET", "/projects/new/codebases", "").Body.String()), "head")); strings.Contains(top, "·") {
+		t.Errorf("of one codebase the top says %q", top)
+	}
+}

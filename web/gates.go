@@ -287,7 +287,7 @@ func waiveHref(project string, g slipway.GateResult, subject, back string) strin
 	if g.Environment != "" {
 		q.Set("environment", g.Environment)
 	}
-	return projectHref(project, "waivers") + "?" + q.Encode() + "#give"
+	return projectHref(project, "waivers") + "?" + q.Encode()
 }
 
 // evidenceOf are the pages that show what a gate saw.

@@ -11,6 +11,7 @@ import (
 // what, and the columns of an environment side by side in a band.
 type graph struct {
 	Width, Height int
+	Head          int  // width of the column of names at the left; 0: there is one service, or none
 	Wide          bool // wider than a page: it is scaled down a little, and scrolls where that is not enough
 	Bands         []band
 	Lanes         []label
@@ -52,6 +53,17 @@ const (
 // place is where a step stands before it has coordinates.
 type place struct{ band, column, lane, row int }
 
+// Steps is the width of what is right of the names.
+func (g graph) Steps() int { return g.Width - g.Head }
+
+// Size is how wide a part of the graph is drawn: as it is, or its share of the page where the whole is scaled.
+func (g graph) Size(part int) string {
+	if !g.Wide {
+		return fmt.Sprint(part)
+	}
+	return fmt.Sprintf("%.3f%%", 100*float64(part)/float64(g.Width))
+}
+
 // layOut puts each step right of the steps it needs, in the band of its environment and the lane of
 // its service.
 func layOut(steps []slipway.Step, run int64, selected string) graph {
@@ -69,6 +81,7 @@ func layOut(steps []slipway.Step, run int64, selected string) graph {
 		top += bandHead
 	}
 	if len(lanes) > 1 {
+		g.Head = laneLabel
 		left += laneLabel
 	}
 	x := g.bands(bands, columns, left)

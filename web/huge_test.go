@@ -126,7 +126,7 @@ func (w *world) hugeEvidence(name func(int) string) {
 
 func (w *world) hugeReleases(name func(int) string) {
 	for i := range 2_000 {
-		w.releases = append(w.releases, slipway.Release{ID: int64(hugeFirst + i), Project: "huge", Service: fmt.Sprintf("team-%02d-service-%03d", i%25, i%500), Version: fmt.Sprintf("v1.%d.%d", i/500, i%4), Commit: hex(40, fmt.Sprint("hr", i)),
+		w.releases = append(w.releases, slipway.Release{ID: int64(hugeFirst + 2_000 - i), Project: "huge", Service: fmt.Sprintf("team-%02d-service-%03d", i%25, i%500), Version: fmt.Sprintf("v1.%d.%d", i/500, i%4), Commit: hex(40, fmt.Sprint("hr", i)),
 			RunID: int64(hugeFirst + i), ImageDigest: sha(fmt.Sprint("hi", i)), ChartDigest: sha(fmt.Sprint("hc", i)), CreatedAt: w.now.Add(-time.Duration(i) * time.Hour)})
 		if i < 600 {
 			w.pulls = append(w.pulls, slipway.PullRequest{Project: "huge", Number: int64(i + 1), Title: name(i), Base: "main", Head: hex(40, fmt.Sprint("hp", i)), Author: "ann", State: slipway.PullOpen, UpdatedAt: w.now})

@@ -18,8 +18,11 @@ const heartbeat = 15 * time.Second
 // streamer identifies who asks for a stream and prepares the answer; nil when it has answered.
 func (s *server) streamer(w http.ResponseWriter, r *http.Request) (slipway.User, *http.ResponseController) {
 	by, err := s.Identity.Identify(r)
-	if err != nil || by.Name == "" {
-		http.Error(w, "sign in first", http.StatusUnauthorized)
+	if err == nil && by.Name == "" {
+		err = slipway.Errorf(slipway.Unauthorized, "sign in first")
+	}
+	if err != nil {
+		s.refuse(w, r, err)
 		return by, nil
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -54,7 +57,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	run, _ := strconv.ParseInt(r.FormValue("run"), 10, 64) //nolint:errcheck // 0: every run
 	leave, err := s.Streams.Enter(by)
 	if err != nil {
-		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
+		s.refuse(w, r, err)
 		return
 	}
 	defer leave()
@@ -62,7 +65,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	_, next, err := s.Streams.Events(ctx, by, project, newest)
 	if err != nil {
-		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
+		s.refuse(w, r, err)
 		return
 	}
 	after := min(seen(r, next), next)
@@ -108,7 +111,7 @@ func (s *server) live(w http.ResponseWriter, r *http.Request) {
 func (s *server) log(w http.ResponseWriter, r *http.Request) {
 	n, err := id(r, "run")
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusNotFound)
+		s.refuse(w, r, err)
 		return
 	}
 	by, rc := s.streamer(w, r)
@@ -138,7 +141,7 @@ func (s *server) logText(w http.ResponseWriter, r *http.Request, by slipway.User
 		return err
 	})
 	if err != nil && !started {
-		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
+		s.refuse(w, r, err)
 	}
 }
 
@@ -156,7 +159,7 @@ type logMessage struct {
 func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.User, run int64, rc *http.ResponseController) {
 	leave, err := s.Streams.Enter(by)
 	if err != nil {
-		http.Error(w, err.Error(), slipway.ErrorCode(err).HTTPStatus())
+		s.refuse(w, r, err)
 		return
 	}
 	defer leave()

@@ -2,9 +2,12 @@ package web_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -246,5 +249,43 @@ func TestTooManyStreams(t *testing.T) {
 	}
 	if w := s.ask("GET", "/runs/5/log?step=test/orders", ""); w.Code != http.StatusOK {
 		t.Errorf("the log as text answers %d", w.Code)
+	}
+}
+
+// What went wrong inside Slipway is in its log and not in an answer, for scripts and programs as for people.
+func TestStreamsHideInternalErrors(t *testing.T) {
+	t.Parallel()
+	const secret = "read /var/lib/slipway/slipway.db: disk I/O error"
+	log := &bytes.Buffer{}
+	w := newWorld(noon)
+	o := w.options()
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	h, err := web.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{w, h}
+	w.err = errors.New(secret)
+	for name, c := range map[string]struct {
+		target string
+		heads  []func(*http.Request)
+	}{
+		"events":            {"/live?project=shop", nil},
+		"log, as text":      {"/runs/14/log?step=test/web", nil},
+		"log, as it grows":  {"/runs/14/log?step=test/web", []func(*http.Request){header("Accept", "text/event-stream")}},
+		"who is signed in?": {"/live?project=shop", []func(*http.Request){cookie("broken")}},
+	} {
+		log.Reset()
+		got := s.ask("GET", c.target, "", c.heads...)
+		if got.Code != http.StatusInternalServerError || strings.Contains(got.Body.String(), "disk") || !strings.Contains(got.Body.String(), "The server's log has the details.") {
+			t.Errorf("%s: it answers %d: %s", name, got.Code, got.Body)
+		}
+		if !strings.Contains(log.String(), secret) {
+			t.Errorf("%s: the log has %q", name, log)
+		}
+	}
+	w.err = slipway.Errorf(slipway.Unavailable, "the server is starting")
+	if got := s.ask("GET", "/live?project=shop", ""); got.Code != http.StatusServiceUnavailable || !strings.Contains(got.Body.String(), "the server is starting") {
+		t.Errorf("what people can be told is %d: %s", got.Code, got.Body)
 	}
 }

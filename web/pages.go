@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
@@ -76,15 +75,22 @@ func (s *server) projects(r *http.Request, by slipway.User) (string, view, error
 	if err != nil {
 		return "", view{}, err
 	}
+	type some struct {
+		Runs []slipway.Run
+		More bool
+	}
 	var data struct {
 		Projects         []slipway.Project
-		Waiting, Running []slipway.Run
+		Waiting, Running some
 	}
 	data.Projects = projects
-	if data.Waiting, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{State: slipway.RunWaiting, Limit: 20}); err != nil {
-		return "", view{}, err
+	for state, to := range map[slipway.RunState]*some{slipway.RunWaiting: &data.Waiting, slipway.RunRunning: &data.Running} {
+		runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{State: state, Limit: firstRuns + 1})
+		if err != nil {
+			return "", view{}, err
+		}
+		to.Runs, to.More = runs[:min(firstRuns, len(runs))], len(runs) > firstRuns
 	}
-	data.Running, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{State: slipway.RunRunning, Limit: 20})
 	return "projects", view{Title: "Projects", Live: r.URL.Path, Data: data}, err
 }
 
@@ -112,6 +118,7 @@ const (
 	manyServices = 12  // from how many on they can be filtered
 	pageServices = 100 // on a page
 	firstNeeds   = 5   // of each kind that needs a person
+	firstRuns    = 20  // of all projects that wait, and that run
 )
 
 // Filtered reports whether the board offers to filter its services.
@@ -189,58 +196,48 @@ func (b *boardPage) note(row slipway.BoardRow) (needs bool) {
 
 func (s *server) runs(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
-	f := slipway.RunFilter{Project: project, Limit: 50, State: slipway.RunState(r.FormValue("state")), Service: r.FormValue("service")}
+	f := slipway.RunFilter{Project: project, Limit: pageRuns + 1, State: slipway.RunState(r.FormValue("state")), Service: r.FormValue("service")}
 	if f.State != "" && !slices.Contains(slipway.RunStates(), f.State) {
 		return "", view{}, slipway.Errorf(slipway.Invalid, "state=%q: expected one of %v", f.State, slipway.RunStates())
 	}
-	if b := r.FormValue("before"); b != "" {
-		var err error
-		if f.Before, err = strconv.ParseInt(b, 10, 64); err != nil {
-			return "", view{}, slipway.Errorf(slipway.Invalid, "before=%q: expected the number of a run", b)
-		}
+	var err error
+	if f.Before, err = before(r, "run"); err != nil {
+		return "", view{}, err
 	}
 	runs, err := s.Reads.Runs(r.Context(), by, f)
 	if err != nil {
 		return "", view{}, err
-	}
-	query := func(state slipway.RunState, before int64) string {
-		q := url.Values{}
-		for key, value := range map[string]string{"state": string(state), "service": f.Service} {
-			if value != "" {
-				q.Set(key, value)
-			}
-		}
-		if before > 0 {
-			q.Set("before", strconv.FormatInt(before, 10))
-		}
-		return "?" + q.Encode()
 	}
 	type choice struct {
 		State slipway.RunState
 		Href  string
 	}
 	var data struct {
-		Runs         []slipway.Run
-		Service      string
-		State        slipway.RunState
-		States       []choice
-		Older, First string
+		Runs    []slipway.Run
+		Service string
+		State   slipway.RunState
+		States  []choice
+		Page    ages
 	}
-	data.Runs, data.Service, data.State = runs, f.Service, f.State
+	data.Service, data.State = f.Service, f.State
+	data.Runs, data.Page = aged(r, runs, pageRuns, func(r slipway.Run) int64 { return r.ID })
 	for _, state := range append([]slipway.RunState{""}, slipway.RunStates()...) {
-		data.States = append(data.States, choice{state, query(state, 0)})
-	}
-	if len(runs) == f.Limit {
-		data.Older = query(f.State, runs[len(runs)-1].ID)
-	}
-	if f.Before > 0 {
-		data.First = query(f.State, 0)
+		q := url.Values{}
+		for key, value := range map[string]string{"state": string(state), "service": f.Service} {
+			if value != "" {
+				q.Set(key, value)
+			}
+		}
+		data.States = append(data.States, choice{state, "?" + q.Encode()})
 	}
 	return "runs", view{Title: "Runs", Project: project, Tab: "runs", Live: r.URL.RequestURI(), Data: data}, nil
 }
 
-// pageRows is how many pull requests, releases or waivers are on a page.
-const pageRows = 100
+// How many runs are on a page, and how many pull requests, releases or waivers.
+const (
+	pageRuns = 50
+	pageRows = 100
+)
 
 type pullRow struct {
 	slipway.PullRequest
@@ -253,7 +250,7 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 	if err != nil {
 		return "", view{}, err
 	}
-	runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 200})
+	runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: mostRuns})
 	if err != nil {
 		return "", view{}, err
 	}
@@ -278,11 +275,31 @@ func (s *server) pulls(r *http.Request, by slipway.User) (string, view, error) {
 		return cmp.Compare(boolInt(a.State != slipway.PullOpen), boolInt(b.State != slipway.PullOpen))
 	})
 	rows, page := paged(r, rows, pageRows)
+	for i := range rows {
+		if p := &rows[i]; p.Run == nil && p.State == slipway.PullOpen && len(runs) == mostRuns {
+			if p.Run, err = s.runOf(r, by, p.PullRequest); err != nil {
+				return "", view{}, err
+			}
+		}
+	}
 	return "pulls", view{Title: "Pull requests", Project: project, Tab: "pulls", Live: r.URL.RequestURI(), Data: struct {
 		Rows     []pullRow
 		Page     paging
 		Mirrored bool
 	}{rows, page, mirrored}}, nil
+}
+
+// mostRuns is how many runs can be asked for at once.
+const mostRuns = 200
+
+// runOf is the newest run of the head of a pull request, however many runs there were since; nil when there is none.
+func (s *server) runOf(r *http.Request, by slipway.User, p slipway.PullRequest) (*slipway.Run, error) {
+	runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: p.Project, Commit: p.Head, Limit: mostRuns})
+	i := slices.IndexFunc(runs, func(run slipway.Run) bool { return run.Pull == p.Number && run.Codebase == p.Codebase })
+	if i < 0 {
+		return nil, err
+	}
+	return &runs[i], err
 }
 
 // mirrored reports whether a project's repository is kept elsewhere.
@@ -311,23 +328,28 @@ func boolInt(b bool) int {
 type releasesPage struct {
 	Releases []slipway.Release
 	Filter   string
-	All      int // without the filter
-	Page     paging
+	Page     ages
 	In       map[string][]string
 }
 
 // Filtered reports whether the page offers to filter its releases.
-func (p releasesPage) Filtered() bool { return p.All >= manyServices || p.Filter != "" }
+func (p releasesPage) Filtered() bool {
+	return len(p.Releases) >= manyServices || p.Filter != "" || p.Page.Newest != ""
+}
 
 func (s *server) releases(r *http.Request, by slipway.User) (string, view, error) {
 	project := r.PathValue("project")
-	releases, err := s.Lists.Releases(r.Context(), by, project, "")
+	p := releasesPage{Filter: strings.TrimSpace(r.FormValue("service"))}
+	f := slipway.ReleaseFilter{Project: project, Named: strings.ToLower(p.Filter), Limit: pageRows + 1}
+	var err error
+	if f.Before, err = before(r, "release"); err != nil {
+		return "", view{}, err
+	}
+	releases, err := s.Lists.Releases(r.Context(), by, f)
 	if err != nil {
 		return "", view{}, err
 	}
-	p := releasesPage{Filter: strings.TrimSpace(r.FormValue("service")), All: len(releases)}
-	releases = slices.DeleteFunc(slices.Clone(releases), func(r slipway.Release) bool { return !strings.Contains(r.Service, strings.ToLower(p.Filter)) })
-	p.Releases, p.Page = paged(r, releases, pageRows)
+	p.Releases, p.Page = aged(r, releases, pageRows, func(r slipway.Release) int64 { return r.ID })
 	b, err := s.Reads.Board(r.Context(), by, project)
 	p.In = runningIn(b)
 	return "releases", view{Title: "Releases", Project: project, Tab: "releases", Live: r.URL.RequestURI(), Data: p}, err

@@ -135,7 +135,7 @@ func pages() map[string][]string {
 		"/projects/shop/codebases": {
 			"Main codebase ✓ hosted here", "http://example.com/git/shop.git", "pages ✓ connected", "Gitea, team/pages", "https://slipway.example/hooks/shop/pages made by Slipway", "Last delivery 3 min ago, 2 not processed yet", "Last poll 40 s ago", "an access token, kept sealed", "wait until a member lets them run",
 			"search ✗ broken", "it refuses commit statuses: 403 \\x1b]0;owned", "git.example answers 401 " + script, "Since 2 h ago", "slipway codebase connect search --token-file FILE", "the project's token, kept sealed", "pasted by a person, or not there", "7 events",
-			"keyed ✗ broken", "git.example refuses the deploy key See that the public half", "git with its deploy key", "SHA256:", "slipway codebase connect keyed --deploy-key new", "fresh ! waiting", "not in use yet", "not yet since the server started", "mirror ✓ polled", "slipway codebase connect mirror --token-file FILE",
+			"keyed ✗ broken", "git.example refuses the deploy key See that the public half", "git with its deploy key", "SHA256:", "slipway codebase connect keyed --deploy-key new", "fresh ! waiting", "not in use yet", "not since the server started, 5 s ago", "mirror ✓ polled", "slipway codebase connect mirror --token-file FILE",
 		},
 		"/projects/new/codebases":                                                         {"hosted here", "http://example.com/git/new.git"},
 		"/projects/shop/waivers":                                                          {"CVE-2025-0009 *", "slipway.yaml:31", "not reachable " + script, "1 waiver that holds no longer", "Waive something …"},

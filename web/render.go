@@ -123,15 +123,28 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, by slipway.User, e
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return
 	}
-	p := problem{Status: slipway.ErrorCode(err).HTTPStatus(), Message: err.Error(), Back: "/"}
-	if p.Status == http.StatusInternalServerError {
-		s.Log.ErrorContext(r.Context(), "page", "path", r.URL.Path, "error", err)
-		p.Message = "Something went wrong inside Slipway. The server's log has the details."
-	}
+	p := problem{Back: "/"}
+	p.Status, p.Message = s.told(r, err)
 	if r.Method == http.MethodPost {
 		p.Back = local(r.FormValue("back"))
 	}
 	s.render(w, r, p.Status, "error", view{Title: http.StatusText(p.Status), User: by, Data: p})
+}
+
+// refuse is fail for what a program asks for: it answers with the message alone.
+func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status, message := s.told(r, err)
+	http.Error(w, visible(message), status)
+}
+
+// told is what whoever asked is told of an error: of one that is Slipway's own only that the log has it.
+func (s *server) told(r *http.Request, err error) (status int, message string) {
+	status = slipway.ErrorCode(err).HTTPStatus()
+	if status != http.StatusInternalServerError {
+		return status, err.Error()
+	}
+	s.Log.ErrorContext(r.Context(), "page", "path", r.URL.Path, "error", err)
+	return status, "Something went wrong inside Slipway. The server's log has the details."
 }
 
 // local is to when it is a path of this server, else the first page.

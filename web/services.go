@@ -13,7 +13,8 @@ import (
 type servicePage struct {
 	Service   string
 	Histories []history
-	Releases  []slipway.Release
+	Releases  []slipway.Release // newest
+	Older     bool              // there are further releases
 	Runs      []slipway.Run
 	Chips     chips
 }
@@ -22,12 +23,16 @@ type servicePage struct {
 type history struct {
 	Environment string
 	Current     *slipway.Deployment
-	Deployments []slipway.Deployment
-	Versions    []string // verified once, not in quarantine, not the current one
+	Deployments []slipway.Deployment // newest
+	Older       bool                 // there are further ones
+	Versions    []string             // verified once, not in quarantine, not the current one
 }
 
-// mostDeployments bounds how much of a history is shown.
-const mostDeployments = 12
+// Bounds of what is shown of a service's past.
+const (
+	mostDeployments = 12
+	mostReleases    = 24
+)
 
 func (s *server) service(r *http.Request, by slipway.User) (string, view, error) {
 	ctx, project, service := r.Context(), r.PathValue("project"), r.PathValue("service")
@@ -37,7 +42,11 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 	}
 	p := servicePage{Service: service}
 	known := slices.ContainsFunc(b.Rows, func(row slipway.BoardRow) bool { return row.Service == service })
-	if p.Releases, err = s.Lists.Releases(ctx, by, project, service); err != nil {
+	if p.Releases, err = s.Lists.Releases(ctx, by, slipway.ReleaseFilter{Project: project, Service: service, Limit: mostReleases + 1}); err != nil {
+		return "", view{}, err
+	}
+	quarantined, err := s.Lists.Releases(ctx, by, slipway.ReleaseFilter{Project: project, Service: service, Quarantined: true})
+	if err != nil {
 		return "", view{}, err
 	}
 	for _, env := range b.Environments {
@@ -46,10 +55,13 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 			return "", view{}, err
 		}
 		known = known || len(h) > 0
-		p.Histories = append(p.Histories, historyOf(env, h, p.Releases))
+		p.Histories = append(p.Histories, historyOf(env, h, quarantined))
 	}
 	if !known && len(p.Releases) == 0 {
 		return "", view{}, slipway.Errorf(slipway.NotFound, "project %s has no service %q", project, service)
+	}
+	if len(p.Releases) > mostReleases {
+		p.Releases, p.Older = p.Releases[:mostReleases], true
 	}
 	if p.Chips, err = s.chips(ctx, by, project); err != nil {
 		return "", view{}, err
@@ -58,8 +70,8 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 	return "service", view{Title: service, Project: project, Tab: "board", Live: r.URL.Path, Data: p}, err
 }
 
-func historyOf(env string, deployments []slipway.Deployment, releases []slipway.Release) history {
-	h := history{Environment: env, Deployments: deployments[:min(mostDeployments, len(deployments))]}
+func historyOf(env string, deployments []slipway.Deployment, quarantined []slipway.Release) history {
+	h := history{Environment: env, Deployments: deployments[:min(mostDeployments, len(deployments))], Older: len(deployments) > mostDeployments}
 	for i, d := range deployments {
 		switch d.State {
 		case slipway.Deploying, slipway.Deployed, slipway.Verified, slipway.Unhealthy:
@@ -70,7 +82,7 @@ func historyOf(env string, deployments []slipway.Deployment, releases []slipway.
 	}
 	for _, d := range deployments {
 		good := d.State == slipway.Verified || d.State == slipway.Replaced
-		bad := slices.ContainsFunc(releases, func(r slipway.Release) bool { return r.Version == d.Version && r.Quarantined != "" })
+		bad := slices.ContainsFunc(quarantined, func(r slipway.Release) bool { return r.Version == d.Version })
 		if good && !bad && h.Current != nil && d.Version != h.Current.Version && !slices.Contains(h.Versions, d.Version) {
 			h.Versions = append(h.Versions, d.Version)
 		}
@@ -119,15 +131,15 @@ type link struct {
 
 func (s *server) release(r *http.Request, by slipway.User) (string, view, error) {
 	ctx, project, service, version := r.Context(), r.PathValue("project"), r.PathValue("service"), r.PathValue("version")
-	releases, err := s.Lists.Releases(ctx, by, project, service)
+	releases, err := s.Lists.Releases(ctx, by, slipway.ReleaseFilter{Project: project, Service: service, Version: version})
 	if err != nil {
 		return "", view{}, err
 	}
-	i := slices.IndexFunc(releases, func(x slipway.Release) bool { return x.Version == version })
-	if i < 0 {
+	if len(releases) == 0 {
 		return "", view{}, slipway.Errorf(slipway.NotFound, "%s has no release %s in project %s", service, version, project)
 	}
-	p := releasePage{Release: releases[i]}
+	p := releasePage{Release: releases[0]}
+	version = p.Release.Version
 	if p.Run, err = s.Reads.Run(ctx, by, p.Release.RunID); err != nil {
 		return "", view{}, err
 	}

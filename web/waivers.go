@@ -42,11 +42,9 @@ func (p waiversPage) Open() bool { return p.Asked.Gate != "" || p.Asked.Subject 
 
 func (s *server) waivers(r *http.Request, by slipway.User) (string, view, error) {
 	f := slipway.WaiverFilter{Project: r.PathValue("project"), Limit: pageOver}
-	if b := r.FormValue("before"); b != "" {
-		var err error
-		if f.Before, err = strconv.ParseInt(b, 10, 64); err != nil || f.Before <= 0 {
-			return "", view{}, slipway.Errorf(slipway.Invalid, "before=%q: expected the number of a waiver", b)
-		}
+	var err error
+	if f.Before, err = before(r, "waiver"); err != nil {
+		return "", view{}, err
 	}
 	all, err := s.Waivers.Waivers(r.Context(), by, f)
 	if err != nil {

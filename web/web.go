@@ -31,7 +31,7 @@ type Reads interface {
 type Lists interface {
 	Projects(ctx context.Context, by slipway.User) ([]slipway.Project, error)
 	Pulls(ctx context.Context, by slipway.User, project string) ([]slipway.PullRequest, error)
-	Releases(ctx context.Context, by slipway.User, project, service string) ([]slipway.Release, error)
+	Releases(ctx context.Context, by slipway.User, f slipway.ReleaseFilter) ([]slipway.Release, error)
 	History(ctx context.Context, by slipway.User, project, environment, service string) ([]slipway.Deployment, error)
 }
 

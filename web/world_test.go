@@ -36,7 +36,6 @@ type world struct {
 	full      bool            // no more streams
 	ended     atomic.Bool     // every session
 	left      chan struct{}   // a stream was left
-	limit     int             // of a list of runs, whatever is asked for; 0: as asked for
 	supply                    // what gates said and saw
 }
 
@@ -102,14 +101,14 @@ func (w *world) Board(_ context.Context, by slipway.User, project string) (slipw
 func (w *world) Runs(_ context.Context, _ slipway.User, f slipway.RunFilter) ([]slipway.Run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if f.Limit = cmp.Or(w.limit, f.Limit, 50); w.err != nil {
+	if f.Limit = cmp.Or(f.Limit, 50); w.err != nil {
 		return nil, w.err
 	}
 	var out []slipway.Run
 	for _, d := range slices.Backward(w.runs) {
 		r := d.Run
 		of := f.Service == "" || r.Service == f.Service || slices.ContainsFunc(d.Steps, func(s slipway.Step) bool { return s.Spec.Service == f.Service })
-		if of && (f.Project == "" || r.Project == f.Project) && (f.State == "" || r.State == f.State) && (f.Before == 0 || r.ID < f.Before) {
+		if of && (f.Project == "" || r.Project == f.Project) && (f.State == "" || r.State == f.State) && strings.HasPrefix(r.Commit, f.Commit) && (f.Before == 0 || r.ID < f.Before) {
 			out = append(out, r)
 		}
 		if len(out) == f.Limit {
@@ -196,16 +195,21 @@ func (w *world) Pulls(_ context.Context, _ slipway.User, project string) ([]slip
 	return out, nil
 }
 
-func (w *world) Releases(_ context.Context, _ slipway.User, project, service string) ([]slipway.Release, error) {
+func (w *world) Releases(_ context.Context, _ slipway.User, f slipway.ReleaseFilter) ([]slipway.Release, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var out []slipway.Release
 	for _, r := range w.releases {
-		if r.Project == project && (service == "" || r.Service == service) {
+		fits := r.Project == f.Project && (f.Service == "" || r.Service == f.Service) && strings.Contains(r.Service, f.Named) && (f.Version == "" || r.Version == f.Version)
+		if fits && (!f.Quarantined || r.Quarantined != "") && (f.Before == 0 || r.ID < f.Before) {
 			out = append(out, r)
 		}
 	}
-	return out, nil
+	slices.SortStableFunc(out, func(a, b slipway.Release) int { return cmp.Compare(b.ID, a.ID) })
+	if f.Quarantined {
+		return out, nil
+	}
+	return out[:min(len(out), cmp.Or(f.Limit, 100), slipway.MostReleases)], nil
 }
 
 func (w *world) History(_ context.Context, _ slipway.User, project, environment, service string) ([]slipway.Deployment, error) {
@@ -274,6 +278,9 @@ func (w *world) ClosePull(_ context.Context, by slipway.User, codebase string, n
 func (w *world) Enter(slipway.User) (func(), error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.err != nil {
+		return nil, w.err
+	}
 	if w.full {
 		return nil, slipway.Errorf(slipway.TooMany, "too many streams: close some pages")
 	}
@@ -283,7 +290,7 @@ func (w *world) Enter(slipway.User) (func(), error) {
 func (w *world) Log(ctx context.Context, _ slipway.User, run int64, step string, follow bool, line func(slipway.LogLine) error) error {
 	for read := 0; ; {
 		w.mu.Lock()
-		lines, changed := w.logs[key(run, step)], w.changed
+		lines, changed, broken := w.logs[key(run, step)], w.changed, w.err
 		d, over := w.detail(run), true
 		if d != nil {
 			for _, s := range d.Steps {
@@ -291,6 +298,9 @@ func (w *world) Log(ctx context.Context, _ slipway.User, run int64, step string,
 			}
 		}
 		w.mu.Unlock()
+		if broken != nil {
+			return broken
+		}
 		for ; read < len(lines); read++ {
 			if err := line(lines[read]); err != nil {
 				return err
@@ -311,6 +321,9 @@ func (w *world) Events(_ context.Context, _ slipway.User, project string, after 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	last := int64(len(w.events))
+	if w.err != nil {
+		return nil, 0, w.err
+	}
 	if project != "" && w.boards[project] == nil {
 		return nil, after, slipway.Errorf(slipway.NotFound, "project %q does not exist, or you have no role in it", project)
 	}
@@ -355,6 +368,8 @@ func (w *world) Identify(r *http.Request) (slipway.User, error) {
 		return slipway.User{Name: "bob"}, nil
 	case c.Value == "eve":
 		return slipway.User{Name: "eve"}, nil
+	case c.Value == "broken":
+		return slipway.User{}, w.err
 	case c.Value == "down":
 		return slipway.User{}, slipway.Errorf(slipway.Unavailable, "the database does not answer")
 	}
@@ -405,7 +420,7 @@ func (w *world) Project(_ context.Context, _ slipway.User, project string) (slip
 	keyed.DeployKey = key("keyed")
 	keyed.DeployKey.Problem, keyed.Poll.Problem = "git.example refuses the deploy key", "git.example refuses the deploy key"
 	fresh := of("fresh", "ssh://git@git.example/team/fresh.git")
-	fresh.DeployKey, fresh.Poll = key("fresh"), nil
+	fresh.DeployKey, fresh.Poll = key("fresh"), &slipway.Poll{Since: w.now.Add(-5 * time.Second)}
 	fresh.DeployKey.Accepted = false
 	d.Codebases = []slipway.CodebaseDetail{fresh, keyed, of("mirror", "https://git.example/open/mirror.git"), good, bad}
 	return d, nil

@@ -158,7 +158,7 @@ func (s *server) openForges() {
 		Keys: s.store, SSH: git.DeployKeys{Dir: s.sshDir},
 		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
 		Receive: receiveDelivery, HookText: hookText, Unhook: s.unhook,
-		Polled: s.polls.of,
+		Polled: s.polled,
 		Mirror: func(ctx context.Context, codebase string, actors map[string]string) error {
 			c, err := s.planner.Codebase(ctx, codebase)
 			if err != nil {
@@ -265,14 +265,17 @@ func (p *polls) note(ctx context.Context, codebase string, err error) {
 	p.last[codebase] = one
 }
 
-func (p *polls) of(codebase string) *slipway.Poll {
+func (p *polls) of(codebase string) slipway.Poll {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	one, known := p.last[codebase]
-	if !known {
-		return nil
-	}
-	return &one
+	return p.last[codebase]
+}
+
+// polled is the last poll of a mirrored codebase since the server started.
+func (s *server) polled(codebase string) *slipway.Poll {
+	last := s.polls.of(codebase)
+	last.Since = s.begun
+	return &last
 }
 
 // followForges has two loops for each codebase on a forge: one works off what webhooks sent and polls,

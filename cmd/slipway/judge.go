@@ -192,7 +192,7 @@ func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evi
 	if seen.Scan == nil {
 		return nil
 	}
-	releases, err := s.store.Releases(ctx, run.Project, seen.Service)
+	releases, err := s.store.Releases(ctx, slipway.ReleaseFilter{Project: run.Project, Service: seen.Service, Limit: slipway.MostReleases})
 	if err != nil {
 		return err
 	}

@@ -121,28 +121,31 @@ func TestPolls(t *testing.T) {
 	u.commit("first")
 	u.git("push", "-q", "origin", "HEAD:trunk")
 	s, p := mirror(t, u)
-	if got := s.polls.of(p.Key()); got != nil {
+	if got := s.polled(p.Key()); !got.Time.IsZero() || got.Since != s.begun || s.begun.IsZero() {
 		t.Errorf("before the first poll %v is known", got)
 	}
+	if rows := pollRows(s.polled(p.Key())); len(rows) != 1 || !strings.HasPrefix(rows[0][1], "not since the server started, ") {
+		t.Errorf("before the first poll a person is told %v", rows)
+	}
 	s.pollAlone(t.Context(), p)
-	good := s.polls.of(p.Key())
-	if good == nil || good.Problem != "" || time.Since(good.Time) > time.Minute {
+	good := s.polled(p.Key())
+	if good.Problem != "" || time.Since(good.Time) > time.Minute {
 		t.Fatalf("after the first poll %v is known", good)
 	}
 	p.GitURL = "http://127.0.0.1:1/gone.git"
 	s.pollAlone(t.Context(), p)
-	if bad := s.polls.of(p.Key()); bad == nil || bad.Problem == "" || bad.Time.Before(good.Time) {
+	if bad := s.polled(p.Key()); bad.Problem == "" || bad.Time.Before(good.Time) {
 		t.Errorf("after one that found nothing out %v is known", bad)
 	}
-	if rows := pollRows(s.polls.of(p.Key())); len(rows) != 1 || !strings.Contains(rows[0][1], "and it did nothing: ") {
+	if rows := pollRows(s.polled(p.Key())); len(rows) != 1 || !strings.Contains(rows[0][1], "and it did nothing: ") {
 		t.Errorf("a person is told %v", rows)
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
 	p.GitURL = u.url
-	before := s.polls.of(p.Key())
+	before := s.polled(p.Key())
 	s.pollAlone(stopped, p)
-	if got := s.polls.of(p.Key()); *got != *before {
+	if got := s.polled(p.Key()); *got != *before {
 		t.Errorf("a poll that was stopped is taken for one that ended: %v", got)
 	}
 }

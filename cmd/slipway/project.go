@@ -356,6 +356,8 @@ func pollRows(p *slipway.Poll) [][]string {
 	switch {
 	case p == nil:
 		return nil
+	case p.Time.IsZero():
+		return [][]string{{"last poll", "not since the server started, " + ago(p.Since)}}
 	case p.Problem != "":
 		return [][]string{{"last poll", ago(p.Time) + ", and it did nothing: " + printable(p.Problem)}}
 	}

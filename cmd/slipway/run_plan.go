@@ -236,7 +236,7 @@ func (localHistory) Release(context.Context, string, string, string) (slipway.Re
 }
 
 // Releases finds none.
-func (localHistory) Releases(context.Context, string, string) ([]slipway.Release, error) {
+func (localHistory) Releases(context.Context, slipway.ReleaseFilter) ([]slipway.Release, error) {
 	return nil, nil
 }
 

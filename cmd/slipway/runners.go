@@ -241,7 +241,7 @@ func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Targ
 	if err != nil {
 		return nil, err
 	}
-	releases, err := s.store.Releases(ctx, target.Project, target.Service)
+	releases, err := s.store.Releases(ctx, slipway.ReleaseFilter{Project: target.Project, Service: target.Service, Quarantined: true})
 	if err != nil {
 		return nil, err
 	}

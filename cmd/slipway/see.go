@@ -106,10 +106,19 @@ func (c *cli) runs() *cobra.Command {
 			if f.Limit < 1 || f.Limit > mostRuns {
 				return nil, slipway.Errorf(slipway.Invalid, "--limit %d: expected 1 to %d", f.Limit, mostRuns)
 			}
+			if f.Before < 0 {
+				return nil, slipway.Errorf(slipway.Invalid, "--before %d: expected the number of a run", f.Before)
+			}
 			f.Project, f.State = q.project, slipway.RunState(state)
 			return q.api.Runs(ctx, f)
-		}, func(_ question, runs []slipway.Run) { c.runRows(runs) }),
+		}, func(_ question, runs []slipway.Run) {
+			c.runRows(runs)
+			if len(runs) == f.Limit {
+				c.out.line("older ones: the same with --before %d", runs[len(runs)-1].ID)
+			}
+		}),
 	}
+	list.Flags().Int64Var(&f.Before, "before", 0, "only runs older than the one of this number")
 	list.Flags().StringVar(&f.Service, "service", "", "only runs of this service's releases and rollbacks")
 	list.Flags().StringVar(&f.Ref, "ref", "", "only runs of this ref")
 	list.Flags().StringVar(&state, "state", "", "only runs in this state")
@@ -371,6 +380,9 @@ func (c *cli) trace() *cobra.Command {
 
 func (c *cli) printTrace(t slipway.Trace) {
 	c.out.line("%s is a %s", c.out.bold(printable(t.Query)), strings.Join(t.Matched, " and a "))
+	if t.More {
+		c.out.line("it leads to more than is shown: these are the newest")
+	}
 	section := func(name string, rows [][]string) {
 		if len(rows) > 0 {
 			c.out.line("\n%s", c.out.bold(name))
@@ -430,13 +442,24 @@ func (c *cli) printTrace(t slipway.Trace) {
 
 func (c *cli) releases() *cobra.Command {
 	var good, in string
+	var f slipway.ReleaseFilter
 	cmd := &cobra.Command{
 		Use: "releases [SERVICE]", Short: "Releases: versions with their digests, where they run, and where they were found healthy",
 		Long:    "Lists releases, newest first. --in production shows what runs there now; --good production shows the last\nknown good version of each service: the newest that was found healthy there and is not in quarantine.",
 		Example: "  slipway releases delivery\n  slipway releases --good production",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.Release, error) {
-			all, err := q.api.Releases(ctx, q.project, strings.Join(q.args, ""))
+			if f.Limit < 1 || f.Limit > slipway.MostReleases {
+				return nil, slipway.Errorf(slipway.Invalid, "--limit %d: expected 1 to %d", f.Limit, slipway.MostReleases)
+			}
+			if f.Before < 0 {
+				return nil, slipway.Errorf(slipway.Invalid, "--before %d: expected the ID of a release, as -o json has it", f.Before)
+			}
+			f.Project, f.Service = q.project, strings.Join(q.args, "")
+			if in == "" && good == "" {
+				return q.api.Releases(ctx, f)
+			}
+			all, err := everyRelease(ctx, q.api, f)
 			if in != "" {
 				all = slices.DeleteFunc(all, func(r slipway.Release) bool { return !r.RunsIn(in) })
 			}
@@ -444,11 +467,34 @@ func (c *cli) releases() *cobra.Command {
 				all = lastGood(all, good)
 			}
 			return all, err
-		}, func(_ question, releases []slipway.Release) { c.releaseRows(releases) }),
+		}, func(_ question, releases []slipway.Release) {
+			c.releaseRows(releases)
+			if in == "" && good == "" && len(releases) == f.Limit {
+				c.out.line("older ones: the same with --before %d", releases[len(releases)-1].ID)
+			}
+		}),
 	}
+	cmd.Flags().IntVarP(&f.Limit, "limit", "n", 100, "how many; --in and --good look at all")
+	cmd.Flags().Int64Var(&f.Before, "before", 0, "only releases older than the one of this ID")
 	cmd.Flags().StringVar(&in, "in", "", "only what runs in this environment")
 	cmd.Flags().StringVar(&good, "good", "", "only the last known good version of each service in this environment")
 	return cmd
+}
+
+// everyRelease asks for the releases of a filter, page after page.
+func everyRelease(ctx context.Context, api *client.Client, f slipway.ReleaseFilter) ([]slipway.Release, error) {
+	all := []slipway.Release{}
+	f.Before, f.Limit = 0, slipway.MostReleases
+	for {
+		page, err := api.Releases(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); len(page) < f.Limit {
+			return all, nil
+		}
+		f.Before = page[len(page)-1].ID
+	}
 }
 
 // lastGood keeps of each service the version that was found healthy in an environment last.

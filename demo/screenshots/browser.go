@@ -90,6 +90,12 @@ func (b *browser) links(url, selector string) ([]string, error) {
 	return out, nil
 }
 
+// tabs are the pages that every project has.
+func tabs(project string) []shot {
+	return []shot{{"board", project}, {"runs", project + "/runs"}, {"pulls", project + "/pulls"}, {"releases", project + "/releases"},
+		{"waivers", project + "/waivers"}, {"codebases", project + "/codebases"}}
+}
+
 // find lists what there is to see; what is not there, such as a run that waits, is left out.
 func (b *browser) find(origin string) ([]shot, error) {
 	if err := chromedp.Do(b.tab, chromedp.Navigate(origin+"/")); err != nil {
@@ -106,7 +112,7 @@ func (b *browser) find(origin string) ([]shot, error) {
 		}
 		project = all[0]
 	}
-	shots := []shot{{"projects", origin + "/projects"}, {"board", project}, {"runs", project + "/runs"}, {"pulls", project + "/pulls"}, {"releases", project + "/releases"}}
+	shots := append([]shot{{"projects", origin + "/projects"}}, tabs(project)...)
 	for _, s := range []struct{ name, on, selector string }{
 		{"service", project, ".board th[scope=row] > a"},
 		{"release", project + "/releases", `.list a[href*="/releases/"]`},

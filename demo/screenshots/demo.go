@@ -100,7 +100,7 @@ func (d demo) release(ctx context.Context) error {
 
 // next is the minor version after the newest release.
 func (d demo) next(ctx context.Context) (string, error) {
-	releases, err := d.admin.Releases(ctx, project, service)
+	releases, err := d.admin.Releases(ctx, slipway.ReleaseFilter{Project: project, Service: service, Limit: slipway.MostReleases})
 	if err != nil {
 		return "", err
 	}

@@ -233,5 +233,8 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
   document.getElementById("find")?.focus();
 });
-const graph = document.querySelector(".graph"), chosen = graph?.querySelector("a[aria-current]");
-if (chosen) graph.scrollLeft += chosen.getBoundingClientRect().left - graph.getBoundingClientRect().left - graph.clientWidth / 2 + 50;
+// Of what is wider than its place, the current one is in view.
+for (const box of document.querySelectorAll(".tabs, .graph")) {
+  const at = box.querySelector("[aria-current]")?.getBoundingClientRect(), place = box.getBoundingClientRect();
+  if (at) box.scrollLeft += (at.left + at.right - place.left - place.right) / 2;
+}
