@@ -105,16 +105,20 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 	outer := ctx
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	scratch, err := os.MkdirTemp("", "slipway-run-")
+	scratch, remove, err := newScratch("run")
 	if err != nil {
 		return ofSurroundings(err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	x, p, err := c.prepareRun(ctx, o, scratch, progress)
 	if err != nil {
 		return err
 	}
-	charts := helmchart.New(helmchart.Options{Process: renderProcess()})
+	temp, err := emptied(filepath.Join(scratch, "charts"))
+	if err != nil {
+		return ofSurroundings(err)
+	}
+	charts := helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
 	var d *deployer
 	if p.to != nil && len(p.plan.Steps) > 0 {
 		d = newDeployer(p.to, charts.Rehearse)

@@ -64,19 +64,19 @@ func asGitSees(ctx context.Context, dir string, lies *os.Root) (seen fs.FS, done
 	if err != nil || !sameFolder(top, dir) {
 		return lies.FS(), func() error { return nil }, ctx.Err()
 	}
-	scratch, err := os.MkdirTemp("", "slipway-tree-")
+	scratch, remove, err := newScratch("tree")
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a folder for what is not committed: %w", err)
+		return nil, nil, err
 	}
 	w, err := openWorktree(ctx, dir, scratch)
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(scratch))
+		return nil, nil, errors.Join(err, remove())
 	}
 	tree, err := w.repo.Tree(ctx, w.commit)
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(scratch))
+		return nil, nil, errors.Join(err, remove())
 	}
-	return tree, func() error { return errors.Join(tree.Close(), os.RemoveAll(scratch)) }, nil
+	return tree, func() error { return errors.Join(tree.Close(), remove()) }, nil
 }
 
 // snapshot sets the commit.
