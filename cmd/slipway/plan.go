@@ -107,6 +107,7 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 			tip = ""
 		}
 	}
+	w.bringFork(ctx, first(since, tip))
 	run.Project, run.Codebase = project, x.here.codebase.Name
 	planner, pr := x.planner(branch, map[string]string{branch: tip})
 	past := &offlineHistory{localHistory: localHistory{built}}

@@ -188,18 +188,21 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 		say.out.line("compared with %s (%s)", printable(req.baseName), slipway.ShortHash(req.base))
 	}
 	say.decisions(p)
-	return x, p, nil
+	if len(p.plan.Steps) > 0 {
+		err = x.bringAll(ctx)
+	}
+	return x, p, ofSurroundings(err)
 }
 
 // checkConfiguration prints what is wrong with it, as validate does.
 func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Config, error) {
 	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.commit)
 	if err != nil {
-		return slipway.Config{}, ofSurroundings(err)
+		return slipway.Config{}, ofSurroundings(x.here.w.lacking(err))
 	}
 	found, problems := config.Load(files, x.options())
 	if err := files.Close(); err != nil {
-		return found, ofSurroundings(err)
+		return found, ofSurroundings(x.here.w.lacking(err))
 	}
 	for _, p := range problems {
 		c.out.line("%s", printable(p.String()))

@@ -61,7 +61,7 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	planner.History = localHistory{req.base}
 	made, err := planner.Plan(ctx, project, run)
 	if err != nil {
-		return localPlan{}, req.with.explain(ctx, err)
+		return localPlan{}, w.lacking(req.with.explain(ctx, err))
 	}
 	p := localPlan{run: run, plan: made}
 	if len(named) > 0 {
