@@ -107,7 +107,7 @@ type Journal interface {
 type Workspace interface {
 	// Tree returns a folder with the files of a commit of a codebase of the run's project, "" for the main
 	// one. It is shared by the run's steps and must not be written to. Links out of the tree are refused
-	// when it is made.
+	// when it is made. Its errors say what was to be checked out.
 	Tree(ctx context.Context, codebase, commit string) (string, error)
 	// Dir returns a folder for the step's files; the same for each attempt, and readable by the
 	// run's later steps under the same name.
@@ -123,7 +123,7 @@ func Contexts(ctx context.Context, w Workspace, list []slipway.NamedContext) (ma
 	for _, c := range list {
 		tree, err := w.Tree(ctx, c.Source.Codebase, c.Source.Commit)
 		if err != nil {
-			return nil, fmt.Errorf("check out %s, which is copied from: %w", c.Name, err)
+			return nil, fmt.Errorf("%s, which is copied from: %w", c.Name, err)
 		}
 		dir := filepath.FromSlash(c.Source.Dir)
 		if !filepath.IsLocal(dir) {

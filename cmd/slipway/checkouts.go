@@ -115,6 +115,9 @@ func (x *checkouts) open(ctx context.Context, name, path, scratch string) error 
 	if err != nil {
 		return fmt.Errorf("codebase %s: %w", name, err)
 	}
+	if folder, err := filepath.Abs(path); err == nil && w.root == x.here.w.root && !sameFolder(folder, w.root) {
+		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: no repository of its own is there; a submodule comes with git submodule update --init %s", name, path, path)
+	}
 	if w.commit == "" || w.root == x.here.w.root {
 		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: that is the repository here, or holds nothing", name, path)
 	}
@@ -173,7 +176,15 @@ func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scr
 	root, _ := gitIn(ctx, x.here.w.root, nil, "-C", folder, "rev-parse", "--show-toplevel") // no answer: nothing is there
 	switch {
 	case !ok:
-		x.notes = append(x.notes, fmt.Sprintf("submodule %s counts as an empty folder: if it is a codebase of the project, say --codebase NAME=%s", s.Path, s.Path))
+		note := fmt.Sprintf("submodule %s counts as an empty folder", s.Path)
+		if root == folder {
+			note += ", as on a server, which builds nothing of what is no codebase of the project"
+		}
+		note += fmt.Sprintf(": if it is a codebase of the project, say --codebase NAME=%s", s.Path)
+		if root != folder {
+			note += fmt.Sprintf(" (once it is checked out: git submodule update --init %s)", s.Path)
+		}
+		x.notes = append(x.notes, note)
 		return nil, nil
 	case root != folder:
 		x.notes = append(x.notes, fmt.Sprintf("submodule %s counts as an empty folder: codebase %s is not checked out there (git submodule update --init %s)", s.Path, name, s.Path))

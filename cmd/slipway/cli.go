@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -119,7 +118,7 @@ func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
 	if p := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT")); p != "" {
 		return p, slipway.CheckName("project", p)
 	}
-	if name := remoteOf(ctx, api.Address()); name != "" {
+	if name := remoteOf(ctx, ".", api.Address()); name != "" {
 		return name, nil
 	}
 	projects, err := api.Projects(ctx)
@@ -139,14 +138,11 @@ func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
 	return "", slipway.Errorf(slipway.Invalid, "which project? say --project NAME; there are: %s", strings.Join(names, ", "))
 }
 
-// remoteOf is the project that a remote of the git repository here names, one of this server rather than
+// remoteOf is the project that a remote of the git repository in a folder names, one of this server rather than
 // of another, "" for none.
-func remoteOf(ctx context.Context, server string) (name string) {
-	out, err := exec.CommandContext(ctx, "git", "config", "--get-regexp", `^remote\..*\.url$`).Output()
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(out)) {
+func remoteOf(ctx context.Context, dir, server string) (name string) {
+	out, _ := gitIn(ctx, dir, nil, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
+	for line := range strings.Lines(out) {
 		_, remote, _ := strings.Cut(strings.TrimSpace(line), " ")
 		u, err := url.Parse(remote)
 		if err != nil {

@@ -20,6 +20,7 @@ type saidBuild struct {
 	name       string // of the service or image there
 	context    string // folder of the repository
 	dockerfile string // of the repository
+	target     string // stage that it stops at, "" for the last one
 	ports      []int  // that its container listens on
 }
 
@@ -52,7 +53,7 @@ func (t *surveyTree) compose(file string) (all []saidBuild) {
 	}
 	env := t.environment(".env")
 	for name, s := range doc.Services {
-		var build struct{ Context, Dockerfile string }
+		var build struct{ Context, Dockerfile, Target string }
 		if s.Build.Kind == yaml.ScalarNode {
 			build.Context = s.Build.Value
 		} else if s.Build.Decode(&build) != nil || s.Build.IsZero() {
@@ -62,6 +63,7 @@ func (t *surveyTree) compose(file string) (all []saidBuild) {
 		if !ok {
 			continue
 		}
+		b.target = strings.ToLower(expandCompose(build.Target, env))
 		for _, p := range append(s.Ports, s.Expose...) {
 			if port := containerPort(p, env); port > 0 && !slices.Contains(b.ports, port) {
 				b.ports = append(b.ports, port)
@@ -81,7 +83,7 @@ func (t *surveyTree) skaffold(file string) (all []saidBuild) {
 			Build struct {
 				Artifacts []struct {
 					Image, Context string
-					Docker         struct{ Dockerfile string }
+					Docker         struct{ Dockerfile, Target string }
 				}
 			}
 		}
@@ -90,6 +92,7 @@ func (t *surveyTree) skaffold(file string) (all []saidBuild) {
 		}
 		for _, a := range doc.Build.Artifacts {
 			if b, ok := saidAt(file, path.Base(a.Image), a.Context, a.Docker.Dockerfile); ok {
+				b.target = strings.ToLower(a.Docker.Target)
 				all = append(all, b)
 			}
 		}
@@ -173,11 +176,46 @@ func (s *survey) asSaid(t *surveyTree, found slipway.Config) {
 		if same && there != context && !stated && t.isFolder(there) && under(path.Join(svc.Dir, svc.dockerfile), there) {
 			svc.set("context", there, "%s builds it from there", of[0].by)
 		}
+		svc.targetSaid(t, of)
 		if known.Port == 0 && svc.Chart == "" {
 			if port, by := onePort(of); port > 0 {
 				svc.set("port", strconv.Itoa(port), "%s has it; the Dockerfile does not EXPOSE exactly one", by)
 			}
 		}
+	}
+}
+
+// targetSaid takes over the stage that builds of the service's Dockerfile stop at; of several stages each makes an image of
+// its own, which people have to name. Stages for tests and for people at work are not what is deployed.
+func (svc *surveyed) targetSaid(t *surveyTree, of []saidBuild) {
+	file := path.Join(svc.Dir, svc.dockerfile)
+	parsed, problems := config.ParseDockerfile(file, []byte(t.read(file)))
+	if len(problems) > 0 || len(parsed.Stages) == 0 {
+		return
+	}
+	var targets []string
+	for _, b := range of {
+		known := slices.ContainsFunc(parsed.Stages, func(s config.DockerfileStage) bool { return s.Name == b.target })
+		switch {
+		case b.target == "" || b.target == parsed.Stages[len(parsed.Stages)-1].Name:
+			b.target = ""
+		case !known || forPeople.MatchString(b.target) || testStages.MatchString(b.target) || b.target == svc.Tests:
+			continue
+		}
+		if !slices.Contains(targets, b.target) {
+			targets = append(targets, b.target)
+		}
+	}
+	switch {
+	case len(targets) == 1 && targets[0] != "":
+		svc.set("target", targets[0], "%s builds that stage", of[0].by)
+	case len(targets) > 1:
+		var named []string
+		for _, target := range targets {
+			named = append(named, first(target, "the last one"))
+		}
+		svc.missing("one of several images is built: %s builds the stages %s of %s, and Slipway the last one; make each a service in slipway.yaml, as a-name: {path: %s, target: STAGE}",
+			of[0].by, strings.Join(named, ", "), file, svc.Dir)
 	}
 }
 

@@ -68,7 +68,7 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 		return survey{}, err
 	}
 	s := survey{Services: []surveyed{}, Others: []noService{}, Notes: []string{}, Problems: []string{}}
-	for _, p := range named(t.places(), project) {
+	for _, p := range named(t.places(), rootNames(fsys, project)) {
 		if unfitPath.MatchString(p.Dir) && len(p.settings) > 0 { // a path
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is left out: slipway.yaml cannot name such a folder", p.Dir))
 			continue
@@ -81,6 +81,7 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 	s.matchCharts(t)
 	read := func() (slipway.Config, config.Problems) {
 		data := []byte(nil)
+		s.placeRoot()
 		if s.File = writeSettings(s.Services); s.File != "" {
 			data = []byte(s.File)
 		}
@@ -100,11 +101,42 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 	return s, nil
 }
 
+// rootNames tells of a folder what the service is called that is made of the whole repository with the Dockerfile there: as
+// slipway.yaml calls it already, else as the project.
+func rootNames(fsys fs.FS, project string) func(dir string) string {
+	have, _ := config.LoadServices(fsys, config.Options{Project: project}) // what is wrong with it is told of what is written
+	found, _ := config.Discover(fsys, project)
+	return func(dir string) string {
+		for _, s := range have.Services {
+			byFolder := slices.ContainsFunc(found, func(f slipway.Service) bool { return f.Name == s.Name && f.Dir == dir })
+			if s.Dir == dir && !byFolder {
+				return s.Name
+			}
+		}
+		return project
+	}
+}
+
+// placeRoot writes down where the service at the root is if the file names it: without that, what it is called
+// depends on who reads the file.
+func (s *survey) placeRoot() {
+	for i := range s.Services {
+		root := &s.Services[i]
+		meant := func(o surveyed) bool {
+			return slices.ContainsFunc(o.settings, func(x setting) bool { return slices.Contains(x.list, root.Name) })
+		}
+		if root.Dir == "." && (len(root.settings) > 0 || slices.ContainsFunc(s.Services, meant)) {
+			root.place("it is at the root: without this it would be called like the project")
+		}
+	}
+}
+
 // unfitPath are paths that slipway.yaml does not take.
 var unfitPath = regexp.MustCompile(`(^|/)-|[\\\x00-\x1f\x7f]`)
 
-// named gives each service a name that no other has, the ones nearest to the root first.
-func named(all []surveyed, project string) []surveyed {
+// named gives each service a name that no other has, the ones nearest to the root first. root names what is made of the
+// whole repository with the Dockerfile in a folder.
+func named(all []surveyed, root func(dir string) string) []surveyed {
 	slices.SortStableFunc(all, func(a, b surveyed) int {
 		return cmp.Or(cmp.Compare(strings.Count(a.Dir, "/"), strings.Count(b.Dir, "/")), strings.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
@@ -115,7 +147,7 @@ func named(all []surveyed, project string) []surveyed {
 	for i := range all {
 		s := &all[i]
 		if s.code == "." && s.Name == "" {
-			s.Name = project
+			s.Name = root(s.Dir)
 		}
 		other, clash := taken[s.Name]
 		switch {

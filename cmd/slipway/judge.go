@@ -89,7 +89,11 @@ func speak(ctx context.Context, log stage.Log, res slipway.Result, policy slipwa
 	}
 	var failed []string
 	for _, g := range said {
-		told(log, g, seen.Stage != slipway.KindChart || res.ReusedFrom != 0) // a chart step tells its remarks as it finds them
+		line := g
+		if seen.Stage == slipway.KindChart && seen.Environment != "" { // of which the step has several
+			line.Gate += " for " + seen.Environment
+		}
+		told(log, line, seen.Stage != slipway.KindChart || res.ReusedFrom != 0) // a chart step tells its remarks as it finds them
 		if g.Verdict == slipway.Fail {
 			failed = append(failed, "gate "+g.Gate+": "+g.Summary)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,11 +48,11 @@ func (c *cli) plan() *cobra.Command {
 }
 
 func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
-	scratch, err := os.MkdirTemp("", "slipway-plan-")
+	scratch, remove, err := newScratch("plan")
 	if err != nil {
-		return fmt.Errorf("make a folder for what is not committed: %w", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	w, err := openWorktree(ctx, ".", scratch)
 	if err != nil {
 		return err
@@ -108,6 +107,7 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 			tip = ""
 		}
 	}
+	w.bringFork(ctx, first(since, tip))
 	run.Project, run.Codebase = project, x.here.codebase.Name
 	planner, pr := x.planner(branch, map[string]string{branch: tip})
 	past := &offlineHistory{localHistory: localHistory{built}}

@@ -13,6 +13,20 @@ import (
 
 var timeZero time.Time
 
+// What to do about a step stands at the end of its reason: a terminal shows all of it, however narrow.
+func TestSummaryShowsWhatToDo(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{0, 60, 200} {
+		var out bytes.Buffer
+		c := &cli{out: &printer{w: &out, colour: width > 0, width: width}}
+		c.summary([]localStep{{Service: "cart", Kind: slipway.KindBuild, State: slipway.StepErrored,
+			Reason: strings.Repeat("a cause that is told at length ", 12) + "mend-it-so"}}, time.Second)
+		if !strings.Contains(out.String(), "mend-it-so") || strings.Contains(out.String(), "…") {
+			t.Errorf("%d wide it is\n%s", width, out.String())
+		}
+	}
+}
+
 func TestPrintable(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

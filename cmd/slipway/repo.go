@@ -30,11 +30,14 @@ func (c *cli) validate() *cobra.Command {
 				return fmt.Errorf("open %s: %w", dir, err)
 			}
 			defer root.Close()
+			project, err := c.localProjectName(cmd.Context(), dir)
+			if err != nil {
+				return err
+			}
 			seen, done, err := asGitSees(cmd.Context(), dir, root)
 			if err != nil {
 				return err
 			}
-			project := config.ServiceName(first(c.flags.project, filepath.Base(dir)))
 			found, problems := config.Load(seen, loneOptions(project, codebase))
 			if err := done(); err != nil {
 				return err

@@ -105,16 +105,20 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 	outer := ctx
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	scratch, err := os.MkdirTemp("", "slipway-run-")
+	scratch, remove, err := newScratch("run")
 	if err != nil {
 		return ofSurroundings(err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	x, p, err := c.prepareRun(ctx, o, scratch, progress)
 	if err != nil {
 		return err
 	}
-	charts := helmchart.New(helmchart.Options{Process: renderProcess()})
+	temp, err := emptied(filepath.Join(scratch, "charts"))
+	if err != nil {
+		return ofSurroundings(err)
+	}
+	charts := helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
 	var d *deployer
 	if p.to != nil && len(p.plan.Steps) > 0 {
 		d = newDeployer(p.to, charts.Rehearse)
@@ -184,18 +188,21 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 		say.out.line("compared with %s (%s)", printable(req.baseName), slipway.ShortHash(req.base))
 	}
 	say.decisions(p)
-	return x, p, nil
+	if len(p.plan.Steps) > 0 {
+		err = x.bringAll(ctx)
+	}
+	return x, p, ofSurroundings(err)
 }
 
 // checkConfiguration prints what is wrong with it, as validate does.
 func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Config, error) {
 	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.commit)
 	if err != nil {
-		return slipway.Config{}, ofSurroundings(err)
+		return slipway.Config{}, ofSurroundings(x.here.w.lacking(err))
 	}
 	found, problems := config.Load(files, x.options())
 	if err := files.Close(); err != nil {
-		return found, ofSurroundings(err)
+		return found, ofSurroundings(x.here.w.lacking(err))
 	}
 	for _, p := range problems {
 		c.out.line("%s", printable(p.String()))

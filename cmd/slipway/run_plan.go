@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -64,7 +61,7 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	planner.History = localHistory{req.base}
 	made, err := planner.Plan(ctx, project, run)
 	if err != nil {
-		return localPlan{}, req.with.explain(ctx, err)
+		return localPlan{}, w.lacking(req.with.explain(ctx, err))
 	}
 	p := localPlan{run: run, plan: made}
 	if len(named) > 0 {
@@ -247,19 +244,3 @@ func (localHistory) Board(context.Context, string, []string, []string) (slipway.
 
 // Clusters are not known, and so not checked.
 func (localHistory) Clusters(context.Context) ([]slipway.Cluster, error) { return nil, nil }
-
-// localProjectName is what the project is called: by flag or environment, as the remote names it, else
-// as its folder.
-func (c *cli) localProjectName(ctx context.Context, root string) (string, error) {
-	name := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT"))
-	if name == "" {
-		name = first(remoteOf(ctx, ""), folderName(root), "project")
-	}
-	return name, slipway.CheckName("project", name)
-}
-
-// folderName makes a name of a folder's.
-func folderName(dir string) string {
-	name := config.ServiceName(filepath.Base(dir))
-	return strings.Trim(name[:min(len(name), 40)], "-")
-}

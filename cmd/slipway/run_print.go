@@ -58,6 +58,9 @@ func (l *live) moved(s localStep) {
 	l.line(s.Key, text)
 }
 
+// mostWhy is how much of a reason the table at the end shows, in characters: what to do stands at its end.
+const mostWhy = 2000
+
 // tail is how many lines of a failed step's log a quiet run shows.
 const tail = 40
 
@@ -168,7 +171,7 @@ func (c *cli) summary(steps []localStep, took time.Duration) {
 		}
 		why := ""
 		if s.State != slipway.StepSucceeded || !s.Reused.IsZero() {
-			why = printable(clip(s.Reason, 160))
+			why = printable(clip(s.Reason, mostWhy))
 		}
 		rows = append(rows, []string{c.out.bold(s.Service), string(s.Kind), c.out.state(string(s.State)), took, testCount(s.Report), why})
 	}

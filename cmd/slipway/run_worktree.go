@@ -26,6 +26,7 @@ type worktree struct {
 	branch  string   // "" when HEAD names none
 	changed int      // files that differ from HEAD
 	fetches []string // environment in which git may fetch what a partial clone left out
+	missed  error    // why it did not come
 }
 
 // openWorktree takes the working tree that a folder is in. What is not committed becomes a commit
@@ -51,9 +52,10 @@ func openWorktree(ctx context.Context, dir, scratch string) (worktree, error) {
 		w.fetches = asThePerson()
 	}
 	if err := w.snapshot(ctx, scratch, ask); err != nil {
-		return w, fmt.Errorf("read the working tree: %w", err)
+		return w, fmt.Errorf("read the working tree: %w", w.lacking(err))
 	}
-	return w, nil
+	_ = w.bring(ctx, w.commit, isAsked) // who reads a file that did not come says why
+	return w, ctx.Err()
 }
 
 // asGitSees is what a folder holds: of the top of a git working tree what git would commit of it, so without what
@@ -64,19 +66,19 @@ func asGitSees(ctx context.Context, dir string, lies *os.Root) (seen fs.FS, done
 	if err != nil || !sameFolder(top, dir) {
 		return lies.FS(), func() error { return nil }, ctx.Err()
 	}
-	scratch, err := os.MkdirTemp("", "slipway-tree-")
+	scratch, remove, err := newScratch("tree")
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a folder for what is not committed: %w", err)
+		return nil, nil, err
 	}
 	w, err := openWorktree(ctx, dir, scratch)
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(scratch))
+		return nil, nil, errors.Join(err, remove())
 	}
 	tree, err := w.repo.Tree(ctx, w.commit)
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(scratch))
+		return nil, nil, errors.Join(w.lacking(err), remove())
 	}
-	return tree, func() error { return errors.Join(tree.Close(), os.RemoveAll(scratch)) }, nil
+	return tree, func() error { return errors.Join(w.lacking(tree.Close()), remove()) }, nil
 }
 
 // snapshot sets the commit.
@@ -188,6 +190,7 @@ func (w *worktree) base(ctx context.Context, since string) (commit, name string,
 	if commit == "" && since != "" {
 		commit = tip // no history in common: its files then
 	}
+	_ = w.bring(ctx, commit, isAsked) // as above
 	return commit, name, nil
 }
 
@@ -225,31 +228,6 @@ func (w *worktree) upstream(ctx context.Context, resolve func(string) string) (n
 	return "", ""
 }
 
-// lacking says of an error that a partial clone may be behind it, if this is one.
-func (w *worktree) lacking(err error) error {
-	if err == nil || w.fetches == nil || slipway.ErrorCode(err) != slipway.Internal {
-		return err
-	}
-	return slipway.Errorf(slipway.Unavailable, "%w; this clone is partial, and git did not get a file that it lacks from its remote", err)
-}
-
-// asThePerson is what lets git talk to the person's own remotes with their own settings, as git in their shell
-// does when it misses a file of a partial clone.
-func asThePerson() []string {
-	env := []string{"GIT_ALLOW_PROTOCOL=file:git:http:https:ssh"}
-	for _, name := range []string{"GIT_CONFIG_GLOBAL", "XDG_CONFIG_HOME", "GIT_SSH_COMMAND", "GIT_ASKPASS"} {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	if _, ok := os.LookupEnv("GIT_CONFIG_GLOBAL"); !ok {
-		if home, err := os.UserHomeDir(); err == nil {
-			env = append(env, "GIT_CONFIG_GLOBAL="+filepath.Join(home, ".gitconfig"))
-		}
-	}
-	return env
-}
-
 // describe says what is run, for people.
 func (w *worktree) describe() string {
 	at := "no commit yet"
@@ -271,8 +249,13 @@ func (w *worktree) describe() string {
 // gitIn runs git with the person's own settings in a folder and returns what it prints, without the
 // space around it. What a hook of git set for its own repository does not count.
 func gitIn(ctx context.Context, dir string, env []string, args ...string) (string, error) {
+	return gitGiven(ctx, dir, env, "", args...)
+}
+
+// gitGiven is gitIn with something to read on standard input.
+func gitGiven(ctx context.Context, dir string, env []string, input string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
-	cmd.Dir = dir
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(input)
 	for _, kv := range os.Environ() {
 		switch name, _, _ := strings.Cut(kv, "="); name {
 		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH":

@@ -368,7 +368,7 @@ func (c *cli) trace() *cobra.Command {
 			}
 			t, err := q.api.Trace(ctx, q.args[0])
 			if slipway.ErrorCode(err) == slipway.Conflict {
-				if here := remoteOf(ctx, q.api.Address()); here != "" {
+				if here := remoteOf(ctx, ".", q.api.Address()); here != "" {
 					return q.api.TraceIn(ctx, here, q.args[0])
 				}
 				err = slipway.Errorf(slipway.Conflict, "%w with --project NAME", err)

@@ -60,7 +60,7 @@ func connectOwn(ctx context.Context, opts Options) (*link, error) {
 	fenced := true
 	for _, f := range machine(ctx, opts) {
 		if !f.OK && f.Needed {
-			return nil, slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit: %s: %s; %s", f.Name, f.Detail, f.Do)
+			return nil, slipway.Errorf(slipway.Unavailable, "Slipway's own BuildKit needs %s: %s; %s", f.Name, f.Detail, f.Do)
 		}
 		if f.Name == fenceFinding {
 			fenced = f.OK

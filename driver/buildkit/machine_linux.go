@@ -12,8 +12,8 @@ import (
 // machine looks at what the own daemon needs of this machine.
 func machine(ctx context.Context, opts Options) []Finding {
 	found := []Finding{
-		{Name: "root", OK: os.Geteuid() == 0, Needed: true, Detail: "Slipway's own BuildKit runs as root",
-			Do: "run as root, give the address of a BuildKit, or start Docker"},
+		{Name: "root", OK: os.Geteuid() == 0, Needed: true, Detail: "BuildKit starts containers",
+			Do: "run as root, start Docker, or give the address of a BuildKit (--buildkit, BUILDKIT_HOST)"},
 		program("runc", "runc", "runs the containers of builds", "apt-get install runc"),
 		program("iptables", "iptables", "keeps builds away from this machine's addresses", "apt-get install iptables"),
 		{Name: "CNI plugins", OK: hasPlugins(cniDir()), Needed: true, Detail: "bridge, host-local and loopback make the network of builds (" + cniDir() + ")",

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -24,8 +23,8 @@ func ExportTime() time.Time { return time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Export writes the files of a commit into dir, which it makes if needed and which must be empty.
 // Files are 0644 or 0755, submodules empty folders. What would reach outside of dir is refused with
-// slipway.Invalid: links out of the tree, names such as "..". On an error dir holds a part, or
-// nothing; the caller removes it.
+// slipway.Invalid: links out of the tree, names such as "..". Errors do not say what was to be written
+// where, which the caller knows. On an error dir holds a part, or nothing; the caller removes it.
 func (r Repo) Export(ctx context.Context, commit, dir string) error {
 	list, err := r.entries(ctx, commit)
 	if err != nil {
@@ -40,11 +39,9 @@ func (r Repo) Export(ctx context.Context, commit, dir string) error {
 	case err == nil:
 		return nil
 	case full(err):
-		return slipway.Errorf(slipway.Unavailable, "check out %s: the disk of %s is full: %w", slipway.ShortHash(commit), dir, err)
-	case slipway.ErrorCode(err) == slipway.Invalid:
-		return slipway.Errorf(slipway.Invalid, "commit %s: %w", slipway.ShortHash(commit), err)
+		return slipway.Errorf(slipway.Unavailable, "the disk of %s is full: %w", dir, err)
 	}
-	return fmt.Errorf("check out %s: %w", commit, err)
+	return err
 }
 
 type export struct {

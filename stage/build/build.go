@@ -100,7 +100,7 @@ func (r Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (
 	}
 	tree, err := env.Workspace.Tree(ctx, spec.Source.Codebase, spec.Source.Commit)
 	if err != nil {
-		return stage.Refused(fmt.Errorf("check out %s: %w", slipway.ShortHash(spec.Source.Commit), err))
+		return stage.Refused(err)
 	}
 	dir, err := contextDir(tree, spec.Source)
 	if err != nil {

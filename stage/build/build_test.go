@@ -117,7 +117,7 @@ func TestErrors(t *testing.T) {
 	e := env()
 	e.Workspace = workspace{err: errors.New("disk")}
 	b := &builder{}
-	if _, err := (build.Runner{Builder: b}).Run(t.Context(), e, step()); fmt.Sprint(err) != "check out abc: disk" || b.got != nil {
+	if _, err := (build.Runner{Builder: b}).Run(t.Context(), e, step()); fmt.Sprint(err) != "disk" || b.got != nil {
 		t.Errorf("got %v", err)
 	}
 	if _, err := (build.Runner{Builder: b}).Run(t.Context(), e, slipway.PlanStep{Key: "x"}); slipway.ErrorCode(err) != slipway.Internal {

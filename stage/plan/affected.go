@@ -360,7 +360,10 @@ func (v view) hidden(i int) (byTrigger, byBuild hidden) {
 func (v view) describe(s slipway.Service, c *cause) string {
 	a := v.at(c.area)
 	changed := show(a.example) + " changed"
-	if a.files > 1 {
+	switch {
+	case a.files > 1 && a.files == v.total:
+		changed = fmt.Sprintf("all %d changed files are there, such as %s", v.total, show(a.example))
+	case a.files > 1:
 		changed = fmt.Sprintf("%d of the %d changed files are there, such as %s", a.files, v.total, show(a.example))
 	}
 	way := "it depends on " + show(c.via)

@@ -70,6 +70,11 @@ func TestSentences(t *testing.T) {
 			"skipped", "skipped",
 			"orders: runs: its Dockerfile copies proto/*.proto (src/orders/build/Dockerfile:4): 2 of the 3 changed files are there, such as proto/a.proto",
 		}},
+		{"all there is", ask(now, "proto/a.proto", "proto/b.proto"), []string{
+			"cart: runs: it depends on orders, which depends on proto/*.proto: all 2 changed files are there, such as proto/a.proto",
+			"skipped", "skipped",
+			"orders: runs: its Dockerfile copies proto/*.proto (src/orders/build/Dockerfile:4): all 2 changed files are there, such as proto/a.proto",
+		}},
 		{"a shared folder of a shared folder", ask(now, "libs/decimal/d.go"), []string{"skipped", "delivery: runs: it depends on libs/money, which depends on libs/decimal: libs/decimal/d.go changed", "skipped", "skipped"}},
 		{"a submodule's pointer", ask(now, "libs/money"), []string{"skipped", "delivery: runs: it depends on libs/money: libs/money changed", "skipped", "skipped"}},
 		{"the chart in the folder", ask(now, "src/cart/chart/values.yaml"), []string{"cart: runs: src/cart/chart/values.yaml changed; no image is built", "skipped", "skipped", "skipped"}},
