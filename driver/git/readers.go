@@ -130,12 +130,12 @@ type reader struct {
 	out  *bufio.Reader
 	kept recently // guarded by turn
 
-	mu       sync.Mutex
-	cmd      *exec.Cmd
-	stopped  bool
-	answered bool
-	began    time.Time
-	ended    time.Time
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	stopped bool
+	sound   bool // it answered, or nobody waited until it did: another may be started at once
+	began   time.Time
+	ended   time.Time
 }
 
 // over reports whether another process is to be started: this one is old, or ended a while ago.
@@ -145,7 +145,7 @@ func (rd *reader) over() bool {
 	if !rd.stopped {
 		return rd.now().Sub(rd.began) > readerAge
 	}
-	return rd.answered || rd.now().Sub(rd.ended) > readerRest
+	return rd.sound || rd.now().Sub(rd.ended) > readerRest
 }
 
 // stop makes whoever waits for the process stop waiting; it ends with end.
@@ -239,6 +239,9 @@ func (rd *reader) askInTurn(ctx context.Context, questions []question) (answers 
 		if err != nil {
 			rd.stop()
 			rd.reap()
+			if ctx.Err() != nil {
+				rd.trust()
+			}
 		}
 	}()
 	if err := rd.start(); err != nil {
@@ -252,10 +255,14 @@ func (rd *reader) askInTurn(ctx context.Context, questions []question) (answers 
 			return nil, err
 		}
 	}
-	rd.mu.Lock()
-	rd.answered = true
-	rd.mu.Unlock()
+	rd.trust()
 	return answers, nil
+}
+
+func (rd *reader) trust() {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	rd.sound = true
 }
 
 // exchange writes all questions before it reads: git answers none before the flush.

@@ -533,3 +533,35 @@ func TestMergeBasesThroughReaders(t *testing.T) {
 		}
 	}
 }
+
+// A reader that somebody did not wait for is no sign of trouble: another one is started at once.
+func TestReaderAfterACancel(t *testing.T) {
+	t.Parallel()
+	w := newWork(t)
+	one := w.commit("one", map[string]string{"a": "1"})
+	repo := w.repo
+	repo.Readers = w.readers()
+	rd, err := repo.Readers.reader(repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rd.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(rd.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for patience := 10 * time.Millisecond; !rd.over(); patience *= 2 { // until one is so late that it has asked
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		if _, err := rd.ask(ctx, []question{{about, one}}); err == nil {
+			t.Fatal("a stopped process answers")
+		}
+		cancel()
+		if patience > time.Minute {
+			t.Fatal("it is still waited for")
+		}
+	}
+	if now := w.one(repo, one); now == rd {
+		t.Error("the same reader")
+	}
+}
