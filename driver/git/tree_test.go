@@ -169,7 +169,7 @@ func TestExportRefusesLinksOut(t *testing.T) {
 		head := w.commit("one", files)
 		parent := t.TempDir()
 		err := w.repo.Export(t.Context(), head, filepath.Join(parent, "tree"))
-		wantCode(t, err, slipway.Invalid, fmt.Sprintf("%q points to %q", name, files[name+"->"]), head[:7])
+		wantCode(t, err, slipway.Invalid, fmt.Sprintf("%q points to %q", name, files[name+"->"]))
 		if left, _ := filepath.Glob(filepath.Join(parent, "tree", "*")); len(left) > 0 {
 			t.Errorf("%s: files were written: %v", name, left)
 		}
