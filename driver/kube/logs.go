@@ -1,11 +1,12 @@
 package kube
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +23,7 @@ const (
 	maxEvents   = 5
 )
 
-// Logs returns the last lines of a container's log.
+// Logs returns the last lines of a container's log; none when it is gone.
 func (c *Client) Logs(ctx context.Context, t slipway.Target, pod, container string, previous bool, lines int) ([]string, error) {
 	cn, err := c.open(ctx, t.Cluster)
 	if err != nil {
@@ -41,13 +42,25 @@ func (c *Client) Logs(ctx context.Context, t slipway.Target, pod, container stri
 		return nil, translate(ctx, t.Cluster, err)
 	}
 	defer body.Close()
-	var out []string
-	sc := bufio.NewScanner(body)
-	sc.Buffer(nil, maxLogBytes+1)
-	for sc.Scan() {
-		out = append(out, sc.Text())
+	text, err := io.ReadAll(io.LimitReader(body, maxLogBytes))
+	if err != nil {
+		return nil, translate(ctx, t.Cluster, err)
 	}
-	return out, translate(ctx, t.Cluster, sc.Err())
+	if len(text) == 0 || noLog(string(text)) {
+		return nil, nil
+	}
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		out = append(out, strings.TrimRight(line, "\r\n"))
+	}
+	return out, nil
+}
+
+// noLog reports whether a log is the kubelet's word that the log is gone, as that of an instance is once the
+// next but one has ended: it comes as if the container had written it, with status 200, in one line without an end.
+func noLog(text string) bool {
+	return !strings.Contains(text, "\n") && (strings.HasPrefix(text, "failed to try resolving symlinks in path ") ||
+		strings.HasPrefix(text, "failed to open log file ") || strings.HasPrefix(text, "unable to retrieve container logs for "))
 }
 
 // Events returns the newest warnings about an object, oldest first.
