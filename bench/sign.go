@@ -204,6 +204,10 @@ func (signEvidence) TestsOf(context.Context, int64, string, string) (slipway.Tes
 	return slipway.TestReport{Passed: len(s.Cases), Suites: []slipway.TestSuite{s}}, nil
 }
 
+func (signEvidence) TestedBy(context.Context, int64, string, string) (slipway.Step, error) {
+	return slipway.Step{RunID: 1, Spec: slipway.PlanStep{Test: &slipway.TestSpec{}}}, nil
+}
+
 func (signEvidence) ScanOf(context.Context, string, string) (slipway.Scan, error) {
 	scan := slipway.Scan{Scanner: "grype 0.116.0", SBOM: "sha256:sbom"}
 	for i := range 100 {

@@ -136,6 +136,32 @@ func (s *Store) Manifests(ctx context.Context, runID int64, service string) ([]s
 // its image. What anybody may push says nothing here: tests can be changed, and the image stays the same.
 // NotFound when there is none.
 func (s *Store) TestsOf(ctx context.Context, runID int64, service, image string) (slipway.TestReport, error) {
+	step, err := s.tested(ctx, runID, service, image)
+	if err != nil {
+		return slipway.TestReport{}, err
+	}
+	return s.Report(ctx, step)
+}
+
+// TestedBy is the step that really ran the tests which TestsOf reports: where a step took its result of an earlier run,
+// that run's. NotFound when there is none.
+func (s *Store) TestedBy(ctx context.Context, runID int64, service, image string) (slipway.Step, error) {
+	id, err := s.tested(ctx, runID, service, image)
+	if err != nil {
+		return slipway.Step{}, err
+	}
+	st, ok, err := one(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE id = $1`, id)
+	if err == nil && ok && st.ReusedFrom != 0 {
+		st, ok, err = one(ctx, s.reader, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 AND key = $2`, st.ReusedFrom, st.Spec.Key)
+	}
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.NotFound, "the step that tested %s is not on record any more", service)
+	}
+	return st.Step, err
+}
+
+// tested is the id of the step whose report TestsOf gives.
+func (s *Store) tested(ctx context.Context, runID int64, service, image string) (int64, error) {
 	key := slipway.StepKey(slipway.KindTest, service, "")
 	step, ok, err := one(ctx, s.reader, scanInt, `SELECT s.id FROM steps s JOIN reports r ON r.step_id = s.id
 		WHERE s.run_id = $1 AND s.key = $2`, runID, key)
@@ -147,10 +173,10 @@ func (s *Store) TestsOf(ctx context.Context, runID int64, service, image string)
 			ORDER BY s.id DESC LIMIT 1`, key, service, image, runID)
 	}
 	if err != nil {
-		return slipway.TestReport{}, err
+		return 0, err
 	}
 	if !ok {
-		return slipway.TestReport{}, slipway.Errorf(slipway.NotFound, "no tests of %s are on record in run #%d", service, runID)
+		return 0, slipway.Errorf(slipway.NotFound, "no tests of %s are on record in run #%d", service, runID)
 	}
-	return s.Report(ctx, step)
+	return step, nil
 }

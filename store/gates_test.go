@@ -259,6 +259,17 @@ func TestTestsOfAChartOnlyRun(t *testing.T) {
 			t.Errorf("run #%d, %s %s: %d passed, want %d", c.run.ID, c.service, c.digest, got, c.want)
 		}
 	}
+	// Who ran them: a step that took its result of an earlier run did not.
+	reused := w.newRun("refs/heads/main", commitB, steps(p("test/cart")))
+	res := testResult("", "a:passed", "b:passed")
+	res.ReusedFrom = main.ID
+	w.finish(reused.ID, "test/cart", res)
+	for _, r := range []slipway.Run{main, chart, reused} {
+		if ran, err := w.TestedBy(w.ctx, r.ID, "cart", "sha256:i"); err != nil || ran.RunID != main.ID || ran.Spec.Key != "test/cart" {
+			t.Errorf("run #%d: tested by %s of run #%d, %v, want run #%d", r.ID, ran.Spec.Key, ran.RunID, err, main.ID)
+		}
+	}
+	w.code(drop(w.TestedBy(w.ctx, chart.ID, "mail", "sha256:i")), slipway.NotFound)
 	w.do(w.CreateProject(w.ctx, slipway.Project{Name: "blog"}, "ada"))
 	other, err := w.CreateRun(w.ctx, slipway.Run{Project: "blog", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: commitA}, steps(p("chart/cart")))
 	w.ok(err)

@@ -89,6 +89,10 @@ func (noEvidence) TestsOf(context.Context, int64, string, string) (slipway.TestR
 	return slipway.TestReport{}, errNoEvidence
 }
 
+func (noEvidence) TestedBy(context.Context, int64, string, string) (slipway.Step, error) {
+	return slipway.Step{}, errNoEvidence
+}
+
 func (noEvidence) ScanOf(context.Context, string, string) (slipway.Scan, error) {
 	return slipway.Scan{}, errNoEvidence
 }

@@ -364,26 +364,15 @@ func (p *production) tests(ctx context.Context, image string, add addFunc) error
 	if err != nil {
 		return fmt.Errorf("read the tests: %w", err)
 	}
-	run, commit := p.env.Run.ID, p.step.Attest.Commit
-	if st, ok := stepOf(p.env, slipway.KindTest, p.step.Service); ok {
-		if st.ReusedFrom != 0 {
-			run = st.ReusedFrom
-		}
-		if st.Spec.Test != nil {
-			commit = st.Spec.Test.Source.Commit
-		}
-	} else if built := p.builtEarlier(); built != nil {
-		run, commit = built.RunID, built.Commit
+	ran, err := p.runner.Evidence.TestedBy(ctx, p.env.Run.ID, p.step.Service, image)
+	if slipway.ErrorCode(err) == slipway.NotFound || (err == nil && ran.Spec.Test == nil) {
+		p.env.Log.Printf("no tests are attested: which step ran them is not on record")
+		return nil
 	}
-	return add(TypeTests, testsOf(report, p.source(commit), p.runLink(run)))
-}
-
-// builtEarlier is the image of an earlier run that this one has published.
-func (p *production) builtEarlier() *slipway.BuiltImage {
-	if st, ok := stepOf(p.env, slipway.KindPublish, p.step.Service); ok && st.Spec.Publish != nil {
-		return st.Spec.Publish.Built
+	if err != nil {
+		return fmt.Errorf("find what ran the tests: %w", err)
 	}
-	return nil
+	return add(TypeTests, testsOf(report, p.source(ran.Spec.Test.Source.Commit), p.runLink(ran.RunID)))
 }
 
 // scan states what was found in the image.

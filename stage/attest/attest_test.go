@@ -170,6 +170,34 @@ func TestReusedImage(t *testing.T) {
 	}
 }
 
+// Runs that only change the chart say nothing new of the image: what its tests said is of the run that ran them, and is
+// attached once.
+func TestTestsOfAnEarlierRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	w.everything()
+	w.evidence.ran.RunID = 3
+	w.evidence.ran.Spec.Test.Source.Commit = strings.Repeat("3", 40)
+	for id := range int64(3) {
+		env, step := w.env(), w.step()
+		env.Run.ID, step.Attest.Commit = 7+id, strings.Repeat("9", 39)+fmt.Sprint(id)
+		env.Steps[1].Spec.Test, env.Steps[1].ReusedFrom = &slipway.TestSpec{Source: slipway.Source{Commit: step.Attest.Commit}}, 3
+		if res, err := w.runner.Run(t.Context(), env, step); err != nil || res.Outcome != slipway.Succeeded {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	}
+	got := w.statements()["tests"]
+	if len(got) != 1 || !strings.Contains(string(got[0]), server+`/runs/3"`) || !strings.Contains(string(got[0]), strings.Repeat("3", 40)) {
+		t.Errorf("%d statements about tests: %s", len(got), got)
+	}
+	w.evidence.ran = nil
+	w.keys.rotate(t)
+	w.run(w.env())
+	if got := w.statements()["tests"]; len(got) != 1 || !strings.Contains(w.log.String(), "no tests are attested: which step ran them") {
+		t.Errorf("%d statements about tests when nobody knows who ran them\n%s", len(got), w.log)
+	}
+}
+
 func TestSBOMOfTheRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, true)

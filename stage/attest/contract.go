@@ -69,6 +69,8 @@ type Evidence interface {
 	BuiltBy(ctx context.Context, project, service, digest string, run int64) (slipway.Earlier, error)
 	// TestsOf is the report of the tests of what a run has published, which an earlier run may have done.
 	TestsOf(ctx context.Context, runID int64, service, image string) (slipway.TestReport, error)
+	// TestedBy is the step that really ran them.
+	TestedBy(ctx context.Context, runID int64, service, image string) (slipway.Step, error)
 	// ScanOf is the newest scan of an image.
 	ScanOf(ctx context.Context, project, image string) (slipway.Scan, error)
 	// SBOM is a kept SPDX document by its digest.

@@ -106,6 +106,7 @@ func (k *keys) Sign(_ context.Context, id string, digest []byte) ([]byte, error)
 type evidence struct {
 	built *slipway.Earlier
 	tests *slipway.TestReport
+	ran   *slipway.Step // that made tests
 	scan  *slipway.Scan
 	sboms map[string][]byte
 }
@@ -128,6 +129,10 @@ func (e *evidence) BuiltBy(_ context.Context, _, _, _ string, run int64) (slipwa
 
 func (e *evidence) TestsOf(context.Context, int64, string, string) (slipway.TestReport, error) {
 	return known(e.tests)
+}
+
+func (e *evidence) TestedBy(context.Context, int64, string, string) (slipway.Step, error) {
+	return known(e.ran)
 }
 
 func (e *evidence) ScanOf(context.Context, string, string) (slipway.Scan, error) {
@@ -318,6 +323,7 @@ func (w *world) everything() {
 	percent := slipway.Coverage{Covered: 1, Total: 2}
 	w.evidence.tests = &slipway.TestReport{Passed: 2, Skipped: 1, Coverage: &percent, Suites: []slipway.TestSuite{{Name: "orders", Cases: []slipway.TestCase{
 		{Name: "adds", State: slipway.TestPassed}, {Name: "wobbles", State: slipway.TestPassed, Flaky: true}, {Name: "later", State: slipway.TestSkipped}}}}}
+	w.evidence.ran = &slipway.Step{RunID: 7, Spec: slipway.PlanStep{Test: &slipway.TestSpec{Source: slipway.Source{Commit: commit}}}}
 	w.evidence.scan = &slipway.Scan{Digest: w.image, Scanner: "grype 0.116.0", Database: slipway.ScanDatabase{Built: noon, Checksum: "sha256:1"}, ScannedAt: noon, SBOM: "sha256:sbom",
 		Findings: []slipway.Finding{{Kind: slipway.FindingVulnerability, ID: "CVE-2024-1234", Severity: slipway.SeverityHigh, Package: "openssl", Version: "3.0"},
 			{Kind: slipway.FindingSecret, ID: "aws-key", Severity: slipway.SeverityCritical, Path: "src/.env", Line: 3}}}
