@@ -1,12 +1,16 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +28,9 @@ func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.Pull
 	if err != nil {
 		return err
 	}
+	if cn.prepared(ctx, t, pull) {
+		return nil
+	}
 	if err := together(func() error { return cn.namespace(ctx, t, pull.Name) }); err != nil {
 		return translate(ctx, t.Cluster, fmt.Errorf("namespace %s: %w", t.Namespace, err))
 	}
@@ -37,6 +44,28 @@ func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.Pull
 		return translate(ctx, t.Cluster, fmt.Errorf("service account default in %s: %w", t.Namespace, err))
 	}
 	return nil
+}
+
+// prepared looks at everything at once, and reports whether all of it is as it should be, as it is at nearly every deployment.
+func (cn *conn) prepared(ctx context.Context, t slipway.Target, pull deploy.PullSecret) bool {
+	config, err := dockerConfig(pull)
+	if err != nil || pull.User == "" || reserved(t.Namespace) {
+		return false
+	}
+	var ns *corev1.Namespace
+	var secret *corev1.Secret
+	var account *corev1.ServiceAccount
+	errs := make([]error, 3)
+	var wg sync.WaitGroup
+	wg.Go(func() { ns, errs[0] = cn.api.CoreV1().Namespaces().Get(ctx, t.Namespace, metav1.GetOptions{}) })
+	wg.Go(func() {
+		secret, errs[1] = cn.api.CoreV1().Secrets(t.Namespace).Get(ctx, pull.Name, metav1.GetOptions{})
+	})
+	wg.Go(func() {
+		account, errs[2] = cn.api.CoreV1().ServiceAccounts(t.Namespace).Get(ctx, "default", metav1.GetOptions{})
+	})
+	wg.Wait()
+	return errors.Join(errs...) == nil && usable(ns, t) == nil && holdsConfig(secret, config) && refers(account, pull.Name)
 }
 
 // together looks again when another deployment to the same namespace, or the cluster itself, wrote at the
@@ -63,15 +92,13 @@ func labels(t slipway.Target) map[string]string {
 // target's when the pull secret in it says so. One that somebody makes at the same moment is AlreadyExists: look
 // again.
 func (cn *conn) namespace(ctx context.Context, t slipway.Target, secret string) error {
-	if t.Namespace == "default" || strings.HasPrefix(t.Namespace, "kube-") {
+	if reserved(t.Namespace) {
 		return slipway.Errorf(slipway.Invalid, "namespace %s is the cluster's own: choose another for environment %s in slipway.yaml", t.Namespace, t.Environment)
 	}
 	ns, err := cn.api.CoreV1().Namespaces().Get(ctx, t.Namespace, metav1.GetOptions{})
 	switch {
-	case err == nil && ns.Status.Phase == corev1.NamespaceTerminating:
-		return slipway.Errorf(slipway.Unavailable, "namespace %s of cluster %s is being deleted", t.Namespace, t.Cluster)
 	case err == nil:
-		return owned(ns.Labels, t)
+		return usable(ns, t)
 	case apierrors.IsForbidden(err): // who may not look may still be allowed to work in it
 		return cn.ownedInside(ctx, t, secret, err)
 	case !apierrors.IsNotFound(err):
@@ -81,6 +108,19 @@ func (cn *conn) namespace(ctx context.Context, t slipway.Target, secret string) 
 		ObjectMeta: metav1.ObjectMeta{Name: t.Namespace, Labels: labels(t)},
 	}, metav1.CreateOptions{FieldManager: "slipway"})
 	return err // AlreadyExists: whose it is says the next look
+}
+
+// reserved reports whether a namespace is the cluster's own.
+func reserved(namespace string) bool {
+	return namespace == "default" || strings.HasPrefix(namespace, "kube-")
+}
+
+// usable reports whether a namespace is there to stay, and the target's.
+func usable(ns *corev1.Namespace, t slipway.Target) error {
+	if ns.Status.Phase == corev1.NamespaceTerminating {
+		return slipway.Errorf(slipway.Unavailable, "namespace %s of cluster %s is being deleted", t.Namespace, t.Cluster)
+	}
+	return owned(ns.Labels, t)
 }
 
 // ownedInside asks the pull secret that Slipway keeps in a namespace whose the namespace is. One without such a secret
@@ -131,7 +171,7 @@ func (cn *conn) pullSecret(ctx context.Context, t slipway.Target, pull deploy.Pu
 	case have.Type != corev1.SecretTypeDockerConfigJson:
 		return slipway.Errorf(slipway.Conflict, "secret %s in %s is of type %s, not %s: Slipway keeps its pull secret under that name; rename yours",
 			pull.Name, t.Namespace, have.Type, corev1.SecretTypeDockerConfigJson)
-	case string(have.Data[corev1.DockerConfigJsonKey]) == string(config):
+	case holdsConfig(have, config):
 		return nil
 	}
 	have = have.DeepCopy()
@@ -142,6 +182,10 @@ func (cn *conn) pullSecret(ctx context.Context, t slipway.Target, pull deploy.Pu
 	have.Data = map[string][]byte{corev1.DockerConfigJsonKey: config}
 	_, err = secrets.Update(ctx, have, metav1.UpdateOptions{FieldManager: "slipway"})
 	return err
+}
+
+func holdsConfig(s *corev1.Secret, config []byte) bool {
+	return s.Type == corev1.SecretTypeDockerConfigJson && bytes.Equal(s.Data[corev1.DockerConfigJsonKey], config)
 }
 
 func dockerConfig(pull deploy.PullSecret) ([]byte, error) {
@@ -174,13 +218,15 @@ func (cn *conn) serviceAccount(ctx context.Context, t slipway.Target, secret str
 	if err != nil {
 		return err
 	}
-	for _, ref := range have.ImagePullSecrets {
-		if ref.Name == secret {
-			return nil
-		}
+	if refers(have, secret) {
+		return nil
 	}
 	have = have.DeepCopy()
 	have.ImagePullSecrets = append(have.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
 	_, err = accounts.Update(ctx, have, metav1.UpdateOptions{FieldManager: "slipway"})
 	return err
+}
+
+func refers(account *corev1.ServiceAccount, secret string) bool {
+	return slices.ContainsFunc(account.ImagePullSecrets, func(ref corev1.LocalObjectReference) bool { return ref.Name == secret })
 }
