@@ -108,7 +108,7 @@ func measureCalls(ctx context.Context, w *world, sdk *sdk, d slipway.RunDetail) 
 		reason := fmt.Sprintf("upgrade %d", i)
 		slipways := func() error {
 			began := time.Now()
-			err := apply.Apply(ctx, deploy.NewRequest(deploy.Desired{Run: d.Run.ID, Step: "bench", Target: target, Version: dep.Version, Commit: dep.Commit,
+			_, err := apply.Apply(ctx, deploy.NewRequest(deploy.Desired{Run: d.Run.ID, Step: "bench", Target: target, Version: dep.Version, Commit: dep.Commit,
 				Image: repository, Tag: dep.Tag, ImageDigest: dep.ImageDigest, ChartDigest: dep.ChartDigest, Reason: reason}, pkg))
 			through = append(through, time.Since(began))
 			return err

@@ -59,10 +59,10 @@ func (h *helmStandIn) add(marks deploy.Marks, description string) {
 	h.history = append([]deploy.Revision{{Number: len(h.history) + 1, Status: deploy.StatusDeployed, Marks: marks, Updated: time.Now(), Description: description}}, h.history...)
 }
 
-func (h *helmStandIn) Apply(_ context.Context, req deploy.Request) error {
+func (h *helmStandIn) Apply(_ context.Context, req deploy.Request) (deploy.Revision, error) {
 	h.requests = append(h.requests, req)
 	h.add(req.Marks, req.Description)
-	return nil
+	return deploy.Revision{}, nil
 }
 
 func (h *helmStandIn) Rollback(_ context.Context, req deploy.RollbackRequest) error {

@@ -20,46 +20,51 @@ import (
 )
 
 // Apply makes a new revision: helm upgrade --install. It waits for hooks, not for workloads.
-func (c *Client) Apply(ctx context.Context, req deploy.Request) error {
+func (c *Client) Apply(ctx context.Context, req deploy.Request) (deploy.Revision, error) {
 	t := req.Target
 	if req.Log == nil {
 		req.Log = discard
 	}
 	ch, vals, err := load(req)
 	if err != nil {
-		return err
+		return deploy.Revision{}, err
 	}
 	op, err := c.connect(ctx, t, req.Log)
 	if err != nil {
-		return err
+		return deploy.Revision{}, err
 	}
 	defer op.close()
 	op.store.marks = req.Marks
 	if err := c.know(op, t); err != nil {
-		return err
+		return deploy.Revision{}, err
 	}
 	op.hookOutput(req.Log)
 	list, err := op.releases(t)
 	if err != nil {
-		return err
+		return deploy.Revision{}, err
 	}
 	if err := c.try(op, req, ch, vals, list); err != nil {
-		return err
+		return deploy.Revision{}, err
 	}
 	pins := &pinner{req: req}
+	var made release.Releaser
 	if len(list) == 0 || list[0].Info.Status == common.StatusUninstalled {
-		err = op.install(req, ch, vals, pins, len(list) > 0)
+		made, err = op.install(req, ch, vals, pins, len(list) > 0)
 	} else {
-		err = op.upgrade(req, ch, vals, pins)
+		made, err = op.upgrade(req, ch, vals, pins)
 	}
 	if err != nil {
 		op.hookLogs(t, req.Log)
-		return translate(ctx, t, err)
+		return deploy.Revision{}, translate(ctx, t, err)
 	}
 	if pins.pinned == 0 {
 		req.Log(slipway.LogLine{Text: fmt.Sprintf("no container of chart %s runs the service's image %s: nothing was pinned", ch.Name(), req.Pin.Repository)})
 	}
-	return nil
+	rel, err := v1(made)
+	if err != nil || rel.Info == nil || op.store.lost() {
+		return deploy.Revision{}, nil //nolint:nilerr // it is made; what it is like, the history tells
+	}
+	return revision(rel), nil
 }
 
 // try rehearses what Helm is going to render.
@@ -77,7 +82,7 @@ func (c *Client) try(op *operation, req deploy.Request, ch *chart.Chart, vals ma
 	return nil
 }
 
-func (op *operation) install(req deploy.Request, ch *chart.Chart, vals map[string]any, pins *pinner, replace bool) error {
+func (op *operation) install(req deploy.Request, ch *chart.Chart, vals map[string]any, pins *pinner, replace bool) (release.Releaser, error) {
 	in := action.NewInstall(op.cfg)
 	in.ReleaseName, in.Namespace, in.Replace = req.Target.Release, req.Target.Namespace, replace
 	in.Description, in.PostRenderer = req.Description, pins
@@ -87,19 +92,17 @@ func (op *operation) install(req deploy.Request, ch *chart.Chart, vals map[strin
 	if len(ch.CRDObjects()) > 0 {
 		op.cfg.Capabilities = nil // asked for again once the CRDs are there
 	}
-	_, err := in.RunWithContext(context.WithoutCancel(op.ctx), ch, vals)
-	return err
+	return in.RunWithContext(context.WithoutCancel(op.ctx), ch, vals)
 }
 
-func (op *operation) upgrade(req deploy.Request, ch *chart.Chart, vals map[string]any, pins *pinner) error {
+func (op *operation) upgrade(req deploy.Request, ch *chart.Chart, vals map[string]any, pins *pinner) (release.Releaser, error) {
 	up := action.NewUpgrade(op.cfg)
 	up.Install, up.Namespace, up.ResetValues = true, req.Target.Namespace, true
 	up.Description, up.PostRenderer = req.Description, pins
 	up.Timeout, up.MaxHistory = timeout(req.Target), historyMax(req.Target)
 	up.WaitStrategy, up.WaitOptions = op.hookWait()
 	up.DisableOpenAPIValidation = true
-	_, err := up.RunWithContext(context.WithoutCancel(op.ctx), req.Target.Release, ch, vals)
-	return err
+	return up.RunWithContext(context.WithoutCancel(op.ctx), req.Target.Release, ch, vals)
 }
 
 // hookWait waits for hooks only, until the operation's context ends. The SDK itself gets a context

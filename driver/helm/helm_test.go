@@ -212,12 +212,12 @@ func TestInstallUpgradeRollbackUninstall(t *testing.T) {
 	ctx := t.Context()
 	req := deploy.NewRequest(desired(1, digestA), pack(t, chartFiles()))
 	req.Marks.Intent = "first"
-	if err := c.Apply(ctx, req); err != nil {
+	if _, err := c.Apply(ctx, req); err != nil {
 		t.Fatal(err)
 	}
 	req = deploy.NewRequest(desired(2, digestB), pack(t, chartFiles()))
 	req.Marks.Intent = "second"
-	if err := c.Apply(ctx, req); err != nil {
+	if _, err := c.Apply(ctx, req); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Rollback(ctx, deploy.RollbackRequest{Target: qa(), Revision: 1, Marks: deploy.Marks{Intent: "back", Image: "m"}, Description: "slipway run 3: back"}); err != nil {
@@ -257,6 +257,42 @@ func TestInstallUpgradeRollbackUninstall(t *testing.T) {
 	}
 }
 
+// What Apply returns is what the history has; when Helm could not write everything, only the history tells.
+func TestApplyReturnsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	c := w.client()
+	apply := func(run int64, intent string) deploy.Revision {
+		t.Helper()
+		req := deploy.NewRequest(desired(run, digestA), pack(t, chartFiles()))
+		req.Marks.Intent = intent
+		made, err := c.Apply(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	for run, intent := range []string{"install", "upgrade"} {
+		made := apply(int64(run), intent)
+		history, err := c.History(t.Context(), qa())
+		if err != nil || made.Marks.Intent != intent || made.Status != deploy.StatusDeployed || made != history[0] {
+			t.Errorf("%+v, %v\nhistory %+v", made, err, history)
+		}
+	}
+	w.fail = func(op, key string) error {
+		if op == "update" && strings.HasSuffix(key, ".v2") {
+			return errDead
+		}
+		return nil
+	}
+	if made := apply(3, "beside"); made != (deploy.Revision{}) {
+		t.Errorf("although revision 2 could not be marked: %+v", made)
+	}
+	if history, err := c.History(t.Context(), qa()); err != nil || history[0].Status != deploy.StatusDeployed || history[1].Status != deploy.StatusDeployed {
+		t.Errorf("%+v, %v", history, err)
+	}
+}
+
 // What cannot be rehearsed is not rendered: not to deploy it, and not to show it.
 func TestRehearsed(t *testing.T) {
 	t.Parallel()
@@ -272,7 +308,7 @@ func TestRehearsed(t *testing.T) {
 	}
 	for i, ok := range []bool{true, false, true} {
 		req := deploy.NewRequest(desired(int64(i), digestA), pack(t, chartFiles()))
-		if err := c.Apply(t.Context(), req); (err == nil) != ok || !ok && (slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "longer than 30s")) {
+		if _, err := c.Apply(t.Context(), req); (err == nil) != ok || !ok && (slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), "longer than 30s")) {
 			t.Errorf("apply %d: %v", i, err)
 		}
 	}
@@ -294,7 +330,7 @@ func TestMarksAreNotInherited(t *testing.T) {
 	w := newWorld()
 	req := deploy.NewRequest(desired(1, digestA), pack(t, chartFiles()))
 	req.Marks.Intent = "ours"
-	if err := w.client().Apply(t.Context(), req); err != nil {
+	if _, err := w.client().Apply(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	last, err := w.mem.Query(map[string]string{"name": "delivery", "owner": "helm"})
@@ -318,7 +354,7 @@ func TestHistoryIsLimited(t *testing.T) {
 	for i := range int64(6) {
 		d := desired(i, digestA)
 		d.Target.HistoryMax = 3
-		if err := w.client().Apply(t.Context(), deploy.NewRequest(d, pack(t, chartFiles()))); err != nil {
+		if _, err := w.client().Apply(t.Context(), deploy.NewRequest(d, pack(t, chartFiles()))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -395,7 +431,7 @@ func TestPreview(t *testing.T) {
 	}
 	req := deploy.NewRequest(desired(1, digestA), pack(t, files))
 	req.Marks.Intent = "x"
-	if err := w.client().Apply(t.Context(), req); err != nil {
+	if _, err := w.client().Apply(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	files["templates/config.yaml"] += "---\napiVersion: v1\nkind: Secret\nmetadata: {name: random}\nstringData: {password: '{{ randAlphaNum 20 }}'}\n"
@@ -417,7 +453,7 @@ func TestPreview(t *testing.T) {
 		return nil
 	}
 	req.Marks.Intent = "y"
-	if err := w.client().Apply(t.Context(), req); err == nil {
+	if _, err := w.client().Apply(t.Context(), req); err == nil {
 		t.Fatal("the process should have died")
 	}
 	w.left, w.fail = -1, nil

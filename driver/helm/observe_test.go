@@ -21,7 +21,7 @@ func TestObserve(t *testing.T) {
 	}
 	req := deploy.NewRequest(desired(1, digestA), pack(t, chartFiles()))
 	req.Marks.Intent = "ours"
-	if err := w.client().Apply(t.Context(), req); err != nil {
+	if _, err := w.client().Apply(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	got, err := w.client().Observe(t.Context(), qa())
@@ -51,7 +51,7 @@ func TestObserve(t *testing.T) {
 
 	fromLaptop := deploy.NewRequest(desired(0, digestA), pack(t, chartFiles()))
 	fromLaptop.Marks.Intent = "theirs"
-	if err := w.client().Apply(t.Context(), fromLaptop); err != nil {
+	if _, err := w.client().Apply(t.Context(), fromLaptop); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := w.client().Observe(t.Context(), qa()); err != nil || got.Number != 3 || got.Own {

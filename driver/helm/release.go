@@ -40,8 +40,9 @@ type marker struct {
 	marks   deploy.Marks
 	settled bool // shows moving revisions as failed, and stores nothing: for previews
 
-	mu   sync.Mutex
-	read map[string][]release.Releaser // by the labels that were asked for
+	mu     sync.Mutex
+	read   map[string][]release.Releaser // by the labels that were asked for
+	failed bool                          // a write did
 }
 
 // Create stores a new revision with the marks.
@@ -61,26 +62,32 @@ func (m *marker) Create(key string, r release.Releaser) error {
 		})
 		rel.Labels = labels
 	}
-	defer m.forget()
-	return m.Driver.Create(key, r)
+	return m.wrote(m.Driver.Create(key, r))
 }
 
 // Update stores a revision again.
 func (m *marker) Update(key string, r release.Releaser) error {
-	defer m.forget()
-	return m.Driver.Update(key, r)
+	return m.wrote(m.Driver.Update(key, r))
 }
 
 // Delete removes a revision.
 func (m *marker) Delete(key string) (release.Releaser, error) {
-	defer m.forget()
-	return m.Driver.Delete(key)
+	rel, err := m.Driver.Delete(key)
+	return rel, m.wrote(err)
 }
 
-func (m *marker) forget() {
+func (m *marker) wrote(err error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.read = nil
+	m.read, m.failed = nil, m.failed || err != nil
+	return err
+}
+
+// lost reports whether a write failed: Helm goes on when it cannot mark the revision before as superseded.
+func (m *marker) lost() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failed
 }
 
 // Query returns what the driver has, in copies: Helm changes revisions before it stores them.

@@ -28,8 +28,9 @@ type Helm interface {
 	Inspect(req Request) (Inspection, error)
 	// Apply makes a new revision: an install when there is none (or the last was uninstalled), else
 	// an upgrade. It returns when every object is applied and the hooks have run; when ctx ends it
-	// stops between two objects, with the revision marked as failed or left pending.
-	Apply(ctx context.Context, req Request) error
+	// stops between two objects, with the revision marked as failed or left pending. The revision it
+	// returns is as Helm stored it; the zero Revision when only a look at the history tells.
+	Apply(ctx context.Context, req Request) (Revision, error)
 	// Abandon marks a revision that is pending or uninstalling as failed, why becoming its
 	// description. A revision in another state is left as it is.
 	Abandon(ctx context.Context, t slipway.Target, revision int, why string) error
@@ -125,7 +126,7 @@ func (r *Runner) reach(ctx context.Context, env stage.Env, want Desired, approva
 	dep := req.deployment()
 	j := &job{
 		target: want.Target, intent: req.Marks.Intent, helm: r.Helm, env: env, staleAfter: r.StaleAfter,
-		act: func(ctx context.Context, _ Action) error { return r.Helm.Apply(ctx, req) },
+		act: func(ctx context.Context) (Revision, error) { return r.Helm.Apply(ctx, req) },
 		before: func(ctx context.Context, in Intent) error {
 			if why := stillApproved(approval, dep, in.Base); why != "" {
 				return slipway.Errorf(slipway.Conflict, "%s; approve again: slipway retry %d", why, env.Run.ID)

@@ -302,6 +302,33 @@ func TestApprovalBinds(t *testing.T) {
 	}
 }
 
+// Helm's own answer is enough where it says that all is done; where it is not, the history is looked at again.
+func TestLooksAgainWhereItMust(t *testing.T) {
+	t.Parallel()
+	silent := func(h *fakeHelm, req Request) error {
+		h.begin(StatusPendingUpgrade, req.Marks)
+		h.finish()
+		return nil
+	}
+	for _, c := range []struct {
+		name   string
+		before []Revision
+		apply  func(*fakeHelm, Request) error
+		looks  int
+	}{
+		{"install", nil, nil, 1},
+		{"upgrade", []Revision{{Number: 1, Status: StatusDeployed}}, nil, 1},
+		{"two are deployed", []Revision{{Number: 2, Status: StatusDeployed}, {Number: 1, Status: StatusDeployed}}, nil, 2},
+		{"Helm does not say", nil, silent, 2},
+	} {
+		b := newBench(t)
+		b.helm.history, b.helm.apply = c.before, c.apply
+		if res := b.run(t); res.Outcome != slipway.Succeeded || b.helm.looks != c.looks || res.Deployments[0].Revision != len(c.before)+1 {
+			t.Errorf("%s: %d looks, want %d; %+v", c.name, b.helm.looks, c.looks, res)
+		}
+	}
+}
+
 // TestApprovalAfterCrash: the revision that an approved deployment replaces is the one from before its
 // own interrupted attempt; one that was deployed in between is not.
 func TestApprovalAfterCrash(t *testing.T) {

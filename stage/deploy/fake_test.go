@@ -18,6 +18,7 @@ import (
 type fakeHelm struct {
 	mu       sync.Mutex
 	history  []Revision // newest first
+	looks    int        // at it
 	values   string
 	applied  []Request
 	apply    func(h *fakeHelm, req Request) error // instead of the default
@@ -36,6 +37,7 @@ func (h *fakeHelm) say(format string, args ...any) {
 func (h *fakeHelm) History(context.Context, slipway.Target) ([]Revision, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.looks++
 	return slices.Clone(h.history), h.err
 }
 
@@ -64,17 +66,17 @@ func (h *fakeHelm) finish() {
 	h.history[0].Status = StatusDeployed
 }
 
-func (h *fakeHelm) Apply(_ context.Context, req Request) error {
+func (h *fakeHelm) Apply(_ context.Context, req Request) (Revision, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.applied = append(h.applied, req)
 	h.say("apply")
 	if h.apply != nil {
-		return h.apply(h, req)
+		return Revision{}, h.apply(h, req)
 	}
 	h.begin(StatusPendingUpgrade, req.Marks)
 	h.finish()
-	return nil
+	return h.history[0], nil
 }
 
 func (h *fakeHelm) Abandon(_ context.Context, _ slipway.Target, n int, why string) error {

@@ -37,7 +37,7 @@ type job struct {
 	env        stage.Env
 	staleAfter time.Duration
 	before     func(ctx context.Context, in Intent) error // last word before the act; may refuse
-	act        func(ctx context.Context, a Action) error
+	act        func(ctx context.Context) (Revision, error)
 }
 
 // run observes, decides and acts until the newest revision is the intended one, which it returns.
@@ -60,8 +60,12 @@ func (j *job) run(ctx context.Context) (Revision, error) {
 			return history[0], j.tidy(ctx, history)
 		}
 		j.env.Log.Printf("Helm release %s: %s", j.target.Release, a.Reason)
-		if err := j.do(ctx, in, a, history); err != nil {
+		made, err := j.do(ctx, in, a, history)
+		if err != nil {
 			return j.left(ctx, err)
+		}
+		if j.done(made, history) {
+			return made, nil
 		}
 	}
 	return j.left(ctx, slipway.Errorf(slipway.Unavailable,
@@ -85,21 +89,28 @@ func (j *job) recall(ctx context.Context, history []Revision) (Intent, error) {
 	return in, nil
 }
 
-func (j *job) do(ctx context.Context, in Intent, a Action, history []Revision) error {
+// done reports whether the revision that was made is the intended one, with nothing left to tidy: looking again would
+// tell nothing new.
+func (j *job) done(made Revision, before []Revision) bool {
+	return made.Marks.Intent == j.intent && made.Status == StatusDeployed && deployed(before) < 2
+}
+
+// do carries out a decision. The revision is the one that Helm says it made, if it does.
+func (j *job) do(ctx context.Context, in Intent, a Action, history []Revision) (Revision, error) {
 	switch a.Do {
 	case Recover:
 		if err := j.helm.Abandon(ctx, j.target, a.Revision, a.Reason); err != nil {
-			return fmt.Errorf("give up revision %d of %s: %w", a.Revision, j.target.Release, err)
+			return Revision{}, fmt.Errorf("give up revision %d of %s: %w", a.Revision, j.target.Release, err)
 		}
-		return nil
+		return Revision{}, nil
 	case Wait:
-		return slipway.Errorf(slipway.Unavailable, "Helm release %s in %s: %s", j.target.Release, j.target.Namespace, a.Reason)
+		return Revision{}, slipway.Errorf(slipway.Unavailable, "Helm release %s in %s: %s", j.target.Release, j.target.Namespace, a.Reason)
 	case Refuse:
 		in.Reported = a.Revision
 		if err := j.env.Journal.Put(ctx, intentKey, in); err != nil {
-			return fmt.Errorf("write the journal: %w", err)
+			return Revision{}, fmt.Errorf("write the journal: %w", err)
 		}
-		return slipway.Errorf(slipway.Conflict, "Helm release %s in %s: %s; to deploy over it: slipway retry %d",
+		return Revision{}, slipway.Errorf(slipway.Conflict, "Helm release %s in %s: %s; to deploy over it: slipway retry %d",
 			j.target.Release, j.target.Namespace, a.Reason, j.env.Run.ID)
 	}
 	in.Expected = 1
@@ -107,12 +118,12 @@ func (j *job) do(ctx context.Context, in Intent, a Action, history []Revision) e
 		in.Expected = history[0].Number + 1
 	}
 	if err := j.env.Journal.Put(ctx, intentKey, in); err != nil {
-		return fmt.Errorf("write the journal: %w", err)
+		return Revision{}, fmt.Errorf("write the journal: %w", err)
 	}
 	if err := j.before(ctx, in); err != nil {
-		return err
+		return Revision{}, err
 	}
-	return j.act(ctx, a)
+	return j.act(ctx)
 }
 
 // left cleans up after a failed act, also when ctx has ended: a revision of ours that is still
@@ -144,17 +155,20 @@ func (j *job) left(ctx context.Context, cause error) (Revision, error) {
 // tidy sees to it that one revision is deployed: Helm goes on when it cannot mark the one before as
 // superseded.
 func (j *job) tidy(ctx context.Context, history []Revision) error {
-	deployed := 0
-	for _, r := range history {
-		if r.Status == StatusDeployed {
-			deployed++
-		}
-	}
-	if deployed < 2 {
+	if deployed(history) < 2 {
 		return nil
 	}
 	if err := j.helm.Supersede(ctx, j.target); err != nil {
 		return fmt.Errorf("mark the revisions of %s before %d as superseded: %w", j.target.Release, history[0].Number, err)
 	}
 	return nil
+}
+
+func deployed(history []Revision) (n int) {
+	for _, r := range history {
+		if r.Status == StatusDeployed {
+			n++
+		}
+	}
+	return n
 }

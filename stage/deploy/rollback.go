@@ -109,7 +109,7 @@ func (r *Rollback) revert(ctx context.Context, env stage.Env, key string, spec s
 	}
 	j := &job{
 		target: spec.Target, intent: req.Marks.Intent, helm: r.Runner.Helm, env: env, staleAfter: r.Runner.StaleAfter,
-		act: func(ctx context.Context, _ Action) error { return r.Restore.Rollback(ctx, req) },
+		act: func(ctx context.Context) (Revision, error) { return Revision{}, r.Restore.Rollback(ctx, req) },
 		before: func(ctx context.Context, in Intent) (err error) {
 			dep.Revision, dep.State, dep.Reason = in.Expected, slipway.Deploying, spec.Reason
 			dep, err = r.Runner.Deployments.Save(ctx, dep)
