@@ -1,12 +1,15 @@
 package helm
 
 import (
+	"strings"
 	"testing"
 
 	"helm.sh/helm/v4/pkg/release"
 	"helm.sh/helm/v4/pkg/release/common"
 	relv1 "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
+
+	"github.com/slipway-cd/slipway/stage/deploy"
 )
 
 // counted is a driver that counts what it is asked.
@@ -65,5 +68,66 @@ func TestMarkerReadsOnce(t *testing.T) {
 	}
 	if list, err := m.Query(history); err == nil {
 		t.Errorf("a revision that is gone is still there: %v", list)
+	}
+}
+
+// What Apply returns is what the history has; when Helm could not write everything, only the history tells.
+func TestApplyReturnsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	c := w.client()
+	apply := func(run int64, intent string) deploy.Revision {
+		t.Helper()
+		req := deploy.NewRequest(desired(run, digestA), pack(t, chartFiles()))
+		req.Marks.Intent = intent
+		made, err := c.Apply(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	for run, intent := range []string{"install", "upgrade"} {
+		made := apply(int64(run), intent)
+		history, err := c.History(t.Context(), qa())
+		if err != nil || made.Marks.Intent != intent || made.Status != deploy.StatusDeployed || made != history[0] {
+			t.Errorf("%+v, %v\nhistory %+v", made, err, history)
+		}
+	}
+	w.fail = func(op, key string) error {
+		if op == "update" && strings.HasSuffix(key, ".v2") {
+			return errDead
+		}
+		return nil
+	}
+	if made := apply(3, "beside"); made != (deploy.Revision{}) {
+		t.Errorf("although revision 2 could not be marked: %+v", made)
+	}
+	if history, err := c.History(t.Context(), qa()); err != nil || history[0].Status != deploy.StatusDeployed || history[1].Status != deploy.StatusDeployed {
+		t.Errorf("%+v, %v", history, err)
+	}
+}
+
+// TestMarksAreNotInherited: Helm hands the labels of a revision on to the next one; a revision that
+// another client made on top of ours is still not ours.
+func TestMarksAreNotInherited(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	req := deploy.NewRequest(desired(1, digestA), pack(t, chartFiles()))
+	req.Marks.Intent = "ours"
+	if _, err := w.client().Apply(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	last, err := w.mem.Query(map[string]string{"name": "delivery", "owner": "helm"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHand := copied(last[0]).(*relv1.Release)
+	byHand.Version = 2
+	if err := w.mem.Create("sh.helm.release.v1.delivery.v2", byHand); err != nil {
+		t.Fatal(err)
+	}
+	history, err := w.client().History(t.Context(), qa())
+	if err != nil || len(history) != 2 || history[0].Marks.Intent != "" || history[1].Marks.Intent != "ours" {
+		t.Errorf("%+v, %v", history, err)
 	}
 }
