@@ -38,6 +38,7 @@ const (
 	manyPassed   = 8   // from that many on, gates that passed are folded away
 	mostGates    = 100 // rows of gates that did not pass, and of gates that did
 	toldReasons  = 5   // of a gate that failed a step, at the top of the page
+	openGates    = 3   // gates that failed and are not told at the top: those are unfolded, unless there are more
 )
 
 // gateList is what the gates of a run said: those that failed first, then those that warned.
@@ -60,6 +61,15 @@ func (l gateList) Folded() bool { return len(l.Passed) >= manyPassed }
 // Unlisted is how many gates failed or warned, and PassedUnlisted how many passed, that have no row.
 func (l gateList) Unlisted() int       { return l.Failed + l.Warned - len(l.Rows) }
 func (l gateList) PassedUnlisted() int { return l.PassedAll - len(l.Passed) }
+
+// Few reports whether the gates that are to be unfolded are so few that the list can still be read at a glance.
+func (l gateList) Few() bool {
+	n := 0
+	for _, row := range l.Rows {
+		n += boolInt(row.Open)
+	}
+	return n <= openGates
+}
 
 func (l *gateList) rows() []gateRow {
 	if l == nil { // none of the services that the page is about
@@ -409,15 +419,32 @@ func stepEvidence(d slipway.RunDetail, st slipway.Step) (out []evidence) {
 	case st.Spec.Kind == slipway.KindChart:
 		return []evidence{{"manifests", evidenceHref(run, "manifests", service)}}
 	case st.Spec.Kind == slipway.KindGate:
-		if hasStep(d, slipway.KindTest, service) {
-			out = append(out, evidence{"test report", reportHref(run, service)})
-		}
-		if hasStep(d, slipway.KindScan, service) {
-			out = append(out, scanEvidence(run, service)...)
-		}
-		return append(out, evidence{"manifests", evidenceHref(run, "manifests", service, "environment", st.Spec.Environment)})
+		return judged(d, service, st.Spec.Environment)
 	}
 	return out
+}
+
+// judged are the pages about all that a service is judged by before an environment.
+func judged(d slipway.RunDetail, service, environment string) (out []evidence) {
+	if hasStep(d, slipway.KindTest, service) {
+		out = append(out, evidence{"test report", reportHref(d.Run.ID, service)})
+	}
+	if hasStep(d, slipway.KindScan, service) {
+		out = append(out, scanEvidence(d.Run.ID, service)...)
+	}
+	if hasStep(d, slipway.KindChart, service) {
+		out = append(out, evidence{"manifests", evidenceHref(d.Run.ID, "manifests", service, "environment", environment)})
+	}
+	return out
+}
+
+// Has reports whether the page has a row of a gate.
+func (l *gateList) Has(service, gate string) bool {
+	if l == nil {
+		return false
+	}
+	of := func(row gateRow) bool { return row.Service == service && row.Gate == gate }
+	return slices.ContainsFunc(l.Rows, of) || slices.ContainsFunc(l.Passed, of)
 }
 
 // hasStep reports whether a run has a step of that kind for a service, in no environment.

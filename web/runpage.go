@@ -18,6 +18,9 @@ type runPage struct {
 	Graph    graph
 	Failures []stepFailure
 	Retrying []slipway.Step // what went wrong and is tried again
+	Back     []wentBack
+	Asking   []asking           // approvals that wait, the one that is looked at first
+	Others   []slipway.Approval // further ones that wait
 	Timings  []timing
 	Waited   time.Duration // for people
 	Selected *slipway.Step
@@ -84,6 +87,10 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 	}
 	listed := slices.DeleteFunc(slices.Clone(said), func(g slipway.GateResult) bool { return p.Lanes.leavesOut(g.Service) })
 	p.said, p.given, p.Gates = said, given, listGates(d, listed, given, runHref(n))
+	p.Back = backOf(d)
+	if p.Asking, p.Others, err = s.asking(r.Context(), by, d, key); err != nil {
+		return "", view{}, err
+	}
 	if err := s.explain(r, by, p); err != nil {
 		return "", view{}, err
 	}
@@ -215,6 +222,20 @@ func chooseStep(d slipway.RunDetail, asked string) *slipway.Step {
 	}
 	return nil
 }
+
+// Running counts the services that the plan runs.
+func (p *runPage) Running() (n int) {
+	for _, d := range p.Plan.Decisions {
+		n += boolInt(d.Runs)
+	}
+	return n
+}
+
+// manySteps is from how many on the times of a run's steps are folded away.
+const manySteps = 40
+
+// ManySteps reports whether the times of the steps are folded away.
+func (p *runPage) ManySteps() bool { return len(p.Timings) > manySteps }
 
 // timing is when a step ran, in thousandths of the run.
 type timing struct {

@@ -98,6 +98,7 @@ type releasePage struct {
 	Trace   slipway.Trace
 	Image   string // references by digest, to be copied
 	Chart   string
+	Asking  []asking
 	Gates   *gateList
 	Proofs  []proof
 	Running []running
@@ -155,6 +156,9 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 		}
 	}
 	p.Chain = chain(p.Release, p.Run)
+	if p.Asking, _, err = s.asking(ctx, by, p.Run, ""); err != nil {
+		return "", view{}, err
+	}
 	said, given, err := s.gates(r, by, p.Run, service)
 	if err != nil {
 		return "", view{}, err

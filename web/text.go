@@ -48,6 +48,9 @@ func (s *server) funcs() template.FuncMap {
 			return caseHref(f)
 		},
 		"plural":   plural,
+		"excerpt":  excerpt,
+		"linked":   linked,
+		"gateID":   gateID,
 		"bytes":    bytesOf,
 		"notes":    splitNotes,
 		"https":    https,
@@ -260,6 +263,48 @@ func acts(r rune) bool {
 		return false
 	}
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// linked is a reason with a link where it names a run: "superseded by run #12".
+func linked(reason string) template.HTML {
+	var b strings.Builder
+	rest := visible(reason)
+	for {
+		before, after, found := strings.Cut(rest, "run #")
+		b.WriteString(template.HTMLEscapeString(before))
+		if !found {
+			return template.HTML(b.String()) //nolint:gosec // every part of it is escaped
+		}
+		digits := len(after) - len(strings.TrimLeft(after, "0123456789"))
+		if n := after[:digits]; n != "" && digits < 19 {
+			fmt.Fprintf(&b, `<a href="/runs/%s">run #%s</a>`, n, n)
+		} else {
+			b.WriteString("run #" + n)
+		}
+		rest = after[digits:]
+	}
+}
+
+// Bounds of an excerpt, in lines and in the bytes of each.
+const (
+	excerptHead = 8
+	excerptTail = 12
+	excerptLine = 1000
+)
+
+// excerpt is the beginning and the end of what a test wrote: a stack trace stands first in it, and what a log ended
+// with last.
+func excerpt(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	if left := len(lines) - excerptHead - excerptTail; left > 1 {
+		lines = slices.Concat(lines[:excerptHead], []string{fmt.Sprintf("… %d lines …", left)}, lines[len(lines)-excerptTail:])
+	}
+	for i, l := range lines {
+		if len(l) > excerptLine {
+			lines[i] = strings.ToValidUTF8(l[:excerptLine], "") + " …"
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 type diffLine struct{ Tone, Text string }
