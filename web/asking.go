@@ -18,7 +18,7 @@ type asking struct {
 	Evidence []evidence
 }
 
-// asking are the approvals of a run that wait: that of the step that is looked at first, and the first few others.
+// asking are the approvals of a run that wait: that of the step that was asked for first, and the first few others.
 func (s *server) asking(ctx context.Context, by slipway.User, d slipway.RunDetail, step string) (out []asking, others []slipway.Approval, err error) {
 	var waiting []slipway.Approval
 	for _, a := range d.Approvals {

@@ -38,7 +38,7 @@ const (
 	manyPassed   = 8   // from that many on, gates that passed are folded away
 	mostGates    = 100 // rows of gates that did not pass, and of gates that did
 	toldReasons  = 5   // of a gate that failed a step, at the top of the page
-	openGates    = 3   // gates that failed and are not told at the top: those are unfolded, unless there are more
+	openGates    = 2   // gates that failed and are not told at the top: those are unfolded, unless there are more
 )
 
 // gateList is what the gates of a run said: those that failed first, then those that warned.
@@ -310,10 +310,14 @@ func evidenceOf(d slipway.RunDetail, g slipway.GateResult) (out []evidence) {
 		}
 		return nil
 	case slipway.GateVulnerabilities, slipway.GateDatabase, slipway.GateSecrets:
-		if has(slipway.KindScan) {
-			return scanEvidence(d.Run.ID, g.Service)
+		if !has(slipway.KindScan) {
+			return nil
 		}
-		return nil
+		out = scanEvidence(d.Run.ID, g.Service)
+		if g.Verdict == slipway.Fail && g.Gate != slipway.GateDatabase { // to those that it is about
+			out[0] = evidence{"findings that it minds", evidenceHref(d.Run.ID, "findings", g.Service, "counts", "1")}
+		}
+		return out
 	case slipway.GateManifests:
 		e := evidence{"manifests", evidenceHref(d.Run.ID, "manifests", g.Service, "environment", g.Environment)}
 		if g.Environment != "" {

@@ -88,7 +88,7 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 	listed := slices.DeleteFunc(slices.Clone(said), func(g slipway.GateResult) bool { return p.Lanes.leavesOut(g.Service) })
 	p.said, p.given, p.Gates = said, given, listGates(d, listed, given, runHref(n))
 	p.Back = backOf(d)
-	if p.Asking, p.Others, err = s.asking(r.Context(), by, d, key); err != nil {
+	if p.Asking, p.Others, err = s.asking(r.Context(), by, d, r.FormValue("step")); err != nil {
 		return "", view{}, err
 	}
 	if err := s.explain(r, by, p); err != nil {
@@ -266,16 +266,30 @@ func timings(now time.Time, d slipway.RunDetail) []timing {
 	return out
 }
 
-// waited is how long a run's steps waited for people.
-func waited(now time.Time, d slipway.RunDetail) time.Duration {
-	var sum time.Duration
-	for _, a := range d.Approvals {
+// waited is for how long a run's steps waited for people; where several did at once, that time counts once.
+func waited(now time.Time, d slipway.RunDetail) (sum time.Duration) {
+	all := slices.Clone(d.Approvals)
+	slices.SortFunc(all, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	var until time.Time // to which it is counted
+	for _, a := range all {
+		end := a.DecidedAt
 		switch {
-		case !a.DecidedAt.IsZero():
-			sum += a.DecidedAt.Sub(a.CreatedAt)
+		case !end.IsZero():
 		case a.State == slipway.ApprovalWaiting:
-			sum += now.Sub(a.CreatedAt)
+			end = now
+		default:
+			continue
+		}
+		if from := later(a.CreatedAt, until); end.After(from) {
+			sum, until = sum+end.Sub(from), end
 		}
 	}
 	return sum
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

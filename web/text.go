@@ -57,6 +57,7 @@ func (s *server) funcs() template.FuncMap {
 		"chip":     chipOf,
 		"deployed": deployedHref,
 		"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+		"left":     func(t time.Time) string { return left(s.Now(), t) },
 		"month":    func() string { return s.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly) },
 	}
 }
@@ -110,6 +111,19 @@ func coarse(d time.Duration) string {
 		return fmt.Sprintf("%d h", s/3600)
 	}
 	return fmt.Sprintf("%d days", s/86400)
+}
+
+// soon is how long before the end of a waiver a page points at it.
+const soon = 14 * 24 * time.Hour
+
+// left is how long it is until t when that is soon, else "".
+func left(now, t time.Time) string {
+	switch d := t.Sub(now); {
+	case d <= 0, d > soon:
+		return ""
+	default:
+		return "ends in " + coarse(d)
+	}
 }
 
 func took(now, from, to time.Time) string {
