@@ -112,29 +112,39 @@ type evidence struct{ Text, Href string }
 type gateReason struct {
 	slipway.GateReason
 	Since *slipway.Waiver // given after the gate had spoken
+	Ended *slipway.Waiver // that let it through until it ended, or was withdrawn
 	Waive string          // where a waiver of it is given
 }
 
+// waived are the waivers of a project: those that hold, and the newest of those that do no more.
+type waived struct{ holding, over []slipway.Waiver }
+
 // gates reads what the gates of a run said.
-func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, service string) ([]slipway.GateResult, []slipway.Waiver, error) {
+func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, service string) (said []slipway.GateResult, given waived, err error) {
 	if s.Evidence == nil {
-		return nil, nil, nil
+		return nil, given, nil
 	}
-	said, err := s.Evidence.Gates(r.Context(), by, slipway.GateFilter{Project: d.Run.Project, RunID: d.Run.ID, Service: service})
+	said, err = s.Evidence.Gates(r.Context(), by, slipway.GateFilter{Project: d.Run.Project, RunID: d.Run.ID, Service: service})
 	if err != nil || s.Waivers == nil || !slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Verdict == slipway.Fail }) {
-		return said, nil, err
+		return said, given, err
 	}
-	given, err := s.Waivers.Waivers(r.Context(), by, slipway.WaiverFilter{Project: d.Run.Project, Holding: true})
+	all, err := s.Waivers.Waivers(r.Context(), by, slipway.WaiverFilter{Project: d.Run.Project})
 	if err != nil { // what the gates said is shown all the same
 		s.Log.WarnContext(r.Context(), "read waivers", "project", d.Run.Project, "error", err)
-		return said, nil, nil
+		return said, given, nil
 	}
-	given = slices.DeleteFunc(slices.Clone(given), func(w slipway.Waiver) bool { return !w.Holds(s.Now()) })
+	for _, w := range all {
+		if w.Holds(s.Now()) {
+			given.holding = append(given.holding, w)
+		} else if w.Reason != "" && w.Author != "" { // it did hold
+			given.over = append(given.over, w)
+		}
+	}
 	return said, given, nil
 }
 
 // listGates arranges what the gates of a run said. back is the page that is come back to from a waiver.
-func listGates(d slipway.RunDetail, said []slipway.GateResult, given []slipway.Waiver, back string) *gateList {
+func listGates(d slipway.RunDetail, said []slipway.GateResult, given waived, back string) *gateList {
 	if len(said) == 0 {
 		return nil
 	}
@@ -244,21 +254,21 @@ func sameSaid(a, b slipway.GateResult) bool {
 }
 
 // reasons fills in the reasons of what was said, as far as the page has room.
-func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.Waiver, back string, budget *int) {
+func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given waived, back string, budget *int) {
 	for i, r := range said.Reasons {
-		row := newReason(d, said.GateResult, r, given, back)
-		switch {
-		case row.Since != nil:
-			l.Waived++
-		case r.Verdict == slipway.Fail:
-			l.Open++
+		if r.Verdict == slipway.Fail {
+			if waives(given.holding, said.GateResult, r.Subject) != nil {
+				l.Waived++
+			} else {
+				l.Open++
+			}
 		}
 		switch {
 		case i < firstReasons:
-			said.First = append(said.First, row)
+			said.First = append(said.First, newReason(d, said.GateResult, r, given, back))
 		case *budget > 0:
 			*budget--
-			said.Rest = append(said.Rest, row)
+			said.Rest = append(said.Rest, newReason(d, said.GateResult, r, given, back))
 		default:
 			said.More++
 		}
@@ -266,12 +276,13 @@ func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.
 }
 
 // newReason adds to a reason what can be done about it.
-func newReason(d slipway.RunDetail, g slipway.GateResult, r slipway.GateReason, given []slipway.Waiver, back string) gateReason {
+func newReason(d slipway.RunDetail, g slipway.GateResult, r slipway.GateReason, given waived, back string) gateReason {
 	row := gateReason{GateReason: r}
 	if r.Verdict != slipway.Fail {
 		return row
 	}
-	if row.Since = waivedSince(given, g, r.Subject); row.Since == nil {
+	if row.Since = waives(given.holding, g, r.Subject); row.Since == nil {
+		row.Ended = waives(given.over, g, r.Subject)
 		row.Waive = waiveHref(d.Run.Project, g, r.Subject, back)
 	}
 	return row
@@ -281,8 +292,8 @@ func badness(v slipway.Verdict) int {
 	return slices.Index([]slipway.Verdict{slipway.Pass, slipway.Warn, slipway.Fail}, v)
 }
 
-// waivedSince is the waiver that will let a reason through when its gate speaks again.
-func waivedSince(given []slipway.Waiver, g slipway.GateResult, subject string) *slipway.Waiver {
+// waives is the first of some waivers that is about a reason.
+func waives(given []slipway.Waiver, g slipway.GateResult, subject string) *slipway.Waiver {
 	for i, w := range given {
 		if w.Concerns(g.Gate, g.Service, g.Environment) && w.Covers(subject) {
 			return &given[i]

@@ -144,7 +144,7 @@ func TestReasonsBounded(t *testing.T) {
 		}
 		said = append(said, g)
 	}
-	l := listGates(slipway.RunDetail{}, said, nil, "/runs/1")
+	l := listGates(slipway.RunDetail{}, said, waived{}, "/runs/1")
 	shown, more := 0, 0
 	for _, row := range l.Rows {
 		shown, more = shown+len(row.Said[0].First)+len(row.Said[0].Rest), more+row.Said[0].More

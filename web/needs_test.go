@@ -158,10 +158,26 @@ func TestFailureLeadsToItsEvidence(t *testing.T) {
 	if got := s.ask("GET", "/runs/17", "").Body.String(); !strings.Contains(got, `href="/runs/17/findings?counts=1&amp;service=orders"`) {
 		t.Error("no link to the findings that count")
 	}
-	s.says(t, "/runs/17/findings?counts=1&service=orders", "that fit, of 25 findings")
+	s.says(t, "/runs/17/findings?counts=1&service=orders", "that fit, of 25 findings", "all 25")
 	r := s.reports[key(5, "test/orders")]
 	r.Suites[0].Cases[0].Output = strings.Repeat("a line of a log\n", 4000) + "the assertion"
-	if got := s.text(t, "/runs/5?step=build/orders"); !strings.Contains(got, "… 3981 lines …") || !strings.Contains(got, "the assertion all that it wrote") {
+	if got := s.text(t, "/runs/5?step=build/orders"); !strings.Contains(got, "… 3987 lines …") || !strings.Contains(got, "the assertion all that it wrote") {
 		t.Errorf("it says %s", got)
+	}
+}
+
+// A reason that a waiver let through until it ended says so: that is why it fails today and did not before.
+func TestEndedWaiver(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	over := slipway.Waiver{ID: 60, Project: "shop", Gate: slipway.GateVulnerabilities, Subject: "CVE-2025-0002 *", Author: "lin", Reason: "no fix yet", Expires: s.now.AddDate(0, 0, -2)}
+	back := over
+	back.ID, back.Subject, back.Expires, back.Withdrawn = 61, "CVE-2025-0003 *", s.now.AddDate(0, 0, 9), s.now.AddDate(0, 0, -1)
+	other := over
+	other.ID, other.Subject, other.Service = 62, "CVE-2025-0001 *", "web"
+	s.supply.waivers = append(s.supply.waivers, over, back, other)
+	s.says(t, "/runs/17", "CVE-2025-0002 lib2 critical, fixed in 1.2.4 /var/lib/dpkg/status more a waiver by lin ended 2026-11-19: no fix yet Waive …", "a waiver by lin was withdrawn 2026-11-20: no fix yet")
+	if got := s.text(t, "/runs/17"); strings.Count(got, "a waiver by lin") != 4 { // at the top and in the list
+		t.Errorf("it says %.3000s", got)
 	}
 }

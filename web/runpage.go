@@ -32,7 +32,7 @@ type runPage struct {
 	Log      *stepLog   // nil: no step, or it is in the browser already
 
 	said  []slipway.GateResult
-	given []slipway.Waiver
+	given waived
 }
 
 // stepFailure is why a step failed: its tests, its gates, or the end of its log.

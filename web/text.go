@@ -301,8 +301,8 @@ func linked(reason string) template.HTML {
 
 // Bounds of an excerpt, in lines and in the bytes of each.
 const (
-	excerptHead = 8
-	excerptTail = 12
+	excerptHead = 6
+	excerptTail = 8
 	excerptLine = 1000
 )
 

@@ -259,7 +259,7 @@ func TestExcerpt(t *testing.T) {
 	for i := range 600 {
 		lines = append(lines, fmt.Sprint("line ", i))
 	}
-	for n, want := range map[int]string{0: "", 1: "line 0", 21: strings.Join(lines[:21], "\n"), 600: strings.Join(lines[:8], "\n") + "\n… 580 lines …\n" + strings.Join(lines[588:], "\n")} {
+	for n, want := range map[int]string{0: "", 1: "line 0", 15: strings.Join(lines[:15], "\n"), 600: strings.Join(lines[:6], "\n") + "\n… 586 lines …\n" + strings.Join(lines[592:], "\n")} {
 		if got := excerpt(strings.Join(lines[:n], "\n") + "\n"); got != want {
 			t.Errorf("of %d lines it is %q, not %q", n, got, want)
 		}
