@@ -181,3 +181,25 @@ func TestEndedWaiver(t *testing.T) {
 		t.Errorf("it says %.3000s", got)
 	}
 }
+
+// A page that is not there leads on within its project, one of nobody's project to the start; what does not answer now
+// can be asked for again.
+func TestErrorLeadsOn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for target, want := range map[string]string{
+		"/projects/shop/services/nope": "404 Not Found project shop has no service \"nope\" To the board of shop",
+		"/projects/nope/pulls/x":       "To the start",
+		"/projects/nope":               "To the start",
+		"/runs/99":                     "To the start",
+	} {
+		s.says(t, target, want)
+	}
+	if got := s.text(t, "/projects/shop/services/nope"); !strings.Contains(got, "Board Runs Pull requests Releases Waivers Codebases") {
+		t.Errorf("it says %s", got)
+	}
+	s.err = slipway.Errorf(slipway.Unavailable, "the database does not answer")
+	if got := s.ask("GET", "/projects/shop/runs?state=failed", ""); got.Code != 503 || !strings.Contains(got.Body.String(), `<a href="/projects/shop/runs?state=failed">Try again</a>`) {
+		t.Errorf("it is %d: %s", got.Code, got.Body)
+	}
+}
