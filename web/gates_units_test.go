@@ -182,3 +182,18 @@ func TestProofs(t *testing.T) {
 		t.Errorf("of another service: %v", got)
 	}
 }
+
+// Gates that failed are unfolded as long as they are few: of many the list is read first.
+func TestFewGatesAreUnfolded(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]bool{0: true, openGates: true, openGates + 1: false, 40: false} {
+		var said []slipway.GateResult
+		for i := range n {
+			said = append(said, slipway.GateResult{Gate: fmt.Sprint("rule-", i), Service: "web", Verdict: slipway.Fail, Reasons: []slipway.GateReason{{Verdict: slipway.Fail, Subject: "x"}}})
+		}
+		said = append(said, slipway.GateResult{Gate: "tests", Service: "web", Verdict: slipway.Pass})
+		if got := listGates(slipway.RunDetail{}, said, waived{}, "/runs/1").Few(); got != want {
+			t.Errorf("of %d that failed: few is %v", n, got)
+		}
+	}
+}
