@@ -239,7 +239,7 @@ func TestBrowserWithoutScript(t *testing.T) {
 func TestBrowserPages(t *testing.T) {
 	t.Parallel()
 	b := browse(t)
-	for _, width := range []int64{1280, 390} {
+	for _, width := range []int64{1280, 1024, 961, 800, 761, 390, 320} { // zoomed by 200 %, a window of 1,600 is one of 800
 		b.do(chromedp.EmulateViewport(width, 900))
 		for target := range pages() {
 			b.open(target)

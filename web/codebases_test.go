@@ -18,7 +18,7 @@ func TestCodebasesAreShown(t *testing.T) {
 		}
 		return strings.Join(strings.Fields(words(root)), " ")
 	}
-	for _, page := range []string{"/projects/shop", "/projects/shop/runs", "/runs/14"} {
+	for _, page := range []string{"/projects/big", "/projects/shop/runs", "/runs/14"} {
 		if strings.Contains(text(page), "codebase") {
 			t.Errorf("%s of a project with one codebase speaks of it", page)
 		}

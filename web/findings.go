@@ -28,6 +28,19 @@ type findingsPage struct {
 	Page             paging
 }
 
+// Filtered reports whether the page was asked for some of the findings.
+func (p findingsPage) Filtered() bool {
+	return p.Severity != "" || p.Kind != "" || p.Text != "" || p.Fixable || p.Counts
+}
+
+// All is the page of all findings.
+func (p findingsPage) All() string {
+	if p.Deployed != nil {
+		return projectHref(p.Project, "services", p.Service, "findings") + "?" + url.Values{"environment": {p.Deployed.Target.Environment}}.Encode()
+	}
+	return evidenceHref(p.Run.ID, "findings", p.Service)
+}
+
 // findingRow is a finding with what its gate made of it.
 type findingRow struct {
 	slipway.Finding

@@ -38,6 +38,7 @@ const (
 	manyPassed   = 8   // from that many on, gates that passed are folded away
 	mostGates    = 100 // rows of gates that did not pass, and of gates that did
 	toldReasons  = 5   // of a gate that failed a step, at the top of the page
+	openGates    = 2   // gates that failed and are not told at the top: those are unfolded, unless there are more
 )
 
 // gateList is what the gates of a run said: those that failed first, then those that warned.
@@ -60,6 +61,15 @@ func (l gateList) Folded() bool { return len(l.Passed) >= manyPassed }
 // Unlisted is how many gates failed or warned, and PassedUnlisted how many passed, that have no row.
 func (l gateList) Unlisted() int       { return l.Failed + l.Warned - len(l.Rows) }
 func (l gateList) PassedUnlisted() int { return l.PassedAll - len(l.Passed) }
+
+// Few reports whether the gates that are to be unfolded are so few that the list can still be read at a glance.
+func (l gateList) Few() bool {
+	n := 0
+	for _, row := range l.Rows {
+		n += boolInt(row.Open)
+	}
+	return n <= openGates
+}
 
 func (l *gateList) rows() []gateRow {
 	if l == nil { // none of the services that the page is about
@@ -102,29 +112,39 @@ type evidence struct{ Text, Href string }
 type gateReason struct {
 	slipway.GateReason
 	Since *slipway.Waiver // given after the gate had spoken
+	Ended *slipway.Waiver // that let it through until it ended, or was withdrawn
 	Waive string          // where a waiver of it is given
 }
 
+// waived are the waivers of a project: those that hold, and the newest of those that do no more.
+type waived struct{ holding, over []slipway.Waiver }
+
 // gates reads what the gates of a run said.
-func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, service string) ([]slipway.GateResult, []slipway.Waiver, error) {
+func (s *server) gates(r *http.Request, by slipway.User, d slipway.RunDetail, service string) (said []slipway.GateResult, given waived, err error) {
 	if s.Evidence == nil {
-		return nil, nil, nil
+		return nil, given, nil
 	}
-	said, err := s.Evidence.Gates(r.Context(), by, slipway.GateFilter{Project: d.Run.Project, RunID: d.Run.ID, Service: service})
+	said, err = s.Evidence.Gates(r.Context(), by, slipway.GateFilter{Project: d.Run.Project, RunID: d.Run.ID, Service: service})
 	if err != nil || s.Waivers == nil || !slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Verdict == slipway.Fail }) {
-		return said, nil, err
+		return said, given, err
 	}
-	given, err := s.Waivers.Waivers(r.Context(), by, slipway.WaiverFilter{Project: d.Run.Project, Holding: true})
+	all, err := s.Waivers.Waivers(r.Context(), by, slipway.WaiverFilter{Project: d.Run.Project})
 	if err != nil { // what the gates said is shown all the same
 		s.Log.WarnContext(r.Context(), "read waivers", "project", d.Run.Project, "error", err)
-		return said, nil, nil
+		return said, given, nil
 	}
-	given = slices.DeleteFunc(slices.Clone(given), func(w slipway.Waiver) bool { return !w.Holds(s.Now()) })
+	for _, w := range all {
+		if w.Holds(s.Now()) {
+			given.holding = append(given.holding, w)
+		} else if w.Reason != "" && w.Author != "" { // it did hold
+			given.over = append(given.over, w)
+		}
+	}
 	return said, given, nil
 }
 
 // listGates arranges what the gates of a run said. back is the page that is come back to from a waiver.
-func listGates(d slipway.RunDetail, said []slipway.GateResult, given []slipway.Waiver, back string) *gateList {
+func listGates(d slipway.RunDetail, said []slipway.GateResult, given waived, back string) *gateList {
 	if len(said) == 0 {
 		return nil
 	}
@@ -234,21 +254,21 @@ func sameSaid(a, b slipway.GateResult) bool {
 }
 
 // reasons fills in the reasons of what was said, as far as the page has room.
-func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.Waiver, back string, budget *int) {
+func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given waived, back string, budget *int) {
 	for i, r := range said.Reasons {
-		row := newReason(d, said.GateResult, r, given, back)
-		switch {
-		case row.Since != nil:
-			l.Waived++
-		case r.Verdict == slipway.Fail:
-			l.Open++
+		if r.Verdict == slipway.Fail {
+			if waives(given.holding, said.GateResult, r.Subject) != nil {
+				l.Waived++
+			} else {
+				l.Open++
+			}
 		}
 		switch {
 		case i < firstReasons:
-			said.First = append(said.First, row)
+			said.First = append(said.First, newReason(d, said.GateResult, r, given, back))
 		case *budget > 0:
 			*budget--
-			said.Rest = append(said.Rest, row)
+			said.Rest = append(said.Rest, newReason(d, said.GateResult, r, given, back))
 		default:
 			said.More++
 		}
@@ -256,12 +276,13 @@ func (l *gateList) reasons(d slipway.RunDetail, said *gateSaid, given []slipway.
 }
 
 // newReason adds to a reason what can be done about it.
-func newReason(d slipway.RunDetail, g slipway.GateResult, r slipway.GateReason, given []slipway.Waiver, back string) gateReason {
+func newReason(d slipway.RunDetail, g slipway.GateResult, r slipway.GateReason, given waived, back string) gateReason {
 	row := gateReason{GateReason: r}
 	if r.Verdict != slipway.Fail {
 		return row
 	}
-	if row.Since = waivedSince(given, g, r.Subject); row.Since == nil {
+	if row.Since = waives(given.holding, g, r.Subject); row.Since == nil {
+		row.Ended = waives(given.over, g, r.Subject)
 		row.Waive = waiveHref(d.Run.Project, g, r.Subject, back)
 	}
 	return row
@@ -271,8 +292,8 @@ func badness(v slipway.Verdict) int {
 	return slices.Index([]slipway.Verdict{slipway.Pass, slipway.Warn, slipway.Fail}, v)
 }
 
-// waivedSince is the waiver that will let a reason through when its gate speaks again.
-func waivedSince(given []slipway.Waiver, g slipway.GateResult, subject string) *slipway.Waiver {
+// waives is the first of some waivers that is about a reason.
+func waives(given []slipway.Waiver, g slipway.GateResult, subject string) *slipway.Waiver {
 	for i, w := range given {
 		if w.Concerns(g.Gate, g.Service, g.Environment) && w.Covers(subject) {
 			return &given[i]
@@ -300,10 +321,14 @@ func evidenceOf(d slipway.RunDetail, g slipway.GateResult) (out []evidence) {
 		}
 		return nil
 	case slipway.GateVulnerabilities, slipway.GateDatabase, slipway.GateSecrets:
-		if has(slipway.KindScan) {
-			return scanEvidence(d.Run.ID, g.Service)
+		if !has(slipway.KindScan) {
+			return nil
 		}
-		return nil
+		out = scanEvidence(d.Run.ID, g.Service)
+		if g.Verdict == slipway.Fail && g.Gate != slipway.GateDatabase { // to those that it is about
+			out[0] = evidence{"findings that it minds", evidenceHref(d.Run.ID, "findings", g.Service, "counts", "1")}
+		}
+		return out
 	case slipway.GateManifests:
 		e := evidence{"manifests", evidenceHref(d.Run.ID, "manifests", g.Service, "environment", g.Environment)}
 		if g.Environment != "" {
@@ -409,15 +434,32 @@ func stepEvidence(d slipway.RunDetail, st slipway.Step) (out []evidence) {
 	case st.Spec.Kind == slipway.KindChart:
 		return []evidence{{"manifests", evidenceHref(run, "manifests", service)}}
 	case st.Spec.Kind == slipway.KindGate:
-		if hasStep(d, slipway.KindTest, service) {
-			out = append(out, evidence{"test report", reportHref(run, service)})
-		}
-		if hasStep(d, slipway.KindScan, service) {
-			out = append(out, scanEvidence(run, service)...)
-		}
-		return append(out, evidence{"manifests", evidenceHref(run, "manifests", service, "environment", st.Spec.Environment)})
+		return judged(d, service, st.Spec.Environment)
 	}
 	return out
+}
+
+// judged are the pages about all that a service is judged by before an environment.
+func judged(d slipway.RunDetail, service, environment string) (out []evidence) {
+	if hasStep(d, slipway.KindTest, service) {
+		out = append(out, evidence{"test report", reportHref(d.Run.ID, service)})
+	}
+	if hasStep(d, slipway.KindScan, service) {
+		out = append(out, scanEvidence(d.Run.ID, service)...)
+	}
+	if hasStep(d, slipway.KindChart, service) {
+		out = append(out, evidence{"manifests", evidenceHref(d.Run.ID, "manifests", service, "environment", environment)})
+	}
+	return out
+}
+
+// Has reports whether the page has a row of a gate.
+func (l *gateList) Has(service, gate string) bool {
+	if l == nil {
+		return false
+	}
+	of := func(row gateRow) bool { return row.Service == service && row.Gate == gate }
+	return slices.ContainsFunc(l.Rows, of) || slices.ContainsFunc(l.Passed, of)
 }
 
 // hasStep reports whether a run has a step of that kind for a service, in no environment.

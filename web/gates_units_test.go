@@ -144,7 +144,7 @@ func TestReasonsBounded(t *testing.T) {
 		}
 		said = append(said, g)
 	}
-	l := listGates(slipway.RunDetail{}, said, nil, "/runs/1")
+	l := listGates(slipway.RunDetail{}, said, waived{}, "/runs/1")
 	shown, more := 0, 0
 	for _, row := range l.Rows {
 		shown, more = shown+len(row.Said[0].First)+len(row.Said[0].Rest), more+row.Said[0].More
@@ -180,5 +180,20 @@ func TestProofs(t *testing.T) {
 	}
 	if got := proofs(d, "b"); got != nil {
 		t.Errorf("of another service: %v", got)
+	}
+}
+
+// Gates that failed are unfolded as long as they are few: of many the list is read first.
+func TestFewGatesAreUnfolded(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]bool{0: true, openGates: true, openGates + 1: false, 40: false} {
+		var said []slipway.GateResult
+		for i := range n {
+			said = append(said, slipway.GateResult{Gate: fmt.Sprint("rule-", i), Service: "web", Verdict: slipway.Fail, Reasons: []slipway.GateReason{{Verdict: slipway.Fail, Subject: "x"}}})
+		}
+		said = append(said, slipway.GateResult{Gate: "tests", Service: "web", Verdict: slipway.Pass})
+		if got := listGates(slipway.RunDetail{}, said, waived{}, "/runs/1").Few(); got != want {
+			t.Errorf("of %d that failed: few is %v", n, got)
+		}
 	}
 }

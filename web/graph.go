@@ -25,8 +25,9 @@ type band struct {
 }
 
 type label struct {
-	X, Y int
-	Text string
+	X, Y  int
+	Text  string
+	Whole string
 }
 
 type node struct {
@@ -90,7 +91,7 @@ func layOut(steps []slipway.Step, run int64, selected string) graph {
 	for i, n := range rows {
 		tops[i] = y
 		if len(lanes) > 1 {
-			g.Lanes = append(g.Lanes, label{X: bandPad, Y: y + nodeHeight/2 + 4, Text: clip(lanes[i], 17)})
+			g.Lanes = append(g.Lanes, label{X: bandPad, Y: y + nodeHeight/2 + 4, Text: clip(lanes[i], 15), Whole: visible(lanes[i])})
 		}
 		y += n*(nodeHeight+gapY) - gapY + laneGap
 	}

@@ -80,10 +80,10 @@ func (s *server) projects(r *http.Request, by slipway.User) (string, view, error
 		More bool
 	}
 	var data struct {
-		Projects         []slipway.Project
+		Projects         []projectCard
 		Waiting, Running some
 	}
-	data.Projects = projects
+	data.Projects = s.projectCards(r, by, projects)
 	for state, to := range map[slipway.RunState]*some{slipway.RunWaiting: &data.Waiting, slipway.RunRunning: &data.Running} {
 		runs, err := s.Reads.Runs(r.Context(), by, slipway.RunFilter{State: state, Limit: firstRuns + 1})
 		if err != nil {
@@ -106,12 +106,25 @@ type boardPage struct {
 	Moving   []slipway.Deployment
 	Chips    chips
 	Failed   []slipway.Run // newest runs of services that did not get into their environment
+	Outside  []changedOutside
+	Cut      []codebaseCard // codebases that are broken, or wait for a person
 	Runs     []slipway.Run
 	Empty    *slipway.Project // the project, when it has no service yet
 }
 
+// changedOutside is what Helm runs somewhere that Slipway did not deploy.
+type changedOutside struct {
+	slipway.ObservedRevision
+	Service, Environment string
+}
+
 // Calm reports whether nothing on the board needs a person.
-func (b boardPage) Calm() bool { return len(b.Waiting)+len(b.Bad)+len(b.Failed)+len(b.Moving) == 0 }
+func (b boardPage) Calm() bool { return b.needing()+len(b.Moving) == 0 }
+
+// needing is how many things of the project need a person.
+func (b boardPage) needing() int {
+	return len(b.Bad) + len(b.Failed) + len(b.Cut) + len(b.Outside) + len(b.Waiting)
+}
 
 // Bounds of what a board shows at once.
 const (
@@ -124,15 +137,39 @@ const (
 // Filtered reports whether the board offers to filter its services.
 func (b boardPage) Filtered() bool { return b.Services >= manyServices || b.Filter != "" || b.Only }
 
+// Broken is how many codebases are broken.
+func (b boardPage) Broken() (n int) {
+	for _, c := range b.Cut {
+		n += boolInt(c.State() == "broken")
+	}
+	return n
+}
+
+// Asked is how many decisions, and codebases, wait for a person.
+func (b boardPage) Asked() int { return len(b.Waiting) + len(b.Cut) - b.Broken() }
+
 // Needs is what is listed above the board: the first of each kind that needs a person.
 func (b boardPage) Needs() boardPage {
-	return boardPage{Bad: b.Bad[:min(firstNeeds, len(b.Bad))], Failed: b.Failed[:min(firstNeeds, len(b.Failed))], Waiting: b.Waiting[:min(firstNeeds, len(b.Waiting))]}
+	return boardPage{Bad: b.Bad[:min(firstNeeds, len(b.Bad))], Failed: b.Failed[:min(firstNeeds, len(b.Failed))], Cut: b.Cut[:min(firstNeeds, len(b.Cut))],
+		Outside: b.Outside[:min(firstNeeds, len(b.Outside))], Waiting: b.Waiting[:min(firstNeeds, len(b.Waiting))]}
 }
 
 // More is how many that need a person are not listed above the board.
 func (b boardPage) More() int {
-	n := b.Needs()
-	return len(b.Bad) + len(b.Failed) + len(b.Waiting) - len(n.Bad) - len(n.Failed) - len(n.Waiting)
+	return b.needing() - b.Needs().needing()
+}
+
+// State is what of the project is worst; "" when nothing needs a person.
+func (b boardPage) State() string {
+	switch {
+	case len(b.Bad) > 0:
+		return string(slipway.Unhealthy)
+	case len(b.Failed) > 0:
+		return string(slipway.RunFailed)
+	case b.needing() > 0:
+		return string(slipway.RunWaiting)
+	}
+	return ""
 }
 
 func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
@@ -159,17 +196,9 @@ func (s *server) board(r *http.Request, by slipway.User) (string, view, error) {
 	if p.Chips, err = s.chips(r.Context(), by, project); err != nil {
 		return "", view{}, err
 	}
+	p.Cut = s.cut(r, by, project)
 	p.Runs, err = s.Reads.Runs(r.Context(), by, slipway.RunFilter{Project: project, Limit: 8})
-	state := ""
-	switch {
-	case len(p.Bad) > 0:
-		state = string(slipway.Unhealthy)
-	case len(p.Failed) > 0:
-		state = string(slipway.RunFailed)
-	case len(p.Waiting) > 0:
-		state = string(slipway.RunWaiting)
-	}
-	return "board", view{Title: project, State: state, Project: project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, err
+	return "board", view{Title: project, State: p.State(), Project: project, Tab: "board", Live: r.URL.RequestURI(), Data: p}, err
 }
 
 // note keeps what of a service is not as it should be, and reports whether any of it needs a person.
@@ -186,6 +215,9 @@ func (b *boardPage) note(row slipway.BoardRow) (needs bool) {
 		}
 		if c.Current != nil && tone(c.Current.State) == "bad" {
 			needs, b.Bad = true, append(b.Bad, *c.Current)
+		}
+		if c.Outside != nil {
+			needs, b.Outside = true, append(b.Outside, changedOutside{*c.Outside, row.Service, c.Environment})
 		}
 		if c.Pending != nil {
 			b.Moving = append(b.Moving, *c.Pending)

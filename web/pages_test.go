@@ -80,7 +80,7 @@ func header(name, value string) func(*http.Request) {
 func pages() map[string][]string {
 	return map[string][]string{
 		"/projects":                               {"shop", "mirrors https://git.example/team/big.git", "Waiting for a person", "release delivery v1.2.0"},
-		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "1 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 verified", "approve or reject", "on its way", "✗ 4 critical, 3 high", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
+		"/projects/shop":                          {"4 services", "1 unhealthy", "1 run failed", "merge main errored", "2 waiting for a person", "orders main-1a2b3c4 is unhealthy in development", "v1.1.0 verified", "approve or reject", "on its way", "✗ 4 critical, 3 high", "changed outside revision 7, app version 0.9.0 · 4 min ago · Rollback to 2 <script>"},
 		"/projects/big":                           {"200 services", "1 to 100 of 200", "service-099", "after these", "nothing needs you"},
 		"/projects/big?from=100":                  {"101 to 200 of 200", "service-199", "before these"},
 		"/projects/big?needs=1":                   {"No service needs a person.", "all 200"},

@@ -117,6 +117,7 @@ type problem struct {
 	Status  int
 	Message string
 	Back    string
+	Again   string // the same page, when it may be there in a moment
 }
 
 func (s *server) fail(w http.ResponseWriter, r *http.Request, by slipway.User, err error) {
@@ -128,7 +129,17 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, by slipway.User, e
 	if r.Method == http.MethodPost {
 		p.Back = local(r.FormValue("back"))
 	}
-	s.render(w, r, p.Status, "error", view{Title: http.StatusText(p.Status), User: by, Data: p})
+	v := view{Title: http.StatusText(p.Status), User: by}
+	if name := r.PathValue("project"); name != "" && by.Name != "" && p.Status < http.StatusInternalServerError {
+		if known, err := s.project(r, by, name); err == nil && known != nil { // its other pages are there
+			v.Project, v.Waivers, v.Codebases = name, s.Waivers != nil, s.Codebases != nil
+		}
+	}
+	if r.Method == http.MethodGet && (p.Status > http.StatusInternalServerError || p.Status == http.StatusTooManyRequests) {
+		p.Again = r.URL.RequestURI()
+	}
+	v.Data = p
+	s.render(w, r, p.Status, "error", v)
 }
 
 // refuse is fail for what a program asks for: it answers with the message alone.

@@ -18,6 +18,9 @@ type runPage struct {
 	Graph    graph
 	Failures []stepFailure
 	Retrying []slipway.Step // what went wrong and is tried again
+	Back     []wentBack
+	Asking   []asking           // approvals that wait, the one that is looked at first
+	Others   []slipway.Approval // further ones that wait
 	Timings  []timing
 	Waited   time.Duration // for people
 	Selected *slipway.Step
@@ -29,7 +32,7 @@ type runPage struct {
 	Log      *stepLog   // nil: no step, or it is in the browser already
 
 	said  []slipway.GateResult
-	given []slipway.Waiver
+	given waived
 }
 
 // stepFailure is why a step failed: its tests, its gates, or the end of its log.
@@ -84,6 +87,10 @@ func (s *server) run(r *http.Request, by slipway.User) (string, view, error) {
 	}
 	listed := slices.DeleteFunc(slices.Clone(said), func(g slipway.GateResult) bool { return p.Lanes.leavesOut(g.Service) })
 	p.said, p.given, p.Gates = said, given, listGates(d, listed, given, runHref(n))
+	p.Back = backOf(d)
+	if p.Asking, p.Others, err = s.asking(r.Context(), by, d, r.FormValue("step")); err != nil {
+		return "", view{}, err
+	}
 	if err := s.explain(r, by, p); err != nil {
 		return "", view{}, err
 	}
@@ -216,6 +223,20 @@ func chooseStep(d slipway.RunDetail, asked string) *slipway.Step {
 	return nil
 }
 
+// Running counts the services that the plan runs.
+func (p *runPage) Running() (n int) {
+	for _, d := range p.Plan.Decisions {
+		n += boolInt(d.Runs)
+	}
+	return n
+}
+
+// manySteps is from how many on the times of a run's steps are folded away.
+const manySteps = 40
+
+// ManySteps reports whether the times of the steps are folded away.
+func (p *runPage) ManySteps() bool { return len(p.Timings) > manySteps }
+
 // timing is when a step ran, in thousandths of the run.
 type timing struct {
 	Step        slipway.Step
@@ -245,16 +266,30 @@ func timings(now time.Time, d slipway.RunDetail) []timing {
 	return out
 }
 
-// waited is how long a run's steps waited for people.
-func waited(now time.Time, d slipway.RunDetail) time.Duration {
-	var sum time.Duration
-	for _, a := range d.Approvals {
+// waited is for how long a run's steps waited for people; where several did at once, that time counts once.
+func waited(now time.Time, d slipway.RunDetail) (sum time.Duration) {
+	all := slices.Clone(d.Approvals)
+	slices.SortFunc(all, func(a, b slipway.Approval) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	var until time.Time // to which it is counted
+	for _, a := range all {
+		end := a.DecidedAt
 		switch {
-		case !a.DecidedAt.IsZero():
-			sum += a.DecidedAt.Sub(a.CreatedAt)
+		case !end.IsZero():
 		case a.State == slipway.ApprovalWaiting:
-			sum += now.Sub(a.CreatedAt)
+			end = now
+		default:
+			continue
+		}
+		if from := later(a.CreatedAt, until); end.After(from) {
+			sum, until = sum+end.Sub(from), end
 		}
 	}
 	return sum
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -22,10 +22,25 @@ type servicePage struct {
 // history is what was deployed to an environment, newest first, and what may be gone back to.
 type history struct {
 	Environment string
+	Cell        slipway.BoardCell // what the board says of it; zero where the service is not on it
 	Current     *slipway.Deployment
 	Deployments []slipway.Deployment // newest
 	Older       bool                 // there are further ones
 	Versions    []string             // verified once, not in quarantine, not the current one
+}
+
+// State is what of the service is worst; "" when nothing of it needs a person.
+func (p servicePage) State() string {
+	state := ""
+	for _, h := range p.Histories {
+		switch {
+		case h.Current != nil && tone(h.Current.State) == "bad":
+			return string(h.Current.State)
+		case h.Cell.Approval != nil || h.Cell.Outside != nil:
+			state = string(slipway.RunWaiting)
+		}
+	}
+	return state
 }
 
 // Bounds of what is shown of a service's past.
@@ -56,6 +71,7 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 		}
 		known = known || len(h) > 0
 		p.Histories = append(p.Histories, historyOf(env, h, quarantined))
+		p.Histories[len(p.Histories)-1].Cell = cellOf(b, service, env)
 	}
 	if !known && len(p.Releases) == 0 {
 		return "", view{}, slipway.Errorf(slipway.NotFound, "project %s has no service %q", project, service)
@@ -67,7 +83,19 @@ func (s *server) service(r *http.Request, by slipway.User) (string, view, error)
 		return "", view{}, err
 	}
 	p.Runs, err = s.Reads.Runs(ctx, by, slipway.RunFilter{Project: project, Service: service, Limit: 8})
-	return "service", view{Title: service, Project: project, Tab: "board", Live: r.URL.Path, Data: p}, err
+	return "service", view{Title: service, State: p.State(), Project: project, Tab: "board", Live: r.URL.Path, Data: p}, err
+}
+
+// cellOf is the cell of a board that is about a service in an environment.
+func cellOf(b slipway.Board, service, env string) slipway.BoardCell {
+	for _, row := range b.Rows {
+		for _, c := range row.Cells {
+			if row.Service == service && c.Environment == env {
+				return c
+			}
+		}
+	}
+	return slipway.BoardCell{}
 }
 
 func historyOf(env string, deployments []slipway.Deployment, quarantined []slipway.Release) history {
@@ -98,6 +126,7 @@ type releasePage struct {
 	Trace   slipway.Trace
 	Image   string // references by digest, to be copied
 	Chart   string
+	Asking  []asking
 	Gates   *gateList
 	Proofs  []proof
 	Running []running
@@ -155,6 +184,9 @@ func (s *server) release(r *http.Request, by slipway.User) (string, view, error)
 		}
 	}
 	p.Chain = chain(p.Release, p.Run)
+	if p.Asking, _, err = s.asking(ctx, by, p.Run, ""); err != nil {
+		return "", view{}, err
+	}
 	said, given, err := s.gates(r, by, p.Run, service)
 	if err != nil {
 		return "", view{}, err

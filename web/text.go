@@ -48,12 +48,16 @@ func (s *server) funcs() template.FuncMap {
 			return caseHref(f)
 		},
 		"plural":   plural,
+		"excerpt":  excerpt,
+		"linked":   linked,
+		"gateID":   gateID,
 		"bytes":    bytesOf,
 		"notes":    splitNotes,
 		"https":    https,
 		"chip":     chipOf,
 		"deployed": deployedHref,
 		"day":      func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
+		"left":     func(t time.Time) string { return left(s.Now(), t) },
 		"month":    func() string { return s.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly) },
 	}
 }
@@ -107,6 +111,19 @@ func coarse(d time.Duration) string {
 		return fmt.Sprintf("%d h", s/3600)
 	}
 	return fmt.Sprintf("%d days", s/86400)
+}
+
+// soon is how long before the end of a waiver a page points at it.
+const soon = 14 * 24 * time.Hour
+
+// left is how long it is until t when that is soon, else "".
+func left(now, t time.Time) string {
+	switch d := t.Sub(now); {
+	case d <= 0, d > soon:
+		return ""
+	default:
+		return "ends in " + coarse(d)
+	}
 }
 
 func took(now, from, to time.Time) string {
@@ -260,6 +277,48 @@ func acts(r rune) bool {
 		return false
 	}
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// linked is a reason with a link where it names a run: "superseded by run #12".
+func linked(reason string) template.HTML {
+	var b strings.Builder
+	rest := visible(reason)
+	for {
+		before, after, found := strings.Cut(rest, "run #")
+		b.WriteString(template.HTMLEscapeString(before))
+		if !found {
+			return template.HTML(b.String()) //nolint:gosec // every part of it is escaped
+		}
+		digits := len(after) - len(strings.TrimLeft(after, "0123456789"))
+		if n := after[:digits]; n != "" && digits < 19 {
+			fmt.Fprintf(&b, `<a href="/runs/%s">run #%s</a>`, n, n)
+		} else {
+			b.WriteString("run #" + n)
+		}
+		rest = after[digits:]
+	}
+}
+
+// Bounds of an excerpt, in lines and in the bytes of each.
+const (
+	excerptHead = 6
+	excerptTail = 8
+	excerptLine = 1000
+)
+
+// excerpt is the beginning and the end of what a test wrote: a stack trace stands first in it, and what a log ended
+// with last.
+func excerpt(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	if left := len(lines) - excerptHead - excerptTail; left > 1 {
+		lines = slices.Concat(lines[:excerptHead], []string{fmt.Sprintf("… %d lines …", left)}, lines[len(lines)-excerptTail:])
+	}
+	for i, l := range lines {
+		if len(l) > excerptLine {
+			lines[i] = strings.ToValidUTF8(l[:excerptLine], "") + " …"
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 type diffLine struct{ Tone, Text string }

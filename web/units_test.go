@@ -244,10 +244,94 @@ func TestScriptSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(b), "\n"); n > 240 {
+	if n := strings.Count(string(b), "\n"); n > 280 {
 		t.Errorf("it has %d lines", n)
 	}
 	if strings.Contains(string(b), "eval(") || strings.Contains(string(b), "http://") || strings.Contains(string(b), "https://") {
 		t.Error("it evaluates text or names another site")
+	}
+}
+
+// What a test wrote is cut to how it begins and how it ends.
+func TestExcerpt(t *testing.T) {
+	t.Parallel()
+	var lines []string
+	for i := range 600 {
+		lines = append(lines, fmt.Sprint("line ", i))
+	}
+	for n, want := range map[int]string{0: "", 1: "line 0", 15: strings.Join(lines[:15], "\n"), 600: strings.Join(lines[:6], "\n") + "\n… 586 lines …\n" + strings.Join(lines[592:], "\n")} {
+		if got := excerpt(strings.Join(lines[:n], "\n") + "\n"); got != want {
+			t.Errorf("of %d lines it is %q, not %q", n, got, want)
+		}
+	}
+	if got := excerpt(strings.Repeat("é", 4000)); len(got) > excerptLine+10 || strings.ContainsRune(got, '\ufffd') || !strings.HasSuffix(got, "é …") {
+		t.Errorf("of one long line it is %d bytes: %.20q", len(got), got)
+	}
+}
+
+// A reason leads to the run that it names, and to nothing else.
+func TestLinked(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"": "", "plain": "plain",
+		"superseded by run #12, which came later": `superseded by <a href="/runs/12">run #12</a>, which came later`,
+		"run #1 and run #2":                       `<a href="/runs/1">run #1</a> and <a href="/runs/2">run #2</a>`,
+		"run #" + strings.Repeat("9", 30):         "run #" + strings.Repeat("9", 30),
+		`run #x"><script>`:                        `run #x&#34;&gt;&lt;script&gt;`,
+		"run #7<b>\u202e":                         `<a href="/runs/7">run #7</a>&lt;b&gt;\u202e`,
+		"run #":                                   "run #",
+	} {
+		if got := string(linked(in)); got != want {
+			t.Errorf("%q is shown as %q, not %q", in, got, want)
+		}
+	}
+}
+
+// Time in which several approvals wait counts once.
+func TestWaited(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	at := func(min int) time.Time { return now.Add(time.Duration(min-100) * time.Minute) }
+	d := slipway.RunDetail{Approvals: []slipway.Approval{
+		{State: slipway.ApprovalWaiting, CreatedAt: at(90)},
+		{State: slipway.ApprovalApproved, CreatedAt: at(10), DecidedAt: at(30)},
+		{State: slipway.ApprovalApproved, CreatedAt: at(12), DecidedAt: at(20)},
+		{State: slipway.ApprovalRejected, CreatedAt: at(25), DecidedAt: at(40)},
+		{State: slipway.ApprovalWaiting, CreatedAt: at(95)},
+		{State: slipway.ApprovalSuperseded, CreatedAt: at(50)},
+	}}
+	if got := waited(now, d); got != 40*time.Minute {
+		t.Errorf("it waited %v, not 40 minutes", got)
+	}
+}
+
+// A rollback says how the check after it ended; one that a person asked for is the run itself.
+func TestBackOf(t *testing.T) {
+	t.Parallel()
+	back := slipway.Step{State: slipway.StepSucceeded, Spec: slipway.PlanStep{Key: "rollback/web@qa", Kind: slipway.KindRollback, Service: "web", Environment: "qa", Rollback: &slipway.RollbackSpec{Automatic: true, From: slipway.Deployment{Version: "v2"}, To: slipway.Deployment{Version: "v1"}}}}
+	check := slipway.Step{State: slipway.StepFailed, Spec: slipway.PlanStep{Key: "verify/web@qa-2", Kind: slipway.KindVerify, Needs: []string{"rollback/web@qa"}}}
+	d := slipway.RunDetail{Run: slipway.Run{ID: 3, Event: slipway.DefaultPush}, Steps: []slipway.Step{back, check}}
+	want := wentBack{Service: "web", Environment: "qa", From: "v2", To: "v1", Href: stepHref(3, "verify/web@qa-2"), State: slipway.StepFailed, Quarantined: true}
+	if got := backOf(d); len(got) != 1 || got[0] != want {
+		t.Errorf("it is %+v, not %+v", got, want)
+	}
+	d.Steps[0].State = slipway.StepErrored
+	if got := backOf(d); len(got) != 1 || got[0].State != slipway.StepErrored || got[0].Href != stepHref(3, "rollback/web@qa") {
+		t.Errorf("of one that ended in an error it is %+v", got)
+	}
+	d.Run.Event = slipway.RollbackCall
+	if got := backOf(d); got != nil {
+		t.Errorf("of a person's it is %+v", got)
+	}
+}
+
+// A waiver says so when it ends soon.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	for d, want := range map[time.Duration]string{-time.Hour: "", 0: "", 5 * time.Hour: "ends in 5 h", 3*24*time.Hour + time.Hour: "ends in 3 days", 14 * 24 * time.Hour: "ends in 14 days", 15 * 24 * time.Hour: ""} {
+		if got := left(now, now.Add(d)); got != want {
+			t.Errorf("%v before its end it says %q, not %q", d, got, want)
+		}
 	}
 }

@@ -5,6 +5,9 @@
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 const streams = new Set();
+const copy = document.createElement("button");
+copy.type = "button";
+copy.className = "copier";
 
 // stream holds a connection for as long as the page is looked at: browsers allow few per server. url
 // is asked again at each connect, for where to go on.
@@ -78,7 +81,11 @@ function signedOut() {
 function put(html, title) {
   const next = document.createElement("main");
   next.innerHTML = html;
+  const beside = copy.previousSibling, held = document.activeElement === copy;
+  copy.remove(); // it is no part of what the server sent
   morph(main, next);
+  if (beside?.isConnected) beside.after(copy);
+  if (held) copy.focus({ preventScroll: true });
   const head = decodeURIComponent(title ?? "");
   if (head && head !== document.title) {
     document.title = head;
@@ -95,7 +102,8 @@ function morph(old, next) {
   let at = old.firstChild;
   for (const want of [...next.childNodes]) {
     let same = at;
-    while (same && !alike(same, want)) same = !name(want) && stays.has(name(same)) ? null : same.nextSibling;
+    // A text goes nowhere else: elements between it and another one would be lost for it.
+    while (same && !alike(same, want)) same = want.nodeType !== Node.ELEMENT_NODE || !name(want) && stays.has(name(same)) ? null : same.nextSibling;
     if (!same) { old.insertBefore(want, at); continue; }
     while (at !== same && !stays.has(name(at))) { const gone = at; at = at.nextSibling; gone.remove(); }
     if (at === same) at = same.nextSibling;
@@ -225,6 +233,38 @@ addEventListener("input", (event) => {
 addEventListener("mouseover", (event) => {
   const time = event.target.closest?.("time");
   if (time && !time.title) time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
+});
+
+// Beside a digest or a hash that the pointer or the focus is at stands a button that copies the whole of it.
+function offer(event) {
+  const at = event.target.closest?.("a.mono[title], code.copy");
+  if (!at || copy.previousSibling === at) return;
+  copy.textContent = "Copy";
+  copy.dataset.text = at.title || at.textContent;
+  copy.setAttribute("aria-label", `Copy ${at.textContent}`);
+  copy.classList.toggle("inside", at.getBoundingClientRect().right > innerWidth - 90);
+  at.after(copy);
+}
+addEventListener("mouseover", offer);
+addEventListener("focusin", offer);
+addEventListener("mouseover", (event) => {
+  if (copy.isConnected && !copy.parentNode.contains(event.target) && document.activeElement !== copy) copy.remove();
+});
+copy.addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(copy.dataset.text);
+  } catch { // there is none by plain http
+    const box = document.createElement("textarea");
+    box.value = copy.dataset.text;
+    document.body.append(box);
+    box.select();
+    document.execCommand("copy");
+    box.remove();
+    copy.focus({ preventScroll: true });
+  }
+  copy.textContent = "Copied";
+  setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+  document.getElementById("news").textContent = "Copied";
 });
 
 addEventListener("keydown", (event) => {
