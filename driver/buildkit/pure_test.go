@@ -225,9 +225,6 @@ func TestChooseNetwork(t *testing.T) {
 	if _, err := chooseNetwork("/a", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}); err == nil {
 		t.Error("chose a network in one that is in use")
 	}
-	if gw := first.gateway(); !first.Subnet.Contains(gw) || gw == first.Subnet.Addr() {
-		t.Errorf("gateway %v", gw)
-	}
 }
 
 func TestFirewallRules(t *testing.T) {
