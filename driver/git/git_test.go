@@ -269,8 +269,8 @@ func TestUpdateRefIsConditional(t *testing.T) {
 	if err := w.repo.UpdateRef(ctx, ref, two, one); err != nil {
 		t.Error(err)
 	}
-	wantCode(t, w.repo.DeleteRef(ctx, ref, one), slipway.Conflict)
-	if err := w.repo.DeleteRef(ctx, ref, two); err != nil {
+	wantCode(t, w.repo.UpdateRef(ctx, ref, slipway.ZeroHash, one), slipway.Conflict)
+	if err := w.repo.UpdateRef(ctx, ref, slipway.ZeroHash, two); err != nil {
 		t.Error(err)
 	}
 	wantCode(t, w.repo.UpdateRef(ctx, ref, strings.Repeat("1", 40), slipway.ZeroHash), slipway.NotFound)
