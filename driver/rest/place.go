@@ -53,7 +53,7 @@ func List[T any](ctx context.Context, c *Client, size string, perPage int, r Req
 					return
 				}
 			}
-			if !a.More() {
+			if !a.more() {
 				return
 			}
 		}
