@@ -150,7 +150,7 @@ func (r *Runner) read(ctx context.Context, env stage.Env, spec *slipway.ChartSpe
 	}
 	var keep []string
 	for _, render := range spec.Renders {
-		keep = append(keep, environmentValues(render.Environment))
+		keep = append(keep, slipway.EnvironmentValues(render.Environment))
 		keep = append(keep, render.Values...)
 	}
 	c, problems, err := r.helm.Load(ctx, filepath.Join(tree, dir), keep)
