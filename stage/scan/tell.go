@@ -95,7 +95,7 @@ func tell(env stage.Env, s slipway.Scan) {
 	} else if !s.Database.Built.IsZero() {
 		env.Log.Printf("vulnerability database of %s", s.Database.Built.UTC().Format("2006-01-02"))
 	}
-	for _, line := range Table(s.Findings, maxTold) {
+	for _, line := range table(s.Findings, maxTold) {
 		env.Log.Printf("%s", line)
 	}
 	for _, p := range s.Problems {
@@ -104,9 +104,9 @@ func tell(env stage.Env, s slipway.Scan) {
 	env.Log.Printf("%s", Summary(s))
 }
 
-// Table is the first findings as lines of aligned columns, with a heading; nothing for none. limit 0 means
+// table is the first findings as lines of aligned columns, with a heading; nothing for none. limit 0 means
 // all.
-func Table(list []slipway.Finding, limit int) []string {
+func table(list []slipway.Finding, limit int) []string {
 	if len(list) == 0 {
 		return nil
 	}
