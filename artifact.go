@@ -108,6 +108,11 @@ const (
 	DeployFailed DeploymentState = "deploy-failed" // Helm refused it; nothing of it runs
 )
 
+// DeploymentStates lists every state.
+func DeploymentStates() []DeploymentState {
+	return []DeploymentState{Deploying, Deployed, Verified, Unhealthy, RolledBack, Replaced, DeployFailed}
+}
+
 // Approval is a decision that a person takes before a deployment, with what it binds to (D11).
 type Approval struct {
 	ID           int64         `json:"id"`
@@ -149,6 +154,11 @@ const (
 	ApprovalRejected   ApprovalState = "rejected"
 	ApprovalSuperseded ApprovalState = "superseded" // a newer version of the same target waits or was deployed
 )
+
+// ApprovalStates lists every state.
+func ApprovalStates() []ApprovalState {
+	return []ApprovalState{ApprovalWaiting, ApprovalApproved, ApprovalRejected, ApprovalSuperseded}
+}
 
 // Result is what a runner says of a step: an outcome, and what to record with it in the same
 // transaction.
