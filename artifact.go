@@ -1,6 +1,10 @@
 package slipway
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
 
 // ArtifactKind says what an artifact is.
 type ArtifactKind string
@@ -30,6 +34,12 @@ type Artifact struct {
 	Path       string       `json:"path,omitempty"` // file in the run's workspace, before it is pushed
 	Commit     string       `json:"commit,omitempty"`
 	CreatedAt  time.Time    `json:"createdAt"`
+}
+
+// DigestOf is the digest of some bytes as artifacts have it: sha256: and hexadecimal digits.
+func DigestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // Release is a version of a service with its image and chart digests; made when the version is
