@@ -1,6 +1,10 @@
 package slipway
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
 
 // ArtifactKind says what an artifact is.
 type ArtifactKind string
@@ -30,6 +34,12 @@ type Artifact struct {
 	Path       string       `json:"path,omitempty"` // file in the run's workspace, before it is pushed
 	Commit     string       `json:"commit,omitempty"`
 	CreatedAt  time.Time    `json:"createdAt"`
+}
+
+// DigestOf is the digest of some bytes as artifacts have it: sha256: and hexadecimal digits.
+func DigestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // Release is a version of a service with its image and chart digests; made when the version is
@@ -108,6 +118,11 @@ const (
 	DeployFailed DeploymentState = "deploy-failed" // Helm refused it; nothing of it runs
 )
 
+// DeploymentStates lists every state.
+func DeploymentStates() []DeploymentState {
+	return []DeploymentState{Deploying, Deployed, Verified, Unhealthy, RolledBack, Replaced, DeployFailed}
+}
+
 // Approval is a decision that a person takes before a deployment, with what it binds to (D11).
 type Approval struct {
 	ID           int64         `json:"id"`
@@ -149,6 +164,11 @@ const (
 	ApprovalRejected   ApprovalState = "rejected"
 	ApprovalSuperseded ApprovalState = "superseded" // a newer version of the same target waits or was deployed
 )
+
+// ApprovalStates lists every state.
+func ApprovalStates() []ApprovalState {
+	return []ApprovalState{ApprovalWaiting, ApprovalApproved, ApprovalRejected, ApprovalSuperseded}
+}
 
 // Result is what a runner says of a step: an outcome, and what to record with it in the same
 // transaction.

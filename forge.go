@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -349,6 +350,14 @@ func CheckHash(s string) error {
 		}
 	}
 	return Errorf(Invalid, "commit %q: must be 40 or 64 lower-case hexadecimal digits", CleanLine(s, 64))
+}
+
+// Counted is a number with its noun: "1 test", "2 tests".
+func Counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // CleanLine makes text of strangers one line that is safe to show anywhere but unescaped in HTML: valid

@@ -226,6 +226,18 @@ type ChartSpec struct {
 	Image   Repository        `json:"image"`
 }
 
+// EnvironmentValues is the values file that a chart folder may have for an environment.
+func EnvironmentValues(environment string) string { return "values-" + environment + ".yaml" }
+
+// ChartValues are the values that every deployment sets itself, above all files: the image (D17) and why it
+// is deployed (S97).
+func ChartValues(image Repository, tag, digest, reason string) map[string]any {
+	return map[string]any{
+		"image":  map[string]any{"registry": image.Registry.Host, "repository": image.Name, "tag": tag, "digest": digest},
+		"reason": reason,
+	}
+}
+
 // ChartRender is one environment a chart is rendered for, to check it before anything is deployed.
 type ChartRender struct {
 	Environment string   `json:"environment"`

@@ -15,6 +15,11 @@ const (
 	SeverityNone       Severity = "none"    // of a threshold: nothing reaches it
 )
 
+// Severities lists those that a finding may have, worst first.
+func Severities() []Severity {
+	return []Severity{SeverityCritical, SeverityHigh, SeverityMedium, SeverityLow, SeverityUnknown, SeverityNegligible}
+}
+
 // rank orders severities; what is not known is low.
 func (s Severity) rank() int {
 	switch s {

@@ -121,18 +121,3 @@ type Trace struct {
 	Deployments []Deployment `json:"deployments"`
 	Approvals   []Approval   `json:"approvals"`
 }
-
-// DeployStatus is what a deployment looks like while it becomes ready, resource by resource.
-type DeployStatus struct {
-	Resources []ResourceStatus `json:"resources"`
-	Ready     bool             `json:"ready"`
-}
-
-// ResourceStatus is one object of a Helm release.
-type ResourceStatus struct {
-	Kind    string    `json:"kind"`
-	Name    string    `json:"name"`
-	Ready   bool      `json:"ready"`
-	Message string    `json:"message,omitempty"`
-	Time    time.Time `json:"time"`
-}

@@ -279,6 +279,17 @@ func decode(r *http.Request, v any) error {
 	return nil
 }
 
+// handleID is handle for a path in which the place of that name is an id.
+func (s *server) handleID(pattern, name string, c func(r *http.Request, by slipway.User, id int64) (any, error)) {
+	s.handle(pattern, func(r *http.Request, by slipway.User) (any, error) {
+		id, err := pathID(r, name)
+		if err != nil {
+			return nil, err
+		}
+		return c(r, by, id)
+	})
+}
+
 func pathID(r *http.Request, name string) (int64, error) {
 	s := r.PathValue(name)
 	n, err := strconv.ParseInt(strings.TrimPrefix(s, "#"), 10, 64)

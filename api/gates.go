@@ -36,30 +36,18 @@ func (s *server) gates() {
 			return s.Retention.Retention(r.Context(), by, r.PathValue("project"), dry)
 		})
 	}
-	s.handle("GET /api/v1/runs/{run}/gates", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/runs/{run}/gates", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		q := r.URL.Query()
 		return list(s.Gates.Gates(r.Context(), by, slipway.GateFilter{RunID: id, Service: q.Get("service"), Environment: q.Get("environment")}))
 	})
-	s.handle("GET /api/v1/runs/{run}/manifests", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/runs/{run}/manifests", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return list(s.Gates.Manifests(r.Context(), by, id, r.URL.Query().Get("service")))
 	})
 	s.handle("GET /api/v1/projects/{project}/services/{service}/gates", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Gates.Gates(r.Context(), by, slipway.GateFilter{Project: r.PathValue("project"), Service: r.PathValue("service"),
 			Environment: r.URL.Query().Get("environment")}))
 	})
-	s.handle("GET /api/v1/runs/{run}/scan", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/runs/{run}/scan", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return s.Gates.Scan(r.Context(), by, id, r.URL.Query().Get("service"))
 	})
 	s.handle("GET /api/v1/projects/{project}/scans", func(r *http.Request, by slipway.User) (any, error) {
@@ -96,11 +84,7 @@ func (s *server) gates() {
 		in.Project = r.PathValue("project")
 		return s.Waivers.GiveWaiver(r.Context(), by, in)
 	})
-	s.handle("DELETE /api/v1/waivers/{waiver}", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "waiver")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("DELETE /api/v1/waivers/{waiver}", "waiver", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return s.Waivers.WithdrawWaiver(r.Context(), by, id)
 	})
 }

@@ -36,18 +36,10 @@ func (s *server) reads() {
 		}
 		return list(s.Reads.Runs(r.Context(), by, f))
 	})
-	s.handle("GET /api/v1/runs/{run}", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/runs/{run}", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return s.Reads.Run(r.Context(), by, id)
 	})
-	s.handle("GET /api/v1/runs/{run}/report", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/runs/{run}/report", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return s.Reads.Report(r.Context(), by, id, r.URL.Query().Get("step"))
 	})
 	s.handle("GET /api/v1/trace", func(r *http.Request, by slipway.User) (any, error) {
@@ -56,11 +48,7 @@ func (s *server) reads() {
 	s.handle("GET /api/v1/projects/{project}/pulls", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Pulls.Pulls(r.Context(), by, r.PathValue("project")))
 	})
-	s.handle("GET /api/v1/projects/{project}/pulls/{pull}", func(r *http.Request, by slipway.User) (any, error) {
-		n, err := pathID(r, "pull")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/projects/{project}/pulls/{pull}", "pull", func(r *http.Request, by slipway.User, n int64) (any, error) {
 		return s.Pulls.Pull(r.Context(), by, codebase(r), n)
 	})
 	s.handle("GET /api/v1/projects/{project}/releases", func(r *http.Request, by slipway.User) (any, error) {
@@ -128,11 +116,7 @@ type Review struct {
 
 func (s *server) deliveries() {
 	for verb, approve := range map[string]bool{"approve": true, "reject": false} {
-		s.handle("POST /api/v1/approvals/{approval}/"+verb, func(r *http.Request, by slipway.User) (any, error) {
-			id, err := pathID(r, "approval")
-			if err != nil {
-				return nil, err
-			}
+		s.handleID("POST /api/v1/approvals/{approval}/"+verb, "approval", func(r *http.Request, by slipway.User, id int64) (any, error) {
 			var d Decision
 			if err := decode(r, &d); err != nil {
 				return nil, err
@@ -140,22 +124,14 @@ func (s *server) deliveries() {
 			return s.Deliveries.Vote(r.Context(), by, id, approve, d.Reason)
 		})
 	}
-	s.handle("POST /api/v1/runs/{run}/cancel", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("POST /api/v1/runs/{run}/cancel", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		var d Decision
 		if err := decode(r, &d); err != nil {
 			return nil, err
 		}
 		return s.Deliveries.CancelRun(r.Context(), by, id, d.Reason)
 	})
-	s.handle("POST /api/v1/runs/{run}/retry", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("POST /api/v1/runs/{run}/retry", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return s.Deliveries.RetryRun(r.Context(), by, id)
 	})
 	s.handle("POST /api/v1/projects/{project}/rollback", func(r *http.Request, by slipway.User) (any, error) {
@@ -184,13 +160,7 @@ func (s *server) deliveries() {
 			return s.Reviews.ClosePull(r.Context(), by, codebase(r), n)
 		},
 	} {
-		s.handle("POST /api/v1/projects/{project}/pulls/{pull}/"+verb, func(r *http.Request, by slipway.User) (any, error) {
-			n, err := pathID(r, "pull")
-			if err != nil {
-				return nil, err
-			}
-			return do(r, by, n)
-		})
+		s.handleID("POST /api/v1/projects/{project}/pulls/{pull}/"+verb, "pull", do)
 	}
 }
 
@@ -281,11 +251,7 @@ func (s *server) people() {
 	s.handle("GET /api/v1/users/{user}/tokens", func(r *http.Request, by slipway.User) (any, error) {
 		return list(s.Credentials.Tokens(r.Context(), by, r.PathValue("user")))
 	})
-	s.handle("DELETE /api/v1/users/{user}/tokens/{token}", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "token")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("DELETE /api/v1/users/{user}/tokens/{token}", "token", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return struct{}{}, s.Credentials.RevokeToken(r.Context(), by, r.PathValue("user"), id)
 	})
 	s.handle("POST /api/v1/users/{user}/tokens", func(r *http.Request, by slipway.User) (any, error) {

@@ -27,11 +27,7 @@ type Tests interface {
 }
 
 func (s *server) tests() {
-	s.handle("GET /api/v1/runs/{run}/tests", func(r *http.Request, by slipway.User) (any, error) {
-		id, err := pathID(r, "run")
-		if err != nil {
-			return nil, err
-		}
+	s.handleID("GET /api/v1/runs/{run}/tests", "run", func(r *http.Request, by slipway.User, id int64) (any, error) {
 		return s.Tests.RunTests(r.Context(), by, id)
 	})
 	s.handle("GET /api/v1/projects/{project}/services/{service}/tests", func(r *http.Request, by slipway.User) (any, error) {

@@ -42,9 +42,9 @@ func (s *story) git(ctx context.Context, args ...string) (string, error) {
 	return s.say.output(ctx, s.repo, nil, "git", args...)
 }
 
-func (s *story) quietGit(ctx context.Context, args ...string) (string, error) {
-	out, err := quiet(ctx, s.repo, nil, "git", args...)
-	return strings.TrimSpace(out), err
+func (s *story) quietGit(ctx context.Context, args ...string) error {
+	_, err := quiet(ctx, s.repo, nil, "git", args...)
+	return err
 }
 
 // people makes the project, the cluster and two users, unless an earlier demo did.
@@ -114,7 +114,7 @@ func (s *story) clone(ctx context.Context) error {
 		{"remote", "add", "origin", s.world.url + "/git/" + project + ".git"},
 		{"add", "."}, {"commit", "--quiet", "-m", "The shop: web, orders and delivery"},
 	} {
-		if _, err := s.quietGit(ctx, args...); err != nil {
+		if err := s.quietGit(ctx, args...); err != nil {
 			return err
 		}
 	}
@@ -140,7 +140,7 @@ func (s *story) edit(ctx context.Context, file, old, new, message string) error 
 		return err
 	}
 	s.say.detail("ada changes %s: %s", file, message)
-	_, err = s.quietGit(ctx, "commit", "--quiet", "-am", message)
+	err = s.quietGit(ctx, "commit", "--quiet", "-am", message)
 	return err
 }
 
@@ -203,7 +203,7 @@ func (s *story) firstPush(ctx context.Context) error {
 
 func (s *story) pullRequest(ctx context.Context) error {
 	s.say.step("a pull request: only the service it touches is built, tested and checked")
-	if _, err := s.quietGit(ctx, "pull", "--quiet", "--rebase", "origin", "main"); err != nil {
+	if err := s.quietGit(ctx, "pull", "--quiet", "--rebase", "origin", "main"); err != nil {
 		return err
 	}
 	greeting := "delivered with care, " + time.Now().Format("15:04:05")
@@ -231,7 +231,7 @@ func (s *story) pullRequest(ctx context.Context) error {
 	if err := s.curl(ctx, "development", "delivery", "/quote?to=Rotterdam"); err != nil {
 		return err
 	}
-	_, err = s.quietGit(ctx, "pull", "--quiet", "--rebase", "origin", "main")
+	err = s.quietGit(ctx, "pull", "--quiet", "--rebase", "origin", "main")
 	return err
 }
 
@@ -340,7 +340,7 @@ func (s *story) badRelease(ctx context.Context) error {
 	if _, err := s.slipway(ctx, "ada", "status"); err != nil {
 		return err
 	}
-	_, err = s.quietGit(ctx, "reset", "--quiet", "--hard", "HEAD~1")
+	err = s.quietGit(ctx, "reset", "--quiet", "--hard", "HEAD~1")
 	return err
 }
 

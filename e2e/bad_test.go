@@ -139,13 +139,12 @@ func TestRefusedPushes(t *testing.T) {
 	t.Run("the default branch is not rewritten", func(t *testing.T) {
 		r.t = t
 		before := r.remote("refs/heads/main")
-		out, err := r.pushAs(t.Context(), "bob", "HEAD~1:refs/heads/other")
-		if err != nil {
-			t.Fatal(err)
+		if out, err := r.pushAs(t.Context(), "bob", "HEAD~1:refs/heads/other"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
 		}
 		r.git("checkout", "--quiet", "--orphan", "fresh")
 		r.git("commit", "--quiet", "-m", "Another beginning")
-		out, err = r.pushAs(t.Context(), "bob", "+HEAD:refs/heads/main")
+		out, err := r.pushAs(t.Context(), "bob", "+HEAD:refs/heads/main")
 		if err == nil || !strings.Contains(out, "default branch") {
 			t.Errorf("main was rewritten: %v\n%s", err, out)
 		}

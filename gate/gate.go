@@ -77,10 +77,10 @@ func verdict(l slipway.Level) slipway.Verdict {
 	return slipway.Fail
 }
 
-// atMost is a verdict that is no worse than the other.
-func atMost(v, most slipway.Verdict) slipway.Verdict {
-	if v.Worse(most) == most {
+// atMostWarn is a verdict that is no worse than a warning.
+func atMostWarn(v slipway.Verdict) slipway.Verdict {
+	if v.Worse(slipway.Warn) == slipway.Warn {
 		return v
 	}
-	return most
+	return slipway.Warn
 }

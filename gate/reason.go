@@ -26,7 +26,6 @@ type found struct {
 	rank    int    // the lowest is told first, among those of one verdict
 	kind    string // what the summary counts it as
 	fixable bool
-	expired string // what to say of a waiver that does not hold
 }
 
 // weighed are the reasons of a result with its waivers applied, worst first.

@@ -13,12 +13,6 @@ const (
 	notScanned = "the image was not scanned, so that nothing is known of it"
 )
 
-// severities from the worst, as summaries count them.
-func severities() []slipway.Severity {
-	return []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow,
-		slipway.SeverityUnknown, slipway.SeverityNegligible}
-}
-
 // vulnerabilities wants none of the severities that are too much. Without a scan there is nothing that could
 // be said of the image, which counts as the worst that the gate may say.
 func (j *judge) vulnerabilities() []slipway.GateResult {
@@ -119,7 +113,7 @@ func vulnerability(f slipway.Finding, v slipway.Verdict) found {
 		b.WriteString(": " + f.Title)
 	}
 	rank := 0
-	for i, s := range severities() {
+	for i, s := range slipway.Severities() {
 		if s == known(f.Severity) {
 			rank = 2 * i
 		}
@@ -143,7 +137,7 @@ func dismissed(f slipway.Finding) string {
 
 // known is the severity, unknown for what is none.
 func known(s slipway.Severity) slipway.Severity {
-	for _, k := range severities() {
+	for _, k := range slipway.Severities() {
 		if s == k {
 			return s
 		}
@@ -176,7 +170,7 @@ func (j *judge) vulnerabilitySummary(w weighed, others int, note string) (out []
 		out = append(out, "not looked for: there is no vulnerability database")
 	}
 	some := false
-	for _, severity := range severities() {
+	for _, severity := range slipway.Severities() {
 		n, fixable := w.count(string(severity))
 		if n == 0 {
 			continue

@@ -72,7 +72,7 @@ func (j *judge) subject(s slipway.SignedSubject, bad slipway.Verdict) (out []fou
 	}
 	if len(out) == 0 {
 		for _, p := range s.Problems {
-			add(atMost(bad, slipway.Warn), "does not verify", "beside what verifies, there is what does not: "+p)
+			add(atMostWarn(bad), "does not verify", "beside what verifies, there is what does not: "+p)
 		}
 	}
 	return out

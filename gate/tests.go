@@ -23,7 +23,7 @@ func (j *judge) tests() []slipway.GateResult {
 	}
 	bad, r := verdict(j.policy.Tests), j.e.Tests
 	if r == nil {
-		v, message := atMost(bad, slipway.Warn), "no tests were run for this service; give its Dockerfile a test stage"
+		v, message := atMostWarn(bad), "no tests were run for this service; give its Dockerfile a test stage"
 		if j.e.Stage == slipway.KindTest {
 			v, message = bad, "the tests were to run and gave no report"
 		}
@@ -36,7 +36,7 @@ func (j *judge) tests() []slipway.GateResult {
 			Message: counted(more, "more test failed, and is", "more tests failed, and are") + " not listed in the report"}})
 	}
 	if r.Passed+r.Failed+r.Skipped == 0 {
-		reasons = append(reasons, found{rank: 3, GateReason: slipway.GateReason{Verdict: atMost(bad, slipway.Warn), Subject: noReport,
+		reasons = append(reasons, found{rank: 3, GateReason: slipway.GateReason{Verdict: atMostWarn(bad), Subject: noReport,
 			Message: "the result files hold no test; look whether the tests write them where they are expected"}})
 	}
 	for _, p := range r.Problems {
@@ -60,7 +60,7 @@ func cases(r slipway.TestReport, bad slipway.Verdict) (out []found, red int) {
 				}
 				out = append(out, f)
 			case c.Flaky:
-				out = append(out, found{rank: 4, kind: flaky, GateReason: slipway.GateReason{Verdict: atMost(bad, slipway.Warn), Subject: caseName(s, c),
+				out = append(out, found{rank: 4, kind: flaky, GateReason: slipway.GateReason{Verdict: atMostWarn(bad), Subject: caseName(s, c),
 					Message: "flaky: it passed after it had failed on the same inputs", Place: c.Class}})
 			}
 		}

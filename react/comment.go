@@ -85,7 +85,7 @@ func runText(address string, d slipway.RunDetail, reports map[string]slipway.Tes
 	}
 	b.WriteString("| Service | State | Tests | Image |\n|---|---|---|---|\n" + rows)
 	if more > 0 {
-		fmt.Fprintf(&b, "\nand %s more, of %d skipped in all: see [the run](%s).\n", count(more, "service"), skipped, runLink(address, d.Run.ID, ""))
+		fmt.Fprintf(&b, "\nand %s more, of %d skipped in all: see [the run](%s).\n", slipway.Counted(more, "service"), skipped, runLink(address, d.Run.ID, ""))
 	}
 	return b.String()
 }

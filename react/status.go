@@ -206,7 +206,7 @@ func runVerdict(d slipway.RunDetail) verdict {
 	}
 	switch run.State {
 	case slipway.RunSucceeded:
-		v.state, v.text = slipway.StatusSuccess, fmt.Sprintf("%s, %d skipped", count(ran, "service"), skipped)
+		v.state, v.text = slipway.StatusSuccess, fmt.Sprintf("%s, %d skipped", slipway.Counted(ran, "service"), skipped)
 		if ran == 0 {
 			v.text, v.ran = "no service is affected", false
 			if len(d.Plan.Decisions) == 1 {
@@ -306,16 +306,9 @@ func serviceVerdict(d slipway.RunDetail, dec slipway.Decision, reports map[strin
 func testText(r slipway.TestReport) string {
 	switch {
 	case r.Failed > 0:
-		return fmt.Sprintf("%d of %s failed", r.Failed, count(r.Passed+r.Failed, "test"))
+		return fmt.Sprintf("%d of %s failed", r.Failed, slipway.Counted(r.Passed+r.Failed, "test"))
 	case r.Skipped > 0:
-		return fmt.Sprintf("%s passed, %d skipped", count(r.Passed, "test"), r.Skipped)
+		return fmt.Sprintf("%s passed, %d skipped", slipway.Counted(r.Passed, "test"), r.Skipped)
 	}
-	return count(r.Passed, "test") + " passed"
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
+	return slipway.Counted(r.Passed, "test") + " passed"
 }

@@ -40,31 +40,17 @@ func InstallGitea(ctx context.Context, say Progress) (program, source string, er
 	if err := os.MkdirAll(tools, 0o755); err != nil {
 		return "", "", err
 	}
-	env := append(os.Environ(), "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=1")
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", giteaModule+"@"+GiteaVersion)
-	cmd.Dir, cmd.Env = tools, env
-	out, err := cmd.Output()
-	var got struct{ Dir, Error string }
-	if jsonErr := json.Unmarshal(out, &got); err == nil {
-		err = jsonErr
-	}
-	if err != nil || got.Error != "" {
-		return "", "", fmt.Errorf("download Gitea %s: %w", GiteaVersion, errors.Join(err, errors.New(got.Error)))
+	m := module{path: giteaModule + "@" + GiteaVersion, env: []string{"CGO_ENABLED=1"}}
+	if source, err = m.download(ctx, tools); err != nil {
+		return "", "", err
 	}
 	program = filepath.Join(tools, "gitea-"+GiteaVersion)
 	if _, err := os.Stat(program); err == nil {
-		return program, got.Dir, nil
+		return program, source, nil
 	}
 	say("building Gitea %s from source, once: about five minutes", GiteaVersion)
-	tmp := fmt.Sprintf("%s.%d.tmp", program, os.Getpid())
-	defer func() { _ = os.Remove(tmp) }()
-	cmd = exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "sqlite sqlite_unlock_notify",
-		"-ldflags", "-s -w -X main.Version="+strings.TrimPrefix(GiteaVersion, "v"), "-o", tmp, ".")
-	cmd.Dir, cmd.Env = got.Dir, env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("build Gitea: %w\n%s", err, tail(out, 20))
-	}
-	return program, got.Dir, os.Rename(tmp, program)
+	return program, source, m.build(ctx, source, program, "-tags", "sqlite sqlite_unlock_notify",
+		"-ldflags", "-s -w -X main.Version="+strings.TrimPrefix(GiteaVersion, "v"), ".")
 }
 
 // Gitea is a Gitea process with one administrator, on loopback, with SQLite.

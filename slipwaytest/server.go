@@ -173,6 +173,3 @@ func (s *Server) signal(sig syscall.Signal) error {
 	<-s.done
 	return nil
 }
-
-// Done is closed when the process has ended.
-func (s *Server) Done() <-chan struct{} { return s.done }

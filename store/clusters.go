@@ -36,15 +36,6 @@ func (s *Store) Clusters(ctx context.Context) ([]slipway.Cluster, error) {
 	return list(ctx, s.reader, scanCluster, `SELECT name, context, server, created_at FROM clusters ORDER BY name`)
 }
 
-// Cluster returns the cluster of that name.
-func (s *Store) Cluster(ctx context.Context, name string) (slipway.Cluster, error) {
-	c, ok, err := one(ctx, s.reader, scanCluster, `SELECT name, context, server, created_at FROM clusters WHERE name = $1`, name)
-	if err == nil && !ok {
-		err = noCluster(name)
-	}
-	return c, err
-}
-
 // Kubeconfig returns the credentials of a cluster.
 func (s *Store) Kubeconfig(ctx context.Context, cluster string) ([]byte, error) {
 	sealed, ok, err := one(ctx, s.reader, func(r scanner) (b []byte, err error) { return b, r.Scan(&b) },

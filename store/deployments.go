@@ -210,27 +210,6 @@ func (t *tx) closeDeployments(r *runRow, st *stepRow, to slipway.DeploymentState
 	return nil
 }
 
-// VerifiedDeployment returns the newest deployment of a target that was found healthy and may be gone
-// back to: before the deployment of that ID (0: of all), not quarantined, not itself left by a
-// rollback. It is NotFound when there is none.
-func (s *Store) VerifiedDeployment(ctx context.Context, t slipway.Target, before int64) (slipway.Deployment, error) {
-	all, err := deployments(ctx, s.reader, `project = $1 AND environment = $2 AND service = $3 AND ($4 = 0 OR id < $5)
-		AND verified_at > 0 AND state IN ('verified', 'replaced') ORDER BY id DESC LIMIT 100`, t.Project, t.Environment, t.Service, before, before)
-	if err != nil {
-		return slipway.Deployment{}, err
-	}
-	for _, d := range all {
-		reason, err := s.Quarantined(ctx, t.Project, t.Service, d.Version)
-		if err != nil {
-			return d, err
-		}
-		if reason == "" {
-			return d, nil
-		}
-	}
-	return slipway.Deployment{}, slipway.Errorf(slipway.NotFound, "no verified deployment of %s to %s to go back to", t.Service, t.Environment)
-}
-
 // Deployment returns a deployment.
 func (s *Store) Deployment(ctx context.Context, id int64) (slipway.Deployment, error) {
 	d, ok, err := one(ctx, s.reader, scanDeployment, `SELECT `+deploymentColumns+` FROM deployments WHERE id = $1`, id)

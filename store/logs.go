@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -214,33 +213,6 @@ func (l *Logs) close() error {
 	return nil
 }
 
-// Attempts returns the attempts of a step that have a log, oldest first.
-func (l *Logs) Attempts(runID, stepID int64) ([]int, error) {
-	entries, err := os.ReadDir(filepath.Join(l.dir, strconv.FormatInt(runID, 10)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list logs: %w", err)
-	}
-	most := 0
-	for _, e := range entries {
-		rest, ok := strings.CutPrefix(e.Name(), strconv.FormatInt(stepID, 10)+".")
-		number, _, _ := strings.Cut(rest, ".")
-		if n, err := strconv.Atoi(number); ok && err == nil {
-			most = max(most, n)
-		}
-	}
-	var out []int
-	for n := 1; n <= most; n++ {
-		a := attempt{runID, stepID, n}
-		if exists(l.path(a)) || exists(l.path(a)+".gz") {
-			out = append(out, n)
-		}
-	}
-	return out, nil
-}
-
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -362,9 +334,4 @@ func (l *Logs) Lines(ctx context.Context, runID, stepID int64, attemptN, first, 
 		}
 	}
 	return out, nil
-}
-
-// DeleteLogs removes the logs of a run.
-func (l *Logs) DeleteLogs(runID int64) error {
-	return os.RemoveAll(filepath.Join(l.dir, strconv.FormatInt(runID, 10)))
 }

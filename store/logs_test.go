@@ -178,39 +178,6 @@ func TestAFollowerLeavesWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAttempts(t *testing.T) {
-	t.Parallel()
-	l := testLogs(t, 0)
-	if got, err := l.Attempts(1, 2); err != nil || len(got) != 0 {
-		t.Errorf("attempts: %v %v", got, err)
-	}
-	for _, n := range []int{1, 3, 11} {
-		w, err := l.OpenLog(1, 2, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, w, "x")
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if w, err := l.OpenLog(1, 22, 1); err != nil {
-		t.Fatal(err)
-	} else if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l.wg.Wait()
-	if got, err := l.Attempts(1, 2); err != nil || fmt.Sprint(got) != "[1 3 11]" {
-		t.Errorf("attempts: %v %v", got, err)
-	}
-	if err := l.DeleteLogs(1); err != nil {
-		t.Fatal(err)
-	}
-	if exists(filepath.Join(l.dir, "1")) {
-		t.Error("logs are left")
-	}
-}
-
 func TestALogCutByACrashReadsToTheCut(t *testing.T) {
 	t.Parallel()
 	l := testLogs(t, 0)

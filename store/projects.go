@@ -55,39 +55,6 @@ func (s *Store) Project(ctx context.Context, name string) (slipway.Project, erro
 	return p, err
 }
 
-// SetDefaultBranch changes which branch governs a project.
-func (s *Store) SetDefaultBranch(ctx context.Context, project, branch, actor string) error {
-	if err := slipway.CheckRef("refs/heads/" + branch); err != nil {
-		return err
-	}
-	return s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE projects SET default_branch = $1 WHERE name = $2`, branch, project)
-		if err != nil {
-			return fmt.Errorf("set default branch of %s: %w", project, err)
-		}
-		if n == 0 {
-			return slipway.Errorf(slipway.NotFound, "project %q does not exist", project)
-		}
-		return t.audit(slipway.Event{
-			Kind: "project.changed", Project: project, Actor: actor, Message: "default branch is now " + branch,
-		})
-	})
-}
-
-// SetGitURL changes where a mirrored project comes from; empty makes it hosted here.
-func (s *Store) SetGitURL(ctx context.Context, project, gitURL, actor string) error {
-	return s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE projects SET git_url = $1 WHERE name = $2`, gitURL, project)
-		if err != nil {
-			return fmt.Errorf("set git URL of %s: %w", project, err)
-		}
-		if n == 0 {
-			return slipway.Errorf(slipway.NotFound, "project %q does not exist", project)
-		}
-		return t.audit(slipway.Event{Kind: "project.changed", Project: project, Actor: actor, Message: "git URL changed"})
-	})
-}
-
 // Setting returns a setting of the server, "" when it was never set.
 func (s *Store) Setting(ctx context.Context, key string) (string, error) {
 	v, _, err := one(ctx, s.reader, scanString, `SELECT value FROM settings WHERE key = $1`, key)

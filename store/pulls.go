@@ -96,25 +96,6 @@ func pullData(p slipway.PullRequest) []byte {
 	return data(v)
 }
 
-// UpdatePull moves an open pull request to a new head. A merged or closed one is a Conflict.
-func (s *Store) UpdatePull(ctx context.Context, codebase string, number int64, head string) (slipway.PullRequest, error) {
-	var out slipway.PullRequest
-	err := s.write(ctx, func(t *tx) error {
-		p, err := pull(ctx, t, codebase, number)
-		if err != nil {
-			return err
-		}
-		if p.State != slipway.PullOpen {
-			return slipway.Errorf(slipway.Conflict, "pull request #%d of %s is %s", number, codebase, p.State)
-		}
-		n := p
-		n.Head = head
-		out, err = t.updatePull(p, n)
-		return err
-	})
-	return out, err
-}
-
 // MergePull says that an open pull request was merged as a commit. One that is not open any more, or
 // has another head than the one that was merged, is a Conflict.
 func (s *Store) MergePull(ctx context.Context, codebase string, number int64, head, mergedAs, actor string) (slipway.PullRequest, error) {

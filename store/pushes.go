@@ -175,11 +175,7 @@ func (s *Store) SeenRefs(ctx context.Context, project, codebase string) (map[str
 	return out, err
 }
 
-// SetSeenRef keeps where a ref of a codebase is; the zero hash or "" forgets the ref.
-func (s *Store) SetSeenRef(ctx context.Context, project, codebase, ref, commit string) error {
-	return s.write(ctx, func(t *tx) error { return t.setSeen(project, codebase, ref, commit) })
-}
-
+// setSeen keeps where a ref of a codebase is; the zero hash or "" forgets the ref.
 func (t *tx) setSeen(project, codebase, ref, commit string) error {
 	if commit == "" || commit == slipway.ZeroHash {
 		_, err := t.exec(`DELETE FROM refs_seen WHERE project = $1 AND codebase = $2 AND ref = $3`, project, codebase, ref)

@@ -116,11 +116,8 @@ func TestPullRequests(t *testing.T) {
 	}
 	_, err = w.MergePull(w.ctx, "shop", 1, commitB, "cafe", "bob")
 	w.code(err, slipway.Conflict)
-	_, err = w.UpdatePull(w.ctx, "shop", 1, commitA)
-	w.code(err, slipway.Conflict)
 	_, err = w.Pull(w.ctx, "shop", 9)
 	w.code(err, slipway.NotFound)
-	w.do(w.UpdatePull(w.ctx, "shop", 2, commitA))
 	w.do(w.ClosePull(w.ctx, "shop", 2, "ada"))
 	pr.Project, pr.Topic = "shop", "menu"
 	third, opened, err := w.OpenPull(w.ctx, pr)
@@ -148,14 +145,9 @@ func TestProjects(t *testing.T) {
 	}
 	_, err = w.CreateProject(w.ctx, slipway.Project{Name: "x", DefaultBranch: "--upload-pack=x"}, "ada")
 	w.code(err, slipway.Invalid)
-	w.ok(w.SetDefaultBranch(w.ctx, "shop", "trunk", "ada"))
-	w.code(w.SetDefaultBranch(w.ctx, "shop", "..", "ada"), slipway.Invalid)
-	w.code(w.SetDefaultBranch(w.ctx, "nowhere", "trunk", "ada"), slipway.NotFound)
-	w.ok(w.SetGitURL(w.ctx, "shop", "https://git.example/shop.git", "ada"))
-	w.code(w.SetGitURL(w.ctx, "nowhere", "x", "ada"), slipway.NotFound)
 	pr, err := w.Project(w.ctx, "shop")
 	w.ok(err)
-	if pr.DefaultBranch != "trunk" || pr.GitURL == "" || pr.CreatedAt.IsZero() {
+	if pr.DefaultBranch != "main" || pr.CreatedAt.IsZero() {
 		t.Errorf("project: %+v", pr)
 	}
 	_, err = w.Project(w.ctx, "nowhere")

@@ -207,8 +207,6 @@ func TestRobotsAndClustersAreSealed(t *testing.T) {
 		t.Error("opened with another key")
 	}
 	w.ok(w.DeleteCluster(w.ctx, "local", "ada"))
-	_, err = w.Cluster(w.ctx, "local")
-	w.code(err, slipway.NotFound)
 	_, err = w.Kubeconfig(w.ctx, "local")
 	w.code(err, slipway.NotFound)
 	w.code(w.DeleteCluster(w.ctx, "local", "ada"), slipway.NotFound)

@@ -68,7 +68,7 @@ func (s *server) findings(r *http.Request, by slipway.User) (string, view, error
 	}
 	p := findingsPage{Project: d.Run.Project, Service: service, Run: d.Run}
 	scan, err := s.Evidence.Scan(r.Context(), by, d.Run.ID, service)
-	if err := unless(err, slipway.NotFound); err != nil {
+	if err := unlessMissing(err); err != nil {
 		return "", view{}, err
 	}
 	if err == nil {

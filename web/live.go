@@ -190,7 +190,7 @@ func (s *server) logStream(w http.ResponseWriter, r *http.Request, by slipway.Us
 		case l, ok := <-lines:
 			if !ok {
 				// After other errors the browser comes back and goes on from where it was.
-				if unless(<-ended, slipway.NotFound) == nil {
+				if unlessMissing(<-ended) == nil {
 					fmt.Fprint(w, "event: end\ndata: end\n\n") //nolint:errcheck // flushing tells
 				}
 				rc.Flush() //nolint:errcheck // the reader is gone

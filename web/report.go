@@ -132,7 +132,7 @@ func (s *server) report(ctx context.Context, by slipway.User, r slipway.Run, spe
 	run, key := r.ID, spec.Key
 	got, err := s.Reads.Report(ctx, by, run, key)
 	if err != nil {
-		return nil, unless(err, slipway.NotFound)
+		return nil, unlessMissing(err)
 	}
 	out := arrange(got, run, casesOf(r, spec.Service), s.Tests != nil)
 	if s.Tests == nil || got.Coverage == nil {

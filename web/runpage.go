@@ -138,7 +138,7 @@ func (s *server) failure(ctx context.Context, by slipway.User, p *runPage, st sl
 	f, told := stepFailure{Step: st}, ""
 	if st.Spec.Kind == slipway.KindTest {
 		got, err := s.Reads.Report(ctx, by, p.Run.ID, st.Spec.Key)
-		if err := unless(err, slipway.NotFound); err != nil {
+		if err := unlessMissing(err); err != nil {
 			return f, err
 		}
 		for _, c := range got.Notable(mostTests) {
@@ -176,12 +176,12 @@ func (s *server) readLog(ctx context.Context, by slipway.User, run int64, st sli
 	if f.held > mostLines {
 		f.trim()
 	}
-	return f, unless(err, slipway.NotFound)
+	return f, unlessMissing(err)
 }
 
-// unless is err, but nil when it has that code.
-func unless(err error, c slipway.Code) error {
-	if slipway.ErrorCode(err) == c {
+// unlessMissing is err, but nil when it says that something is not there.
+func unlessMissing(err error) error {
+	if slipway.ErrorCode(err) == slipway.NotFound {
 		return nil
 	}
 	return err

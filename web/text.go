@@ -47,7 +47,7 @@ func (s *server) funcs() template.FuncMap {
 			f.Suite, f.Class, f.Name = c.Suite, c.Class, c.Name
 			return caseHref(f)
 		},
-		"plural":   plural,
+		"plural":   slipway.Counted,
 		"excerpt":  excerpt,
 		"linked":   linked,
 		"gateID":   gateID,
@@ -73,13 +73,6 @@ func dict(pairs ...any) (map[string]any, error) {
 		m[key] = pairs[i+1]
 	}
 	return m, nil
-}
-
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 func clock(t time.Time) string {

@@ -56,10 +56,10 @@ func TestTones(t *testing.T) {
 	for _, s := range slipway.StepStates() {
 		states = append(states, string(s))
 	}
-	for _, s := range []slipway.DeploymentState{slipway.Deploying, slipway.Deployed, slipway.Verified, slipway.Unhealthy, slipway.RolledBack, slipway.Replaced, slipway.DeployFailed} {
+	for _, s := range slipway.DeploymentStates() {
 		states = append(states, string(s))
 	}
-	for _, s := range []slipway.ApprovalState{slipway.ApprovalWaiting, slipway.ApprovalApproved, slipway.ApprovalRejected, slipway.ApprovalSuperseded} {
+	for _, s := range slipway.ApprovalStates() {
 		states = append(states, string(s))
 	}
 	for _, s := range []slipway.PullState{slipway.PullOpen, slipway.PullMerged, slipway.PullClosed} {

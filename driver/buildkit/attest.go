@@ -12,6 +12,7 @@ import (
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -167,15 +168,15 @@ func pushReferrer(repo name.Repository, subject v1.Descriptor, data []byte, reg 
 			return "", err
 		}
 	}
-	var err error
-	if m.Config, err = describe(empty); err != nil {
-		return "", err
-	}
-	desc, err := describe(layer)
+	config, err := partial.Descriptor(empty)
 	if err != nil {
 		return "", err
 	}
-	m.Layers = []v1.Descriptor{desc}
+	desc, err := partial.Descriptor(layer)
+	if err != nil {
+		return "", err
+	}
+	m.Config, m.Layers = *config, []v1.Descriptor{*desc}
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return "", err
@@ -185,19 +186,6 @@ func pushReferrer(repo name.Repository, subject v1.Descriptor, data []byte, reg 
 		return "", err
 	}
 	return hash.String(), remote.Put(repo.Digest(hash.String()), rawManifest(raw), reg...)
-}
-
-func describe(l v1.Layer) (v1.Descriptor, error) {
-	digest, err := l.Digest()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	size, err := l.Size()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	mt, err := l.MediaType()
-	return v1.Descriptor{MediaType: mt, Digest: digest, Size: size}, err
 }
 
 // rawManifest is a manifest as it is pushed.

@@ -150,45 +150,24 @@ func Open(ctx context.Context, opts Options) (*Engine, error) {
 	return e, nil
 }
 
-// Ready waits until BuildKit answers.
-func (e *Engine) Ready(ctx context.Context) error {
-	_, err := e.connection(ctx)
-	return err
-}
-
-// Describe says which BuildKit is used, "" while there is none.
-func (e *Engine) Describe() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.link == nil {
-		return ""
-	}
-	return e.link.describe()
-}
-
 // Close disconnects and stops the own daemon, if there is one, removing its network, mounts and
 // firewall rules; its cache stays. Builds in flight fail.
 func (e *Engine) Close(ctx context.Context) error {
-	e.mu.Lock()
-	e.closed = true
-	at, ln := e.attempt, e.link
-	e.link = nil
-	e.mu.Unlock()
-	if at != nil {
-		at.cancel()
-		<-at.done
-		if ln == nil {
-			ln = at.link
-		}
+	if ln := e.end(); ln != nil {
+		return ln.close(ctx)
 	}
-	if ln == nil {
-		return nil
-	}
-	return ln.close(ctx)
+	return nil
 }
 
 // Detach disconnects and leaves the own daemon running for the next Open to adopt.
 func (e *Engine) Detach() {
+	if ln := e.end(); ln != nil {
+		ln.detach()
+	}
+}
+
+// end lets nothing connect any more and gives up the connection, nil if there is none.
+func (e *Engine) end() *link {
 	e.mu.Lock()
 	e.closed = true
 	at, ln := e.attempt, e.link
@@ -201,9 +180,7 @@ func (e *Engine) Detach() {
 			ln = at.link
 		}
 	}
-	if ln != nil {
-		ln.detach()
-	}
+	return ln
 }
 
 var errClosed = errors.New("closed")

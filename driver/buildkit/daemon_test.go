@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -363,6 +364,9 @@ func TestHalfMadeSnapshot(t *testing.T) {
 		t.Error("no folder is gone: the daemon did not get over the next one before it was used")
 	}
 }
+
+// gateway is the machine's own address on the bridge.
+func (n network) gateway() netip.Addr { return n.Subnet.Masked().Addr().Next() }
 
 // Builds and tests reach the world and nothing of this machine (D20).
 func TestIsolation(t *testing.T) {

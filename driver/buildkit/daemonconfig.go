@@ -65,9 +65,6 @@ type network struct {
 	Group  uint32       `json:"group"` // of the daemon, see fence
 }
 
-// gateway is the machine's own address on the bridge.
-func (n network) gateway() netip.Addr { return n.Subnet.Masked().Addr().Next() }
-
 // chooseNetwork picks a subnet of 10.99.0.0/16 that overlaps none in use, beginning at one that is
 // different for each folder.
 func chooseNetwork(dir string, used []netip.Prefix) (network, error) {

@@ -138,9 +138,10 @@ func (r Repo) Refs(ctx context.Context, prefixes ...string) (map[string]string, 
 }
 
 // Maintain packs what has accumulated and keeps history quick to search. Call it now and then; it
-// is safe beside pushes and readers.
+// is safe beside pushes and readers. It removes no object: a run may be of a commit that no ref holds.
 func (r Repo) Maintain(ctx context.Context) error {
-	if _, err := r.output(ctx, "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"); err != nil {
+	// Not gc --auto: the settings of every command switch it off.
+	if _, err := r.output(ctx, "repack", "-d", "--geometric=2", "--quiet"); err != nil {
 		return err
 	}
 	_, err := r.output(ctx, "commit-graph", "write", "--reachable", "--changed-paths", "--no-progress")

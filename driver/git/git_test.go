@@ -269,8 +269,8 @@ func TestUpdateRefIsConditional(t *testing.T) {
 	if err := w.repo.UpdateRef(ctx, ref, two, one); err != nil {
 		t.Error(err)
 	}
-	wantCode(t, w.repo.DeleteRef(ctx, ref, one), slipway.Conflict)
-	if err := w.repo.DeleteRef(ctx, ref, two); err != nil {
+	wantCode(t, w.repo.UpdateRef(ctx, ref, slipway.ZeroHash, one), slipway.Conflict)
+	if err := w.repo.UpdateRef(ctx, ref, slipway.ZeroHash, two); err != nil {
 		t.Error(err)
 	}
 	wantCode(t, w.repo.UpdateRef(ctx, ref, strings.Repeat("1", 40), slipway.ZeroHash), slipway.NotFound)
@@ -435,12 +435,21 @@ func TestMaintain(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	w := newWork(t)
-	head := w.commit("one", nil)
+	gone := w.commit("what a push took out of history", map[string]string{"a": "1"})
+	w.git("update-ref", "-d", "HEAD")
+	w.git("reflog", "expire", "--expire=now", "--all")
+	head := w.commit("one", map[string]string{"a": "2"})
 	if err := w.repo.Maintain(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.repo.CommitInfo(ctx, head); err != nil {
-		t.Error(err)
+	for _, commit := range []string{gone, head} {
+		if _, err := w.repo.CommitInfo(ctx, commit); err != nil {
+			t.Error(err)
+		}
+	}
+	counted, err := w.repo.output(ctx, "count-objects", "-v")
+	if err != nil || !strings.Contains(string(counted), "count: 0\n") || !strings.Contains(string(counted), "packs: 1\n") {
+		t.Errorf("not packed (%v):\n%s", err, counted)
 	}
 	if _, err := os.Stat(filepath.Join(w.repo.Dir, "objects", "info", "commit-graph")); err != nil {
 		t.Error(err)

@@ -76,10 +76,10 @@ func TestSubmodulesAreFilledIn(t *testing.T) {
 	lib.commit("lib", map[string]string{"Dockerfile": "FROM scratch\n", "src/a.go": "one"})
 	lib.link("deep", "../deep.git", deepOne)
 	libOne := lib.linked("link deep")
-	libTwo := lib.commit("two", map[string]string{"src/a.go": "two"})
+	lib.commit("two", map[string]string{"src/a.go": "two"})
 	// git add -A of commit would take the pointers of folders that are not there out again.
 	lib.git("update-index", "--add", "--cacheinfo", "160000,"+deepOne+",deep")
-	libTwo = lib.linked("two, linked")
+	libTwo := lib.linked("two, linked")
 	parent.commit("parent", map[string]string{"own.txt": "own", "libs/README": "read"})
 	before := parent.git("rev-parse", "HEAD")
 	parent.link("libs/lib", "../lib.git", libOne)

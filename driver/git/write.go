@@ -17,11 +17,6 @@ func (r Repo) UpdateRef(ctx context.Context, ref, new, old string) error {
 	return r.moveRefs(ctx, []RefChange{{Ref: ref, Old: old, New: new}})
 }
 
-// DeleteRef removes a ref if it still is at old; slipway.Conflict if it is not.
-func (r Repo) DeleteRef(ctx context.Context, ref, old string) error {
-	return r.moveRefs(ctx, []RefChange{{Ref: ref, Old: old, New: slipway.ZeroHash}})
-}
-
 // RefChange is a ref that moves or has moved; the zero hash stands for "does not exist".
 type RefChange struct {
 	Ref, Old, New string

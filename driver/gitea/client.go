@@ -86,21 +86,16 @@ func (g *Client) Repository(ctx context.Context) (slipway.ForgeRepository, error
 // Pulls lists the open pull requests, at most 3,000.
 func (g *Client) Pulls(ctx context.Context) ([]slipway.ForgePull, error) {
 	var out []slipway.ForgePull
-	err := rest.Pages("limit", perPage, func(q url.Values) (bool, error) {
-		q.Set("state", "open")
-		var page []pull
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("pulls"), Query: q, Into: &page, What: g.what("list the pull requests of"), Scope: needRead})
+	list := rest.Request{Path: g.path("pulls"), Query: url.Values{"state": {"open"}}, What: g.what("list the pull requests of"), Scope: needRead}
+	for p, err := range rest.List[pull](ctx, g.api, "limit", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, p := range page {
-			if n, why, err := rest.Pull(p.noun()); err == nil && why == "" {
-				out = append(out, n)
-			}
+		if n, why, err := rest.Pull(p.noun()); err == nil && why == "" {
+			out = append(out, n)
 		}
-		return a.More(), nil
-	})
-	return out, err
+	}
+	return out, nil
 }
 
 // Pull reads one pull request, open or not.
@@ -116,23 +111,20 @@ func (g *Client) Pull(ctx context.Context, number int64) (slipway.ForgePull, err
 // Heads lists the branches and where they are, but for those whose names Slipway does not take.
 func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 	var out []slipway.BranchHead
-	err := rest.Pages("limit", perPage, func(q url.Values) (bool, error) {
-		var page []struct {
-			Name   string `json:"name"`
-			Commit struct {
-				ID string `json:"id"`
-			} `json:"commit"`
-		}
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("branches"), Query: q, Into: &page, What: g.what("list the branches of"), Scope: needRead})
+	type branch struct {
+		Name   string `json:"name"`
+		Commit struct {
+			ID string `json:"id"`
+		} `json:"commit"`
+	}
+	list := rest.Request{Path: g.path("branches"), What: g.what("list the branches of"), Scope: needRead}
+	for b, err := range rest.List[branch](ctx, g.api, "limit", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, b := range page {
-			out = rest.Head(out, b.Name, b.Commit.ID)
-		}
-		return a.More(), nil
-	})
-	return out, err
+		out = rest.Head(out, b.Name, b.Commit.ID)
+	}
+	return out, nil
 }
 
 // SetStatus sets a commit status; the description is cut to 255 characters. For a commit that is not
@@ -261,25 +253,22 @@ func (g *Client) CreateHooks(ctx context.Context, address, secret string) ([]str
 
 func (g *Client) hooks(ctx context.Context, address string) ([]string, error) {
 	var found []string
-	err := rest.Pages("limit", perPage, func(q url.Values) (bool, error) {
-		var page []struct {
-			ID     int64 `json:"id"`
-			Config struct {
-				URL string `json:"url"`
-			} `json:"config"`
-		}
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("hooks"), Query: q, Into: &page, What: g.what("list the webhooks of"), Scope: needAdmin})
+	type hook struct {
+		ID     int64 `json:"id"`
+		Config struct {
+			URL string `json:"url"`
+		} `json:"config"`
+	}
+	list := rest.Request{Path: g.path("hooks"), What: g.what("list the webhooks of"), Scope: needAdmin}
+	for h, err := range rest.List[hook](ctx, g.api, "limit", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, h := range page {
-			if h.Config.URL == address {
-				found = append(found, rest.ID(h.ID))
-			}
+		if h.Config.URL == address {
+			found = append(found, rest.ID(h.ID))
 		}
-		return a.More(), nil
-	})
-	return found, err
+	}
+	return found, nil
 }
 
 // DeleteHook removes a webhook; one that is gone already is no error.

@@ -83,12 +83,7 @@ type payload struct {
 }
 
 func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
-	m, why, err := rest.Move(in.Ref, in.Before, in.After)
-	if err != nil || why != "" {
-		return rest.Ignored(d, why), err
-	}
-	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{m}
-	return d, nil
+	return rest.Pushed(d, in.Ref, in.Before, in.After)
 }
 
 // deleted is the only word of a branch that was removed, and does not say where it was; of a tag there

@@ -112,21 +112,16 @@ func (g *Client) Repository(ctx context.Context) (slipway.ForgeRepository, error
 // Pulls lists the open pull requests, at most 3,000.
 func (g *Client) Pulls(ctx context.Context) ([]slipway.ForgePull, error) {
 	var out []slipway.ForgePull
-	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		q.Set("state", "open")
-		var page []pull
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("pulls"), Query: q, Into: &page, What: g.what("list the pull requests of"), Scope: needPulls})
+	list := rest.Request{Path: g.path("pulls"), Query: url.Values{"state": {"open"}}, What: g.what("list the pull requests of"), Scope: needPulls}
+	for p, err := range rest.List[pull](ctx, g.api, "per_page", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, p := range page {
-			if n, why, err := rest.Pull(p.noun(p.baseID())); err == nil && why == "" {
-				out = append(out, n)
-			}
+		if n, why, err := rest.Pull(p.noun(p.baseID())); err == nil && why == "" {
+			out = append(out, n)
 		}
-		return a.More(), nil
-	})
-	return out, err
+	}
+	return out, nil
 }
 
 func (p pull) baseID() int64 {
@@ -149,23 +144,20 @@ func (g *Client) Pull(ctx context.Context, number int64) (slipway.ForgePull, err
 // Heads lists the branches and where they are, but for those whose names Slipway does not take.
 func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 	var out []slipway.BranchHead
-	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		var page []struct {
-			Name   string `json:"name"`
-			Commit struct {
-				SHA string `json:"sha"`
-			} `json:"commit"`
-		}
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("branches"), Query: q, Into: &page, What: g.what("list the branches of"), Scope: needRead})
+	type branch struct {
+		Name   string `json:"name"`
+		Commit struct {
+			SHA string `json:"sha"`
+		} `json:"commit"`
+	}
+	list := rest.Request{Path: g.path("branches"), What: g.what("list the branches of"), Scope: needRead}
+	for b, err := range rest.List[branch](ctx, g.api, "per_page", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, b := range page {
-			out = rest.Head(out, b.Name, b.Commit.SHA)
-		}
-		return a.More(), nil
-	})
-	return out, err
+		out = rest.Head(out, b.Name, b.Commit.SHA)
+	}
+	return out, nil
 }
 
 // SetStatus sets a commit status; the description is cut to 140 characters.
@@ -213,22 +205,16 @@ func (g *Client) find(ctx context.Context, c slipway.PullComment) (string, error
 	if err != nil {
 		return "", err
 	}
-	found := ""
-	err = rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		var page []comment
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("issues", rest.ID(c.Pull), "comments"), Query: q, Into: &page, What: g.what("read the comments on pull request " + rest.ID(c.Pull) + " of"), Scope: needPulls})
+	list := rest.Request{Path: g.path("issues", rest.ID(c.Pull), "comments"), What: g.what("read the comments on pull request " + rest.ID(c.Pull) + " of"), Scope: needPulls}
+	for x, err := range rest.List[comment](ctx, g.api, "per_page", perPage, list) {
 		if err != nil {
-			return false, err
+			return "", err
 		}
-		for _, x := range page {
-			if strings.EqualFold(x.User.Login, self) && strings.HasPrefix(x.Body, c.Hidden()) {
-				found = rest.ID(x.ID)
-				return false, nil
-			}
+		if strings.EqualFold(x.User.Login, self) && strings.HasPrefix(x.Body, c.Hidden()) {
+			return rest.ID(x.ID), nil
 		}
-		return a.More(), nil
-	})
-	return found, err
+	}
+	return "", nil
 }
 
 // me is the login of the account that the credential belongs to.
@@ -305,27 +291,19 @@ func (g *Client) CreateHooks(ctx context.Context, address, secret string) ([]str
 }
 
 func (g *Client) hook(ctx context.Context, address string) (string, error) {
-	found := ""
-	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		var page []struct {
-			ID     int64 `json:"id"`
-			Config struct {
-				URL string `json:"url"`
-			} `json:"config"`
+	type hook struct {
+		ID     int64 `json:"id"`
+		Config struct {
+			URL string `json:"url"`
+		} `json:"config"`
+	}
+	list := rest.Request{Path: g.path("hooks"), What: g.what("list the webhooks of"), Scope: needHook}
+	for h, err := range rest.List[hook](ctx, g.api, "per_page", perPage, list) {
+		if err != nil || h.Config.URL == address {
+			return rest.ID(h.ID), err
 		}
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("hooks"), Query: q, Into: &page, What: g.what("list the webhooks of"), Scope: needHook})
-		if err != nil {
-			return false, err
-		}
-		for _, h := range page {
-			if h.Config.URL == address {
-				found = rest.ID(h.ID)
-				return false, nil
-			}
-		}
-		return a.More(), nil
-	})
-	return found, err
+	}
+	return "", nil
 }
 
 // DeleteHook removes a webhook; one that is gone already is no error.

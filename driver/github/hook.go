@@ -80,12 +80,7 @@ type payload struct {
 }
 
 func (in payload) push(d slipway.Delivery) (slipway.Delivery, error) {
-	m, why, err := rest.Move(in.Ref, in.Before, in.After)
-	if err != nil || why != "" {
-		return rest.Ignored(d, why), err
-	}
-	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{m}
-	return d, nil
+	return rest.Pushed(d, in.Ref, in.Before, in.After)
 }
 
 func (in payload) pull(d slipway.Delivery) (slipway.Delivery, error) {

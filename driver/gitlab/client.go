@@ -137,21 +137,16 @@ func (m merge) noun(name string) slipway.ForgePull {
 // Pulls lists the open merge requests, at most 3,000.
 func (g *Client) Pulls(ctx context.Context) ([]slipway.ForgePull, error) {
 	var out []slipway.ForgePull
-	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		q.Set("state", "opened")
-		var page []merge
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("merge_requests"), Query: q, Into: &page, What: g.what("list the merge requests of"), Scope: needRead})
+	list := rest.Request{Path: g.path("merge_requests"), Query: url.Values{"state": {"opened"}}, What: g.what("list the merge requests of"), Scope: needRead}
+	for m, err := range rest.List[merge](ctx, g.api, "per_page", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, m := range page {
-			if n, why, err := rest.Pull(m.noun(g.c.Repository)); err == nil && why == "" {
-				out = append(out, n)
-			}
+		if n, why, err := rest.Pull(m.noun(g.c.Repository)); err == nil && why == "" {
+			out = append(out, n)
 		}
-		return a.More(), nil
-	})
-	return out, err
+	}
+	return out, nil
 }
 
 // Pull reads one merge request, open or not.
@@ -167,23 +162,20 @@ func (g *Client) Pull(ctx context.Context, number int64) (slipway.ForgePull, err
 // Heads lists the branches and where they are, but for those whose names Slipway does not take.
 func (g *Client) Heads(ctx context.Context) ([]slipway.BranchHead, error) {
 	var out []slipway.BranchHead
-	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		var page []struct {
-			Name   string `json:"name"`
-			Commit struct {
-				ID string `json:"id"`
-			} `json:"commit"`
-		}
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("repository", "branches"), Query: q, Into: &page, What: g.what("list the branches of"), Scope: needRead})
+	type branch struct {
+		Name   string `json:"name"`
+		Commit struct {
+			ID string `json:"id"`
+		} `json:"commit"`
+	}
+	list := rest.Request{Path: g.path("repository", "branches"), What: g.what("list the branches of"), Scope: needRead}
+	for b, err := range rest.List[branch](ctx, g.api, "per_page", perPage, list) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		for _, b := range page {
-			out = rest.Head(out, b.Name, b.Commit.ID)
-		}
-		return a.More(), nil
-	})
-	return out, err
+		out = rest.Head(out, b.Name, b.Commit.ID)
+	}
+	return out, nil
 }
 
 func statusState(s slipway.StatusState) string {
@@ -292,24 +284,19 @@ func (g *Client) find(ctx context.Context, c slipway.PullComment) (string, error
 	if err != nil {
 		return "", err
 	}
-	found := ""
-	err = rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		q.Set("sort", "asc")
-		q.Set("order_by", "created_at")
-		var page []note
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("merge_requests", rest.ID(c.Pull), "notes"), Query: q, Into: &page, What: g.what("read the comments on merge request " + rest.ID(c.Pull) + " of"), Scope: needRead})
+	list := rest.Request{
+		Path: g.path("merge_requests", rest.ID(c.Pull), "notes"), Query: url.Values{"sort": {"asc"}, "order_by": {"created_at"}},
+		What: g.what("read the comments on merge request " + rest.ID(c.Pull) + " of"), Scope: needRead,
+	}
+	for x, err := range rest.List[note](ctx, g.api, "per_page", perPage, list) {
 		if err != nil {
-			return false, err
+			return "", err
 		}
-		for _, x := range page {
-			if x.Author.ID == self && !x.System && strings.HasPrefix(x.Body, c.Hidden()) {
-				found = rest.ID(x.ID)
-				return false, nil
-			}
+		if x.Author.ID == self && !x.System && strings.HasPrefix(x.Body, c.Hidden()) {
+			return rest.ID(x.ID), nil
 		}
-		return a.More(), nil
-	})
-	return found, err
+	}
+	return "", nil
 }
 
 // me is the id of the account that the token belongs to.
@@ -373,25 +360,17 @@ func (g *Client) CreateHooks(ctx context.Context, address, secret string) ([]str
 }
 
 func (g *Client) hook(ctx context.Context, address string) (string, error) {
-	found := ""
-	err := rest.Pages("per_page", perPage, func(q url.Values) (bool, error) {
-		var page []struct {
-			ID  int64  `json:"id"`
-			URL string `json:"url"`
+	type hook struct {
+		ID  int64  `json:"id"`
+		URL string `json:"url"`
+	}
+	list := rest.Request{Path: g.path("hooks"), What: g.what("list the webhooks of"), Scope: needAdmin}
+	for h, err := range rest.List[hook](ctx, g.api, "per_page", perPage, list) {
+		if err != nil || h.URL == address {
+			return rest.ID(h.ID), err
 		}
-		a, err := g.api.Do(ctx, rest.Request{Path: g.path("hooks"), Query: q, Into: &page, What: g.what("list the webhooks of"), Scope: needAdmin})
-		if err != nil {
-			return false, err
-		}
-		for _, h := range page {
-			if h.URL == address {
-				found = rest.ID(h.ID)
-				return false, nil
-			}
-		}
-		return a.More(), nil
-	})
-	return found, err
+	}
+	return "", nil
 }
 
 // DeleteHook removes a webhook; one that is gone already is no error.

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"strings"
 
 	"helm.sh/helm/v4/pkg/storage/driver"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/driver/kubeconn"
 )
 
 const maxMessage = 2000 // characters of an error of Helm or Kubernetes that are shown
@@ -44,7 +41,7 @@ func classify(ctx context.Context, t slipway.Target, err error, otherwise slipwa
 	case apierrors.IsUnauthorized(err):
 		return &slipway.Error{Code: slipway.Unauthorized, Err: err, Message: fmt.Sprintf(
 			"cluster %s does not accept Slipway's credentials; register it again: slipway cluster add %s", t.Cluster, t.Cluster)}
-	case unavailable(err):
+	case kubeconn.Trouble(err):
 		code, text = slipway.Unavailable, fmt.Sprintf("cluster %s does not answer: %s", t.Cluster, text)
 	case errors.Is(err, driver.ErrReleaseExists):
 		code, text = slipway.Unavailable, fmt.Sprintf("another Helm client is at work on release %s in %s", t.Release, t.Namespace)
@@ -58,22 +55,6 @@ func classify(ctx context.Context, t slipway.Target, err error, otherwise slipwa
 		return err
 	}
 	return &slipway.Error{Code: code, Message: text, Err: err}
-}
-
-// unavailable reports whether trying again may help.
-func unavailable(err error) bool {
-	var u *url.Error
-	var op *net.OpError
-	switch {
-	case errors.As(err, &u), errors.As(err, &op), errors.Is(err, io.ErrUnexpectedEOF):
-		return true
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return true
-	}
-	// Not apierrors.IsInternalError: it is also true of the status 500 without a reason with which
-	// the server answers objects that do not fit its types.
-	return apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
-		apierrors.IsServiceUnavailable(err) || apierrors.ReasonForError(err) == metav1.StatusReasonInternalError
 }
 
 // fieldConflicts names the fields that server-side apply could not have, with their managers.

@@ -2,8 +2,6 @@ package helm
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -81,6 +79,5 @@ func valuesDigest(vals map[string]any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("write as JSON: %w", err)
 	}
-	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:]), nil
+	return slipway.DigestOf(b), nil
 }

@@ -9,14 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"net/url"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -108,15 +104,10 @@ func translate(ctx context.Context, cluster string, err error) error {
 	coded := func(code slipway.Code, text string) error {
 		return &slipway.Error{Code: code, Message: text, Err: err}
 	}
-	var u *url.Error
-	var op *net.OpError
 	switch {
 	case apierrors.IsUnauthorized(err):
 		return coded(slipway.Unauthorized, fmt.Sprintf("cluster %s does not accept Slipway's credentials; register it again: slipway cluster add %s", cluster, cluster))
-	case errors.As(err, &u), errors.As(err, &op), errors.Is(err, io.ErrUnexpectedEOF),
-		apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause),
-		apierrors.IsServerTimeout(err), apierrors.IsTimeout(err), apierrors.IsTooManyRequests(err),
-		apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsConflict(err):
+	case kubeconn.Trouble(err), apierrors.IsInternalError(err), apierrors.IsConflict(err):
 		return coded(slipway.Unavailable, fmt.Sprintf("cluster %s does not answer as it should: %v", cluster, err))
 	case apierrors.IsForbidden(err):
 		return coded(slipway.Forbidden, fmt.Sprintf("cluster %s does not allow it: %v", cluster, err))

@@ -1,5 +1,5 @@
 // Package kubeconn is what helm and kube share: connections with registered clusters, each kept until its
-// kubeconfig changes.
+// kubeconfig changes, and which errors are trouble of the cluster.
 //
 // It sends no request: what a connection is, and what is asked over it, is its users' business.
 package kubeconn

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -55,14 +56,14 @@ func (r remoteRepo) pushManifest(ctx context.Context, m v1.Manifest, blobs []v1.
 	}
 	m.SchemaVersion, m.MediaType = 2, types.OCIManifestSchema1
 	for i, b := range blobs {
-		d, err := describe(b)
+		d, err := partial.Descriptor(b)
 		if err != nil {
 			return "", err
 		}
 		if i == 0 {
-			m.Config = d
+			m.Config = *d
 		} else {
-			m.Layers = append(m.Layers, d)
+			m.Layers = append(m.Layers, *d)
 		}
 		if err := push.Upload(ctx, r.name, b); err != nil {
 			return "", err
@@ -77,19 +78,6 @@ func (r remoteRepo) pushManifest(ctx context.Context, m v1.Manifest, blobs []v1.
 		return "", err
 	}
 	return h.String(), push.Put(ctx, r.name.Digest(h.String()), rawManifest(raw))
-}
-
-func describe(l v1.Layer) (v1.Descriptor, error) {
-	h, err := l.Digest()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	size, err := l.Size()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	mt, err := l.MediaType()
-	return v1.Descriptor{MediaType: mt, Size: size, Digest: h}, err
 }
 
 // rawManifest is an OCI image manifest as bytes.

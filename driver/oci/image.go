@@ -8,20 +8,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/slipway-cd/slipway"
 )
-
-// PushTarball pushes the only image of a docker-save archive under a tag and returns its digest. The tag
-// is moved if it exists and the registry allows it.
-func (c *Client) PushTarball(ctx context.Context, file string, repo slipway.Repository, tag string) (string, error) {
-	img, err := tarball.ImageFromPath(file, nil)
-	if err != nil {
-		return "", slipway.Errorf(slipway.Invalid, "read image archive %s: %w", file, err)
-	}
-	return c.pushImage(ctx, img, repo, tag)
-}
 
 // PushLayout pushes what an OCI layout folder holds, an image or an index of images, under a tag and
 // returns its digest. A layout with several entries is pushed as one index.

@@ -138,6 +138,25 @@ func (o *outside) manifest(t *testing.T, repo string, m v1.Manifest) string {
 	return h.String()
 }
 
+// imageIn puts an image of one layer into a repository and returns its manifest.
+func (o *outside) imageIn(t *testing.T, repo string) *v1.Manifest {
+	t.Helper()
+	img, err := random.Image(64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.put(t, repo, img, h)
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 type bare []byte
 
 func (b bare) RawManifest() ([]byte, error)        { return b, nil }
@@ -150,23 +169,11 @@ func TestLayoutAsksNoOtherPlace(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer elsewhere.Close()
 	o := newOutside(t, true)
-	img, err := random.Image(64, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.put(t, "shop/web", img, h)
-	m, err := img.Manifest()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := o.imageIn(t, "shop/web")
 	bad := *m.DeepCopy()
 	bad.Layers[0].Digest.Hex = strings.Repeat("0", 64)
 	bad.Layers[0].URLs = []string{strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1) + "/layer"}
-	_, err = o.client.Layout(t.Context(), o.repo("shop/web"), o.manifest(t, "shop/web", bad), t.TempDir())
+	_, err := o.client.Layout(t.Context(), o.repo("shop/web"), o.manifest(t, "shop/web", bad), t.TempDir())
 	if slipway.ErrorCode(err) != slipway.NotFound || asked.Load() != 0 {
 		t.Errorf("%v, the other place was asked %d times", err, asked.Load())
 	}
@@ -181,19 +188,7 @@ func TestLayoutAsksNoOtherPlace(t *testing.T) {
 func TestConfigurationsAreSmall(t *testing.T) {
 	t.Parallel()
 	o := newOutside(t, true)
-	img, err := random.Image(64, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.put(t, "shop/web", img, h)
-	m, err := img.Manifest()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := o.imageIn(t, "shop/web")
 	for _, size := range []int64{-1, 4 << 30} {
 		bad := *m.DeepCopy()
 		bad.Config.Size = size

@@ -17,13 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/random"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"go.uber.org/goleak"
 	helm "helm.sh/helm/v4/pkg/registry"
 
@@ -360,24 +358,9 @@ func TestCharts(t *testing.T) {
 	code(t, err, slipway.NotFound)
 }
 
-func TestPushTarballAndIndex(t *testing.T) {
+func TestPushIndex(t *testing.T) {
 	t.Parallel()
 	o := newOutside(t, true)
-	img, err := random.Image(1024, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "golang.tar")
-	if err := tarball.WriteToFile(file, name.MustParseReference("golang:1.26"), img); err != nil {
-		t.Fatal(err)
-	}
-	digest, err := o.client.PushTarball(t.Context(), file, o.repo("mirror/docker.io/library/golang"), "1.26")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := o.client.Resolve(t.Context(), o.repo("mirror/docker.io/library/golang"), "1.26"); err != nil || got != digest {
-		t.Errorf("%s, %v", got, err)
-	}
 	idx, err := random.Index(512, 1, 2)
 	if err != nil {
 		t.Fatal(err)
@@ -393,8 +376,6 @@ func TestPushTarballAndIndex(t *testing.T) {
 	if got, err := o.client.PushLayout(t.Context(), dir, o.repo("mirror/x/y"), "1"); err != nil || got != digestOf(t, idx) {
 		t.Errorf("index %s, %v", got, err)
 	}
-	_, err = o.client.PushTarball(t.Context(), file+".none", o.repo("mirror/x/y"), "2")
-	code(t, err, slipway.Invalid)
 	_, err = o.client.PushLayout(t.Context(), t.TempDir(), o.repo("mirror/x/y"), "2")
 	code(t, err, slipway.Invalid)
 }

@@ -132,6 +132,16 @@ func Move(ref, before, after string) (m slipway.RefMove, ignore string, err erro
 	return m, "", nil
 }
 
+// Pushed is a delivery that tells of one ref's move, as Move takes it.
+func Pushed(d slipway.Delivery, ref, before, after string) (slipway.Delivery, error) {
+	m, why, err := Move(ref, before, after)
+	if err != nil || why != "" {
+		return Ignored(d, why), err
+	}
+	d.Kind, d.Refs = slipway.DeliveryPush, []slipway.RefMove{m}
+	return d, nil
+}
+
 // zero gives the absence of a commit its one form: repositories with SHA-256 have a longer one.
 func zero(hash string) string {
 	if strings.Trim(hash, "0") == "" && len(hash) == 64 {

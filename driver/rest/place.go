@@ -2,6 +2,8 @@ package rest
 
 import (
 	"context"
+	"iter"
+	"maps"
 	"net/url"
 	"strconv"
 
@@ -32,16 +34,30 @@ func Place(ctx context.Context, c slipway.PullComment, update func(ctx context.C
 // maxListed bounds how many entries of a list are read.
 const maxListed = 3000
 
-// Pages calls get with the query of each page, whose size has that name, until it says that there are no
-// more.
-func Pages(size string, perPage int, get func(url.Values) (bool, error)) error {
-	for page := 1; page <= maxListed/perPage; page++ {
-		more, err := get(url.Values{size: {strconv.Itoa(perPage)}, "page": {strconv.Itoa(page)}})
-		if err != nil || !more {
-			return err
+// List asks for a list page by page and yields its entries, at most 3,000 of them. size is the forge's name
+// for how many a page has. An error is the last that is yielded.
+func List[T any](ctx context.Context, c *Client, size string, perPage int, r Request) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for number := 1; number <= maxListed/perPage; number++ {
+			one, page := r, []T(nil)
+			one.Query, one.Into = url.Values{size: {strconv.Itoa(perPage)}, "page": {strconv.Itoa(number)}}, &page
+			maps.Copy(one.Query, r.Query)
+			a, err := c.Do(ctx, one)
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, entry := range page {
+				if !yield(entry, nil) {
+					return
+				}
+			}
+			if !a.more() {
+				return
+			}
 		}
 	}
-	return nil
 }
 
 // ReadPull is Pull for one that was asked for: why it would be ignored is an error. kind is the forge's word

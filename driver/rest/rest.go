@@ -96,8 +96,8 @@ type Answer struct {
 	Header http.Header
 }
 
-// More reports whether the forge says that there is a further page.
-func (a Answer) More() bool {
+// more reports whether the forge says that there is a further page.
+func (a Answer) more() bool {
 	if a.Header.Get("X-Next-Page") != "" {
 		return true
 	}

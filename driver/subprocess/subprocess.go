@@ -113,12 +113,18 @@ func (s *Spare[P]) Take() (P, bool) {
 
 // Keep makes a process the one that waits, or ends it when there is one.
 func (s *Spare[P]) Keep(p P) {
+	if !s.hold(p) {
+		p.End()
+	}
+}
+
+// hold makes a process the one that waits, unless there is one.
+func (s *Spare[P]) hold(p P) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var none P
 	if s.idle != none {
-		go p.End()
-		return
+		return false
 	}
 	s.idle = p
 	s.timer = time.AfterFunc(s.Wait, func() {
@@ -126,6 +132,7 @@ func (s *Spare[P]) Keep(p P) {
 			p.End()
 		}
 	})
+	return true
 }
 
 // drop forgets the process if it still waits.

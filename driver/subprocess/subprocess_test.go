@@ -69,7 +69,11 @@ func TestOneWaits(t *testing.T) {
 	first, second := make(ended), make(ended)
 	s.Keep(first)
 	s.Keep(second)
-	<-second
+	select {
+	case <-second:
+	default:
+		t.Error("the second was not ended, though the first waits")
+	}
 	if got, ok := s.Take(); !ok || got != first {
 		t.Error("the first does not wait")
 	}

@@ -132,53 +132,18 @@ func (d *disk) manifest(repository, digest string) (stored, error) {
 	return s, nil
 }
 
-// Remove takes names from a repository of candidates, and the manifest too when it has no other name left
-// (all, when tags is empty), with everything that refers to it. A manifest that an index names stays, with its tags
-// when none are given: the index goes first. What is not there any more is success. The bytes are Collect's.
-func (r *Registry) Remove(ctx context.Context, repository, digest string, tags ...string) error {
-	if Parse(repository).Namespace != Candidates {
-		return fmt.Errorf("remove %s@%s: only candidates are removed", repository, digest)
-	}
-	if !r.enter() {
-		return slipway.Errorf(slipway.Unavailable, "remove %s@%s: the registry is stopping", repository, digest)
-	}
-	defer r.leave()
-	defer r.lock(repository)()
-	if !r.disk.has(repository) {
-		return nil
-	}
-	for _, tag := range tags {
-		there, err := r.resolve(ctx, repository, tag)
-		if err != nil {
-			return err
-		}
-		if there != digest {
-			continue // removed before, or moved
-		}
-		if err := r.drop(ctx, repository, tag); err != nil {
-			return err
-		}
-	}
-	if len(tags) > 0 {
-		if named, err := r.named(repository, digest); err != nil || named {
-			return errors.Join(err, r.disk.syncIndex(repository))
-		}
-	}
-	err := r.removeSome(ctx, repository, []string{digest})
-	return errors.Join(err, r.disk.syncIndex(repository))
-}
-
 // removedAtOnce is how many manifests are removed while nobody can push to their repository.
 const removedAtOnce = 100
 
-// RemoveAll removes manifests of a repository as Remove does, with all their names. What an index names that is
-// not among them, or that comes far behind it in the list, stays.
+// RemoveAll removes manifests from a repository of candidates, with all their names and everything that refers to
+// them. What an index names that is not among them, or that comes far behind it in the list, stays. What is not there
+// any more is success. The bytes are Collect's.
 func (r *Registry) RemoveAll(ctx context.Context, repository string, digests []string) error {
 	if Parse(repository).Namespace != Candidates {
 		return fmt.Errorf("remove from %s: only candidates are removed", repository)
 	}
 	if !r.enter() {
-		return fmt.Errorf("remove from %s: the registry is closed", repository)
+		return slipway.Errorf(slipway.Unavailable, "remove from %s: the registry is stopping", repository)
 	}
 	defer r.leave()
 	for some := range slices.Chunk(digests, removedAtOnce) {
@@ -263,14 +228,6 @@ func (r *Registry) dropAll(ctx context.Context, repository, digest string, stays
 		}
 	}
 	return r.drop(ctx, repository, digest)
-}
-
-// named reports whether a tag names the digest.
-func (r *Registry) named(repository, digest string) (bool, error) {
-	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
-	return slices.ContainsFunc(index.Manifests, func(d types.Descriptor) bool {
-		return d.Digest.String() == digest && d.Annotations[types.AnnotRefName] != ""
-	}), err
 }
 
 func (r *Registry) drop(ctx context.Context, repository, ref string) error {

@@ -70,7 +70,7 @@ func TestRemoveAndCollect(t *testing.T) {
 	}
 	clock.by = 0
 	for range 2 { // the second time there is nothing to remove
-		if err := w.reg.Remove(t.Context(), "shop/delivery", gone, "v1.0.2"); err != nil {
+		if err := w.reg.RemoveAll(t.Context(), "shop/delivery", []string{gone}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -112,14 +112,14 @@ func TestPromotedBytesAreNotFreed(t *testing.T) {
 	if err := w.reg.Retag(t.Context(), "shop/delivery", digest, "prod/shop/delivery", "v1.0.2"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.reg.Remove(t.Context(), "prod/shop/delivery", digest); err == nil {
+	if err := w.reg.RemoveAll(t.Context(), "prod/shop/delivery", []string{digest}); err == nil {
 		t.Error("production was removed from")
 	}
 	would, err := w.reg.Collect(t.Context(), "shop", true, map[string][]string{"shop/delivery": {digest}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.reg.Remove(t.Context(), "shop/delivery", digest, "v1.0.2"); err != nil {
+	if err := w.reg.RemoveAll(t.Context(), "shop/delivery", []string{digest}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil {
@@ -141,7 +141,7 @@ func TestKeepsWhatClientsWereToldOf(t *testing.T) {
 	w := openWorld(t, t.TempDir(), registry.Options{Now: clock.now})
 	img := image(t, 1)
 	w.mustPush("dev", "shop/delivery:v1.0.0", img)
-	if err := w.reg.Remove(t.Context(), "shop/delivery", digestOf(t, img)); err != nil {
+	if err := w.reg.RemoveAll(t.Context(), "shop/delivery", []string{digestOf(t, img)}); err != nil {
 		t.Fatal(err)
 	}
 	clock.by = 3 * time.Hour
@@ -182,7 +182,7 @@ func TestPlatformsBelongToTheirIndex(t *testing.T) {
 			t.Errorf("platform %s: %v", d.Digest, err)
 		}
 	}
-	if err := w.reg.Remove(t.Context(), "shop/delivery", top); err != nil {
+	if err := w.reg.RemoveAll(t.Context(), "shop/delivery", []string{top}); err != nil {
 		t.Fatal(err)
 	}
 	clock.by = 4 * time.Hour

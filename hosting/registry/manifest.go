@@ -3,8 +3,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // content is what a manifest names, whatever kind it is.
@@ -34,11 +34,6 @@ func (c content) subject() string {
 	return c.Subject.Digest
 }
 
-func digestOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
 // pushManifest answers PUT of a manifest.
 func (r *Registry) pushManifest(w http.ResponseWriter, req *http.Request, rt route, actor string) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxManifest))
@@ -49,7 +44,7 @@ func (r *Registry) pushManifest(w http.ResponseWriter, req *http.Request, rt rou
 		}
 		return badRequest("MANIFEST_INVALID", "the body ended too early")
 	}
-	m := manifest{repository: rt.repository, mediaType: req.Header.Get("Content-Type"), body: body, digest: digestOf(body)}
+	m := manifest{repository: rt.repository, mediaType: req.Header.Get("Content-Type"), body: body, digest: slipway.DigestOf(body)}
 	if digestExpr.MatchString(rt.arg) {
 		if rt.arg != m.digest {
 			return badRequest("DIGEST_INVALID", fmt.Sprintf("%d bytes have digest %s, not %s", len(body), m.digest, rt.arg))
@@ -164,7 +159,7 @@ func (r *Registry) syncReferrers(ctx context.Context, repository, subject string
 	if err != nil {
 		return err
 	}
-	list := digestOf(rep.body.Bytes())
+	list := slipway.DigestOf(rep.body.Bytes())
 	if !r.disk.hasBlob(repository, list) {
 		return nil
 	}

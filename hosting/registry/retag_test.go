@@ -256,7 +256,7 @@ func TestCopyAndResolveSpeakNouns(t *testing.T) {
 	if err := w.reg.Copy(t.Context(), from, digestOf(t, img), to, "v1"); !slipway.Temporary(err) {
 		t.Errorf("closed: %v", err)
 	}
-	if err := w.reg.Remove(t.Context(), from.Name, digestOf(t, img)); !slipway.Temporary(err) {
+	if err := w.reg.RemoveAll(t.Context(), from.Name, []string{digestOf(t, img)}); !slipway.Temporary(err) {
 		t.Errorf("remove from a closed one: %v", err)
 	}
 	if _, err := w.reg.Collect(t.Context(), "shop", true, nil); !slipway.Temporary(err) {

@@ -132,7 +132,7 @@ func scanOf(s slipway.Scan) vulnerabilities {
 // counts says how many findings of each severity there are, worst first.
 func counts(severities map[slipway.Severity]int) string {
 	var out []string
-	for _, s := range []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow, slipway.SeverityNegligible, slipway.SeverityUnknown} {
+	for _, s := range slipway.Severities() {
 		if n := severities[s]; n > 0 {
 			out = append(out, fmt.Sprintf("%d %s", n, s))
 		}

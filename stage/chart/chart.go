@@ -11,8 +11,6 @@ package chart
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -150,7 +148,7 @@ func (r *Runner) read(ctx context.Context, env stage.Env, spec *slipway.ChartSpe
 	}
 	var keep []string
 	for _, render := range spec.Renders {
-		keep = append(keep, environmentValues(render.Environment))
+		keep = append(keep, slipway.EnvironmentValues(render.Environment))
 		keep = append(keep, render.Values...)
 	}
 	c, problems, err := r.helm.Load(ctx, filepath.Join(tree, dir), keep)
@@ -174,10 +172,9 @@ func (r *Runner) write(env stage.Env, spec *slipway.ChartSpec, c Chart, now func
 	if err := replaceFile(name, data); err != nil {
 		return slipway.Artifact{}, err
 	}
-	sum := sha256.Sum256(data)
 	return slipway.Artifact{
 		Service: spec.Service, Kind: slipway.ArtifactChart, Tag: spec.Version, Path: name,
-		Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(data)),
+		Digest: slipway.DigestOf(data), Size: int64(len(data)),
 		Commit: spec.Source.Commit, CreatedAt: now(),
 	}, nil
 }

@@ -13,15 +13,12 @@ import (
 // placeholderDigest stands for the digest that a deployment will have.
 const placeholderDigest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
-// environmentValues is the values file that a chart folder may have for an environment.
-func environmentValues(environment string) string { return "values-" + environment + ".yaml" }
-
-// ValuesFiles lists the files of a chart whose values are merged for an environment, later ones win
-// (D17); the chart's values.yaml lies below them, Literals above. Those of extra are listed whether
+// valuesFiles lists the files of a chart whose values are merged for an environment, later ones win
+// (D17); the chart's values.yaml lies below them, slipway.ChartValues above. Those of extra are listed whether
 // the chart has them or not: a missing one is an error to report.
-func ValuesFiles(c Chart, environment string, extra []string) []string {
+func valuesFiles(c Chart, environment string, extra []string) []string {
 	var out []string
-	own := environmentValues(environment)
+	own := slipway.EnvironmentValues(environment)
 	if c.Has(own) {
 		out = append(out, own)
 	}
@@ -31,17 +28,6 @@ func ValuesFiles(c Chart, environment string, extra []string) []string {
 		}
 	}
 	return out
-}
-
-// Literals are the values that every deployment sets itself: the image (D17) and why it is deployed
-// (S97).
-func Literals(image slipway.Repository, tag, digest, reason string) map[string]any {
-	return map[string]any{
-		"image": map[string]any{
-			"registry": image.Registry.Host, "repository": image.Name, "tag": tag, "digest": digest,
-		},
-		"reason": reason,
-	}
 }
 
 // check lints and renders the chart for each environment, and judges what comes out.
@@ -56,8 +42,8 @@ func (r *Runner) check(ctx context.Context, spec *slipway.ChartSpec, c Chart, no
 		renders[i] = Render{
 			Release:     spec.Service,
 			Namespace:   p.Namespace,
-			ValuesFiles: ValuesFiles(c, p.Environment, p.Values),
-			Values:      Literals(spec.Image, spec.Version, placeholderDigest, "chart check"),
+			ValuesFiles: valuesFiles(c, p.Environment, p.Values),
+			Values:      slipway.ChartValues(spec.Image, spec.Version, placeholderDigest, "chart check"),
 			KubeVersion: apis[i].version,
 			APIVersions: apis[i].schema.APIVersions(),
 		}

@@ -104,14 +104,14 @@ func (f *findings) rendered(p slipway.ChartRender, objects int) {
 	if f.groupBad {
 		return
 	}
-	f.log.Line(slipway.LogLine{Group: f.group, Text: fmt.Sprintf("rendered %s for namespace %s, every one checked", count(objects, "object"), p.Namespace)})
+	f.log.Line(slipway.LogLine{Group: f.group, Text: fmt.Sprintf("rendered %s for namespace %s, every one checked", slipway.Counted(objects, "object"), p.Namespace)})
 	f.objects = append(f.objects, groupOf(p.Environment))
 }
 
 func (f *findings) failed() slipway.Result {
 	reason := f.first
 	if f.errors > 1 {
-		reason += fmt.Sprintf(" (and %s, see the log)", count(f.errors-1, "more problem"))
+		reason += fmt.Sprintf(" (and %s, see the log)", slipway.Counted(f.errors-1, "more problem"))
 	}
 	return slipway.Result{Outcome: slipway.Failed, Reason: reason, Manifests: f.reports}
 }
@@ -119,20 +119,13 @@ func (f *findings) failed() slipway.Result {
 func (f *findings) summary() string {
 	parts := []string{"checked for " + strings.Join(f.objects, ", ")}
 	if f.failures > 0 {
-		parts = append(parts, count(f.failures, "problem"))
+		parts = append(parts, slipway.Counted(f.failures, "problem"))
 	}
 	if f.warnings > 0 {
-		parts = append(parts, count(f.warnings, "warning"))
+		parts = append(parts, slipway.Counted(f.warnings, "warning"))
 	}
 	if f.unstable {
 		parts = append(parts, "renders differently each time")
 	}
 	return strings.Join(parts, "; ")
-}
-
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }

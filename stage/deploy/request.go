@@ -122,16 +122,8 @@ func NewRequest(want Desired, pkg []byte) Request {
 	t := want.Target
 	req := Request{
 		Target: t, Package: pkg, desired: want,
-		ValuesFiles: []ValuesFile{{Name: "values-" + t.Environment + ".yaml", Optional: true}},
-		Literals: map[string]any{
-			"image": map[string]any{
-				"registry":   want.Image.Registry.Host,
-				"repository": want.Image.Name,
-				"tag":        want.Tag,
-				"digest":     want.ImageDigest,
-			},
-			"reason": want.Reason,
-		},
+		ValuesFiles: []ValuesFile{{Name: slipway.EnvironmentValues(t.Environment), Optional: true}},
+		Literals:    slipway.ChartValues(want.Image, want.Tag, want.ImageDigest, want.Reason),
 		Pin:         newPin(want),
 		ChangeCause: want.Reason,
 		Description: describe(want.Run, want.Version, want.Reason),

@@ -24,7 +24,7 @@ func chain(in Input, c Candidate, envs []slipway.Environment) (steps []slipway.P
 		if why := stop(in, c, env); why != "" {
 			return steps, why, nil
 		}
-		target, err := TargetOf(in.Project.Name, c.Service, env)
+		target, err := targetOf(in.Project.Name, c.Service, env)
 		if err != nil {
 			return nil, "", err
 		}
@@ -58,9 +58,9 @@ func newStep(in Input, kind slipway.StepKind, t slipway.Target, timeout slipway.
 	}
 }
 
-// TargetOf is where a service runs in an environment: one Helm release, named after the service
+// targetOf is where a service runs in an environment: one Helm release, named after the service
 // (D3, D19).
-func TargetOf(project string, svc slipway.Service, env slipway.Environment) (slipway.Target, error) {
+func targetOf(project string, svc slipway.Service, env slipway.Environment) (slipway.Target, error) {
 	if len(svc.Name) > maxRelease {
 		return slipway.Target{}, slipway.Errorf(slipway.Invalid, "service %q: its Helm release would have that name, and those have at most %d characters; give it a shorter one with services.<name>.path in slipway.yaml", svc.Name, maxRelease)
 	}

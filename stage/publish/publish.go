@@ -9,8 +9,6 @@ package publish
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -90,7 +88,7 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 	if refused, err := p.checkVersion(ctx); err != nil || refused != "" {
 		return failed(refused), err
 	}
-	want := intent{Image: image.Digest, Package: digestOf(pkg), Tag: spec.Tag, Version: spec.ChartVersion}
+	want := intent{Image: image.Digest, Package: slipway.DigestOf(pkg), Tag: spec.Tag, Version: spec.ChartVersion}
 	if err := p.remember(ctx, want); err != nil {
 		return slipway.Result{}, err
 	}
@@ -307,15 +305,10 @@ func readPackage(a slipway.Artifact) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chart package of %s: %w", a.Service, err)
 	}
-	if a.Digest != "" && a.Digest != digestOf(pkg) {
-		return nil, slipway.Errorf(slipway.Internal, "the chart package of %s is no longer what was checked (%s, now %s); retry the chart step", a.Service, a.Digest, digestOf(pkg))
+	if a.Digest != "" && a.Digest != slipway.DigestOf(pkg) {
+		return nil, slipway.Errorf(slipway.Internal, "the chart package of %s is no longer what was checked (%s, now %s); retry the chart step", a.Service, a.Digest, slipway.DigestOf(pkg))
 	}
 	return pkg, nil
-}
-
-func digestOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 func clock(env stage.Env) (t time.Time) {

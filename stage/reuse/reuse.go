@@ -6,8 +6,6 @@ package reuse
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -166,8 +164,7 @@ func hash(values ...any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("write the inputs: %w", err)
 	}
-	sum := sha256.Sum256(text)
-	return "sha256:" + hex.EncodeToString(sum[:]), nil
+	return slipway.DigestOf(text), nil
 }
 
 func (r Runner) earlier(ctx context.Context, env stage.Env, step slipway.PlanStep, key string) (slipway.Result, bool, error) {

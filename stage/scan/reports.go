@@ -44,7 +44,7 @@ func (r Runner) reports(env stage.Env, step slipway.PlanStep, tree string) (slip
 		if len(out.Findings)+len(rep.Findings) > maxFindings {
 			return out, slipway.Errorf(slipway.Invalid, "scan report %s: there are more than %d findings; write only those of the image", name, maxFindings)
 		}
-		env.Log.Printf("%s: %s of %s", name, plural(len(rep.Findings), "finding"), rep.Scanner)
+		env.Log.Printf("%s: %s of %s", name, slipway.Counted(len(rep.Findings), "finding"), rep.Scanner)
 		for i := range rep.Findings {
 			if f := &rep.Findings[i]; f.Dismissed != "" {
 				f.Dismissed += " (" + oneLine(name) + ")"

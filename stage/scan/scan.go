@@ -9,8 +9,6 @@ package scan
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -322,7 +320,7 @@ func (r Runner) fresh(ctx context.Context, env stage.Env, s subject, state State
 	}
 	rep.Scan.Image, rep.Scan.Digest, rep.Scan.ScannedAt = name, s.digest, began
 	if rep.SBOM != nil {
-		rep.Scan.SBOM = digestOf(rep.SBOM)
+		rep.Scan.SBOM = slipway.DigestOf(rep.SBOM)
 	}
 	rep.Scan.Findings = sorted(rep.Scan.Findings)
 	return rep, r.keepRefusal(ctx, s, rep.Scan)
@@ -408,11 +406,6 @@ func sbomArtifact(env stage.Env, step slipway.PlanStep, dir string, scan slipway
 		return a, fmt.Errorf("write the SBOM: %w", err)
 	}
 	return a, nil
-}
-
-func digestOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 func now(env stage.Env) time.Time {

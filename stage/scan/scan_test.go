@@ -188,7 +188,7 @@ func TestScan(t *testing.T) {
 	}
 	a := res.Artifacts[0]
 	data, err := os.ReadFile(a.Path)
-	if err != nil || a.Kind != slipway.ArtifactSBOM || a.Subject != "sha256:web" || a.Digest != digestOf(data) || a.Digest != res.Scan.SBOM {
+	if err != nil || a.Kind != slipway.ArtifactSBOM || a.Subject != "sha256:web" || a.Digest != slipway.DigestOf(data) || a.Digest != res.Scan.SBOM {
 		t.Errorf("%+v %v", a, err)
 	}
 	want := []string{

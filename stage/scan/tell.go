@@ -11,12 +11,6 @@ import (
 	"github.com/slipway-cd/slipway/stage"
 )
 
-// severities are all of a finding, worst first.
-func severities() []slipway.Severity {
-	return []slipway.Severity{slipway.SeverityCritical, slipway.SeverityHigh, slipway.SeverityMedium, slipway.SeverityLow,
-		slipway.SeverityUnknown, slipway.SeverityNegligible}
-}
-
 // sorted is the list, never nil, in order.
 func sorted(list []slipway.Finding) []slipway.Finding {
 	if list == nil {
@@ -28,7 +22,7 @@ func sorted(list []slipway.Finding) []slipway.Finding {
 
 // Sort puts the worst first; equal ones by package, name and place, so that two scans read alike.
 func Sort(list []slipway.Finding) {
-	order := severities()
+	order := slipway.Severities()
 	slices.SortStableFunc(list, func(a, b slipway.Finding) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(order, a.Severity), slices.Index(order, b.Severity)),
@@ -51,9 +45,9 @@ func Summary(s slipway.Scan) string {
 	}
 	var parts []string
 	if s.Packages > 0 || (len(s.Findings) == 0 && len(s.Problems) == 0) {
-		parts = append(parts, plural(s.Packages, "package"))
+		parts = append(parts, slipway.Counted(s.Packages, "package"))
 	}
-	for _, v := range severities() {
+	for _, v := range slipway.Severities() {
 		if count[v] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", count[v], v))
 		}
@@ -66,7 +60,7 @@ func Summary(s slipway.Scan) string {
 	}
 	out := []string{strings.Join(parts, ", ")}
 	if secrets > 0 {
-		out = append(out, plural(secrets, "secret"))
+		out = append(out, slipway.Counted(secrets, "secret"))
 	}
 	switch n := len(s.Problems); n {
 	case 0:
@@ -76,13 +70,6 @@ func Summary(s slipway.Scan) string {
 		out = append(out, fmt.Sprintf("%d parts were not looked at", n))
 	}
 	return strings.Join(slices.DeleteFunc(out, func(part string) bool { return part == "" }), "; ")
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // maxTold bounds the table in the log; all findings are kept with the scan.
@@ -95,7 +82,7 @@ func tell(env stage.Env, s slipway.Scan) {
 	} else if !s.Database.Built.IsZero() {
 		env.Log.Printf("vulnerability database of %s", s.Database.Built.UTC().Format("2006-01-02"))
 	}
-	for _, line := range Table(s.Findings, maxTold) {
+	for _, line := range table(s.Findings, maxTold) {
 		env.Log.Printf("%s", line)
 	}
 	for _, p := range s.Problems {
@@ -104,9 +91,9 @@ func tell(env stage.Env, s slipway.Scan) {
 	env.Log.Printf("%s", Summary(s))
 }
 
-// Table is the first findings as lines of aligned columns, with a heading; nothing for none. limit 0 means
+// table is the first findings as lines of aligned columns, with a heading; nothing for none. limit 0 means
 // all.
-func Table(list []slipway.Finding, limit int) []string {
+func table(list []slipway.Finding, limit int) []string {
 	if len(list) == 0 {
 		return nil
 	}

@@ -7,7 +7,6 @@ package test
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path"
@@ -245,7 +244,7 @@ func artifacts(env stage.Env, step slipway.PlanStep, dir string, report slipway.
 		a := slipway.Artifact{
 			Project: env.Run.Project, RunID: env.Run.ID, Step: step.Key, Service: step.Service,
 			Kind: slipway.ArtifactReport, Path: path.Join(folderName(step.Service), f),
-			Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(data)), Size: int64(len(data)), Commit: step.Test.Source.Commit,
+			Digest: slipway.DigestOf(data), Size: int64(len(data)), Commit: step.Test.Source.Commit,
 		}
 		if env.Now != nil {
 			a.CreatedAt = env.Now()

@@ -128,7 +128,7 @@ func (x *trx) result(e xml.StartElement, parentID string) (int, error) {
 	if len(x.held) < maxCases {
 		x.held = append(x.held, r)
 	} else {
-		x.out.overflow()
+		x.out.overflow() //nolint:errcheck // it is only said
 	}
 	return 1, nil
 }
