@@ -388,7 +388,7 @@ func TestCopyingFromAnotherCodebase(t *testing.T) {
 		with("slipway.yaml", "services:\n  pages:\n    dependsOn: [api]\n    after: [mail]\n")
 	web.push("refs/heads/main", copies)
 	_, plan := w.newest()
-	want := []slipway.NamedContext{{Name: "api", Source: slipway.Source{Commit: mainCommit, Dir: "src/api"}}}
+	want := []slipway.NamedContext{{Name: "api", Source: slipway.Source{Commit: mainCommit, Dir: "src/api"}, URL: "http://slipway.test/git/shop.git"}}
 	if got := step(t, plan, "build/pages").Build.Contexts; !slices.Equal(got, want) {
 		t.Errorf("contexts %+v, want %+v", got, want)
 	}
