@@ -577,9 +577,38 @@ func TestApprovalsAreNotedWithGates(t *testing.T) {
 	if got := strings.Join(res.Approval.Notes, "\n"); got != "first install\ngate tests: pass: 3 passed\ngate vulnerabilities: pass: none that count in 7 packages" {
 		t.Errorf("notes:\n%s", got)
 	}
+	waives := failOn(slipway.SeverityCritical)
+	waives.Waivers = []slipway.Waiver{{Gate: "vulnerabilities", Subject: "CVE-1 *", Reason: "not reachable", Author: "ada", Expires: c.now.Add(time.Hour)}}
+	run = c.candidate(map[string]slipway.Gates{"": waives, "qa": waives}, critical("CVE-1"))
+	_, err = c.step(run, "gate/cart@qa", c.server.gate())
+	c.do(nil, err)
+	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{}})))
+	c.want("waived", res, err, slipway.Waiting, "")
+	if got := strings.Join(res.Approval.Notes, "\n"); !strings.HasSuffix(got, " waived by ada until "+day(c.now.Add(time.Hour))+": not reachable") {
+		t.Errorf("notes:\n%s", got)
+	}
 	run = c.candidate(nil)
 	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
 	c.want("approved before", res, err, slipway.Succeeded, "", "approved before")
+}
+
+// Who is asked to approve reads who let what through, until when and why.
+func TestApprovalsAreNotedWithWaivers(t *testing.T) {
+	t.Parallel()
+	waiver := &slipway.Waiver{Author: "bob", Reason: "not reachable", Expires: time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)}
+	g := slipway.GateResult{Reasons: []slipway.GateReason{{Subject: "CVE-1 a"}, {Subject: "CVE-2 b", Waiver: waiver}}}
+	if got := letThroughBy(g); got != "; CVE-2 b waived by bob until 2027-02-01: not reachable" {
+		t.Error(got)
+	}
+	for range 7 {
+		g.Reasons = append(g.Reasons, g.Reasons[1])
+	}
+	if got := letThroughBy(g); strings.Count(got, "CVE-2 b waived") != 5 || !strings.HasSuffix(got, "; and 3 more") {
+		t.Error(got)
+	}
+	if got := letThroughBy(slipway.GateResult{Reasons: g.Reasons[:1]}); got != "" {
+		t.Error(got)
+	}
 }
 
 func TestSummaryCountsGates(t *testing.T) {
