@@ -54,3 +54,22 @@ func TestWaiversShowWithTheirGates(t *testing.T) {
 		t.Errorf("shown:\n%s\nwith --all:\n%s", got, shown(true))
 	}
 }
+
+// Who is asked to approve reads who let what through, until when and why.
+func TestApprovalsAreNotedWithWaivers(t *testing.T) {
+	t.Parallel()
+	waiver := &slipway.Waiver{Author: "bob", Reason: "not reachable", Expires: time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)}
+	g := slipway.GateResult{Reasons: []slipway.GateReason{{Subject: "CVE-1 a"}, {Subject: "CVE-2 b", Waiver: waiver}}}
+	if got := letThroughBy(g); got != "; CVE-2 b waived by bob until 2027-02-01: not reachable" {
+		t.Error(got)
+	}
+	for range 7 {
+		g.Reasons = append(g.Reasons, g.Reasons[1])
+	}
+	if got := letThroughBy(g); strings.Count(got, "CVE-2 b waived") != 5 || !strings.HasSuffix(got, "; and 3 more") {
+		t.Error(got)
+	}
+	if got := letThroughBy(slipway.GateResult{Reasons: g.Reasons[:1]}); got != "" {
+		t.Error(got)
+	}
+}
