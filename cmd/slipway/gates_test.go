@@ -73,3 +73,17 @@ func TestApprovalsAreNotedWithWaivers(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestSummaryCountsGates(t *testing.T) {
+	t.Parallel()
+	pass, warn := slipway.GateResult{Gate: "secrets", Verdict: slipway.Pass}, slipway.GateResult{Gate: "tests", Verdict: slipway.Warn}
+	for want, gates := range map[string][]slipway.GateResult{
+		"1 gate passed":                   {pass},
+		"1 gate passed, 1 warned: tests":  {pass, warn},
+		"2 gates passed, 1 warned: tests": {pass, warn, pass},
+	} {
+		if got := summary(gates); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -591,17 +591,3 @@ func TestApprovalsAreNotedWithGates(t *testing.T) {
 	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
 	c.want("approved before", res, err, slipway.Succeeded, "", "approved before")
 }
-
-func TestSummaryCountsGates(t *testing.T) {
-	t.Parallel()
-	pass, warn := slipway.GateResult{Gate: "secrets", Verdict: slipway.Pass}, slipway.GateResult{Gate: "tests", Verdict: slipway.Warn}
-	for want, gates := range map[string][]slipway.GateResult{
-		"1 gate passed":                   {pass},
-		"1 gate passed, 1 warned: tests":  {pass, warn},
-		"2 gates passed, 1 warned: tests": {pass, warn, pass},
-	} {
-		if got := summary(gates); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-}
