@@ -87,3 +87,22 @@ func TestSummaryCountsGates(t *testing.T) {
 		}
 	}
 }
+
+// Days from now are whole ones: a waiver for a day that is given in the evening holds through the next.
+func TestUntilDay(t *testing.T) {
+	t.Parallel()
+	evening, midnight := time.Date(2026, 11, 21, 22, 30, 0, 0, time.UTC), time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		text string
+		now  time.Time
+		want string
+	}{
+		{"1d", evening, "2026-11-23"}, {"1d", midnight, "2026-11-22"}, {"365d", evening, "2027-11-22"}, {"2026-12-31", evening, "2026-12-31"},
+		{"366d", evening, ""}, {"0d", evening, ""}, {"-1d", evening, ""}, {"", evening, ""}, {"2026-02-30", evening, ""},
+	} {
+		got, err := untilDay(c.text, c.now)
+		if (err != nil) != (c.want == "") || err == nil && (day(got) != c.want || got.Sub(c.now) > 366*24*time.Hour) {
+			t.Errorf("%q: %s, %v, want %q", c.text, got, err, c.want)
+		}
+	}
+}
