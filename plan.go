@@ -164,6 +164,7 @@ type Source struct {
 type NamedContext struct {
 	Name   string `json:"name"`
 	Source Source `json:"source"`
+	URL    string `json:"url,omitempty"` // of its repository, for the provenance
 }
 
 // BuildSpec builds a service's image (D15, D20).

@@ -190,7 +190,7 @@ func elsewhere(own slipway.Config) bool {
 }
 
 // changesFollows reports whether a head of a further codebase changes what follows a deployment of one of its
-// services.
+// services, or what counts as its scan.
 func (p *Planner) changesFollows(ctx context.Context, c slipway.Codebase, repo PlanRepo, base, head string) (bool, error) {
 	before, _, err := p.services(ctx, c.Key(), base, repo.Tree)
 	if err != nil {
@@ -205,7 +205,7 @@ func (p *Planner) changesFollows(ctx context.Context, c slipway.Codebase, repo P
 		if !ok {
 			was.Rollback, was.Verify.Tests = slipway.RollbackAutomatic, true
 		}
-		if was.Rollback != s.Rollback || was.Verify != s.Verify {
+		if was.Rollback != s.Rollback || was.Verify != s.Verify || !slices.Equal(was.Scan.Reports, s.Scan.Reports) {
 			return true, nil
 		}
 	}

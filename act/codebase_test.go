@@ -241,6 +241,37 @@ func TestRefsOfCodebasesAreApart(t *testing.T) {
 	}
 }
 
+// What lets a service of a further codebase through its gates is a matter of an approver, as in the main one.
+func TestAFurtherCodebaseDoesNotChooseItsScanAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	web, main := w.further("web", false), w.at("shop")
+	main.push("refs/heads/main", docker("api"))
+	web.push("refs/heads/main", docker("pages"))
+	for yaml, alone := range map[string]bool{
+		"version: 1\nservices:\n  pages: {scan: {reports: [clean.sarif]}}\n": false,
+		"version: 1\nservices:\n  pages: {rollback: manual}\n":               false,
+		"version: 1\nservices:\n  pages: {args: {A: a}}\n":                   true,
+	} {
+		head := web.commit(web.ref("refs/heads/main"), "more", docker("pages").with("slipway.yaml", yaml).with("src/pages/clean.sarif", "{}"))
+		push, _, err := w.Propose(w.ctx, w.developer, act.Proposal{Project: "shop", Codebase: "web", Base: "main", Head: head})
+		w.ok(err)
+		web.move(push.Ref, head)
+		w.Moved(w.ctx, []slipway.Push{push})
+		w.succeed(w.allRuns()[0].ID)
+		pulls, err := w.Pulls(w.ctx, w.viewer, "shop")
+		w.ok(err)
+		pulls = slices.DeleteFunc(pulls, func(p slipway.PullRequest) bool { return p.Head != head })
+		if alone {
+			w.do(w.Merge(w.ctx, w.developer, "shop", pulls[0].Number))
+			continue
+		}
+		_, err = w.Merge(w.ctx, w.developer, "shop", pulls[0].Number)
+		w.code(err, slipway.Forbidden, "changes what governs deployments", "what counts as a scan")
+		w.do(w.ClosePull(w.ctx, w.developer, "shop", pulls[0].Number))
+	}
+}
+
 // A codebase that is hosted beside a main one on a forge has pull requests of its own, with its own numbers.
 func TestPullsBesideAForge(t *testing.T) {
 	t.Parallel()
@@ -357,7 +388,7 @@ func TestCopyingFromAnotherCodebase(t *testing.T) {
 		with("slipway.yaml", "services:\n  pages:\n    dependsOn: [api]\n    after: [mail]\n")
 	web.push("refs/heads/main", copies)
 	_, plan := w.newest()
-	want := []slipway.NamedContext{{Name: "api", Source: slipway.Source{Commit: mainCommit, Dir: "src/api"}}}
+	want := []slipway.NamedContext{{Name: "api", Source: slipway.Source{Commit: mainCommit, Dir: "src/api"}, URL: "http://slipway.test/git/shop.git"}}
 	if got := step(t, plan, "build/pages").Build.Contexts; !slices.Equal(got, want) {
 		t.Errorf("contexts %+v, want %+v", got, want)
 	}

@@ -188,7 +188,7 @@ func notValid(commit string, problems error) error {
 }
 
 // changesPolicy reports whether a head changes what governs deployments: environments, registries,
-// approvals, limits, or what follows a deployment of a service (D14).
+// approvals, limits, gates, or what follows a deployment of a service or counts as its scan (D14).
 func (p *Planner) changesPolicy(ctx context.Context, c slipway.Codebase, base, head string) (bool, error) {
 	repo, project := p.Repo(c.Key()), c.Project
 	fork, err := repo.MergeBase(ctx, base, head)

@@ -261,7 +261,7 @@ func (x *Actions) mayGovern(ctx context.Context, by slipway.User, at slipway.Cod
 	}
 	changes, err := x.o.Planner.changesPolicy(ctx, at, base, p.Head)
 	if err == nil && changes {
-		err = slipway.Errorf(slipway.Forbidden, "pull request %s changes what governs deployments (environments, registries, approvals or limits in slipway.yaml): an approver must approve it first (slipway pulls approve %s)", p.Name(), p.Name())
+		err = slipway.Errorf(slipway.Forbidden, "pull request %s changes what governs deployments (environments, registries, approvals, limits, gates or what counts as a scan in slipway.yaml): an approver must approve it first (slipway pulls approve %s)", p.Name(), p.Name())
 	}
 	return err
 }

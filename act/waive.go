@@ -93,7 +93,7 @@ func (x *Actions) GiveWaiver(ctx context.Context, by slipway.User, w slipway.Wai
 	if err := checkWaiver(w, c, x.o.Now()); err != nil {
 		return slipway.Waiver{}, err
 	}
-	if err := x.knowsService(ctx, w.Project, w.Service); err != nil {
+	if err := x.KnowsService(ctx, w.Project, w.Service); err != nil {
 		return slipway.Waiver{}, err
 	}
 	return x.o.Waivers.GiveWaiver(ctx, w)
@@ -121,9 +121,9 @@ func checkWaiver(w slipway.Waiver, c slipway.Config, now time.Time) error {
 	return nil
 }
 
-// knowsService refuses a service that a project does not have: neither on the default branches of its codebases nor
+// KnowsService refuses a service that a project does not have: neither on the default branches of its codebases nor
 // in an environment or a run.
-func (x *Actions) knowsService(ctx context.Context, project, service string) error {
+func (x *Actions) KnowsService(ctx context.Context, project, service string) error {
 	if service == "" {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	_ "time/tzdata" // rules name time zones, also where the machine has none
 
 	"github.com/agext/levenshtein"
 	"github.com/google/cel-go/cel"
@@ -80,7 +81,8 @@ type rulebook struct {
 	table *typeTable
 }
 
-// Compile checks the expression of a rule: its types and what it would cost. The error is a *RuleError unless
+// Compile checks the expression of a rule: its types, that it compares with what there is and, when the rule has a stage,
+// reads what that step has, and what it would cost. The error is a *RuleError unless
 // it is Slipway's own.
 func Compile(rule slipway.Rule) (*Program, error) {
 	book, err := environment()
@@ -103,6 +105,9 @@ func Compile(rule slipway.Rule) (*Program, error) {
 	}
 	if ast.OutputType() != types.BoolType {
 		return nil, &RuleError{Line: 1, Column: 1, Message: fmt.Sprintf("the expression gives %s, and a rule must be true or false", ast.OutputType())}
+	}
+	if err := book.meant(ast, rule.Stage); err != nil {
+		return nil, err
 	}
 	cost, err := book.env.EstimateCost(ast, sizes{})
 	if err != nil {
@@ -135,7 +140,9 @@ func (b rulebook) first(issues *cel.Issues, expression string) *RuleError {
 	out := &RuleError{Line: max(e.Location.Line(), 1), Column: max(e.Location.Column(), 0) + 1, Message: line(plainly(e.Message, upTo(expression, e.Location.Line(), e.Location.Column())), maxMessage)}
 	if m := undefined.FindStringSubmatch(e.Message); m != nil {
 		out.Message = fmt.Sprintf("there is no field %q", m[1])
-		if n := b.nearest(m[1]); n != "" {
+		if path := b.table.readAs(m[1]); path != "" {
+			out.Message += " here: it is read as " + path
+		} else if n := b.nearest(m[1]); n != "" && n != m[1] {
 			out.Message += fmt.Sprintf("; did you mean %s?", n)
 		}
 	}
@@ -195,7 +202,7 @@ func explain(err error) *RuleError {
 	var cancelled interpreter.EvalCancelledError
 	switch {
 	case errors.As(err, &absent):
-		return &RuleError{Message: fmt.Sprintf("it reads evidence.%s, which there is not at this step: ask has(evidence.%s) first, or give the rule another stage", absent.field, absent.field)}
+		return &RuleError{Message: fmt.Sprintf("it reads %s, which there is not at this step: ask has(%s) first, or give the rule another stage", absent.field, absent.field)}
 	case errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded:
 		return &RuleError{Message: "it was stopped, as it costs too much: go through fewer lists within lists, and through shorter texts"}
 	case errors.Is(err, errSlow):

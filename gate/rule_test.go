@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -82,7 +84,8 @@ func TestRulesHold(t *testing.T) {
 		`evidence.now - evidence.scan.database.built < duration("48h")`:                                                                         true,
 		`evidence.now.getDayOfWeek("Europe/Berlin") == 5`:                                                                                       true,
 		`evidence.manifests[0].objects.all(o, !o.yaml.contains("hostNetwork"))`:                                                                 true,
-		`evidence.signatures.subjects.all(s, s.signed && "sbom" in s.attestations)`:                                                             true,
+		`evidence.now.getHours("+02:00") == 14 && evidence.now.getHours("America/New_York") == 7`:                                               true,
+		`evidence.scan.findings.all(f, f.severity in ["high", "medium"] && f.severity != "")`:                                                   true,
 		`evidence.image.size < 50 * 1024 * 1024`:                                                                                                true,
 		`has(evidence.chart)`:                                                                                                                   false,
 		`has(evidence.image) && has(evidence.scan.findings)`:                                                                                    true,
@@ -104,37 +107,50 @@ func TestRulesRefused(t *testing.T) {
 	for expression, want := range map[string]string{
 		``:     "the expression is empty",
 		" \n ": "the expression is empty",
-		`evidence.scan.findings.all(f, f.serverity != "high")`: `1:32: there is no field "serverity"; did you mean severity?`,
-		"evidence.production &&\n  evidence.tests.pased > 1":   `2:17: there is no field "pased"; did you mean passed?`,
-		`evidence.frobnication`:                                `1:9: there is no field "frobnication"`,
-		`evidense.scan`:                                        `1:1: there is no evidense: a rule reads evidence`,
-		`evidence.tests.passed`:                                `1:1: the expression gives int, and a rule must be true or false`,
-		`evidence.foo == 1`:                                    `1:9: there is no field "foo"`,
-		`"x" in evidence.tests.suites`:                         `1:5: in does not take (string, list(TestSuite))`,
-		`evidence.tests.passed > "1"`:                          `1:23: > does not take (int, string)`,
-		`evidence.scan.findings`:                               `1:1: the expression gives list(Finding), and a rule must be`,
-		`dyn(1)`:                                               `1:1: the expression gives dyn, and a rule must be`,
-		`evidence.`:                                            `1:10: after a dot comes the name of a field`,
-		`true) || (true`:                                       `1:5: this ) closes nothing`,
-		`evidence.production &&`:                               `1:23: the expression ends too early: expected a value`,
-		"evidence.production &&\n  (true":                      `2:8: the expression ends too early: expected )`,
-		`[1, 2`:                                                `1:6: the expression ends too early: expected ] or ,`,
-		`evidence.tests.passed => 3`:                           `1:23: => is written >=`,
-		`evidence.tests.passed = 3`:                            `1:23: = is written ==`,
-		`evidence.production and true`:                         `1:21: and is written &&`,
-		`not evidence.production`:                              `1:5: not is written !`,
-		`evidence.branch == 'main`:                             `1:20: the text that begins here has no closing quote`,
-		`evidence.production evidence.production`:              `1:21: evidence cannot stand here: the expression is whole before it`,
-		`1 == == 2`:                                            `1:6: == cannot stand here: expected a value`,
-		`[1].exists(y z)`:                                      `1:14: z cannot stand here: expected )`,
-		`if evidence.production`:                               `1:1: if is a word that CEL keeps for itself`,
-		`@`:                                                    `1:1: @ means nothing in an expression`,
-		`"a".matches(1)`:                                       `1:12: matches of string does not take (int)`,
-		`"a".matches("(")`:                                     `invalid matches argument`,
-		`evidence.now > timestamp("tomorrow")`:                 `invalid timestamp argument`,
-		`Finding{id: "x"}.id == "x"`:                           `1:8: a rule makes no Finding: it reads what evidence holds`,
-		`google.protobuf.Struct{} == {}`:                       `a rule makes no`,
-		`evidence.ID == 1`:                                     `1:9: there is no field "ID"; did you mean`,
+		`evidence.scan.findings.all(f, f.serverity != "high")`:                                        `1:32: there is no field "serverity"; did you mean severity?`,
+		"evidence.production &&\n  evidence.tests.pased > 1":                                          `2:17: there is no field "pased"; did you mean passed?`,
+		`evidence.scan.findings.all(f, f.severity != "CRITICAL")`:                                     `1:45: severity is never "CRITICAL": it is critical, high, medium, low, negligible, unknown or none`,
+		`evidence.scan.findings.exists(f, "crit" == f.severity)`:                                      `1:34: severity is never "crit"`,
+		`evidence.scan.findings[0].severity in ["low", "Medium"]`:                                     `1:47: severity is never "Medium"`,
+		`evidence.scan.findings.all(f, f.severity < "high")`:                                          `1:32: severity is a word, and words have no order: name those that you mean, as in severity in ["critical", "high"]`,
+		`evidence.scan.findings.all(f, f.kind != "secrets")`:                                          `kind is never "secrets": it is vulnerability or secret`,
+		"evidence.production ||\n  evidence.tests.suites.all(s, s.cases.all(c, c.state == \"pass\"))": `2:58: state is never "pass": it is passed, failed or skipped`,
+		`evidence.deployments.exists(d, d.state == "Verified")`:                                       `state is never "Verified": it is deploying, deployed`,
+		`evidence.event == "pull_request"`:                                                            `1:19: event is never "pull_request": it is push, pull-request`,
+		`evidence.now.getHours("Europe/Berln") < 12`:                                                  `1:23: there is no time zone "Europe/Berln"`,
+		`evidence.now.getHours("../../etc/passwd") < 12`:                                              `1:23: there is no time zone`,
+		`evidence.coverage.covered > 1`:                                                               `1:9: there is no field "coverage" here: it is read as evidence.tests.coverage`,
+		`evidence.signatures.subjects.size() > 0`:                                                     `1:9: there is no field "signatures"`,
+		`evidence.tests.digest == ""`:                                                                 `1:15: there is no field "digest"`,
+		`evidence.frobnication`:                                                                       `1:9: there is no field "frobnication"`,
+		`evidense.scan`:                                                                               `1:1: there is no evidense: a rule reads evidence`,
+		`evidence.tests.passed`:                                                                       `1:1: the expression gives int, and a rule must be true or false`,
+		`evidence.foo == 1`:                                                                           `1:9: there is no field "foo"`,
+		`"x" in evidence.tests.suites`:                                                                `1:5: in does not take (string, list(TestSuite))`,
+		`evidence.tests.passed > "1"`:                                                                 `1:23: > does not take (int, string)`,
+		`evidence.scan.findings`:                                                                      `1:1: the expression gives list(Finding), and a rule must be`,
+		`dyn(1)`:                                                                                      `1:1: the expression gives dyn, and a rule must be`,
+		`evidence.`:                                                                                   `1:10: after a dot comes the name of a field`,
+		`true) || (true`:                                                                              `1:5: this ) closes nothing`,
+		`evidence.production &&`:                                                                      `1:23: the expression ends too early: expected a value`,
+		"evidence.production &&\n  (true":                                                             `2:8: the expression ends too early: expected )`,
+		`[1, 2`:                                                                                       `1:6: the expression ends too early: expected ] or ,`,
+		`evidence.tests.passed => 3`:                                                                  `1:23: => is written >=`,
+		`evidence.tests.passed = 3`:                                                                   `1:23: = is written ==`,
+		`evidence.production and true`:                                                                `1:21: and is written &&`,
+		`not evidence.production`:                                                                     `1:5: not is written !`,
+		`evidence.branch == 'main`:                                                                    `1:20: the text that begins here has no closing quote`,
+		`evidence.production evidence.production`:                                                     `1:21: evidence cannot stand here: the expression is whole before it`,
+		`1 == == 2`:                            `1:6: == cannot stand here: expected a value`,
+		`[1].exists(y z)`:                      `1:14: z cannot stand here: expected )`,
+		`if evidence.production`:               `1:1: if is a word that CEL keeps for itself`,
+		`@`:                                    `1:1: @ means nothing in an expression`,
+		`"a".matches(1)`:                       `1:12: matches of string does not take (int)`,
+		`"a".matches("(")`:                     `invalid matches argument`,
+		`evidence.now > timestamp("tomorrow")`: `invalid timestamp argument`,
+		`Finding{id: "x"}.id == "x"`:           `1:8: a rule makes no Finding: it reads what evidence holds`,
+		`google.protobuf.Struct{} == {}`:       `a rule makes no`,
+		`evidence.ID == 1`:                     `1:9: there is no field "ID"; did you mean`,
 		`evidence.scan.findings.all(a, evidence.scan.findings.all(b, evidence.scan.findings.all(c, a.id != b.id || b.id != c.id)))`: "could cost too much",
 		strings.Repeat("(", 200) + "true" + strings.Repeat(")", 200):                                                                "1:",
 		`true` + strings.Repeat(` || true`, 2000):                                                                                   "",
@@ -162,7 +178,7 @@ func TestRulesUnanswered(t *testing.T) {
 		{`evidence.scan.findings.size() == 0`, slipway.Evidence{}, "it reads evidence.scan, which there is not at this step: ask has(evidence.scan) first"},
 		{`evidence.scan.findings.all(f, f.severity != "critical")`, slipway.Evidence{}, "it reads evidence.scan"},
 		{`evidence.manifests.all(m, m.objects.size() > 0)`, slipway.Evidence{}, "it reads evidence.manifests"},
-		{`evidence.tests.coverage.covered > 1`, slipway.Evidence{Tests: &slipway.TestReport{}}, "it reads evidence.coverage"},
+		{`evidence.tests.coverage.covered > 1`, slipway.Evidence{Tests: &slipway.TestReport{}}, "it reads evidence.tests.coverage, which there is not at this step: ask has(evidence.tests.coverage) first"},
 		{`dyn(evidence).scan.findings.size() == 0`, slipway.Evidence{}, "it reads evidence.scan"},
 		{`evidence.scan.findings[7].id == ""`, whole(), "could not be answered: index out of bounds: 7"},
 		{`1 / evidence.tests.failed == 0`, whole(), "division by zero"},
@@ -185,6 +201,74 @@ func TestRulesUnanswered(t *testing.T) {
 		if err != nil || len(results) != 1 || results[0].Verdict != slipway.Fail || results[0].Reasons[0].Place != "slipway.yaml:7" {
 			t.Errorf("%s: a rule that is not answered must fail: %+v %v", c.expression, results, err)
 		}
+	}
+}
+
+// A rule that its own step can never answer is refused when it is checked; one that asks first is not.
+func TestRulesOfAnotherStep(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		stage            slipway.StepKind
+		expression, want string
+	}{
+		{slipway.KindTest, `evidence.tests.passed > 0 && evidence.scan.findings.size() == 0`, "1:38: the step test has no evidence.scan: give the rule the stage scan or gate, or ask has(evidence.scan) first"},
+		{slipway.KindScan, `evidence.tests.passed > 0`, "the step scan has no evidence.tests: give the rule the stage test or gate"},
+		{slipway.KindScan, `evidence.manifests.all(m, m.problems.size() == 0)`, "the step scan has no evidence.manifests: give the rule the stage chart or gate"},
+		{slipway.KindTest, `!has(evidence.scan) || evidence.scan.findings.size() == 0`, ""},
+		{slipway.KindGate, `evidence.tests.passed > 0 && evidence.scan.findings.size() == 0 && evidence.manifests.size() > 0`, ""},
+		{slipway.KindScan, `evidence.scan.findings.size() <= evidence.previousScan.findings.size()`, ""},
+		{slipway.KindChart, `evidence.manifests.all(m, m.objects.size() > 0)`, ""},
+		{"", `evidence.scan.findings.size() == 0`, ""},
+	} {
+		_, err := gate.Compile(slipway.Rule{Stage: c.stage, Expression: c.expression})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %s: got %v, want %q", c.stage, c.expression, err, c.want)
+		}
+	}
+}
+
+// The words of a field are all those that the root package has of its type: a rule may name each.
+func TestRulesKnowTheWords(t *testing.T) {
+	t.Parallel()
+	reads := map[string]string{
+		"Severity": `evidence.scan.findings[0].severity`, "FindingKind": `evidence.scan.findings[0].kind`, "TestState": `evidence.tests.suites[0].cases[0].state`,
+		"EventKind": `evidence.event`, "DeploymentState": `evidence.deployments[0].state`, "ArtifactKind": `evidence.image.kind`,
+	}
+	files, err := filepath.Glob("../*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	constant := regexp.MustCompile(`(?m)^\t\w+ +(\w+) *= "([^"]+)"`)
+	seen := map[string]int{}
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range constant.FindAllStringSubmatch(string(data), -1) {
+			read, of := reads[m[1]]
+			if !of {
+				continue
+			}
+			seen[m[1]]++
+			if _, err := gate.Compile(slipway.Rule{Expression: read + ` == "` + m[2] + `"`}); err != nil {
+				t.Errorf("%s is a word of %s: %v", m[2], m[1], err)
+			}
+		}
+	}
+	for name := range reads {
+		if seen[name] < 2 {
+			t.Errorf("%d words of %s were found", seen[name], name)
+		}
+	}
+}
+
+// Rules know time zones on machines that have none: the binary has them.
+func TestTimeZonesAreLinked(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").CombinedOutput()
+	if err != nil || !strings.Contains("\n"+string(out), "\ntime/tzdata\n") {
+		t.Errorf("package gate does not link time/tzdata: %v", err)
 	}
 }
 

@@ -291,11 +291,11 @@ func (j *judge) secrets() []slipway.GateResult {
 		if f.Kind != slipway.FindingSecret {
 			continue
 		}
-		where := "committed"
+		where := "stands there in plain text" // in a file that was committed, or in the configuration of the image
 		if f.Layer != "" {
-			where = "baked into a layer of the image"
+			where = "is baked into a layer of the image"
 		}
-		message := fmt.Sprintf("a secret (%s) is %s; withdraw it where it is valid, then take it out%s%s", f.ID, where, dismissed(f), after(f.Title))
+		message := fmt.Sprintf("a secret (%s) %s; withdraw it where it is valid, then take it out%s%s", f.ID, where, dismissed(f), after(f.Title))
 		reasons = append(reasons, found{kind: "secret", GateReason: slipway.GateReason{
 			Verdict: bad, Subject: strings.TrimSpace(f.ID + " " + f.Path), Message: message, Place: place(f), Link: f.Link}})
 	}

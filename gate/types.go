@@ -26,12 +26,13 @@ type structType struct {
 	cel    *types.Type
 	fields map[string]*types.FieldType
 	names  []string
+	words  map[string][]string // what a field may hold, where that is one of some words
 }
 
 // absentError says that a rule read what the step did not make.
-type absentError struct{ field string }
+type absentError struct{ field string } // as a rule reads it: evidence.tests.coverage
 
-func (e absentError) Error() string { return "there is no evidence." + e.field }
+func (e absentError) Error() string { return "there is no " + e.field }
 
 func newTypeTable() (*typeTable, error) {
 	registry, err := types.NewRegistry()
@@ -52,12 +53,12 @@ func (t *typeTable) add(g reflect.Type) (*types.Type, error) {
 	if t.byName[g.Name()] != nil {
 		return nil, fmt.Errorf("two types of evidence are named %s", g.Name())
 	}
-	s := &structType{cel: types.NewObjectType(g.Name()), fields: map[string]*types.FieldType{}}
+	s := &structType{cel: types.NewObjectType(g.Name()), fields: map[string]*types.FieldType{}, words: map[string][]string{}}
 	t.byGo[g], t.byName[g.Name()] = s, s
 	for i := range g.NumField() {
 		f := g.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" || !f.IsExported() {
+		if name == "" || name == "-" || !f.IsExported() || neverSeen(g, f) {
 			continue
 		}
 		cel, err := t.typeOf(f.Type)
@@ -65,7 +66,10 @@ func (t *typeTable) add(g reflect.Type) (*types.Type, error) {
 			return nil, fmt.Errorf("%s.%s: %w", g.Name(), name, err)
 		}
 		s.names = append(s.names, name)
-		s.fields[name] = field(cel, i, name, mayBeAbsent(g, f))
+		s.fields[name] = field(cel, i, t.path(g, name), mayBeAbsent(g, f))
+		if known := wordsOf(f.Type); known != nil {
+			s.words[name] = known
+		}
 	}
 	return s.cel, nil
 }
@@ -77,6 +81,57 @@ func mayBeAbsent(g reflect.Type, f reflect.StructField) bool {
 		return true
 	}
 	return g == reflect.TypeFor[slipway.Evidence]() && f.Name == "Manifests"
+}
+
+// neverSeen are the parts of the evidence that no step has to which a rule may belong: signatures are looked at when
+// the rules have spoken.
+func neverSeen(g reflect.Type, f reflect.StructField) bool {
+	return g == reflect.TypeFor[slipway.Evidence]() && f.Name == "Signatures"
+}
+
+// path is how a rule reads a field: from evidence on where one way leads to its type, else as that of the type.
+func (t *typeTable) path(g reflect.Type, name string) string {
+	if at, ok := where(reflect.TypeFor[slipway.Evidence](), g, variable); ok {
+		return at + "." + name
+	}
+	return g.Name() + "." + name
+}
+
+// where leads from a struct to another through fields that are structs, by their JSON names.
+func where(from, to reflect.Type, path string) (string, bool) {
+	if from == to {
+		return path, true
+	}
+	for i := range from.NumField() {
+		f := from.Field(i)
+		next := f.Type
+		if next.Kind() == reflect.Pointer {
+			next = next.Elem()
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if next.Kind() != reflect.Struct || next == reflect.TypeFor[time.Time]() || name == "" || neverSeen(from, f) {
+			continue
+		}
+		if at, ok := where(next, to, path+"."+name); ok {
+			return at, true
+		}
+	}
+	return "", false
+}
+
+// readAs is how rules read the one field of this name that is in no list; "" where there is none or are several.
+func (t *typeTable) readAs(name string) (path string) {
+	for g, s := range t.byGo {
+		at, ok := where(reflect.TypeFor[slipway.Evidence](), g, variable)
+		if !ok || s.fields[name] == nil {
+			continue
+		}
+		if path != "" {
+			return ""
+		}
+		path = at + "." + name
+	}
+	return path
 }
 
 func field(cel *types.Type, i int, name string, absent bool) *types.FieldType {

@@ -46,7 +46,11 @@ func (r *Reactor) commentText(ctx context.Context, codebase string, number int64
 		if err != nil {
 			return "", err
 		}
-		b.WriteString(runText(r.URL, d, reports))
+		gates, err := r.gatesText(ctx, d)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(runText(r.URL, d, reports) + gates)
 	}
 	if commanded {
 		fmt.Fprintf(&b, "\n`/slipway %s` of %s: %s\n", code(last.Text), escape(last.Author), escape(last.Answer))

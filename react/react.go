@@ -52,6 +52,7 @@ type Runs interface {
 type Options struct {
 	Events Events
 	Runs   Runs
+	Gates  Gates // nil: comments say nothing of them
 	// Connect speaks with the forge of a codebase, given by its key; nil for one that is not told anything.
 	Connect func(ctx context.Context, codebase string) (Forge, error)
 	// Problem keeps what the forge refuses, "" when it takes what it is told.

@@ -46,6 +46,7 @@ type world struct {
 	locked     error     // of every comment
 	read       int64     // newest event that was read
 	unreadable int64     // step whose report is
+	gates      []slipway.GateResult
 }
 
 func newWorld() *world {
@@ -105,6 +106,13 @@ func (w *world) Report(_ context.Context, step int64) (slipway.TestReport, error
 	return slipway.TestReport{}, slipway.Errorf(slipway.NotFound, "no report")
 }
 
+func (w *world) Gates(_ context.Context, f slipway.GateFilter) ([]slipway.GateResult, error) {
+	if f.RunID == 0 || f.Project != "shop" {
+		return nil, fmt.Errorf("asked for gates of %+v", f)
+	}
+	return slices.Clone(w.gates), nil
+}
+
 func (w *world) Pull(_ context.Context, codebase string, number int64) (slipway.PullRequest, error) {
 	if w.asks != nil {
 		w.asks[codebase] = true
@@ -151,7 +159,7 @@ func (w *world) Comment(_ context.Context, c slipway.PullComment) (string, error
 
 func (w *world) reactor() *react.Reactor {
 	return react.New(react.Options{
-		Events: w, Runs: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond, Now: func() time.Time { return w.now },
+		Events: w, Runs: w, Gates: w, URL: url, Watch: func() <-chan struct{} { return w.changed }, Pause: time.Millisecond, Now: func() time.Time { return w.now },
 		Connect: func(context.Context, string) (react.Forge, error) { return w, nil },
 		Problem: func(_ context.Context, _, problem string) error { w.problem = problem; return nil },
 	})
@@ -349,6 +357,51 @@ func TestComment(t *testing.T) {
 	w.round(t, r)
 	if w.calls != before {
 		t.Errorf("%d calls for what the forge knows", w.calls-before)
+	}
+}
+
+// What gates fail for, warn of and what a waiver lets through stands in the comment, and what strangers wrote of it
+// stays text.
+func TestCommentTellsOfGates(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.pulls[3] = slipway.PullRequest{Project: "shop", Number: 3, State: slipway.PullOpen, Forge: true, Head: commit}
+	w.runs = []slipway.RunDetail{delivery(1, slipway.RunSucceeded, step(1, "build/cart", slipway.StepSucceeded, ""))}
+	waiver := &slipway.Waiver{Author: "bob", Reason: "see @all", Expires: time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)}
+	w.gates = []slipway.GateResult{
+		{Gate: "tests", Service: "cart", Verdict: slipway.Warn, Summary: "12 passed, 1 flaky", Reasons: []slipway.GateReason{{Verdict: slipway.Warn, Subject: "a/b"}}},
+		{Gate: "secrets", Service: "cart", Verdict: slipway.Pass, Summary: "none found"},
+		{Gate: "vulnerabilities", Service: "cart", Verdict: slipway.Pass, Summary: "none that count, 1 waived until 2027-02-01",
+			Reasons: []slipway.GateReason{{Verdict: slipway.Pass, Subject: "CVE-1 `x`", Waiver: waiver}}},
+		{Gate: "manifests", Service: "cart", Environment: "production", Verdict: slipway.Fail, Summary: "1 failure (probes)"},
+	}
+	r := w.reactor()
+	w.happened(1, 3)
+	w.round(t, r)
+	want := "\n**Gates**\n\n" +
+		"- **fail** `manifests` of `cart` for `production`: 1 failure (probes)\n" +
+		"- pass `vulnerabilities` of `cart`: none that count, 1 waived until 2027-02-01\n" +
+		"  - waived until 2027-02-01 by bob: `CVE-1 ?x?`: see &#64;\u200call\n" +
+		"- warn `tests` of `cart`: 12 passed, 1 flaky\n"
+	if got := w.comments["c1"].Text; !strings.HasSuffix(got, want) {
+		t.Errorf("comment\n%s\nwant at its end\n%s", got, want)
+	}
+	many := w.gates[2]
+	for range 30 {
+		many.Reasons = append(many.Reasons, many.Reasons[0])
+	}
+	w.gates = slices.Repeat([]slipway.GateResult{many}, 30)
+	w.happened(1, 3)
+	w.round(t, r)
+	got := w.comments["c1"].Text
+	if n := strings.Count(got, "waived until 2027-02-01 by bob"); n != 20 || strings.Count(got, "- pass") != 20 || !strings.Contains(got, "- all are on [the page of the run]("+url+"/runs/1#gates)") {
+		t.Errorf("%d waived reasons:\n%s", n, got)
+	}
+	w.gates = w.gates[:0]
+	w.happened(1, 3)
+	w.round(t, r)
+	if got := w.comments["c1"].Text; strings.Contains(got, "Gates") {
+		t.Errorf("comment %s", got)
 	}
 }
 

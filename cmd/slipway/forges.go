@@ -185,7 +185,7 @@ func (s *server) openForges() {
 		},
 	})
 	s.reactor = react.New(react.Options{
-		Events: s.store, Runs: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
+		Events: s.store, Runs: s.store, Gates: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
 		Connect: func(ctx context.Context, codebase string) (react.Forge, error) {
 			if err := s.forges.Taken(codebase); err != nil {
 				return nil, err

@@ -153,7 +153,7 @@ func (c *cli) waive() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVarP(&w.Reason, "reason", "m", "", "why; kept with the waiver")
-	cmd.Flags().StringVar(&until, "until", "", "day it stops to hold (2026-12-31), or days from now (30d)")
+	cmd.Flags().StringVar(&until, "until", "", "day it stops to hold (2026-12-31), or whole days from now (30d)")
 	cmd.Flags().StringVar(&w.Service, "service", "", "only for this service")
 	cmd.Flags().StringVar(&w.Environment, "env", "", "only for this environment")
 	return cmd
@@ -162,8 +162,8 @@ func (c *cli) waive() *cobra.Command {
 // untilDay reads a day, or a number of days from now.
 func untilDay(s string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= 366 {
-			return now.UTC().Truncate(24*time.Hour).AddDate(0, 0, n), nil
+		if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= 365 {
+			return now.UTC().Add(24*time.Hour-1).Truncate(24*time.Hour).AddDate(0, 0, n), nil
 		}
 	}
 	if s == "" {

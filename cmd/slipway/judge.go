@@ -374,9 +374,30 @@ func (s *server) noted(r stage.Runner) stage.Runner {
 		}
 		for _, g := range said {
 			if g.Step == slipway.StepKey(slipway.KindGate, step.Service, step.Environment) {
-				res.Approval.Notes = append(res.Approval.Notes, fmt.Sprintf("gate %s: %s: %s", g.Gate, g.Verdict, g.Summary))
+				res.Approval.Notes = append(res.Approval.Notes, fmt.Sprintf("gate %s: %s: %s%s", g.Gate, g.Verdict, g.Summary, letThroughBy(g)))
 			}
 		}
 		return res, nil
 	})
+}
+
+// notedWaivers is how many waived reasons of a gate are put before people; its evidence has all.
+const notedWaivers = 5
+
+// letThroughBy says what waivers let through a gate, who decided so, until when and why.
+func letThroughBy(g slipway.GateResult) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range g.Reasons {
+		if r.Waiver == nil {
+			continue
+		}
+		if n++; n <= notedWaivers {
+			fmt.Fprintf(&b, "; %s waived by %s until %s: %s", r.Subject, r.Waiver.Author, day(r.Waiver.Expires), r.Waiver.Reason)
+		}
+	}
+	if n > notedWaivers {
+		fmt.Fprintf(&b, "; and %d more", n-notedWaivers)
+	}
+	return b.String()
 }

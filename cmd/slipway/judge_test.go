@@ -577,21 +577,17 @@ func TestApprovalsAreNotedWithGates(t *testing.T) {
 	if got := strings.Join(res.Approval.Notes, "\n"); got != "first install\ngate tests: pass: 3 passed\ngate vulnerabilities: pass: none that count in 7 packages" {
 		t.Errorf("notes:\n%s", got)
 	}
+	waives := failOn(slipway.SeverityCritical)
+	waives.Waivers = []slipway.Waiver{{Gate: "vulnerabilities", Subject: "CVE-1 *", Reason: "not reachable", Author: "ada", Expires: c.now.Add(time.Hour)}}
+	run = c.candidate(map[string]slipway.Gates{"": waives, "qa": waives}, critical("CVE-1"))
+	_, err = c.step(run, "gate/cart@qa", c.server.gate())
+	c.do(nil, err)
+	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{}})))
+	c.want("waived", res, err, slipway.Waiting, "")
+	if got := strings.Join(res.Approval.Notes, "\n"); !strings.HasSuffix(got, " waived by ada until "+day(c.now.Add(time.Hour))+": not reachable") {
+		t.Errorf("notes:\n%s", got)
+	}
 	run = c.candidate(nil)
 	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
 	c.want("approved before", res, err, slipway.Succeeded, "", "approved before")
-}
-
-func TestSummaryCountsGates(t *testing.T) {
-	t.Parallel()
-	pass, warn := slipway.GateResult{Gate: "secrets", Verdict: slipway.Pass}, slipway.GateResult{Gate: "tests", Verdict: slipway.Warn}
-	for want, gates := range map[string][]slipway.GateResult{
-		"1 gate passed":                   {pass},
-		"1 gate passed, 1 warned: tests":  {pass, warn},
-		"2 gates passed, 1 warned: tests": {pass, warn, pass},
-	} {
-		if got := summary(gates); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
 }

@@ -466,6 +466,9 @@ func (c *cli) releases() *cobra.Command {
 			if good != "" {
 				all = lastGood(all, good)
 			}
+			if err == nil && len(all) == 0 {
+				err = knowsEnvironments(ctx, q, in, good)
+			}
 			return all, err
 		}, func(_ question, releases []slipway.Release) {
 			c.releaseRows(releases)
@@ -479,6 +482,20 @@ func (c *cli) releases() *cobra.Command {
 	cmd.Flags().StringVar(&in, "in", "", "only what runs in this environment")
 	cmd.Flags().StringVar(&good, "good", "", "only the last known good version of each service in this environment")
 	return cmd
+}
+
+// knowsEnvironments refuses names that are none of the project's environments: what runs nowhere is no answer about them.
+func knowsEnvironments(ctx context.Context, q question, names ...string) error {
+	board, err := q.api.Board(ctx, q.project)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name != "" && !slices.Contains(board.Environments, name) {
+			return slipway.Errorf(slipway.Invalid, "environment %q: project %s has no environment of that name; it has %s", name, q.project, strings.Join(board.Environments, ", "))
+		}
+	}
+	return nil
 }
 
 // everyRelease asks for the releases of a filter, page after page.

@@ -8,8 +8,8 @@ import (
 	"github.com/slipway-cd/slipway/auth"
 )
 
-// Gates returns what the gates of a run said, or those of a service's newest run that has any. An environment that
-// the project does not have is refused.
+// Gates returns what the gates of a run said, or those of a service's newest run that has any. A service or an environment
+// that the project does not have is refused.
 func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error) {
 	if f.RunID != 0 {
 		d, err := s.Actions.Run(ctx, by, f.RunID)
@@ -21,6 +21,9 @@ func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter)
 		return nil, err
 	}
 	said, err := s.store.Gates(ctx, f)
+	if err == nil && len(said) == 0 && f.RunID == 0 {
+		err = s.KnowsService(ctx, f.Project, f.Service)
+	}
 	if err != nil || f.Environment == "" || slices.ContainsFunc(said, func(g slipway.GateResult) bool { return g.Environment == f.Environment }) {
 		return said, err
 	}

@@ -34,25 +34,46 @@ func (d *daemon) newRunNet() (*runNet, error) {
 	if f := joinable(); !f.OK {
 		return nil, slipway.Errorf(slipway.Unavailable, "services of tests: %s; %s", f.Detail, f.Do)
 	}
-	type made struct {
-		ns  *os.File
-		err error
+	var ns *os.File
+	err := elsewhere(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() (err error) {
+		ns, err = os.Open(ownNetwork)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a network for services of tests: %w", err)
 	}
-	ch := make(chan made, 1)
+	return &runNet{layout: d.layout, ns: ns}, nil
+}
+
+// ownNetwork is the network namespace that the calling thread is in.
+const ownNetwork = "/proc/thread-self/ns/net"
+
+// elsewhere does something on a thread that enter brought into another network, and brings the thread back. A thread
+// must not end with its goroutine while it can be helped: to the processes that it happened to start Linux says that their
+// parent has died (Pdeathsig), and git ends in the middle of somebody's push. One that cannot be brought back ends.
+func elsewhere(enter, do func() error) error {
+	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // for good: a thread in another network ends with its goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			ch <- made{err: err}
+		runtime.LockOSThread()
+		home, err := os.Open(ownNetwork)
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- err
 			return
 		}
-		ns, err := os.Open("/proc/thread-self/ns/net")
-		ch <- made{ns, err}
+		defer home.Close()
+		if err = enter(); err != nil {
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		err = do()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
 	}()
-	m := <-ch
-	if m.err != nil {
-		return nil, fmt.Errorf("make a network for services of tests: %w", m.err)
-	}
-	return &runNet{layout: d.layout, ns: m.ns}, nil
+	return <-done
 }
 
 // add has the container that will have the host name joined to the network when it starts.
@@ -98,20 +119,13 @@ func (n *runNet) wait(ctx context.Context) {
 
 // connect makes a TCP connection from within the network, as the tests would, and closes it.
 func (n *runNet) connect(ctx context.Context, at netip.AddrPort) error {
-	ch := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good, as above
-		if err := unix.Setns(int(n.ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			ch <- err
-			return
-		}
+	return elsewhere(func() error { return unix.Setns(int(n.ns.Fd()), unix.CLONE_NEWNET) }, func() error {
 		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp4", at.String())
-		if err == nil {
-			err = c.Close()
+		if err != nil {
+			return err
 		}
-		ch <- err
-	}()
-	return <-ch
+		return c.Close()
+	})
 }
 
 // maxCheckOutput is how much of a check's output is kept, the end of it.

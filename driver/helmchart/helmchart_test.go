@@ -453,7 +453,7 @@ func FuzzTemplateProblem(f *testing.F) {
 	f.Add("web/templates/a.yaml:3:4\n  executing \"web/templates/a.yaml\" at <.x.y>:\n    nil pointer")
 	f.Add("parse error at (web/templates/a.yaml:2): function \"y\" not defined")
 	f.Fuzz(func(t *testing.T, text string) {
-		p := templateProblem("web", text)
+		p := templateProblem(chart.Chart{Name: "web"}, text)
 		if strings.ContainsRune(p.Message, '\n') || p.Line < 0 {
 			t.Errorf("%+v", p)
 		}

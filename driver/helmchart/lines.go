@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
+	"helm.sh/helm/v4/pkg/chart/common"
 	helm "helm.sh/helm/v4/pkg/chart/v2"
 
 	"github.com/slipway-cd/slipway/stage/chart"
@@ -24,11 +25,13 @@ var (
 // templates finds the lines of templates.
 func (t *tracer) templates(fields []asked, out []chart.Origin) {
 	var names []string
+	said := map[*common.File]bool{} // a dependency that is there under two aliases has its files once
 	marked := t.with(func(loaded *helm.Chart, _ map[string]any) {
 		for _, c := range append([]*helm.Chart{loaded}, descendants(loaded)...) {
 			for _, f := range c.Templates {
-				name := inChart(t.chart.Name, path.Join(c.ChartFullPath(), f.Name))
-				if path.Base(name) != "NOTES.txt" {
+				name := inFolder(t.chart, path.Join(c.ChartFullPath(), f.Name))
+				if path.Base(name) != "NOTES.txt" && !said[f] {
+					said[f] = true
 					f.Data = sayLines(f.Data, len(names))
 					names = append(names, name)
 				}

@@ -53,7 +53,7 @@ func lintProblem(req request, m support.Message) (chart.Problem, bool) {
 	}
 	p := failure(file, 0, oneLine(text))
 	if file == "templates" || file == "" {
-		if placed := templateProblem(req.Chart.Name, text); placed.File != "" {
+		if placed := templateProblem(req.Chart, text); placed.File != "" {
 			p = placed
 		}
 	} else if m := lineExpr.FindStringSubmatch(text); m != nil {

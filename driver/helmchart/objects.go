@@ -37,7 +37,7 @@ func objects(c chart.Chart, files map[string]string) ([]chart.Object, []chart.Pr
 	}
 	good := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		p := unreadable(inChart(c.Name, name), files[name])
+		p := unreadable(inFolder(c, name), files[name])
 		problems = append(problems, p...)
 		if !failed(p) {
 			good[name] = files[name]

@@ -28,7 +28,7 @@ var (
 
 // templateProblem reads an error of the template engine: the deepest place is where it happened, the
 // others are how it got there.
-func templateProblem(chartName, text string) chart.Problem {
+func templateProblem(c chart.Chart, text string) chart.Problem {
 	places := placeExpr.FindAllStringSubmatch(text, -1)
 	if len(places) == 0 {
 		return failure("", 0, oneLine(text))
@@ -43,9 +43,9 @@ func templateProblem(chartName, text string) chart.Problem {
 	message = strings.TrimPrefix(strings.TrimPrefix(message, ")"), ":")
 	message = oneLine(message)
 	if first := places[0]; first[0] != last[0] {
-		message += " (used at " + inChart(chartName, first[1]) + ":" + first[2] + ")"
+		message += " (used at " + inFolder(c, first[1]) + ":" + first[2] + ")"
 	}
-	return failure(inChart(chartName, last[1]), line, message)
+	return failure(inFolder(c, last[1]), line, message)
 }
 
 // yamlProblem reads an error of the YAML parser in a file of the chart.

@@ -65,7 +65,7 @@ func renderFiles(ctx context.Context, c chart.Chart, r chart.Render, now time.Ti
 		if err == nil {
 			break
 		}
-		problems = append(problems, templateProblem(c.Name, err.Error()))
+		problems = append(problems, templateProblem(c, err.Error()))
 		if ctx.Err() != nil || !dropTemplate(loaded, err.Error()) {
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,51 @@ func TestTraceOfDependency(t *testing.T) {
 	})
 	if err != nil || originText(got[0]) != "charts/db/templates/database.yaml:8 values.yaml:2" {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A dependency with an alias is told by the folder that it is in, and its values by the file that is there.
+func TestTraceOfAnAlias(t *testing.T) {
+	t.Parallel()
+	pod := "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Values.name }}\nspec:\n  hostname: {{ .Values.host }}\n  containers:\n  - image: {{ .Values.img }}\n"
+	c := files(map[string]string{
+		"values.yaml":                           "first:\n  name: a\n  img: mine\nsecond:\n  name: b\n",
+		"charts/db/Chart.yaml":                  "apiVersion: v2\nname: db\nversion: 0.1.0\ndependencies: [{name: deep, alias: well, version: 0.1.0}]\n",
+		"charts/db/values.yaml":                 "img: theirs\nhost: h\n",
+		"charts/db/templates/p.yaml":            pod,
+		"charts/db/charts/deep/Chart.yaml":      "apiVersion: v2\nname: deep\nversion: 0.1.0\n",
+		"charts/db/charts/deep/templates/x.yml": "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}-deep-{{ .Values.of }}\nspec:\n  hostname: h\n",
+	})
+	i := slices.IndexFunc(c.Files, func(f chart.File) bool { return f.Path == "Chart.yaml" })
+	c.Files[i].Data = append(c.Files[i].Data, "dependencies:\n- {name: db, version: 0.1.0, alias: first}\n- {name: db, version: 0.1.0, alias: second}\n"...)
+	h := New(Options{})
+	got, err := h.Trace(t.Context(), c, render(nil), []chart.Field{
+		field("charts/first/templates/p.yaml", "Pod", "a", "spec containers 0 image"),
+		field("charts/second/templates/p.yaml", "Pod", "b", "spec containers 0 image"),
+		field("charts/first/templates/p.yaml", "Pod", "a", "spec hostname"),
+	})
+	want := []string{"charts/db/templates/p.yaml:8 values.yaml:3", "charts/db/templates/p.yaml:8 charts/db/values.yaml:1", "charts/db/templates/p.yaml:6 charts/db/values.yaml:2"}
+	if err != nil || len(got) != len(want) {
+		t.Fatal(got, err)
+	}
+	for i, w := range want {
+		if originText(got[i]) != w {
+			t.Errorf("%d: %s, want %s", i, originText(got[i]), w)
+		}
+	}
+	for from, to := range map[string]string{
+		"web/charts/first/charts/well/templates/x.yml": "charts/db/charts/deep/templates/x.yml",
+		"web/charts/other/templates/x.yml":             "charts/other/templates/x.yml",
+		"web/templates/charts/first/x.yml":             "templates/charts/first/x.yml",
+	} {
+		if got := inFolder(c, from); got != to {
+			t.Errorf("%s is %s, want %s", from, got, to)
+		}
+	}
+	i = slices.IndexFunc(c.Files, func(f chart.File) bool { return f.Path == "charts/db/templates/p.yaml" })
+	c.Files[i].Data = []byte("a: {{ fail \"no\" }}\n")
+	if _, problems := renderFiles(t.Context(), c, render(nil), time.Now()); len(problems) == 0 || problems[0].File != "charts/db/templates/p.yaml" || problems[0].Line != 1 {
+		t.Errorf("problems %+v", problems)
 	}
 }
 

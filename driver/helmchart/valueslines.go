@@ -40,7 +40,9 @@ func newValuesFiles(c chart.Chart, r chart.Render) *valuesFiles {
 	add("values.yaml", nil)
 	for _, f := range c.Files {
 		if dir, name := path.Split(f.Path); name == "values.yaml" && path.Dir(path.Clean(dir)) == "charts" {
-			add(f.Path, []string{path.Base(dir)})
+			for _, called := range calledBy(c, path.Base(dir)) {
+				add(f.Path, []string{called})
+			}
 		}
 	}
 	return out

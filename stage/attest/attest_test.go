@@ -100,6 +100,24 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+// What an image took from another codebase is in its provenance: where it is from, and as what it was given.
+func TestProvenanceNamesOtherCodebases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	w.everything()
+	env := w.env()
+	other := strings.Repeat("c", 40)
+	env.Steps[0].Spec.Build.Contexts = []slipway.NamedContext{{Name: "api", URL: "https://git.example.com/api.git", Source: slipway.Source{Codebase: "api", Commit: other, Dir: "src/api"}}}
+	w.run(env)
+	got := string(w.statements()["provenance"][0])
+	from := `{"uri":"https://git.example.com/api.git","digest":{"gitCommit":"` + other + `"}}`
+	for _, want := range []string{`"contexts":[{"name":"api","source":` + from + `,"path":"src/api"}]}`, `"digest":{"gitCommit":"` + commit + `"}},` + from + `,{"uri":"pkg:docker/golang@1.26"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("provenance\n%s\nhas no\n%s", got, want)
+		}
+	}
+}
+
 // A server that is killed while it attaches attaches the rest, and nothing twice.
 func TestGoesOnAfterACrash(t *testing.T) {
 	t.Parallel()

@@ -56,6 +56,14 @@ type imageParameters struct {
 	Args       map[string]string `json:"args,omitempty"`
 	Pins       map[string]string `json:"pins,omitempty"`
 	Secrets    []string          `json:"secrets,omitempty"` // their names
+	Contexts   []namedContext    `json:"contexts,omitempty"`
+}
+
+// namedContext is a folder of another codebase that the Dockerfile could copy from.
+type namedContext struct {
+	Name   string   `json:"name"`
+	Source resource `json:"source"`
+	Path   string   `json:"path,omitempty"`
 }
 
 type internalParameters struct {
@@ -91,7 +99,7 @@ func (p *production) imageProvenance(m made, record []byte) (provenance, error) 
 			BuildType: BuildTypeImage,
 			ExternalParameters: imageParameters{
 				Source: p.source(spec.Source.Commit), Ref: p.refOf(m.step), Path: spec.Source.Dir, Dockerfile: spec.Dockerfile, Target: spec.Target,
-				Args: spec.Args, Pins: spec.Pins, Secrets: m.step.Spec.Secrets,
+				Args: spec.Args, Pins: spec.Pins, Secrets: m.step.Spec.Secrets, Contexts: contextsOf(spec.Contexts),
 			},
 			InternalParameters: internalParameters{
 				Project: p.env.Run.Project, Service: p.step.Service, Run: m.step.RunID, Step: m.step.Spec.Key,
@@ -100,6 +108,9 @@ func (p *production) imageProvenance(m made, record []byte) (provenance, error) 
 			ResolvedDependencies: []resource{p.source(spec.Source.Commit)},
 		},
 		RunDetails: p.details(m.step),
+	}
+	for _, c := range contextsOf(spec.Contexts) {
+		out.BuildDefinition.ResolvedDependencies = append(out.BuildDefinition.ResolvedDependencies, c.Source)
 	}
 	if record == nil {
 		return out, nil
@@ -111,6 +122,13 @@ func (p *production) imageProvenance(m made, record []byte) (provenance, error) 
 	out.BuildDefinition.ResolvedDependencies = append(out.BuildDefinition.ResolvedDependencies, deps...)
 	out.RunDetails.Byproducts = []resource{{Name: "record of the builder", URI: "oci://" + m.record.Repository + "@" + m.record.Digest, Digest: digestSet(m.record.Digest)}}
 	return out, nil
+}
+
+func contextsOf(list []slipway.NamedContext) (out []namedContext) {
+	for _, c := range list {
+		out = append(out, namedContext{Name: c.Name, Source: resource{URI: c.URL, Digest: map[string]string{"gitCommit": c.Source.Commit}}, Path: c.Source.Dir})
+	}
+	return out
 }
 
 // chartProvenance says how the chart was packaged.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/slipway-cd/slipway"
@@ -107,6 +108,11 @@ func checkPlan(t *testing.T, p slipway.Plan) {
 		seen[s.Key] = true
 	}
 	for _, s := range p.Steps {
+		if s.Chart != nil {
+			if _, err := semver.StrictNewVersion(s.Chart.Version); err != nil {
+				t.Errorf("%s: no chart can be packaged as %q: %v", s.Key, s.Chart.Version, err)
+			}
+		}
 		for _, n := range s.Needs {
 			if !seen[n] || n == s.Key {
 				t.Errorf("%s needs %s, which is not in the plan", s.Key, n)

@@ -36,7 +36,8 @@ func name(in Input) naming {
 			kept: true, publish: true, trust: slipway.TrustReviewed,
 		}
 	}
-	return naming{trust: slipway.TrustBranch}
+	// A chart that changed alone is checked, though nothing of a branch is published.
+	return naming{chart: ChartVersion(strings.TrimPrefix(run.Ref, "refs/heads/"), in.CommitTime, run.Commit), trust: slipway.TrustBranch}
 }
 
 var identUnsafe = regexp.MustCompile(`[^0-9A-Za-z-]+`)

@@ -266,7 +266,7 @@ func (in Input) codebase() slipway.Codebase {
 func (in Input) Of(o Other) Input {
 	in.Source = slipway.Source{Codebase: o.Codebase.Name, Commit: o.Commit}
 	in.Run.Ref = "refs/heads/" + o.Codebase.DefaultBranch
-	others := []Other{{Codebase: in.codebase(), Commit: in.Run.Commit, Config: in.Config}}
+	others := []Other{{Codebase: in.codebase(), Commit: in.Run.Commit, SourceURL: in.SourceURL, Config: in.Config}}
 	for _, other := range in.Others {
 		if other.Codebase.Name != o.Codebase.Name {
 			others = append(others, other)
@@ -286,7 +286,7 @@ func contexts(in Input, svc slipway.Service) (out []slipway.NamedContext) {
 		}
 		for _, o := range in.Others {
 			if from, ok := o.Config.Service(e.Service); ok {
-				out = append(out, slipway.NamedContext{Name: e.Service, Source: slipway.Source{Codebase: o.Codebase.Name, Commit: o.Commit, Dir: from.Dir}})
+				out = append(out, slipway.NamedContext{Name: e.Service, Source: slipway.Source{Codebase: o.Codebase.Name, Commit: o.Commit, Dir: from.Dir}, URL: o.SourceURL})
 			}
 		}
 	}
