@@ -36,6 +36,9 @@ type Since struct {
 	Folders []string
 	Commit  string
 	Name    string // for people: what the commit is; may be empty
+	// Fork: it is where the branch left the one that it is to be merged into. What differs from there is what the
+	// branch did.
+	Fork bool
 	// Services are those that were built there; nil: all.
 	Services map[string]bool
 }
@@ -87,9 +90,11 @@ func (q Question) change(s slipway.Service, views []map[string]Change) Change {
 			continue
 		}
 		other := v[s.Name]
-		if at < 0 || !other.Changed && c.Changed || other.Changed && c.Changed && other.ChartOnly && !c.ChartOnly {
+		less := !other.Changed && c.Changed || other.Changed && c.Changed && other.ChartOnly && !c.ChartOnly
+		nearer := q.Since[i].Fork && other.Changed == c.Changed && other.ChartOnly == c.ChartOnly && other.Total < c.Total
+		if at < 0 || less || nearer {
 			c = other
-			if at >= 0 && !c.Changed && q.Since[i].Name != "" {
+			if at >= 0 && !c.Changed && (less || c.Total == 0) && q.Since[i].Name != "" {
 				c.Why = "it is as in " + q.Since[i].Name
 			}
 			if i > 0 && len(q.Since[i].Services) > 0 {

@@ -38,6 +38,27 @@ func shop() slipway.Config {
 	}, Shared: map[string][]string{"libs/money": {"libs/decimal"}}}
 }
 
+// Where a branch was rewritten, what is told is what it does, not what came in from elsewhere meanwhile.
+func TestSentencesOfABranch(t *testing.T) {
+	t.Parallel()
+	now := shop()
+	after := func(before, fork []string) Question {
+		return Question{Event: slipway.BranchPush, Ref: "refs/heads/x", DefaultBranch: "main", Config: now, Since: []Since{
+			{Config: &now, Files: before, Name: "the run before"}, {Config: &now, Files: fork, Name: "main", Fork: true},
+		}}
+	}
+	check(t, "rebased", after([]string{"README.md", "src/cart/of-main.go", "src/delivery/x"}, []string{"src/cart/own.go"}), []string{
+		"cart: runs: src/cart/own.go changed", "delivery: skipped, the changed file is not", "mail: skipped, the changed file is not", "orders: skipped, the changed file is not",
+	})
+	check(t, "one commit more", after([]string{"src/mail/x.go"}, []string{"src/mail/x.go", "src/mail/y.go", "src/cart/own.go"}), []string{
+		"cart: skipped, the changed file is not under src/cart", "skipped", "mail: runs: src/mail/x.go changed", "skipped",
+	})
+	check(t, "rebased, and as it was", after([]string{"README.md", "src/mail/x"}, []string{"src/cart/own.go"}), []string{
+		"cart: skipped, none of the 2 changed files is under src/cart", "skipped, the changed", "mail: skipped, it is as in main", "skipped, the changed",
+	})
+	check(t, "moved to main", after([]string{"src/cart/own.go"}, nil), []string{"cart: skipped, it is as in main", "skipped, it is as in main", "skipped, it is as in main", "skipped, it is as in main"})
+}
+
 // What is said of each service.
 func TestSentences(t *testing.T) {
 	t.Parallel()
@@ -121,7 +142,11 @@ func TestSentences(t *testing.T) {
 		}, []string{"cart: skipped", "skipped", "skipped", "skipped", "worker: runs: it is new: there was no service worker before"}},
 		{"another name", func(c *slipway.Config) { service(c, "mail").Name = "post" }, []string{
 			"cart: skipped", "skipped", "post: runs: it is new: what is built from src/mail was mail before", "skipped",
-			"mail: removed: there is no such service at src/mail any more; what is deployed of it stays until a person removes it (helm uninstall mail, in its namespace)",
+			"mail: removed: what is built from src/mail is post now; what is deployed of it stays until a person removes it (helm uninstall mail, in its namespace)",
+		}},
+		{"another image in its place", func(c *slipway.Config) { service(c, "mail").Target, service(c, "mail").Name = "worker", "worker" }, []string{
+			"cart: skipped", "skipped", "worker: runs: it is new: there was no service worker before", "skipped",
+			"mail: removed: worker takes its place at src/mail, as slipway.yaml names worker and not mail there; what is deployed of it stays",
 		}},
 		{"a service less", func(c *slipway.Config) { c.Services = c.Services[:3] }, []string{"cart: skipped", "skipped", "skipped", "orders: removed: there is no such service at src/orders any more"}},
 		{"no service", func(c *slipway.Config) { c.Services = nil }, []string{"cart: removed", "delivery: removed", "mail: removed", "orders: removed"}},
