@@ -232,7 +232,7 @@ func (s Since) everyService(q Question) (out settings) {
 	if s.Config == nil {
 		for _, f := range s.Files {
 			if f == configFile {
-				out.code = append(out.code, "slipway.yaml changed, and what it said before is not known")
+				out.code = append(out.code, "slipway.yaml changed, and what the commit before said of services was not valid")
 			}
 		}
 		return out
@@ -310,7 +310,7 @@ func (v view) codeReasons(i int, s slipway.Service, c *Change) (why []string, co
 	}
 	c.Files, c.Example = a.files, a.example
 	if len(why) > 0 {
-		why = append([]string{filesUnder(place(s), a.files, v.total, a.example)}, why...)
+		why = append([]string{ownFiles(s, a.files, v.total, a.example)}, why...)
 	}
 	return why, true
 }
@@ -403,6 +403,15 @@ func place(s slipway.Service) string {
 		return "the paths of its trigger"
 	}
 	return folderName(s.Dir)
+}
+
+// ownFiles says which files of a service's own code changed. Its Dockerfile counts whatever its trigger names.
+func ownFiles(s slipway.Service, files, total int, example string) string {
+	where := place(s)
+	if len(s.Trigger.Paths.Include) > 0 && slices.Contains(definitions(s), example) {
+		where += ", to which its Dockerfile belongs"
+	}
+	return filesUnder(where, files, total, example)
 }
 
 func folderName(dir string) string {

@@ -71,7 +71,7 @@ func TestSentences(t *testing.T) {
 	service := func(c *slipway.Config, name string) *slipway.Service {
 		return &c.Services[slices.IndexFunc(c.Services, func(s slipway.Service) bool { return s.Name == name })]
 	}
-	now := shop()
+	now, by := shop(), with(func(c *slipway.Config) { service(c, "mail").Trigger.Paths.Include = []string{"libs/*.go"} })
 	for _, c := range []struct {
 		name string
 		q    Question
@@ -105,6 +105,7 @@ func TestSentences(t *testing.T) {
 		{"one excluded file", ask(now, "src/mail/README.md"), []string{"skipped", "skipped", "mail: skipped, the changed file that is its own is one that its trigger excludes: src/mail/README.md", "skipped"}},
 		{"not only excluded files", ask(now, "src/mail/README.md", "src/mail/x.go"), []string{"skipped", "skipped", "mail: runs: 1 of the 2 changed files is under src/mail: src/mail/x.go", "skipped"}},
 		{"slipway.yaml alone", ask(now, "slipway.yaml"), []string{"skipped, the changed file is not under src/cart or what it depends on", "skipped", "skipped", "skipped"}},
+		{"what the paths of a trigger name", ask(by, "src/mail/Dockerfile", "x"), []string{"skipped", "skipped", "mail: runs: 1 of the 2 changed files is under the paths of its trigger, to which its Dockerfile belongs: src/mail/Dockerfile", "skipped"}},
 		{"a name that is none", ask(now, "src/mail/\x1b[31m\xff"), []string{"skipped", "skipped", `mail: runs: "src/mail/\x1b[31m\xff" changed`, "skipped"}},
 	} {
 		check(t, c.name, c.q, c.want)
@@ -155,7 +156,7 @@ func TestSentences(t *testing.T) {
 	}
 	q := settings(func(*slipway.Config) {})
 	q.Since[0].Config = nil
-	check(t, "what slipway.yaml said is not known", q, []string{"cart: runs: slipway.yaml changed, and what it said before is not known", "runs", "runs", "runs"})
+	check(t, "what slipway.yaml said is not known", q, []string{"cart: runs: slipway.yaml changed, and what the commit before said of services was not valid", "runs", "runs", "runs"})
 	q.Since = nil
 	check(t, "the first time", q, []string{"cart: runs: nothing was built before", "runs", "runs", "runs"})
 }

@@ -280,7 +280,7 @@ func reason(svc slipway.Service, c Change) string {
 	case c.Changed && c.Why != "":
 		return "runs: " + c.Why
 	case c.Changed:
-		return "runs: " + filesUnder(place(svc), c.Files, c.Total, c.Example)
+		return "runs: " + ownFiles(svc, c.Files, c.Total, c.Example)
 	case c.Why != "":
 		return "skipped, " + c.Why
 	case c.Total == 0:
