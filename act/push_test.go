@@ -185,7 +185,9 @@ func TestAPushOfAConfigurationThatDoesNotFitItsFiles(t *testing.T) {
 		}
 	}
 	c := w.commit(first, "a Dockerfile", service("cart", "mail").with("src/cart/Dockerfile", "FORM scratch\n"))
-	w.push(w.approver, "refs/heads/main", c)
+	w.says(w.push(w.approver, "refs/heads/main", c), "commit "+slipway.ShortHash(c)+" is not valid: src/cart/Dockerfile:1: ")
+	two := w.commit(c, "two Dockerfiles", service("cart", "mail").with("src/cart/Dockerfile", "FORM scratch\n").with("src/mail/Dockerfile", "FORM scratch\n"))
+	w.says(w.push(w.approver, "refs/heads/main", two), "commit "+slipway.ShortHash(two)+" is not valid: 2 problems\n", "src/cart/Dockerfile:1: ", "src/mail/Dockerfile:1: ")
 }
 
 // What is kept in Git LFS is told, as builds get pointers in its place; other attributes are not.
