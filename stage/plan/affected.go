@@ -361,6 +361,9 @@ func (v view) hidden(i int) (byTrigger, byBuild hidden) {
 	return byTrigger, byBuild
 }
 
+// maxBetween is how many steps of a way are named one by one.
+const maxBetween = 3
+
 // describe tells of a change on the way of what depends on it.
 func (v view) describe(s slipway.Service, c *cause) string {
 	a := v.at(c.area)
@@ -375,16 +378,15 @@ func (v view) describe(s slipway.Service, c *cause) string {
 	if c.line > 0 {
 		way = fmt.Sprintf("its Dockerfile copies %s (%s:%d)", folderName(c.via), show(join(s.Dir, s.Dockerfile)), c.line)
 	}
-	between, last := 0, ""
+	between, last, all := 0, "", ""
 	for next := c.next; next != nil && next.via != ""; next = next.next {
 		between++
 		last = next.via
+		all += ", which depends on " + show(last)
 	}
-	switch between {
-	case 0:
-	case 1:
-		way += ", which depends on " + show(last)
-	default:
+	if between <= maxBetween {
+		way += all
+	} else {
 		way += fmt.Sprintf(", and through it and %d more on %s", between-1, show(last))
 	}
 	return way + ": " + changed

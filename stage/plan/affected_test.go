@@ -59,6 +59,22 @@ func TestSentencesOfABranch(t *testing.T) {
 	check(t, "moved to main", after([]string{"src/cart/own.go"}, nil), []string{"cart: skipped, it is as in main", "skipped, it is as in main", "skipped, it is as in main", "skipped, it is as in main"})
 }
 
+// A way to what changed is named step by step while that can be read.
+func TestSentencesOfALongWay(t *testing.T) {
+	t.Parallel()
+	c := slipway.Config{Services: []slipway.Service{{Name: "s0", Dir: "s0", Shared: []string{"libs/x"}}}}
+	for i := range 4 {
+		c.Services = append(c.Services, slipway.Service{Name: fmt.Sprintf("s%d", i+1), Dir: fmt.Sprintf("s%d", i+1), DependsOn: []string{fmt.Sprintf("s%d", i)}})
+	}
+	check(t, "four long", ask(c, "libs/x/y"), []string{
+		"s0: runs: it depends on libs/x: libs/x/y changed",
+		"s1: runs: it depends on s0, which depends on libs/x: libs/x/y changed",
+		"s2: runs: it depends on s1, which depends on s0, which depends on libs/x: libs/x/y changed",
+		"s3: runs: it depends on s2, which depends on s1, which depends on s0, which depends on libs/x: libs/x/y changed",
+		"s4: runs: it depends on s3, and through it and 3 more on libs/x: libs/x/y changed",
+	})
+}
+
 // What is said of each service.
 func TestSentences(t *testing.T) {
 	t.Parallel()
