@@ -74,6 +74,9 @@ var (
 
 // Check reports what is wrong with a connection, before anything is sent to where it points.
 func (c Connection) Check() error {
+	if c.Forge == "" {
+		return Errorf(Invalid, "the host of the git URL does not tell which forge it is: say so, github, gitlab, gitea (Forgejo too) or azure-devops (--forge)")
+	}
 	if !slices.Contains(ForgeKinds(), c.Forge) {
 		return Errorf(Invalid, "forge %q: must be github, gitlab, gitea or azure-devops", c.Forge)
 	}

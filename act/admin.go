@@ -45,8 +45,8 @@ func (x *Actions) CreateProject(ctx context.Context, by slipway.User, p slipway.
 	if p.GitURL == "" {
 		p.DefaultBranch = first(p.DefaultBranch, "main")
 	}
-	if p.DefaultBranch != "" && slipway.CheckRef("refs/heads/"+p.DefaultBranch) != nil {
-		return p, slipway.Errorf(slipway.Invalid, "default branch %q: not a valid branch name", p.DefaultBranch)
+	if err := checkDefault(p.DefaultBranch); err != nil {
+		return p, err
 	}
 	if err := checkGitURL(p.GitURL); err != nil {
 		return p, err
@@ -85,6 +85,20 @@ func checkGitURL(s string) error {
 	}
 	if _, secret := u.User.Password(); secret || (u.User != nil && u.Scheme != "ssh") {
 		return slipway.Errorf(slipway.Invalid, "the git URL holds a password or a token: it would stand in logs and listings; leave it out")
+	}
+	return nil
+}
+
+// checkDefault refuses a default branch that could not be one; "" is none yet.
+func checkDefault(branch string) error {
+	if branch == "" {
+		return nil
+	}
+	if slipway.CheckRef("refs/heads/"+branch) != nil {
+		return slipway.Errorf(slipway.Invalid, "default branch %q: not a valid branch name", branch)
+	}
+	if _, release, _ := slipway.ParseReleaseRef("refs/heads/" + branch); release {
+		return slipway.Errorf(slipway.Invalid, "default branch %q: branches release/<service>/<version> are those of releases; choose another", branch)
 	}
 	return nil
 }

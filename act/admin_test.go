@@ -46,6 +46,7 @@ func TestCreateProject(t *testing.T) {
 		"production":       {w.admin, slipway.Project{Name: "prod"}, slipway.Invalid, "reserved"},
 		"mirror":           {w.admin, slipway.Project{Name: "mirror"}, slipway.Invalid, "reserved"},
 		"a bad branch":     {w.admin, slipway.Project{Name: "x", DefaultBranch: "a..b"}, slipway.Invalid, "not a valid branch"},
+		"a release branch": {w.admin, slipway.Project{Name: "x", DefaultBranch: "release/cart/v1.0.0"}, slipway.Invalid, "those of releases"},
 		"a password":       {w.admin, slipway.Project{Name: "x", GitURL: "https://me:s3cret@git.test/x.git"}, slipway.Invalid, "password"},
 		"a token":          {w.admin, slipway.Project{Name: "x", GitURL: "https://s3cret@git.test/x.git"}, slipway.Invalid, "token"},
 		"a ssh password":   {w.admin, slipway.Project{Name: "x", GitURL: "ssh://me:s3cret@git.test/x.git"}, slipway.Invalid, "password"},

@@ -99,7 +99,7 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 			since.Services = bases[i].Services
 		}
 		if d.Fork {
-			since.Name = base
+			since.Name, since.Fork = base, true
 		}
 		if since.Config, err = p.configAt(ctx, repo, in, d.Base); err != nil {
 			return q, err

@@ -161,7 +161,7 @@ func TestAChangedConfiguration(t *testing.T) {
 	broken := w.commit(first, "broken", yaml("nonsense: 1\n"))
 	w.planner.History = builtAt{w.store, broken}
 	_, says, _ = w.planned(slipway.DefaultPush, "refs/heads/main", w.commit(broken, "mended", yaml("services:\n  mail: {args: {A: a}}\n")))
-	w.says(says, "cart: runs: slipway.yaml changed, and what it said before is not known", "orders: runs")
+	w.says(says, "cart: runs: slipway.yaml changed, and what the commit before said of services was not valid", "orders: runs")
 }
 
 // A branch into which the default branch was merged runs its own services, as does one that was built

@@ -252,8 +252,8 @@ func (x *Actions) CreateCodebase(ctx context.Context, by slipway.User, c slipway
 	if c.GitURL == "" {
 		c.DefaultBranch = first(c.DefaultBranch, "main")
 	}
-	if c.DefaultBranch != "" && slipway.CheckRef("refs/heads/"+c.DefaultBranch) != nil {
-		return c, slipway.Errorf(slipway.Invalid, "default branch %q: not a valid branch name", c.DefaultBranch)
+	if err := checkDefault(c.DefaultBranch); err != nil {
+		return c, err
 	}
 	if err := checkGitURL(c.GitURL); err != nil {
 		return c, err

@@ -2,7 +2,12 @@ package act
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
@@ -21,9 +26,56 @@ func (p *Planner) notes(ctx context.Context, run slipway.Run) ([]string, error) 
 			return nil, err
 		}
 	}
+	large, err := p.largeFiles(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, large...)
 	stray, err := p.strayOf(ctx, run)
 	return append(slices.Clip(lines), stray...), err
 }
+
+// largeFiles warns of files that are kept in Git LFS: what git has of them is a pointer, and nothing fetches more. It
+// reads .gitattributes at the top and in the folders of services.
+func (p *Planner) largeFiles(ctx context.Context, run slipway.Run) (lines []string, err error) {
+	key := slipway.CodebaseKey(run.Project, run.Codebase)
+	own, _, err := p.services(ctx, key, run.Commit, p.Repo(key).Tree)
+	if err != nil {
+		return nil, ignoreInvalid(err)
+	}
+	tree, err := p.Repo(key).Tree(ctx, run.Commit)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	files := []string{".gitattributes"}
+	for _, s := range own.Services {
+		if file := path.Join(s.Dir, ".gitattributes"); !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+	}
+	for _, file := range files {
+		f, err := tree.Open(file)
+		if err != nil {
+			continue // not there, or no file; Close says what could not be read
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxAttributes))
+		if err = errors.Join(err, f.Close()); err != nil {
+			continue
+		}
+		for i, line := range strings.Split(string(data), "\n") {
+			words := strings.Fields(line)
+			if len(words) > 1 && !strings.HasPrefix(words[0], "#") && slices.Contains(words[1:], "filter=lfs") {
+				lines = append(lines, fmt.Sprintf("warning: %s:%d: what fits %s is kept in Git LFS, which is not fetched: builds get its pointers", slipway.CleanLine(file, 200), i+1, slipway.CleanLine(words[0], 100)))
+				break
+			}
+		}
+	}
+	return lines, nil
+}
+
+// maxAttributes bounds what is read of a .gitattributes.
+const maxAttributes = 64 << 10
 
 // strayOf warns of waivers of slipway.yaml for services that no codebase has, once the run's commit is what its branch
 // is, or is merged. What is not valid is said elsewhere.

@@ -183,8 +183,13 @@ func (p *Planner) governs(ctx context.Context, c slipway.Codebase, commit string
 	return err
 }
 
+// notValid says what is wrong with a commit, so that the first line tells what there is to mend.
 func notValid(commit string, problems error) error {
-	return slipway.Errorf(slipway.Invalid, "commit %s is not valid:\n%w", slipway.ShortHash(commit), problems)
+	between := " "
+	if n := strings.Count(problems.Error(), "\n"); n > 0 {
+		between = fmt.Sprintf(" %d problems\n", n+1)
+	}
+	return slipway.Errorf(slipway.Invalid, "commit %s is not valid:%s%w", slipway.ShortHash(commit), between, problems)
 }
 
 // changesPolicy reports whether a head changes what governs deployments: environments, registries,

@@ -185,7 +185,28 @@ func TestAPushOfAConfigurationThatDoesNotFitItsFiles(t *testing.T) {
 		}
 	}
 	c := w.commit(first, "a Dockerfile", service("cart", "mail").with("src/cart/Dockerfile", "FORM scratch\n"))
-	w.push(w.approver, "refs/heads/main", c)
+	w.says(w.push(w.approver, "refs/heads/main", c), "commit "+slipway.ShortHash(c)+" is not valid: src/cart/Dockerfile:1: ")
+	two := w.commit(c, "two Dockerfiles", service("cart", "mail").with("src/cart/Dockerfile", "FORM scratch\n").with("src/mail/Dockerfile", "FORM scratch\n"))
+	w.says(w.push(w.approver, "refs/heads/main", two), "commit "+slipway.ShortHash(two)+" is not valid: 2 problems\n", "src/cart/Dockerfile:1: ", "src/mail/Dockerfile:1: ")
+}
+
+// What is kept in Git LFS is told, as builds get pointers in its place; other attributes are not.
+func TestAPushWithLargeFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	tree := service("cart", "mail").with(".gitattributes", "# *.psd filter=lfs\n*.txt text\n*.bin filter=lfs diff=lfs merge=lfs -text\n")
+	first := w.commit("", "first", tree)
+	said := w.push(w.approver, "refs/heads/main", first)
+	w.says(said, "cart: runs", "warning: .gitattributes:3: what fits *.bin is kept in Git LFS, which is not fetched")
+	said = w.push(w.approver, "refs/heads/x", w.commit(first, "y", service("cart", "mail").with(".gitattributes", "*.bin binary\n").with("src/mail/.gitattributes", "data/** filter=lfs\n")))
+	w.says(said, "warning: src/mail/.gitattributes:1: what fits data/**")
+	if strings.Count(said, "warning") != 1 {
+		t.Errorf("said:\n%s", said)
+	}
+	said = w.push(w.approver, "refs/heads/z", w.commit(first, "z", service("cart", "mail")))
+	if strings.Contains(said, "warning") {
+		t.Errorf("said:\n%s", said)
+	}
 }
 
 // A waiver of the main codebase may be for a service of another one. One for a service that no codebase has, perhaps

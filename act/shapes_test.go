@@ -115,7 +115,7 @@ func TestShapesOfHistory(t *testing.T) {
 		}, map[string]string{"cart": "runs: its path changed in the configuration", "mail": "runs: its path changed in the configuration", "orders": "skipped"}},
 		"a service renamed in slipway.yaml alone": {func(w *world, first string) []string {
 			return []string{w.commit(first, "x", three.with("slipway.yaml", "services: {basket: {path: src/cart}}\n"))}
-		}, map[string]string{"basket": "runs: it is new: what is built from src/cart was cart before", "cart": "removed: there is no such service at src/cart any more", "mail": "skipped", "orders": "skipped"}},
+		}, map[string]string{"basket": "runs: it is new: what is built from src/cart was cart before", "cart": "removed: what is built from src/cart is basket now", "mail": "skipped", "orders": "skipped"}},
 		"renamed and back": {func(w *world, first string) []string {
 			x := w.commit(first, "x", three.with("slipway.yaml", "services: {basket: {path: src/cart}}\n"))
 			return []string{x, w.commit(x, "y", three)}

@@ -24,6 +24,11 @@ func (d *draft) dependencies() {
 				s.DependsOn = append(s.DependsOn, name)
 			} else if p, ok := d.dependency(item, names); ok {
 				s.Shared = append(s.Shared, p)
+				for _, behind := range linked(d.fsys, p) {
+					if behind != p && !slices.Contains(s.Shared, behind) {
+						s.Shared = append(s.Shared, behind)
+					}
+				}
 			}
 		}
 		for _, item := range s.settings.get("after").items {

@@ -23,6 +23,8 @@ type Dockerfile struct {
 	Sources []DockerfileSource
 	// Args are the defaults of its ARGs.
 	Args map[string]string
+	// Env are the names that its ENVs set. Below such a line it is that value which counts, not an ARG's.
+	Env map[string]bool
 	// Images are the images that it names: of FROM, COPY --from and --mount from=. Variables in them are
 	// as they are written.
 	Images []string
@@ -139,6 +141,19 @@ func (d *Dockerfile) sources(instruction any, line int, seen names) {
 		}
 	case *instructions.ArgCommand:
 		d.args(c)
+	case *instructions.EnvCommand:
+		if d.Env == nil {
+			d.Env = map[string]bool{}
+		}
+		for _, kv := range c.Env {
+			d.Env[kv.Key] = true
+		}
+	case *instructions.OnbuildCommand: // a later stage may be built on this one
+		if then, err := parser.Parse(strings.NewReader(c.Expression)); err == nil && len(then.AST.Children) == 1 {
+			if instruction, err := instructions.ParseInstruction(then.AST.Children[0]); err == nil {
+				d.sources(instruction, line, seen)
+			}
+		}
 	case *instructions.AddCommand:
 		for _, p := range c.SourcePaths {
 			if remote(p) {
@@ -219,7 +234,12 @@ var variable = regexp.MustCompile(`\$([A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0
 // leads out; "." is all of it. It may have wildcards. Where it has a variable of which nothing is known, it
 // is the folder before that, and not sure.
 func (d Dockerfile) Path(s DockerfileSource, args map[string]string) (p string, sure bool) {
-	text := d.expand(s.Text, args)
+	text := variable.ReplaceAllStringFunc(s.Text, func(v string) string {
+		if d.Env[strings.Trim(v, "${}")] {
+			return v
+		}
+		return d.expand(v, args)
+	})
 	i := strings.IndexByte(text, '$')
 	if i >= 0 {
 		text = text[:strings.LastIndexByte(text[:i], '/')+1]

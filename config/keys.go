@@ -46,7 +46,7 @@ func root() *shape {
 func services() *shape {
 	return &shape{
 		kind: table, keyWord: "names of services", keyRule: "lower-case letters, digits and dashes, at most 40", keyMatch: newPattern(nameExpr), most: maxServices,
-		doc:  "Services by name. One that was found by convention is overridden key by key; path adds one that was not, or gives a folder another name.",
+		doc:  "Services by name. One that was found by convention is overridden key by key; path adds one that was not, or gives a folder another name: what was found there stays a service only if it is named here too.",
 		elem: service(),
 	}
 }

@@ -100,6 +100,36 @@ func row(b *strings.Builder, at string, s *config.Shape, fallback string) {
 	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", at, plain.Replace(value), plain.Replace(fallback), plain.Replace(doc))
 }
 
+// The example on the reference page is valid for the repository that it is about, and each of its services is one.
+func TestReferenceExample(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(data), "## An example\n\n```yaml\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatalf("%s has no example", reference)
+	}
+	tree := fstest.MapFS{"slipway.yaml": file(example), "libs/money/m.go": file(""), "libs/decimal/d.go": file("")}
+	for _, dir := range []string{"src/shipping/delivery", "src/orders", "src/warehouse", "src/ci-tools"} {
+		tree[dir+"/Dockerfile"] = file("FROM golang:1.26-bookworm AS testrunner\nFROM scratch AS worker\nFROM scratch\n")
+	}
+	c, problems := config.Load(tree, options())
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range c.Services {
+		got = append(got, s.Name+" in "+s.Dir)
+	}
+	want := []string{"delivery in src/shipping/delivery", "orders in src/orders", "warehouse in src/warehouse", "worker in src/orders"}
+	if !slices.Equal(got, want) {
+		t.Errorf("the example has %q, want %q", got, want)
+	}
+}
+
 // The table of policies on the page about gates is that of the policies, and its examples, as those of the how-to,
 // are valid, rules and waivers included.
 func TestGatesPage(t *testing.T) {

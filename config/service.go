@@ -79,6 +79,7 @@ func (d *draft) place(name, dir string, settings value) {
 		d.problems.add(settings.get("path").problem("expected a folder with a Dockerfile", "%s: %s", dir, why))
 		return
 	}
+	dir = d.real(dir)
 	d.services = slices.DeleteFunc(d.services, func(s found) bool { return s.Dir == dir && s.settings.node == nil })
 	d.services = append(d.services, found{Service: slipway.Service{Name: name, Dir: dir, Dockerfile: "Dockerfile"}, settings: settings})
 }
@@ -129,16 +130,28 @@ func (d *draft) reserved(args value) {
 func (d *draft) chartOf(s *found) {
 	given := s.settings.get("chart")
 	if !given.present() {
-		s.Chart = d.chart(s.Service)
+		s.Chart = d.real(d.chart(s.Service))
 		return
 	}
-	s.Chart = path.Clean(given.text(""))
+	s.Chart = d.real(path.Clean(given.text("")))
 	ok, err := exists(d.fsys, path.Join(s.Chart, "Chart.yaml"), false)
 	if err != nil {
 		d.problems.add(given.problem("replace the link by a file", "%s/Chart.yaml: %s", s.Chart, because(err)))
 	} else if !ok {
 		d.problems.add(given.problem("expected a folder of the repository with a Helm chart", "%s has no Chart.yaml", s.Chart))
 	}
+}
+
+// real is a folder of the tree without the links on the way to it, as files below it are named where they change;
+// it is the folder as it is written where it leads nowhere.
+func (d *draft) real(folder string) string {
+	if folder == "" {
+		return ""
+	}
+	if real, err := resolve(d.fsys, folder); err == nil {
+		return real
+	}
+	return folder
 }
 
 // dockerfileOf reads what the Dockerfile says of stages and ports.

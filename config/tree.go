@@ -17,8 +17,14 @@ var errOutside = errors.New("it is a link that leads out of the repository")
 // resolve follows the links on the way to a path of the tree, part by part, and returns the path
 // without links. A link out of the tree is errOutside, whatever the file system would do with it.
 func resolve(fsys fs.FS, name string) (string, error) {
+	real, _, err := follow(fsys, name)
+	return real, err
+}
+
+// follow is resolve, and returns the links that it came by.
+func follow(fsys fs.FS, name string) (real string, links []string, err error) {
 	done, rest := ".", strings.Split(path.Clean(name), "/")
-	for links := 0; len(rest) > 0; {
+	for len(rest) > 0 {
 		part := rest[0]
 		rest = rest[1:]
 		if part == "." || part == "" {
@@ -26,7 +32,7 @@ func resolve(fsys fs.FS, name string) (string, error) {
 		}
 		if part == ".." {
 			if done == "." {
-				return "", errOutside
+				return "", links, errOutside
 			}
 			done = path.Dir(done)
 			continue
@@ -34,25 +40,25 @@ func resolve(fsys fs.FS, name string) (string, error) {
 		next := path.Join(done, part)
 		info, err := fs.Lstat(fsys, next)
 		if err != nil {
-			return "", err
+			return "", links, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
 			done = next
 			continue
 		}
-		if links++; links > maxLinks {
-			return "", errors.New("it is a link that leads to itself, or through too many others")
+		if links = append(links, next); len(links) > maxLinks {
+			return "", links, errors.New("it is a link that leads to itself, or through too many others")
 		}
 		to, err := fs.ReadLink(fsys, next)
 		if err != nil {
-			return "", err
+			return "", links, err
 		}
 		if path.IsAbs(to) || strings.Contains(to, `\`) {
-			return "", errOutside
+			return "", links, errOutside
 		}
 		rest = append(strings.Split(to, "/"), rest...)
 	}
-	return done, nil
+	return done, links, nil
 }
 
 // read reads a file of the tree, following links within it, up to max bytes.

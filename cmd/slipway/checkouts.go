@@ -358,6 +358,7 @@ func (x checkouts) missing(ctx context.Context) (said []string) {
 
 // explain adds to a plan's error what is missing on this machine.
 func (x checkouts) explain(ctx context.Context, err error) error {
+	err = x.here.w.named(err)
 	if slipway.ErrorCode(err) != slipway.Invalid {
 		return err
 	}

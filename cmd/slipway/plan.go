@@ -99,7 +99,7 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 	switch {
 	case run.Event == slipway.DefaultPush:
 		built, tip = first(since, tip), w.commit
-	case run.Event == slipway.PullUpdate:
+	case run.Event == slipway.PullUpdate, run.Event == slipway.BranchPush && since != "":
 		tip = first(since, tip)
 	case tip == "": // nothing else governs
 		tip = w.commit

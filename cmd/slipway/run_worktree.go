@@ -279,3 +279,12 @@ func gitGiven(ctx context.Context, dir string, env []string, input string, args 
 	}
 	return strings.TrimSpace(string(out)), nil
 }
+
+// named says with what is wrong with the commit of a working tree what that commit is, which git does not know.
+func (w worktree) named(err error) error {
+	code := slipway.ErrorCode(err)
+	if w.changed == 0 || code != slipway.Invalid && code != slipway.NotFound {
+		return err
+	}
+	return slipway.Errorf(code, "%w\n(%s is what lies here, with %s not committed)", err, slipway.ShortHash(w.commit), plural(w.changed, "file"))
+}

@@ -36,6 +36,9 @@ type Since struct {
 	Folders []string
 	Commit  string
 	Name    string // for people: what the commit is; may be empty
+	// Fork: it is where the branch left the one that it is to be merged into. What differs from there is what the
+	// branch did.
+	Fork bool
 	// Services are those that were built there; nil: all.
 	Services map[string]bool
 }
@@ -87,9 +90,11 @@ func (q Question) change(s slipway.Service, views []map[string]Change) Change {
 			continue
 		}
 		other := v[s.Name]
-		if at < 0 || !other.Changed && c.Changed || other.Changed && c.Changed && other.ChartOnly && !c.ChartOnly {
+		less := !other.Changed && c.Changed || other.Changed && c.Changed && other.ChartOnly && !c.ChartOnly
+		nearer := q.Since[i].Fork && other.Changed == c.Changed && other.ChartOnly == c.ChartOnly && other.Total < c.Total
+		if at < 0 || less || nearer {
 			c = other
-			if at >= 0 && !c.Changed && q.Since[i].Name != "" {
+			if at >= 0 && !c.Changed && (less || c.Total == 0) && q.Since[i].Name != "" {
 				c.Why = "it is as in " + q.Since[i].Name
 			}
 			if i > 0 && len(q.Since[i].Services) > 0 {
@@ -227,7 +232,7 @@ func (s Since) everyService(q Question) (out settings) {
 	if s.Config == nil {
 		for _, f := range s.Files {
 			if f == configFile {
-				out.code = append(out.code, "slipway.yaml changed, and what it said before is not known")
+				out.code = append(out.code, "slipway.yaml changed, and what the commit before said of services was not valid")
 			}
 		}
 		return out
@@ -305,7 +310,7 @@ func (v view) codeReasons(i int, s slipway.Service, c *Change) (why []string, co
 	}
 	c.Files, c.Example = a.files, a.example
 	if len(why) > 0 {
-		why = append([]string{filesUnder(place(s), a.files, v.total, a.example)}, why...)
+		why = append([]string{ownFiles(s, a.files, v.total, a.example)}, why...)
 	}
 	return why, true
 }
@@ -356,6 +361,9 @@ func (v view) hidden(i int) (byTrigger, byBuild hidden) {
 	return byTrigger, byBuild
 }
 
+// maxBetween is how many steps of a way are named one by one.
+const maxBetween = 3
+
 // describe tells of a change on the way of what depends on it.
 func (v view) describe(s slipway.Service, c *cause) string {
 	a := v.at(c.area)
@@ -370,16 +378,15 @@ func (v view) describe(s slipway.Service, c *cause) string {
 	if c.line > 0 {
 		way = fmt.Sprintf("its Dockerfile copies %s (%s:%d)", folderName(c.via), show(join(s.Dir, s.Dockerfile)), c.line)
 	}
-	between, last := 0, ""
+	between, last, all := 0, "", ""
 	for next := c.next; next != nil && next.via != ""; next = next.next {
 		between++
 		last = next.via
+		all += ", which depends on " + show(last)
 	}
-	switch between {
-	case 0:
-	case 1:
-		way += ", which depends on " + show(last)
-	default:
+	if between <= maxBetween {
+		way += all
+	} else {
 		way += fmt.Sprintf(", and through it and %d more on %s", between-1, show(last))
 	}
 	return way + ": " + changed
@@ -398,6 +405,15 @@ func place(s slipway.Service) string {
 		return "the paths of its trigger"
 	}
 	return folderName(s.Dir)
+}
+
+// ownFiles says which files of a service's own code changed. Its Dockerfile counts whatever its trigger names.
+func ownFiles(s slipway.Service, files, total int, example string) string {
+	where := place(s)
+	if len(s.Trigger.Paths.Include) > 0 && slices.Contains(definitions(s), example) {
+		where += ", to which its Dockerfile belongs"
+	}
+	return filesUnder(where, files, total, example)
 }
 
 func folderName(dir string) string {

@@ -38,6 +38,43 @@ func shop() slipway.Config {
 	}, Shared: map[string][]string{"libs/money": {"libs/decimal"}}}
 }
 
+// Where a branch was rewritten, what is told is what it does, not what came in from elsewhere meanwhile.
+func TestSentencesOfABranch(t *testing.T) {
+	t.Parallel()
+	now := shop()
+	after := func(before, fork []string) Question {
+		return Question{Event: slipway.BranchPush, Ref: "refs/heads/x", DefaultBranch: "main", Config: now, Since: []Since{
+			{Config: &now, Files: before, Name: "the run before"}, {Config: &now, Files: fork, Name: "main", Fork: true},
+		}}
+	}
+	check(t, "rebased", after([]string{"README.md", "src/cart/of-main.go", "src/delivery/x"}, []string{"src/cart/own.go"}), []string{
+		"cart: runs: src/cart/own.go changed", "delivery: skipped, the changed file is not", "mail: skipped, the changed file is not", "orders: skipped, the changed file is not",
+	})
+	check(t, "one commit more", after([]string{"src/mail/x.go"}, []string{"src/mail/x.go", "src/mail/y.go", "src/cart/own.go"}), []string{
+		"cart: skipped, the changed file is not under src/cart", "skipped", "mail: runs: src/mail/x.go changed", "skipped",
+	})
+	check(t, "rebased, and as it was", after([]string{"README.md", "src/mail/x"}, []string{"src/cart/own.go"}), []string{
+		"cart: skipped, none of the 2 changed files is under src/cart", "skipped, the changed", "mail: skipped, it is as in main", "skipped, the changed",
+	})
+	check(t, "moved to main", after([]string{"src/cart/own.go"}, nil), []string{"cart: skipped, it is as in main", "skipped, it is as in main", "skipped, it is as in main", "skipped, it is as in main"})
+}
+
+// A way to what changed is named step by step while that can be read.
+func TestSentencesOfALongWay(t *testing.T) {
+	t.Parallel()
+	c := slipway.Config{Services: []slipway.Service{{Name: "s0", Dir: "s0", Shared: []string{"libs/x"}}}}
+	for i := range 4 {
+		c.Services = append(c.Services, slipway.Service{Name: fmt.Sprintf("s%d", i+1), Dir: fmt.Sprintf("s%d", i+1), DependsOn: []string{fmt.Sprintf("s%d", i)}})
+	}
+	check(t, "four long", ask(c, "libs/x/y"), []string{
+		"s0: runs: it depends on libs/x: libs/x/y changed",
+		"s1: runs: it depends on s0, which depends on libs/x: libs/x/y changed",
+		"s2: runs: it depends on s1, which depends on s0, which depends on libs/x: libs/x/y changed",
+		"s3: runs: it depends on s2, which depends on s1, which depends on s0, which depends on libs/x: libs/x/y changed",
+		"s4: runs: it depends on s3, and through it and 3 more on libs/x: libs/x/y changed",
+	})
+}
+
 // What is said of each service.
 func TestSentences(t *testing.T) {
 	t.Parallel()
@@ -50,7 +87,7 @@ func TestSentences(t *testing.T) {
 	service := func(c *slipway.Config, name string) *slipway.Service {
 		return &c.Services[slices.IndexFunc(c.Services, func(s slipway.Service) bool { return s.Name == name })]
 	}
-	now := shop()
+	now, by := shop(), with(func(c *slipway.Config) { service(c, "mail").Trigger.Paths.Include = []string{"libs/*.go"} })
 	for _, c := range []struct {
 		name string
 		q    Question
@@ -84,6 +121,7 @@ func TestSentences(t *testing.T) {
 		{"one excluded file", ask(now, "src/mail/README.md"), []string{"skipped", "skipped", "mail: skipped, the changed file that is its own is one that its trigger excludes: src/mail/README.md", "skipped"}},
 		{"not only excluded files", ask(now, "src/mail/README.md", "src/mail/x.go"), []string{"skipped", "skipped", "mail: runs: 1 of the 2 changed files is under src/mail: src/mail/x.go", "skipped"}},
 		{"slipway.yaml alone", ask(now, "slipway.yaml"), []string{"skipped, the changed file is not under src/cart or what it depends on", "skipped", "skipped", "skipped"}},
+		{"what the paths of a trigger name", ask(by, "src/mail/Dockerfile", "x"), []string{"skipped", "skipped", "mail: runs: 1 of the 2 changed files is under the paths of its trigger, to which its Dockerfile belongs: src/mail/Dockerfile", "skipped"}},
 		{"a name that is none", ask(now, "src/mail/\x1b[31m\xff"), []string{"skipped", "skipped", `mail: runs: "src/mail/\x1b[31m\xff" changed`, "skipped"}},
 	} {
 		check(t, c.name, c.q, c.want)
@@ -121,7 +159,11 @@ func TestSentences(t *testing.T) {
 		}, []string{"cart: skipped", "skipped", "skipped", "skipped", "worker: runs: it is new: there was no service worker before"}},
 		{"another name", func(c *slipway.Config) { service(c, "mail").Name = "post" }, []string{
 			"cart: skipped", "skipped", "post: runs: it is new: what is built from src/mail was mail before", "skipped",
-			"mail: removed: there is no such service at src/mail any more; what is deployed of it stays until a person removes it (helm uninstall mail, in its namespace)",
+			"mail: removed: what is built from src/mail is post now; what is deployed of it stays until a person removes it (helm uninstall mail, in its namespace)",
+		}},
+		{"another image in its place", func(c *slipway.Config) { service(c, "mail").Target, service(c, "mail").Name = "worker", "worker" }, []string{
+			"cart: skipped", "skipped", "worker: runs: it is new: there was no service worker before", "skipped",
+			"mail: removed: worker takes its place at src/mail, as slipway.yaml names worker and not mail there; what is deployed of it stays",
 		}},
 		{"a service less", func(c *slipway.Config) { c.Services = c.Services[:3] }, []string{"cart: skipped", "skipped", "skipped", "orders: removed: there is no such service at src/orders any more"}},
 		{"no service", func(c *slipway.Config) { c.Services = nil }, []string{"cart: removed", "delivery: removed", "mail: removed", "orders: removed"}},
@@ -130,7 +172,7 @@ func TestSentences(t *testing.T) {
 	}
 	q := settings(func(*slipway.Config) {})
 	q.Since[0].Config = nil
-	check(t, "what slipway.yaml said is not known", q, []string{"cart: runs: slipway.yaml changed, and what it said before is not known", "runs", "runs", "runs"})
+	check(t, "what slipway.yaml said is not known", q, []string{"cart: runs: slipway.yaml changed, and what the commit before said of services was not valid", "runs", "runs", "runs"})
 	q.Since = nil
 	check(t, "the first time", q, []string{"cart: runs: nothing was built before", "runs", "runs", "runs"})
 }

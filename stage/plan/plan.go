@@ -186,6 +186,15 @@ func goneReason(in Input, svc slipway.Service) string {
 	if svc.Dir != "." {
 		why = fmt.Sprintf("removed: there is no such service at %s any more", folderName(svc.Dir))
 	}
+	for _, other := range in.Config.Services {
+		switch {
+		case clean(other.Dir) != clean(svc.Dir):
+		case other.Dockerfile == svc.Dockerfile && other.Target == svc.Target:
+			why = fmt.Sprintf("removed: what is built from %s is %s now", folderName(svc.Dir), other.Name)
+		default:
+			why = fmt.Sprintf("removed: %s takes its place at %s, as slipway.yaml names %s and not %s there", other.Name, folderName(svc.Dir), other.Name, svc.Name)
+		}
+	}
 	if in.Run.Event != slipway.DefaultPush {
 		return why
 	}
@@ -271,7 +280,7 @@ func reason(svc slipway.Service, c Change) string {
 	case c.Changed && c.Why != "":
 		return "runs: " + c.Why
 	case c.Changed:
-		return "runs: " + filesUnder(place(svc), c.Files, c.Total, c.Example)
+		return "runs: " + ownFiles(svc, c.Files, c.Total, c.Example)
 	case c.Why != "":
 		return "skipped, " + c.Why
 	case c.Total == 0:
