@@ -293,7 +293,7 @@ func (x checkouts) planner(branch string, branches map[string]string) (*act.Plan
 			return localRepo{x.repo(key), map[string]string{other.codebase.DefaultBranch: other.w.commit}}
 		},
 		Projects: localProject{project}, Lone: x.lone,
-		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
+		Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Production: slipway.Registry{Host: slipway.EmbeddedRegistry, Prefix: "prod"},
 	}
 	if len(x.others) > 0 {
 		p.Codebases = x

@@ -64,7 +64,7 @@ func newUpstream(t *testing.T) *upstream {
 func mirror(t *testing.T, u *upstream) (*server, slipway.Codebase) {
 	t.Helper()
 	data := t.TempDir()
-	o := serveOptions{data: data, buildkit: "unix://" + filepath.Join(data, "none.sock"), poll: time.Hour, registryHost: defaultRegistryHost, url: "http://slipway.test"}
+	o := serveOptions{data: data, buildkit: "unix://" + filepath.Join(data, "none.sock"), poll: time.Hour, registryHost: slipway.EmbeddedRegistry, url: "http://slipway.test"}
 	s, err := openServer(t.Context(), o, "127.0.0.1:1", slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ func (c *cli) localProjectName(ctx context.Context, dir string) (string, error) 
 	if top, err := gitIn(ctx, dir, nil, "rev-parse", "--show-toplevel"); err == nil && sameFolder(top, dir) {
 		name = first(remoteOf(ctx, dir, ""), originName(ctx, dir))
 	}
-	name = first(name, folderName(dir), "project")
+	name = first(name, config.ShortName(filepath.Base(dir)), "project")
 	return name, slipway.CheckName("project", name)
 }
 
@@ -38,13 +38,5 @@ func originName(ctx context.Context, dir string) string {
 	if i := strings.LastIndexAny(where, "/:"); i >= 0 { // ada@example.com:shop is a place, too
 		where = where[i+1:]
 	}
-	return nameOf(where)
-}
-
-// folderName makes a name of a folder's.
-func folderName(dir string) string { return nameOf(filepath.Base(dir)) }
-
-func nameOf(text string) string {
-	name := config.ServiceName(text)
-	return strings.Trim(name[:min(len(name), 40)], "-")
+	return config.ShortName(where)
 }

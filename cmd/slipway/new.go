@@ -66,7 +66,7 @@ func (c *cli) makeService(ctx context.Context, name, dir, language string) error
 	if err != nil {
 		return err
 	}
-	found, problems := config.Load(os.DirFS(root), config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+	found, problems := config.Load(os.DirFS(root), config.Options{Project: project, Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}})
 	if len(problems) > 0 {
 		return slipway.Errorf(slipway.Invalid, "the configuration of this repository is not valid; mend it first:\n%s", problems)
 	}
@@ -144,7 +144,7 @@ func placeForService(services []slipway.Service, name, target string) error {
 		switch {
 		case strings.HasPrefix(part, "."), slices.Contains([]string{"testdata", "vendor", "node_modules", "examples"}, part):
 			return slipway.Errorf(slipway.Invalid, "--dir: no service is searched for in folders named %s; choose another one", part)
-		case strings.ContainsAny(part, "\\:\n\t") || strings.ContainsFunc(part, unseen) || strings.HasPrefix(part, "-"):
+		case strings.ContainsAny(part, "\\:\n\t") || slipway.Printable(part) != strings.ToValidUTF8(part, "\uFFFD") || strings.HasPrefix(part, "-"):
 			return slipway.Errorf(slipway.Invalid, "--dir: %q does not do as the name of a folder", part)
 		case i >= 8:
 			return slipway.Errorf(slipway.Invalid, "--dir: %s is deeper than services are searched for: 8 folders at most", target)

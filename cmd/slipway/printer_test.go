@@ -27,32 +27,6 @@ func TestSummaryShowsWhatToDo(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"plain":                       "plain",
-		"two\nlines\tand a tab":       "two\nlines\tand a tab",
-		"日本語 ünïcödé 👩\u200d👧":        "日本語 ünïcödé 👩\u200d👧",
-		"\x1b[2Jcleared":              `\x1b[2Jcleared`,
-		"\x1b]0;title\x07":            `\x1b]0;title\x07`,
-		"over\rwritten":               `over\x0dwritten`,
-		"back\bspace":                 `back\x08space`,
-		"c1 \u009b31m":                `c1 \x9b31m`,
-		"right \u202eto left":         `right \x202eto left`,
-		"isolated \u2066x\u2069":      `isolated \x2066x\x2069`,
-		"zero\u200bwidth":             `zero\x200bwidth`,
-		"\ufeffmark":                  `\xfeffmark`,
-		"line\u2028separator":         `line\x2028separator`,
-		"tag \U000e0041":              `tag \xe0041`,
-		"broken \xff\xfe":             "broken \uFFFD",
-		"broken \xff and \x1b hidden": "broken \uFFFD and \\x1b hidden",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
 // When piped, a row is a line and columns stand under each other, whatever is in the cells.
 func TestColumns(t *testing.T) {
 	t.Parallel()

@@ -88,7 +88,7 @@ func loneFlag(cmd *cobra.Command, codebase *string) {
 
 // loneOptions are what a configuration is read with where no server is asked.
 func loneOptions(project, codebase string) config.Options {
-	o := config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}, Several: codebase != ""}
+	o := config.Options{Project: project, Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Several: codebase != ""}
 	if codebase != slipway.MainCodebase {
 		o.Further = codebase
 	}

@@ -180,7 +180,7 @@ var laptopRegistryExpr = regexp.MustCompile(`^([a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA
 // laptopRegistry reads HOST[/PREFIX][=URL]; without one it is where slipway.yaml has candidates.
 func laptopRegistry(given string, governs slipway.Config) (slipway.Registry, error) {
 	if given == "" {
-		if governs.Candidates.Host == defaultRegistryHost {
+		if governs.Candidates.Host == slipway.EmbeddedRegistry {
 			return slipway.Registry{}, slipway.Errorf(slipway.Invalid, "say with --registry HOST[/PREFIX] where the image goes: a registry that you may push to and the cluster pulls from")
 		}
 		return governs.Candidates, nil

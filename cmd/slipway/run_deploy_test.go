@@ -400,7 +400,7 @@ func TestDeployOptions(t *testing.T) {
 
 func TestLaptopRegistry(t *testing.T) {
 	t.Parallel()
-	embedded := slipway.Config{Candidates: slipway.Registry{Host: defaultRegistryHost}}
+	embedded := slipway.Config{Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}}
 	for given, want := range map[string]slipway.Registry{
 		"registry.example.com":                          {Host: "registry.example.com"},
 		"ghcr.io/our/team":                              {Host: "ghcr.io", Prefix: "our/team"},
