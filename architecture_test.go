@@ -61,6 +61,8 @@ func mayImport() []rule {
 		{"slipwaytest", []string{".", "store", "driver/*"}},
 		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
 		{"starter", []string{"."}},
+		// A repository as act asks for it, on a server and on a laptop.
+		{"repos", []string{".", "act", "driver/git"}},
 		// A survey writes what the configuration reads back.
 		{"survey", []string{".", "config"}},
 		{"demo", []string{".", "client", "slipwaytest"}},

@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/repos"
 )
 
 // codebaseFlags say which codebase of a project the one here is, and where others are checked out.
@@ -62,7 +63,7 @@ type checkout struct {
 	codebase slipway.Codebase
 	path     string // for people
 	w        worktree
-	at       []address // where it may be cloned from, as its remotes say
+	at       []repos.Address // where it may be cloned from, as its remotes say
 }
 
 // checkouts are the codebases of a project that are at hand.
@@ -165,10 +166,10 @@ func (x *checkouts) submodules(ctx context.Context, scratch string) error {
 
 // codebaseAt is the codebase that a submodule is, nil for none.
 func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scratch string) (*checkout, error) {
-	meant := resolved(s.URL, x.here.at)
+	meant := repos.Resolve(s.URL, x.here.at)
 	for i := range x.others {
 		c := &x.others[i]
-		if c.w.root == folder || slices.ContainsFunc(c.at, func(a address) bool { return slices.Contains(meant, a) }) {
+		if c.w.root == folder || slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
 			return c, nil
 		}
 	}
@@ -199,20 +200,20 @@ func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scr
 }
 
 // named is the name of the codebase that an address is of on the server of the one here.
-func (x *checkouts) named(meant []address) (string, bool) {
+func (x *checkouts) named(meant []repos.Address) (string, bool) {
 	main := "/git/" + x.here.codebase.Project
 	for _, own := range x.here.at {
-		if own.path != main && !strings.HasPrefix(own.path, main+"/") {
+		if own.Path != main && !strings.HasPrefix(own.Path, main+"/") {
 			continue
 		}
 		for _, a := range meant {
-			if a.host != own.host || a.path == own.path {
+			if a.Host != own.Host || a.Path == own.Path {
 				continue
 			}
-			if name, ok := strings.CutPrefix(a.path, main+"/"); ok && slipway.ValidName(name) {
+			if name, ok := strings.CutPrefix(a.Path, main+"/"); ok && slipway.ValidName(name) {
 				return name, true
 			}
-			if a.path == main {
+			if a.Path == main {
 				return slipway.MainCodebase, true
 			}
 		}
@@ -221,11 +222,11 @@ func (x *checkouts) named(meant []address) (string, bool) {
 }
 
 // remotesOf are the addresses of a working copy's remotes.
-func remotesOf(ctx context.Context, root string) (out []address) {
+func remotesOf(ctx context.Context, root string) (out []repos.Address) {
 	text, _ := gitIn(ctx, root, nil, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
 	for line := range strings.Lines(text) {
 		_, raw, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if a, ok := parseAddress(raw); ok {
+		if a, ok := repos.ParseAddress(raw); ok {
 			out = append(out, a)
 		}
 	}
@@ -239,9 +240,9 @@ func (x checkouts) find(_ context.Context, from, raw string) (string, git.Repo, 
 			return l.key, x.by(l.key).w.repo, true, nil
 		}
 	}
-	meant := resolved(raw, x.by(from).at)
+	meant := repos.Resolve(raw, x.by(from).at)
 	for _, c := range append([]checkout{x.here}, x.others...) {
-		if slices.ContainsFunc(c.at, func(a address) bool { return slices.Contains(meant, a) }) {
+		if slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
 			return c.codebase.Key(), c.w.repo, true, nil
 		}
 	}
@@ -259,8 +260,8 @@ func (x checkouts) by(key string) checkout {
 }
 
 // repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
-func (x checkouts) repo(key string) repo {
-	r := alone(x.by(key).w.repo)
+func (x checkouts) repo(key string) repos.Repo {
+	r := repos.Of(git.Whole{Repo: x.by(key).w.repo})
 	if len(x.others) > 0 {
 		r.Key, r.Find = key, x.find
 	}

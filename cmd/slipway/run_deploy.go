@@ -13,7 +13,9 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/driver/kube"
+	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage/plan"
 	"github.com/slipway-cd/slipway/stage/promote"
 )
@@ -155,7 +157,7 @@ func defaultBranchSays(ctx context.Context, w worktree, environment string) []sl
 	if tip == "" {
 		return nil
 	}
-	c, err := says(ctx, alone(w.repo), tip, "project")
+	c, err := says(ctx, repos.Of(git.Whole{Repo: w.repo}), tip, "project")
 	if err != nil {
 		return nil
 	}
@@ -166,7 +168,7 @@ func defaultBranchSays(ctx context.Context, w worktree, environment string) []sl
 }
 
 // says is what a commit of the main codebase says of environments and registries.
-func says(ctx context.Context, r repo, commit, project string) (slipway.Config, error) {
+func says(ctx context.Context, r repos.Repo, commit, project string) (slipway.Config, error) {
 	files, err := r.Tree(ctx, commit)
 	if err != nil {
 		return slipway.Config{}, err

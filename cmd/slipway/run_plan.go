@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -171,7 +172,7 @@ func (p *localPlan) cut(to *destination) {
 
 // localRepo is the repository as the planner may see it.
 type localRepo struct {
-	repo
+	repos.Repo
 	branches map[string]string // name -> commit, "" for one that is not there
 }
 
