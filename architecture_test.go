@@ -63,6 +63,7 @@ func mayImport() []rule {
 		{"starter", []string{"."}},
 		// A repository as act asks for it, on a server and on a laptop.
 		{"repos", []string{".", "act", "driver/git"}},
+		{"worktree", []string{".", "driver/git"}},
 		// A survey writes what the configuration reads back.
 		{"survey", []string{".", "config"}},
 		{"demo", []string{".", "client", "slipwaytest"}},

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/repos"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // codebaseFlags say which codebase of a project the one here is, and where others are checked out.
@@ -62,7 +63,7 @@ func (o codebaseFlags) parse() (own string, others []elsewhere, err error) {
 type checkout struct {
 	codebase slipway.Codebase
 	path     string // for people
-	w        worktree
+	w        worktree.Tree
 	at       []repos.Address // where it may be cloned from, as its remotes say
 }
 
@@ -79,12 +80,12 @@ type checkouts struct {
 type submoduleLink struct{ from, url, key string }
 
 // openCheckouts opens the codebases that the flags and the submodules of the one here name.
-func openCheckouts(ctx context.Context, project string, w worktree, o codebaseFlags, scratch string) (checkouts, error) {
+func openCheckouts(ctx context.Context, project string, w worktree.Tree, o codebaseFlags, scratch string) (checkouts, error) {
 	own, given, err := o.parse()
 	if err != nil {
 		return checkouts{}, err
 	}
-	x := checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.root)}}
+	x := checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.Root)}}
 	if own != slipway.MainCodebase {
 		x.here.codebase.Name = own
 	}
@@ -112,26 +113,22 @@ func openCheckouts(ctx context.Context, project string, w worktree, o codebaseFl
 
 // open adds a working copy. It is taken as it lies there.
 func (x *checkouts) open(ctx context.Context, name, path, scratch string) error {
-	w, err := openWorktree(ctx, path, filepath.Join(scratch, "codebases", name))
+	w, err := worktree.Open(ctx, path, filepath.Join(scratch, "codebases", name))
 	if err != nil {
 		return fmt.Errorf("codebase %s: %w", name, err)
 	}
-	if folder, err := filepath.Abs(path); err == nil && w.root == x.here.w.root && !sameFolder(folder, w.root) {
+	if folder, err := filepath.Abs(path); err == nil && w.Root == x.here.w.Root && !worktree.SameFolder(folder, w.Root) {
 		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: no repository of its own is there; a submodule comes with git submodule update --init %s", name, path, path)
 	}
-	if w.commit == "" || w.root == x.here.w.root {
+	if w.Commit == "" || w.Root == x.here.w.Root {
 		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: that is the repository here, or holds nothing", name, path)
 	}
-	resolve := func(ref string) string {
-		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
-		return out
-	}
-	upstream, _ := w.upstream(ctx, resolve)
+	upstream, _ := w.Upstream(ctx)
 	c := slipway.Codebase{Project: x.here.codebase.Project, Name: name, DefaultBranch: defaultName(ctx, w, upstream)}
 	if name == slipway.MainCodebase {
 		c.Name = ""
 	}
-	x.others = append(x.others, checkout{codebase: c, path: path, w: w, at: remotesOf(ctx, w.root)})
+	x.others = append(x.others, checkout{codebase: c, path: path, w: w, at: remotesOf(ctx, w.Root)})
 	return nil
 }
 
@@ -139,13 +136,13 @@ func (x *checkouts) open(ctx context.Context, name, path, scratch string) error 
 // whose URL is that of one that was given, or that of a codebase of this project on the server of the one here.
 // They count as they lie there.
 func (x *checkouts) submodules(ctx context.Context, scratch string) error {
-	list, err := x.here.w.repo.Submodules(ctx, x.here.w.commit)
+	list, err := x.here.w.Repo.Submodules(ctx, x.here.w.Commit)
 	if err != nil || len(list) == 0 {
 		return err
 	}
 	moved := map[string]string{}
 	for _, s := range list {
-		folder := filepath.Join(x.here.w.root, filepath.FromSlash(s.Path))
+		folder := filepath.Join(x.here.w.Root, filepath.FromSlash(s.Path))
 		c, err := x.codebaseAt(ctx, s, folder, scratch)
 		if err != nil {
 			return err
@@ -154,14 +151,14 @@ func (x *checkouts) submodules(ctx context.Context, scratch string) error {
 			continue
 		}
 		x.links = append(x.links, submoduleLink{x.here.codebase.Key(), s.URL, c.codebase.Key()})
-		if c.w.root == folder && c.w.commit != s.Commit {
-			moved[s.Path] = c.w.commit
+		if c.w.Root == folder && c.w.Commit != s.Commit {
+			moved[s.Path] = c.w.Commit
 		}
 	}
 	if len(moved) == 0 {
 		return nil
 	}
-	return x.here.w.relink(ctx, scratch, moved)
+	return x.here.w.Relink(ctx, scratch, moved)
 }
 
 // codebaseAt is the codebase that a submodule is, nil for none.
@@ -169,12 +166,12 @@ func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scr
 	meant := repos.Resolve(s.URL, x.here.at)
 	for i := range x.others {
 		c := &x.others[i]
-		if c.w.root == folder || slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
+		if c.w.Root == folder || slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
 			return c, nil
 		}
 	}
 	name, ok := x.named(meant)
-	root, _ := gitIn(ctx, x.here.w.root, nil, "-C", folder, "rev-parse", "--show-toplevel") // no answer: nothing is there
+	root, _ := worktree.Git(ctx, x.here.w.Root, "-C", folder, "rev-parse", "--show-toplevel") // no answer: nothing is there
 	switch {
 	case !ok:
 		note := fmt.Sprintf("submodule %s counts as an empty folder", s.Path)
@@ -223,7 +220,7 @@ func (x *checkouts) named(meant []repos.Address) (string, bool) {
 
 // remotesOf are the addresses of a working copy's remotes.
 func remotesOf(ctx context.Context, root string) (out []repos.Address) {
-	text, _ := gitIn(ctx, root, nil, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
+	text, _ := worktree.Git(ctx, root, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
 	for line := range strings.Lines(text) {
 		_, raw, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if a, ok := repos.ParseAddress(raw); ok {
@@ -237,13 +234,13 @@ func remotesOf(ctx context.Context, root string) (out []repos.Address) {
 func (x checkouts) find(_ context.Context, from, raw string) (string, git.Repo, bool, error) {
 	for _, l := range x.links {
 		if l.from == from && l.url == raw {
-			return l.key, x.by(l.key).w.repo, true, nil
+			return l.key, x.by(l.key).w.Repo, true, nil
 		}
 	}
 	meant := repos.Resolve(raw, x.by(from).at)
 	for _, c := range append([]checkout{x.here}, x.others...) {
 		if slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
-			return c.codebase.Key(), c.w.repo, true, nil
+			return c.codebase.Key(), c.w.Repo, true, nil
 		}
 	}
 	return "", git.Repo{}, false, nil
@@ -261,7 +258,7 @@ func (x checkouts) by(key string) checkout {
 
 // repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
 func (x checkouts) repo(key string) repos.Repo {
-	r := repos.Of(git.Whole{Repo: x.by(key).w.repo})
+	r := repos.Of(git.Whole{Repo: x.by(key).w.Repo})
 	if len(x.others) > 0 {
 		r.Key, r.Find = key, x.find
 	}
@@ -291,7 +288,7 @@ func (x checkouts) planner(branch string, branches map[string]string) (*act.Plan
 				return localRepo{x.repo(key), branches}
 			}
 			other := x.by(key)
-			return localRepo{x.repo(key), map[string]string{other.codebase.DefaultBranch: other.w.commit}}
+			return localRepo{x.repo(key), map[string]string{other.codebase.DefaultBranch: other.w.Commit}}
 		},
 		Projects: localProject{project}, Lone: x.lone,
 		Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Production: slipway.Registry{Host: slipway.EmbeddedRegistry, Prefix: "prod"},
@@ -330,7 +327,7 @@ func (x checkouts) missing(ctx context.Context) (said []string) {
 		return nil
 	}
 	read := func(c checkout) []slipway.Service {
-		files, err := x.repo(c.codebase.Key()).Tree(ctx, c.w.commit)
+		files, err := x.repo(c.codebase.Key()).Tree(ctx, c.w.Commit)
 		if err != nil {
 			return nil
 		}
@@ -394,7 +391,7 @@ type heldCodebase struct {
 
 func (x checkouts) held() (out []heldCodebase) {
 	for _, o := range x.others {
-		out = append(out, heldCodebase{first(o.codebase.Name, slipway.MainCodebase), o.path, o.w.head, o.w.changed})
+		out = append(out, heldCodebase{first(o.codebase.Name, slipway.MainCodebase), o.path, o.w.Head, o.w.Changed})
 	}
 	return out
 }
@@ -402,20 +399,19 @@ func (x checkouts) held() (out []heldCodebase) {
 // tell says which codebases are at hand, and how they are.
 func (x checkouts) tell(out *printer) {
 	for _, o := range x.others {
-		out.line("%s in %s: %s", o.codebase.Title(), printable(o.path), printable(o.w.describe()))
+		out.line("%s in %s: %s", o.codebase.Title(), printable(o.path), printable(o.w.Describe()))
 	}
 	for _, n := range x.notes {
 		out.line("%s", printable(n))
 	}
 }
 
-// relink makes the submodules of the working tree point to other commits.
-func (w *worktree) relink(ctx context.Context, scratch string, commits map[string]string) error {
-	env := append([]string{"GIT_INDEX_FILE=" + filepath.Join(scratch, "index")}, w.repo.Env...)
-	for path, commit := range commits {
-		if _, err := gitIn(ctx, w.root, env, "update-index", "--cacheinfo", "160000,"+commit+","+path); err != nil {
-			return fmt.Errorf("take submodule %s as it lies there: %w", path, err)
+// bringAll fetches what partial clones of the codebases at hand left out.
+func (x checkouts) bringAll(ctx context.Context) error {
+	for _, c := range append([]checkout{x.here}, x.others...) {
+		if err := c.w.BringAll(ctx); err != nil {
+			return err
 		}
 	}
-	return w.commitIndex(ctx, env)
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/survey"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 func (c *cli) initRepository() *cobra.Command {
@@ -41,7 +42,7 @@ func (c *cli) initRepository() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			seen, done, err := asGitSees(cmd.Context(), dir, root)
+			seen, done, err := worktree.Seen(cmd.Context(), dir, root)
 			if err != nil {
 				return err
 			}
@@ -49,7 +50,7 @@ func (c *cli) initRepository() *cobra.Command {
 			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
-			if top, err := gitIn(cmd.Context(), dir, nil, "rev-parse", "--show-toplevel"); err == nil && !sameFolder(top, dir) {
+			if top, here := worktree.Top(cmd.Context(), dir); top != "" && !here {
 				found.Notes = append(found.Notes, fmt.Sprintf("this folder is not the top of its repository, which is %s: slipway.yaml is read only there", top))
 			}
 			return c.initialise(root, initialised{Findings: found}, force, dry)
@@ -58,15 +59,6 @@ func (c *cli) initRepository() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "replace a slipway.yaml that is there")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print slipway.yaml instead of writing it")
 	return cmd
-}
-
-func sameFolder(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
 }
 
 // initialised is what was found, and whether the file was written.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // localProjectName is what the project of a folder is called where no server is asked: by flag or environment, else as a remote
@@ -18,7 +19,7 @@ func (c *cli) localProjectName(ctx context.Context, dir string) (string, error) 
 		return said, slipway.CheckName("project", said)
 	}
 	name := ""
-	if top, err := gitIn(ctx, dir, nil, "rev-parse", "--show-toplevel"); err == nil && sameFolder(top, dir) {
+	if _, here := worktree.Top(ctx, dir); here {
 		name = first(remoteOf(ctx, dir, ""), originName(ctx, dir))
 	}
 	name = first(name, config.ShortName(filepath.Base(dir)), "project")
@@ -27,7 +28,7 @@ func (c *cli) localProjectName(ctx context.Context, dir string) (string, error) 
 
 // originName is the name of the repository that origin is, "" for none.
 func originName(ctx context.Context, dir string) string {
-	where, _ := gitIn(ctx, dir, nil, "config", "--get", "remote.origin.url") // no answer: none
+	where, _ := worktree.Git(ctx, dir, "config", "--get", "remote.origin.url") // no answer: none
 	if u, err := url.Parse(where); err == nil && u.Scheme != "" {
 		where = u.Path
 	}

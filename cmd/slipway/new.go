@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/starter"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // newGroup is what can be made: services.
@@ -110,7 +111,7 @@ func (c *cli) madeService(made newResult, files []starter.File, workspace bool) 
 
 // repositoryRoot is the top of the git working tree that a folder is in, else the folder itself.
 func repositoryRoot(ctx context.Context, dir string) (string, error) {
-	if top, err := gitIn(ctx, dir, nil, "rev-parse", "--show-toplevel"); err == nil {
+	if top, err := worktree.Git(ctx, dir, "rev-parse", "--show-toplevel"); err == nil {
 		return top, nil
 	} else if ctx.Err() != nil {
 		return "", err

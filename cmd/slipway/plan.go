@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // planOptions are the flags of `slipway plan`.
@@ -48,16 +49,16 @@ func (c *cli) plan() *cobra.Command {
 }
 
 func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
-	scratch, remove, err := newScratch("plan")
+	scratch, remove, err := worktree.Scratch("plan")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	w, err := openWorktree(ctx, ".", scratch)
+	w, err := worktree.Open(ctx, ".", scratch)
 	if err != nil {
 		return err
 	}
-	project, err := c.localProjectName(ctx, w.root)
+	project, err := c.localProjectName(ctx, w.Root)
 	if err != nil {
 		return err
 	}
@@ -79,17 +80,13 @@ func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
 // planOffline asks the server's planner, with stand-ins for what only a server knows.
 func planOffline(ctx context.Context, x checkouts, project string, o planOptions) (offlinePlan, error) {
 	w := x.here.w
-	resolve := func(ref string) string {
-		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
-		return out
-	}
 	since := ""
 	if o.since != "" {
-		if since = resolve(o.since); since == "" {
-			return offlinePlan{}, w.notHere(ctx, o.since)
+		if since = w.Resolve(ctx, o.since); since == "" {
+			return offlinePlan{}, w.NotHere(ctx, o.since)
 		}
 	}
-	name, tip := w.upstream(ctx, resolve)
+	name, tip := w.Upstream(ctx)
 	branch := defaultName(ctx, w, name)
 	run, err := runOf(w, o, branch)
 	if err != nil {
@@ -98,16 +95,16 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 	built := since
 	switch {
 	case run.Event == slipway.DefaultPush:
-		built, tip = first(since, tip), w.commit
+		built, tip = first(since, tip), w.Commit
 	case run.Event == slipway.PullUpdate:
 		tip = first(since, tip)
 	case tip == "": // nothing else governs
-		tip = w.commit
+		tip = w.Commit
 		if run.Event == slipway.BranchPush {
 			tip = ""
 		}
 	}
-	w.bringFork(ctx, first(since, tip))
+	w.BringFork(ctx, first(since, tip))
 	run.Project, run.Codebase = project, x.here.codebase.Name
 	planner, pr := x.planner(branch, map[string]string{branch: tip})
 	past := &offlineHistory{localHistory: localHistory{built}}
@@ -115,9 +112,9 @@ func planOffline(ctx context.Context, x checkouts, project string, o planOptions
 	past.policy = planner.Policy
 	made, err := planner.Plan(ctx, pr, run)
 	if err != nil {
-		return offlinePlan{}, w.lacking(x.explain(ctx, err))
+		return offlinePlan{}, w.Lacking(x.explain(ctx, err))
 	}
-	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.head, Uncommitted: w.changed, Codebases: x.held(), Plan: made}, nil
+	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.Head, Uncommitted: w.Changed, Codebases: x.held(), Plan: made}, nil
 }
 
 // offlineHistory takes it that what was built last was published.
@@ -141,10 +138,10 @@ func (h *offlineHistory) Images(ctx context.Context, project, service string) ([
 
 // defaultName is the default branch by its own name. upstream is it as it was found: main, origin/main, or
 // a remote whose HEAD names it.
-func defaultName(ctx context.Context, w worktree, upstream string) string {
+func defaultName(ctx context.Context, w worktree.Tree, upstream string) string {
 	switch {
-	case upstream == "" && w.branch == "master":
-		return w.branch
+	case upstream == "" && w.Branch == "master":
+		return w.Branch
 	case upstream == "":
 		return "main"
 	case upstream == "main" || upstream == "master":
@@ -153,14 +150,14 @@ func defaultName(ctx context.Context, w worktree, upstream string) string {
 	if _, branch, ok := strings.Cut(upstream, "/"); ok {
 		return branch
 	}
-	head, _ := gitIn(ctx, w.root, nil, "symbolic-ref", "--quiet", "refs/remotes/"+upstream+"/HEAD") // no answer: HEAD names a commit
+	head, _ := worktree.Git(ctx, w.Root, "symbolic-ref", "--quiet", "refs/remotes/"+upstream+"/HEAD") // no answer: HEAD names a commit
 	return first(strings.TrimPrefix(head, "refs/remotes/"+upstream+"/"), "main")
 }
 
 // runOf is the run that a push of the working tree would make.
-func runOf(w worktree, o planOptions, defaultBranch string) (slipway.Run, error) {
-	run := slipway.Run{ID: 1, Commit: w.commit, Title: "the working tree", Actor: "you"}
-	run.Ref = first(o.ref, w.branch)
+func runOf(w worktree.Tree, o planOptions, defaultBranch string) (slipway.Run, error) {
+	run := slipway.Run{ID: 1, Commit: w.Commit, Title: "the working tree", Actor: "you"}
+	run.Ref = first(o.ref, w.Branch)
 	if run.Ref == "" && o.event == "pull-request" {
 		run.Ref = "HEAD" // which branch asks does not matter
 	}
@@ -243,13 +240,13 @@ func (c *cli) printPlan(x checkouts, p offlinePlan) {
 	c.out.line("%d of %s would run", runs, plural(services, "service"))
 }
 
-func planTitle(w worktree, p offlinePlan) string {
+func planTitle(w worktree.Tree, p offlinePlan) string {
 	what := map[slipway.EventKind]string{
 		slipway.BranchPush: "push of ", slipway.DefaultPush: "push of the default branch ", slipway.ReleasePush: "release by ", slipway.PullUpdate: "pull request from ",
 	}[p.Event]
 	ref := strings.TrimPrefix(p.Ref, "refs/heads/")
 	if p.Event == slipway.PullUpdate {
-		ref = first(w.branch, "HEAD")
+		ref = first(w.Branch, "HEAD")
 	}
 	at := ", no commit yet"
 	if p.Commit != "" {

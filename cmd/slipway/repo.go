@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 func (c *cli) validate() *cobra.Command {
@@ -34,7 +35,7 @@ func (c *cli) validate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			seen, done, err := asGitSees(cmd.Context(), dir, root)
+			seen, done, err := worktree.Seen(cmd.Context(), dir, root)
 			if err != nil {
 				return err
 			}

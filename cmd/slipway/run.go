@@ -27,6 +27,7 @@ import (
 	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/stage/test"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // runOptions are the flags of run.
@@ -105,7 +106,7 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 	outer := ctx
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	scratch, remove, err := newScratch("run")
+	scratch, remove, err := worktree.Scratch("run")
 	if err != nil {
 		return ofSurroundings(err)
 	}
@@ -147,11 +148,11 @@ func (c *cli) said(progress io.Writer) *cli {
 
 // prepareRun makes the plan and says what it is.
 func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (checkouts, localPlan, error) {
-	w, err := openWorktree(ctx, ".", scratch)
+	w, err := worktree.Open(ctx, ".", scratch)
 	if err != nil {
 		return checkouts{}, localPlan{}, ofSurroundings(err)
 	}
-	project, err := c.localProjectName(ctx, w.root)
+	project, err := c.localProjectName(ctx, w.Root)
 	if err != nil {
 		return checkouts{}, localPlan{}, err
 	}
@@ -161,14 +162,14 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	}
 	w = x.here.w
 	say := c.said(progress)
-	say.out.line("%s: %s", say.out.bold(project), printable(w.describe()))
+	say.out.line("%s: %s", say.out.bold(project), printable(w.Describe()))
 	x.tell(say.out)
 	found, err := say.checkConfiguration(ctx, x)
 	if err != nil {
 		return x, localPlan{}, err
 	}
 	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, with: x}
-	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
+	if req.base, req.baseName, err = w.Base(ctx, o.since); err != nil {
 		return x, localPlan{}, ofSurroundings(err)
 	}
 	if o.deploy.environment != "" {
@@ -196,13 +197,13 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 
 // checkConfiguration prints what is wrong with it, as validate does.
 func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Config, error) {
-	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.commit)
+	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.Commit)
 	if err != nil {
-		return slipway.Config{}, ofSurroundings(x.here.w.lacking(err))
+		return slipway.Config{}, ofSurroundings(x.here.w.Lacking(err))
 	}
 	found, problems := config.Load(files, x.options())
 	if err := files.Close(); err != nil {
-		return found, ofSurroundings(x.here.w.lacking(err))
+		return found, ofSurroundings(x.here.w.Lacking(err))
 	}
 	for _, p := range problems {
 		c.out.line("%s", printable(p.String()))
@@ -352,7 +353,7 @@ func (c *cli) reportRun(ctx context.Context, x checkouts, p localPlan, steps []l
 		}
 	}
 	done, err := c.out.value(runResult{
-		Project: p.run.Project, Event: p.run.Event, Head: w.head, Branch: w.branch, Uncommitted: w.changed, State: state, Deploy: p.to,
+		Project: p.run.Project, Event: p.run.Event, Head: w.Head, Branch: w.Branch, Uncommitted: w.Changed, State: state, Deploy: p.to,
 		Seconds: took.Round(time.Millisecond).Seconds(), Decisions: append([]slipway.Decision{}, p.plan.Decisions...), Steps: append([]localStep{}, steps...),
 	})
 	switch {

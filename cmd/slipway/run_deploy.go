@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage/plan"
 	"github.com/slipway-cd/slipway/stage/promote"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // deployOptions say where a run on the laptop deploys; without an environment nowhere.
@@ -76,7 +77,7 @@ func whereTo(ctx context.Context, x checkouts, found slipway.Config, o deployOpt
 		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: the main codebase says where that is: say where it is checked out with --codebase main=PATH", o.environment)
 	case x.here.codebase.Name != "":
 		var err error
-		if governs, err = says(ctx, x.repo(main.codebase.Key()), main.w.commit, x.here.codebase.Project); err != nil {
+		if governs, err = says(ctx, x.repo(main.codebase.Key()), main.w.Commit, x.here.codebase.Project); err != nil {
 			return nil, fmt.Errorf("read the main codebase: %w", err)
 		}
 	}
@@ -101,7 +102,7 @@ func whereTo(ctx context.Context, x checkouts, found slipway.Config, o deployOpt
 	to := &destination{
 		Environment: env.Name, Context: o.context, Namespace: env.Namespace, environment: env, limits: governs.Limits, registry: registry,
 		Registry: strings.TrimSuffix(registry.Host+"/"+registry.Prefix, "/"),
-		Version:  fmt.Sprintf("laptop-%s-%s", now.UTC().Format("20060102150405"), slipway.ShortHash(w.commit)), chartVersion: plan.ChartVersion("laptop", now, w.commit),
+		Version:  fmt.Sprintf("laptop-%s-%s", now.UTC().Format("20060102150405"), slipway.ShortHash(w.Commit)), chartVersion: plan.ChartVersion("laptop", now, w.Commit),
 	}
 	to.environment.Cluster = o.context
 	if to.kubeconfig, to.Server, err = kube.LocalConfig(o.kubeconfig, o.context); err != nil {
@@ -148,16 +149,12 @@ func laptopMay(e slipway.Environment) error {
 
 // defaultBranchSays is the environment as the default branch has it: who takes a guard away has to have that
 // merged first (D14). What cannot be read there says nothing.
-func defaultBranchSays(ctx context.Context, w worktree, environment string) []slipway.Environment {
-	resolve := func(ref string) string {
-		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
-		return out
-	}
-	_, tip := w.upstream(ctx, resolve)
+func defaultBranchSays(ctx context.Context, w worktree.Tree, environment string) []slipway.Environment {
+	_, tip := w.Upstream(ctx)
 	if tip == "" {
 		return nil
 	}
-	c, err := says(ctx, repos.Of(git.Whole{Repo: w.repo}), tip, "project")
+	c, err := says(ctx, repos.Of(git.Whole{Repo: w.Repo}), tip, "project")
 	if err != nil {
 		return nil
 	}

@@ -25,11 +25,13 @@ import (
 	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/driver/oci"
+	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/stage/verify"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // helmStandIn is a Helm release in memory.
@@ -134,7 +136,7 @@ func (*clusterStandIn) Events(context.Context, slipway.Target, string, string) (
 
 // laptop is a repository with one service that is deployed to development, and all that takes part.
 type laptop struct {
-	w       worktree
+	w       worktree.Tree
 	config  slipway.Config
 	to      *destination
 	helm    *helmStandIn
@@ -153,7 +155,7 @@ environments:
 
 func newLaptop(t *testing.T) *laptop {
 	t.Helper()
-	dir, git := gitRepo(t)
+	dir, git := slipwaytest.Repository(t)
 	for file, text := range map[string]string{
 		"slipway.yaml": laptopConfig, "cart/Dockerfile": "FROM scratch AS testrunner\nFROM scratch\nEXPOSE 8080\n", "cart/page.html": "one\n",
 		"cart/chart/Chart.yaml":        "apiVersion: v2\nname: cart\nversion: 0.0.0\n",
@@ -162,13 +164,13 @@ func newLaptop(t *testing.T) *laptop {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		put(t, dir, file, text)
+		slipwaytest.Write(t, dir, file, text)
 	}
 	git("add", ".")
 	git("commit", "-q", "-m", "two")
 	l := &laptop{helm: &helmStandIn{}, cluster: &clusterStandIn{}}
 	var err error
-	if l.w, err = openWorktree(t.Context(), dir, t.TempDir()); err != nil {
+	if l.w, err = worktree.Open(t.Context(), dir, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	c := &cli{out: newPrinter(&l.out, false)}
@@ -221,9 +223,9 @@ func (l *laptop) run(t *testing.T, since string) []localStep {
 	runners[slipway.KindChart] = chart.New(helm, &kubeschema.Library{}, chart.Options{})
 	live := newLive(newPrinter(&l.out, false), false, p.plan.Steps)
 	r := &localRun{
-		run: slipway.Run{Project: "shop", Commit: l.w.commit}, parallel: 2, now: time.Now, runners: runners, moved: live.moved,
+		run: slipway.Run{Project: "shop", Commit: l.w.Commit}, parallel: 2, now: time.Now, runners: runners, moved: live.moved,
 		logOf:     func(s slipway.PlanStep) stage.Log { return live.of(s.Key) },
-		workspace: source.NewWorkspaces(t.TempDir(), func(string) (source.Exporter, error) { return l.w.repo, nil }).For("shop", 1),
+		workspace: source.NewWorkspaces(t.TempDir(), func(string) (source.Exporter, error) { return l.w.Repo, nil }).For("shop", 1),
 	}
 	return r.execute(t.Context(), p.plan.Steps)
 }
@@ -274,10 +276,10 @@ func TestLaptopDeploys(t *testing.T) {
 func TestLaptopDeploysAChangedChart(t *testing.T) {
 	t.Parallel()
 	l := newLaptop(t)
-	put(t, l.w.root, "cart/chart/templates/it.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cart\ndata: {a: b}\n")
-	head := l.w.head
+	slipwaytest.Write(t, l.w.Root, "cart/chart/templates/it.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cart\ndata: {a: b}\n")
+	head := l.w.Head
 	var err error
-	if l.w, err = openWorktree(t.Context(), l.w.root, t.TempDir()); err != nil {
+	if l.w, err = worktree.Open(t.Context(), l.w.Root, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if got := states(l.run(t, head)); !strings.HasPrefix(got, "build/cart succeeded, ") || !strings.HasSuffix(got, "verify/cart@development succeeded") {
@@ -369,7 +371,7 @@ func TestLaptopRefusesGuardedEnvironments(t *testing.T) {
 	refused("production", "is production")
 	refused("nowhere", "there are: development, guarded, signed, production")
 	refused("development", "read kubeconfig /nowhere")
-	if _, err := gitIn(t.Context(), l.w.root, nil, "update-ref", "refs/remotes/origin/main", l.w.head); err != nil {
+	if _, err := worktree.Git(t.Context(), l.w.Root, "update-ref", "refs/remotes/origin/main", l.w.Head); err != nil {
 		t.Fatal(err)
 	}
 	for i := range l.config.Environments {

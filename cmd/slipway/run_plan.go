@@ -8,6 +8,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // hereBranch is the default branch as the planner sees it on a laptop: what lies there governs. No branch
@@ -35,12 +36,12 @@ type localPlan struct {
 }
 
 // planLocally asks the server's planner.
-func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, error) {
-	run := slipway.Run{ID: 1, Project: req.project, Codebase: req.with.here.codebase.Name, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
+func planLocally(ctx context.Context, w worktree.Tree, req localRequest) (localPlan, error) {
+	run := slipway.Run{ID: 1, Project: req.project, Codebase: req.with.here.codebase.Name, Event: req.event, Commit: w.Commit, Actor: "you", Title: "the working tree"}
 	named := req.services
 	switch req.event {
 	case slipway.ReleasePush:
-		branch, err := localRelease(w.branch, named)
+		branch, err := localRelease(w.Branch, named)
 		if err != nil {
 			return localPlan{}, err
 		}
@@ -49,12 +50,12 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	case slipway.PullUpdate:
 		run.Ref, run.Base = "refs/pull/0/head", first(req.baseName, "nothing")
 	default:
-		run.Ref = "refs/heads/" + first(w.branch, "working-tree")
+		run.Ref = "refs/heads/" + first(w.Branch, "working-tree")
 	}
 	if len(named) > 0 {
 		req.base = "" // everything counts as changed
 	}
-	branches := map[string]string{run.Base: req.base, hereBranch: w.commit}
+	branches := map[string]string{run.Base: req.base, hereBranch: w.Commit}
 	if req.event == slipway.BranchPush { // is compared with the default branch, which then governs
 		branches[hereBranch] = req.base
 	}
@@ -62,7 +63,7 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 	planner.History = localHistory{req.base}
 	made, err := planner.Plan(ctx, project, run)
 	if err != nil {
-		return localPlan{}, w.lacking(req.with.explain(ctx, err))
+		return localPlan{}, w.Lacking(req.with.explain(ctx, err))
 	}
 	p := localPlan{run: run, plan: made}
 	if len(named) > 0 {
@@ -76,7 +77,7 @@ func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, 
 
 // planDelivery is planLocally for services that are deployed afterwards: those of which nothing but the chart
 // changed are built too, as no image of them is known here.
-func planDelivery(ctx context.Context, w worktree, req localRequest, c slipway.Config) (localPlan, error) {
+func planDelivery(ctx context.Context, w worktree.Tree, req localRequest, c slipway.Config) (localPlan, error) {
 	p, err := planLocally(ctx, w, req)
 	if err != nil || req.to == nil {
 		return p, err

@@ -14,7 +14,9 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/helmchart"
+	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // sameBases has one digest for all base images.
@@ -29,14 +31,14 @@ func (b *sameBases) Digest(context.Context, string, string, map[string]string) (
 func TestLocalRunReuses(t *testing.T) {
 	t.Parallel()
 	l := newLaptop(t)
-	put(t, l.w.root, "cart/Dockerfile", "FROM base AS testrunner\nFROM base\n")
+	slipwaytest.Write(t, l.w.Root, "cart/Dockerfile", "FROM base AS testrunner\nFROM base\n")
 	results := localResults{dir: filepath.Join(t.TempDir(), "results"), now: time.Now}
 	bases := &sameBases{"sha256:one"}
 	fails := false
 	run := func(blind bool) (done string, steps []localStep) {
 		t.Helper()
 		var err error
-		if l.w, err = openWorktree(t.Context(), l.w.root, t.TempDir()); err != nil {
+		if l.w, err = worktree.Open(t.Context(), l.w.Root, t.TempDir()); err != nil {
 			t.Fatal(err)
 		}
 		p, err := planLocally(t.Context(), l.w, localRequest{project: "shop", event: slipway.PullUpdate, with: l.checkouts()})
@@ -82,13 +84,13 @@ func TestLocalRunReuses(t *testing.T) {
 		}
 	}
 	want("with --no-reuse", all, true)
-	put(t, l.w.root, "cart/page.html", "two\n")
+	slipwaytest.Write(t, l.w.Root, "cart/page.html", "two\n")
 	want("after an edit", all, false)
-	put(t, l.w.root, "cart/page.html", "one\n")
+	slipwaytest.Write(t, l.w.Root, "cart/page.html", "one\n")
 	want("after the edit was taken back", "", false)
 	bases.digest = "sha256:two"
 	want("with another base image", all, false)
-	put(t, l.w.root, "cart/page.html", "three\n")
+	slipwaytest.Write(t, l.w.Root, "cart/page.html", "three\n")
 	fails = true
 	want("when the test fails", all, false)
 	fails = false
@@ -122,7 +124,7 @@ func TestLocalResults(t *testing.T) {
 	if _, ok := find(2, slipway.TrustBranch); ok {
 		t.Error("other inputs were taken")
 	}
-	put(t, r.dir, filepath.Base(r.file(inputs(3), slipway.TrustBranch)), `{"step": {`)
+	slipwaytest.Write(t, r.dir, filepath.Base(r.file(inputs(3), slipway.TrustBranch)), `{"step": {`)
 	if _, ok := find(3, slipway.TrustBranch); ok {
 		t.Error("half a file was taken")
 	}
