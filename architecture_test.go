@@ -64,6 +64,8 @@ func mayImport() []rule {
 		// A repository as act asks for it, on a server and on a laptop.
 		{"repos", []string{".", "act", "driver/git"}},
 		{"worktree", []string{".", "driver/git"}},
+		// A laptop does what a server does, with the stages and drivers for it and without the server's records.
+		{"laptop", []string{".", "act", "config", "stage", "stage/*", "driver/*", "repos", "worktree"}},
 		// A survey writes what the configuration reads back.
 		{"survey", []string{".", "config"}},
 		{"demo", []string{".", "client", "slipwaytest"}},

@@ -89,7 +89,7 @@ func Look(fsys fs.FS, project string) (Findings, error) {
 		if s.File = writeSettings(s.Services); s.File != "" {
 			data = []byte(s.File)
 		}
-		return config.Load(withFile{FS: fsys, name: config.Name, data: data}, config.Options{Project: project, Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}})
+		return config.Load(withFile{FS: fsys, name: config.Name, data: data}, config.Offline(project, ""))
 	}
 	found, _ := read()
 	s.asSaid(t, found)

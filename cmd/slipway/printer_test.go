@@ -9,6 +9,7 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/laptop"
 )
 
 var timeZero time.Time
@@ -19,7 +20,7 @@ func TestSummaryShowsWhatToDo(t *testing.T) {
 	for _, width := range []int{0, 60, 200} {
 		var out bytes.Buffer
 		c := &cli{out: &printer{w: &out, colour: width > 0, width: width}}
-		c.summary([]localStep{{Service: "cart", Kind: slipway.KindBuild, State: slipway.StepErrored,
+		c.summary([]laptop.Step{{Service: "cart", Kind: slipway.KindBuild, State: slipway.StepErrored,
 			Reason: strings.Repeat("a cause that is told at length ", 12) + "mend-it-so"}}, time.Second)
 		if !strings.Contains(out.String(), "mend-it-so") || strings.Contains(out.String(), "…") {
 			t.Errorf("%d wide it is\n%s", width, out.String())

@@ -1,13 +1,15 @@
-package main
+// Package laptop does for a person what a server does after a push: it plans for the working trees that lie there, runs
+// builds, tests and checks of charts with results of its own, and deploys where it is told to. It asks no server and keeps
+// nothing but results on the same inputs. It prints nothing; which technology does a step is for whoever wires it.
+package laptop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
@@ -17,21 +19,19 @@ import (
 	"github.com/slipway-cd/slipway/worktree"
 )
 
-// codebaseFlags say which codebase of a project the one here is, and where others are checked out.
-type codebaseFlags struct{ given, linked []string }
-
-func (o *codebaseFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&o.given, "codebase", nil, "NAME: which codebase of a project with several this is (main for the main one); NAME=PATH: where another one is checked out")
-	cmd.Flags().StringArrayVar(&o.linked, "linked", nil, "NAME of a codebase that is delivered from where it is linked as a submodule")
+// Named says which codebase of a project the one here is, and where others are checked out.
+type Named struct {
+	Given  []string // NAME of the one here, NAME=PATH of another
+	Linked []string // NAME of one that is delivered from where it is a submodule
 }
 
 // elsewhere is a codebase and the folder where it is checked out.
 type elsewhere struct{ name, path string }
 
 // parse returns what the flags say; own is "" when they do not.
-func (o codebaseFlags) parse() (own string, others []elsewhere, err error) {
+func (o Named) parse() (own string, others []elsewhere, err error) {
 	seen := map[string]bool{}
-	for _, v := range o.given {
+	for _, v := range o.Given {
 		name, path, other := strings.Cut(v, "=")
 		if err := slipway.CheckName("codebase", name); err != nil {
 			return "", nil, fmt.Errorf("--codebase %q: %w", v, err)
@@ -67,8 +67,8 @@ type checkout struct {
 	at       []repos.Address // where it may be cloned from, as its remotes say
 }
 
-// checkouts are the codebases of a project that are at hand.
-type checkouts struct {
+// Checkouts are the codebases of a project that are at hand. Open makes them.
+type Checkouts struct {
 	here   checkout
 	others []checkout
 	lone   string // name of the only one at hand of several; "": there are no others, or they are here
@@ -79,13 +79,13 @@ type checkouts struct {
 // submoduleLink says which codebase a submodule of another one is.
 type submoduleLink struct{ from, url, key string }
 
-// openCheckouts opens the codebases that the flags and the submodules of the one here name.
-func openCheckouts(ctx context.Context, project string, w worktree.Tree, o codebaseFlags, scratch string) (checkouts, error) {
+// Open opens the codebases that named and the submodules of the one here name.
+func Open(ctx context.Context, project string, w worktree.Tree, o Named, scratch string) (Checkouts, error) {
 	own, given, err := o.parse()
 	if err != nil {
-		return checkouts{}, err
+		return Checkouts{}, err
 	}
-	x := checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.Root)}}
+	x := Checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.Root)}}
 	if own != slipway.MainCodebase {
 		x.here.codebase.Name = own
 	}
@@ -97,7 +97,7 @@ func openCheckouts(ctx context.Context, project string, w worktree.Tree, o codeb
 	if err := x.submodules(ctx, scratch); err != nil {
 		return x, err
 	}
-	for _, name := range o.linked {
+	for _, name := range o.Linked {
 		i := slices.IndexFunc(x.others, func(c checkout) bool { return c.codebase.Name == name })
 		if i < 0 {
 			return x, slipway.Errorf(slipway.Invalid, "--linked %s: no such codebase is at hand: say where it is checked out with --codebase %s=PATH", name, name)
@@ -112,7 +112,7 @@ func openCheckouts(ctx context.Context, project string, w worktree.Tree, o codeb
 }
 
 // open adds a working copy. It is taken as it lies there.
-func (x *checkouts) open(ctx context.Context, name, path, scratch string) error {
+func (x *Checkouts) open(ctx context.Context, name, path, scratch string) error {
 	w, err := worktree.Open(ctx, path, filepath.Join(scratch, "codebases", name))
 	if err != nil {
 		return fmt.Errorf("codebase %s: %w", name, err)
@@ -135,7 +135,7 @@ func (x *checkouts) open(ctx context.Context, name, path, scratch string) error 
 // submodules finds out which submodules of the codebase here are codebases: those whose folder was given,
 // whose URL is that of one that was given, or that of a codebase of this project on the server of the one here.
 // They count as they lie there.
-func (x *checkouts) submodules(ctx context.Context, scratch string) error {
+func (x *Checkouts) submodules(ctx context.Context, scratch string) error {
 	list, err := x.here.w.Repo.Submodules(ctx, x.here.w.Commit)
 	if err != nil || len(list) == 0 {
 		return err
@@ -162,7 +162,7 @@ func (x *checkouts) submodules(ctx context.Context, scratch string) error {
 }
 
 // codebaseAt is the codebase that a submodule is, nil for none.
-func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scratch string) (*checkout, error) {
+func (x *Checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scratch string) (*checkout, error) {
 	meant := repos.Resolve(s.URL, x.here.at)
 	for i := range x.others {
 		c := &x.others[i]
@@ -197,7 +197,7 @@ func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scr
 }
 
 // named is the name of the codebase that an address is of on the server of the one here.
-func (x *checkouts) named(meant []repos.Address) (string, bool) {
+func (x *Checkouts) named(meant []repos.Address) (string, bool) {
 	main := "/git/" + x.here.codebase.Project
 	for _, own := range x.here.at {
 		if own.Path != main && !strings.HasPrefix(own.Path, main+"/") {
@@ -231,7 +231,7 @@ func remotesOf(ctx context.Context, root string) (out []repos.Address) {
 }
 
 // find is git.Whole's: the repository that a submodule's URL stands for.
-func (x checkouts) find(_ context.Context, from, raw string) (string, git.Repo, bool, error) {
+func (x Checkouts) find(_ context.Context, from, raw string) (string, git.Repo, bool, error) {
 	for _, l := range x.links {
 		if l.from == from && l.url == raw {
 			return l.key, x.by(l.key).w.Repo, true, nil
@@ -247,7 +247,7 @@ func (x checkouts) find(_ context.Context, from, raw string) (string, git.Repo, 
 }
 
 // by is the codebase of a key; the zero value when it is not at hand.
-func (x checkouts) by(key string) checkout {
+func (x Checkouts) by(key string) checkout {
 	for _, c := range append([]checkout{x.here}, x.others...) {
 		if c.codebase.Key() == key {
 			return c
@@ -256,8 +256,8 @@ func (x checkouts) by(key string) checkout {
 	return checkout{}
 }
 
-// repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
-func (x checkouts) repo(key string) repos.Repo {
+// Repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
+func (x Checkouts) Repo(key string) repos.Repo {
 	r := repos.Of(git.Whole{Repo: x.by(key).w.Repo})
 	if len(x.others) > 0 {
 		r.Key, r.Find = key, x.find
@@ -266,17 +266,17 @@ func (x checkouts) repo(key string) repos.Repo {
 }
 
 // options are what the configuration of the codebase here is read with.
-func (x checkouts) options() config.Options {
-	own := first(x.lone, x.here.codebase.Name)
+func (x Checkouts) options() config.Options {
+	own := cmp.Or(x.lone, x.here.codebase.Name)
 	if own == "" && len(x.others) > 0 {
 		own = slipway.MainCodebase
 	}
-	return loneOptions(x.here.codebase.Project, own)
+	return config.Offline(x.here.codebase.Project, own)
 }
 
 // planner is the server's, for the codebases at hand: branches are those of the one here, the default branches
 // of others are what lies there. branch is the default branch of the one here.
-func (x checkouts) planner(branch string, branches map[string]string) (*act.Planner, slipway.Project) {
+func (x Checkouts) planner(branch string, branches map[string]string) (*act.Planner, slipway.Project) {
 	project := slipway.Project{ID: 1, Name: x.here.codebase.Project, DefaultBranch: branch}
 	if x.here.codebase.Name != "" {
 		project.DefaultBranch = x.by(project.Name).codebase.DefaultBranch
@@ -285,10 +285,10 @@ func (x checkouts) planner(branch string, branches map[string]string) (*act.Plan
 	p := &act.Planner{
 		Repo: func(key string) act.PlanRepo {
 			if key == x.here.codebase.Key() {
-				return localRepo{x.repo(key), branches}
+				return localRepo{x.Repo(key), branches}
 			}
 			other := x.by(key)
-			return localRepo{x.repo(key), map[string]string{other.codebase.DefaultBranch: other.w.Commit}}
+			return localRepo{x.Repo(key), map[string]string{other.codebase.DefaultBranch: other.w.Commit}}
 		},
 		Projects: localProject{project}, Lone: x.lone,
 		Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Production: slipway.Registry{Host: slipway.EmbeddedRegistry, Prefix: "prod"},
@@ -300,7 +300,7 @@ func (x checkouts) planner(branch string, branches map[string]string) (*act.Plan
 }
 
 // Codebases lists the further ones by name.
-func (x checkouts) Codebases(context.Context, string) (out []slipway.Codebase, err error) {
+func (x Checkouts) Codebases(context.Context, string) (out []slipway.Codebase, err error) {
 	for _, c := range append([]checkout{x.here}, x.others...) {
 		if c.codebase.Name != "" {
 			out = append(out, c.codebase)
@@ -313,21 +313,21 @@ func (x checkouts) Codebases(context.Context, string) (out []slipway.Codebase, e
 var errNoServer = slipway.Errorf(slipway.Invalid, "there is no server to change the codebases of")
 
 // CreateCodebase makes none.
-func (checkouts) CreateCodebase(_ context.Context, c slipway.Codebase, _ string) (slipway.Codebase, error) {
+func (Checkouts) CreateCodebase(_ context.Context, c slipway.Codebase, _ string) (slipway.Codebase, error) {
 	return c, errNoServer
 }
 
 // RemoveCodebase removes none.
-func (checkouts) RemoveCodebase(context.Context, string, string, string) error { return errNoServer }
+func (Checkouts) RemoveCodebase(context.Context, string, string, string) error { return errNoServer }
 
-// missing says of services of the codebase here which ones they depend on that are nowhere at hand, and what to
+// Missing says of services of the codebase here which ones they depend on that are nowhere at hand, and what to
 // do about it. What cannot be read is somebody else's to tell.
-func (x checkouts) missing(ctx context.Context) (said []string) {
+func (x Checkouts) Missing(ctx context.Context) (said []string) {
 	if x.lone != "" {
 		return nil
 	}
 	read := func(c checkout) []slipway.Service {
-		files, err := x.repo(c.codebase.Key()).Tree(ctx, c.w.Commit)
+		files, err := x.Repo(c.codebase.Key()).Tree(ctx, c.w.Commit)
 		if err != nil {
 			return nil
 		}
@@ -355,11 +355,11 @@ func (x checkouts) missing(ctx context.Context) (said []string) {
 }
 
 // explain adds to a plan's error what is missing on this machine.
-func (x checkouts) explain(ctx context.Context, err error) error {
+func (x Checkouts) explain(ctx context.Context, err error) error {
 	if slipway.ErrorCode(err) != slipway.Invalid {
 		return err
 	}
-	said := strings.Join(x.missing(ctx), "\n")
+	said := strings.Join(x.Missing(ctx), "\n")
 	switch {
 	case said == "":
 		return err
@@ -370,7 +370,7 @@ func (x checkouts) explain(ctx context.Context, err error) error {
 }
 
 // where says which codebases are at hand.
-func (x checkouts) where() string {
+func (x Checkouts) where() string {
 	if len(x.others) == 0 {
 		return "here"
 	}
@@ -389,25 +389,36 @@ type heldCodebase struct {
 	Uncommitted int    `json:"uncommitted"`
 }
 
-func (x checkouts) held() (out []heldCodebase) {
+func (x Checkouts) held() (out []heldCodebase) {
 	for _, o := range x.others {
-		out = append(out, heldCodebase{first(o.codebase.Name, slipway.MainCodebase), o.path, o.w.Head, o.w.Changed})
+		out = append(out, heldCodebase{cmp.Or(o.codebase.Name, slipway.MainCodebase), o.path, o.w.Head, o.w.Changed})
 	}
 	return out
 }
 
-// tell says which codebases are at hand, and how they are.
-func (x checkouts) tell(out *printer) {
+// Told says which other codebases are at hand, and how they are: a line each.
+func (x Checkouts) Told() (lines []string) {
 	for _, o := range x.others {
-		out.line("%s in %s: %s", o.codebase.Title(), printable(o.path), printable(o.w.Describe()))
+		lines = append(lines, fmt.Sprintf("%s in %s: %s", o.codebase.Title(), o.path, o.w.Describe()))
 	}
-	for _, n := range x.notes {
-		out.line("%s", printable(n))
-	}
+	return append(lines, x.notes...)
 }
 
-// bringAll fetches what partial clones of the codebases at hand left out.
-func (x checkouts) bringAll(ctx context.Context) error {
+// Here is the working tree of the codebase here.
+func (x Checkouts) Here() worktree.Tree { return x.here.w }
+
+// Configuration is what the codebase here says, and what is wrong with it.
+func (x Checkouts) Configuration(ctx context.Context) (slipway.Config, config.Problems, error) {
+	files, err := x.Repo(x.here.codebase.Key()).Tree(ctx, x.here.w.Commit)
+	if err != nil {
+		return slipway.Config{}, nil, x.here.w.Lacking(err)
+	}
+	found, problems := config.Load(files, x.options())
+	return found, problems, x.here.w.Lacking(files.Close())
+}
+
+// Bring fetches what partial clones of the codebases at hand left out.
+func (x Checkouts) Bring(ctx context.Context) error {
 	for _, c := range append([]checkout{x.here}, x.others...) {
 		if err := c.w.BringAll(ctx); err != nil {
 			return err
