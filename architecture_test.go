@@ -65,7 +65,7 @@ func mayImport() []rule {
 		{"repos", []string{".", "act", "driver/git"}},
 		{"worktree", []string{".", "driver/git"}},
 		// A laptop does what a server does, with the stages and drivers for it and without the server's records.
-		{"laptop", []string{".", "act", "config", "stage", "stage/*", "driver/*", "repos", "worktree"}},
+		{"laptop", []string{".", "act", "config", "stage", "stage/*", "driver/buildkit", "driver/git", "driver/helm", "driver/kube", "driver/oci", "repos", "worktree"}},
 		// A survey writes what the configuration reads back.
 		{"survey", []string{".", "config"}},
 		{"demo", []string{".", "client", "slipwaytest"}},
