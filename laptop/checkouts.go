@@ -407,6 +407,11 @@ func (x Checkouts) Told() (lines []string) {
 // Here is the working tree of the codebase here.
 func (x Checkouts) Here() worktree.Tree { return x.here.w }
 
+// Base is the commit that the codebase here is compared with, as worktree.Tree has it, and what people call it.
+func (x *Checkouts) Base(ctx context.Context, since string) (commit, name string, err error) {
+	return x.here.w.Base(ctx, since)
+}
+
 // Configuration is what the codebase here says, and what is wrong with it.
 func (x Checkouts) Configuration(ctx context.Context) (slipway.Config, config.Problems, error) {
 	files, err := x.Repo(x.here.codebase.Key()).Tree(ctx, x.here.w.Commit)

@@ -214,11 +214,12 @@ func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact,
 	return nil, nil
 }
 
-// ActiveRun finds none.
+// Tried finds that nothing was.
 func (localHistory) Tried(context.Context, string, string, string, int64) (bool, error) {
 	return false, nil
 }
 
+// ActiveRun finds none.
 func (localHistory) ActiveRun(context.Context, string, string, string, int64) (int64, error) {
 	return 0, nil
 }

@@ -160,16 +160,16 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	if err != nil {
 		return x, laptop.Plan{}, laptop.Surroundings(err)
 	}
-	w = x.Here()
+	here := x.Here()
 	say := c.said(progress)
-	say.out.line("%s: %s", say.out.bold(project), printable(w.Describe()))
+	say.out.line("%s: %s", say.out.bold(project), printable(here.Describe()))
 	say.told(x)
 	found, err := say.checkConfiguration(ctx, x)
 	if err != nil {
 		return x, laptop.Plan{}, err
 	}
 	req := laptop.Request{Event: slipway.EventKind(o.event), Services: o.services}
-	if req.Base, req.BaseName, err = w.Base(ctx, o.since); err != nil {
+	if req.Base, req.BaseName, err = x.Base(ctx, o.since); err != nil {
 		return x, laptop.Plan{}, laptop.Surroundings(err)
 	}
 	if o.deploy.environment != "" {
