@@ -61,6 +61,13 @@ func mayImport() []rule {
 		{"slipwaytest", []string{".", "store", "driver/*"}},
 		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
 		{"starter", []string{"."}},
+		// A repository as act asks for it, on a server and on a laptop.
+		{"repos", []string{".", "act", "driver/git"}},
+		{"worktree", []string{".", "driver/git"}},
+		// A laptop does what a server does, with the stages and drivers for it and without the server's records.
+		{"laptop", []string{".", "act", "config", "stage", "stage/*", "driver/buildkit", "driver/git", "driver/helm", "driver/kube", "driver/oci", "repos", "worktree"}},
+		// A survey writes what the configuration reads back.
+		{"survey", []string{".", "config"}},
 		{"demo", []string{".", "client", "slipwaytest"}},
 		{"demo/screenshots", []string{".", "client", "slipwaytest"}},
 		{"bench", []string{"*"}}, // measures every part, alone and in the whole

@@ -182,6 +182,9 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return err
 }
 
+// EmbeddedRegistry is the stable host name of the registry that a server has of its own, unless it is told another (D18).
+const EmbeddedRegistry = "registry.slipway.internal"
+
 // Registry is an OCI registry as the plan names it.
 type Registry struct {
 	// Host is the stable name in every reference (D18); Address is where Slipway itself reaches it:

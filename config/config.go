@@ -35,6 +35,16 @@ type Options struct {
 	Pins    map[string]string
 }
 
+// Offline are the options where no server is asked: codebase says of which codebase of a project with several the
+// tree is, main for the main one, and is "" for a project with one.
+func Offline(project, codebase string) Options {
+	o := Options{Project: project, Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Several: codebase != ""}
+	if codebase != slipway.MainCodebase {
+		o.Further = codebase
+	}
+	return o
+}
+
 func (o Options) filled() Options {
 	if o.Production == (slipway.Registry{}) {
 		o.Production = o.Candidates

@@ -130,6 +130,12 @@ func ServiceName(folder string) string {
 	return strings.Trim(unfit.ReplaceAllString(plain, "-"), "-")
 }
 
+// ShortName is ServiceName cut to the length that a name may have. It may be empty.
+func ShortName(folder string) string {
+	name := ServiceName(folder)
+	return strings.Trim(name[:min(len(name), 40)], "-")
+}
+
 // sameNames refuses names that two services have, and those that no service may have.
 func (d *draft) sameNames() {
 	first := map[string]found{}

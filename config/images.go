@@ -14,3 +14,13 @@ func (d Dockerfile) BaseImages(args map[string]string) (images []string, sure bo
 	}
 	return images, sure
 }
+
+// BaseImages are those of a Dockerfile's text, and whether it depends on nothing else from elsewhere; not sure, and
+// none, when it does not parse.
+func BaseImages(dockerfile []byte, args map[string]string) (images []string, sure bool) {
+	d, problems := ParseDockerfile("Dockerfile", dockerfile)
+	if len(problems) > 0 {
+		return nil, false
+	}
+	return d.BaseImages(args)
+}

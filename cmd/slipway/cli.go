@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/client"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // cli is what the commands share: flags, the saved sign-in, the output.
@@ -141,7 +142,7 @@ func (c *cli) project(ctx context.Context, api *client.Client) (string, error) {
 // remoteOf is the project that a remote of the git repository in a folder names, one of this server rather than
 // of another, "" for none.
 func remoteOf(ctx context.Context, dir, server string) (name string) {
-	out, _ := gitIn(ctx, dir, nil, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
+	out, _ := worktree.Git(ctx, dir, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
 	for line := range strings.Lines(out) {
 		_, remote, _ := strings.Cut(strings.TrimSpace(line), " ")
 		u, err := url.Parse(remote)

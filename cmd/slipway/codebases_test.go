@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/driver/git"
 )
 
 // A further codebase is mirrored as the main one is, beside it.
@@ -16,12 +14,12 @@ func TestMirrorOfAFurtherCodebase(t *testing.T) {
 	u.git("push", "-q", "origin", "HEAD:trunk")
 	s, p := mirror(t, u)
 	ctx := t.Context()
-	made, keep, err := s.repos.create(ctx, slipway.Codebase{Project: "lib", Name: "web", GitURL: u.url})
+	made, keep, err := s.repos.Create(ctx, slipway.Codebase{Project: "lib", Name: "web", GitURL: u.url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	web := must[slipway.Codebase](t)(s.store.CreateCodebase(ctx, made, adminName))
-	if err := s.repos.recover([]slipway.Codebase{web}); err != nil || web.DefaultBranch != "trunk" { // killed before keep
+	if err := s.repos.Recover([]slipway.Codebase{web}); err != nil || web.DefaultBranch != "trunk" { // killed before keep
 		t.Fatalf("%+v: %v", web, err)
 	}
 	if err := keep(); err == nil {
@@ -54,62 +52,13 @@ func TestMirrorOfAFurtherCodebase(t *testing.T) {
 	if len(runs) != 1 || runs[0].Codebase != "web" || runs[0].Commit != first || runs[0].Event != slipway.DefaultPush {
 		t.Errorf("runs %+v", runs)
 	}
-	if got := must[string](t)(s.repos.open("lib/web").Resolve(ctx, "refs/heads/trunk")); got != first {
+	if got := must[string](t)(s.repos.Open("lib/web").Resolve(ctx, "refs/heads/trunk")); got != first {
 		t.Errorf("trunk of the mirror is at %s", got)
 	}
-	if err := s.repos.discard(web); err != nil {
+	if err := s.repos.Discard(web); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.repos.discard(web); err == nil {
+	if err := s.repos.Discard(web); err == nil {
 		t.Error("discarded twice")
-	}
-}
-
-func TestWhichCodebaseASubmoduleIs(t *testing.T) {
-	t.Parallel()
-	further := []slipway.Codebase{
-		{Project: "shop", Name: "web"},
-		{Project: "shop", Name: "far", GitURL: "https://Forge.example/team/far.git"},
-		{Project: "shop", Name: "ssh", GitURL: "ssh://git@forge.example/team/ssh"},
-	}
-	s := submodules{
-		repos: repos{dir: "/repos"}, url: "http://slipway.test:8080",
-		codebases: func(context.Context, string) ([]slipway.Codebase, error) { return further, nil },
-		project: func(_ context.Context, name string) (slipway.Project, error) {
-			return slipway.Project{Name: name}, nil
-		},
-	}
-	for _, c := range []struct{ from, url, want string }{
-		{"shop", "../shop/web.git", "shop/web"},
-		{"shop", "../shop/web", "shop/web"},
-		{"shop", "../shop/web.git/", "shop/web"},
-		{"shop/web", "../far.git", "shop/far"},
-		{"shop/web", "../../shop.git", "shop"},
-		{"shop/web", "./../ssh", "shop/ssh"},
-		{"shop/far", "../ssh.git", "shop/ssh"}, // as on the forge
-		{"shop/far", "../web.git", "shop/web"}, // as here
-		{"shop", "http://slipway.test:8080/git/shop/web.git", "shop/web"},
-		{"shop", "http://ann:secret@slipway.test:8080/git/shop/web", "shop/web"},
-		{"shop", "https://forge.example/team/far", "shop/far"},
-		{"shop", "git@forge.example:team/far.git", "shop/far"},
-		{"shop", "ssh://git@forge.example/team/ssh.git", "shop/ssh"},
-		{"shop", "../blog.git", ""},
-		{"shop", "../blog/web.git", ""},
-		{"shop", "../../../shop/web.git", ""},
-		{"shop", "http://elsewhere.test/git/shop/web.git", ""},
-		{"shop", "/git/shop/web.git", ""},
-		{"shop", "file:///repos/shop/web.git", ""},
-		{"shop", "ext::sh -c http://slipway.test:8080/git/shop/web.git", ""},
-		{"shop", "--upload-pack=x", ""},
-		{"shop", "", ""},
-		{"shop", "http://slipway.test:8080/git/shop/../shop/web.git", "shop/web"},
-	} {
-		key, repo, ok, err := s.find(t.Context(), c.from, c.url)
-		if err != nil || ok != (c.want != "") || key != c.want {
-			t.Errorf("%s of %s is %q (%t, %v), want %q", c.url, c.from, key, ok, err, c.want)
-		}
-		if want := (git.Repo{Dir: "/repos/" + c.want + ".git"}); ok && repo.Dir != want.Dir {
-			t.Errorf("%s is in %s", c.url, repo.Dir)
-		}
 	}
 }

@@ -210,7 +210,7 @@ func clusterFindings(ctx context.Context, kubeconfig string) []finding {
 		f.Detail = err.Error()
 		return []finding{f}
 	}
-	version, err := kube.New(oneCluster(cut)).Check(ctx, name)
+	version, err := kube.New(kube.OneCluster(cut)).Check(ctx, name)
 	if err != nil {
 		f.Detail = fmt.Sprintf("%s (context %s): %v", server, name, err)
 		return []finding{f}
@@ -218,12 +218,6 @@ func clusterFindings(ctx context.Context, kubeconfig string) []finding {
 	f.OK, f.Detail = true, fmt.Sprintf("%s (context %s): Kubernetes %s", server, name, version)
 	return []finding{f}
 }
-
-// oneCluster is the kubeconfig of the only cluster there is.
-type oneCluster []byte
-
-// Kubeconfig returns it.
-func (k oneCluster) Kubeconfig(context.Context, string) ([]byte, error) { return k, nil }
 
 // cleanup is the hidden command with which the demo takes away what a stopped server's BuildKit left.
 func (c *cli) cleanup() *cobra.Command {

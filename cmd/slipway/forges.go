@@ -175,7 +175,7 @@ func (s *server) openForges() {
 			if err != nil {
 				return "", err
 			}
-			return s.repos.open(codebase).FetchPull(ctx, m, number, ref)
+			return s.repos.Open(codebase).FetchPull(ctx, m, number, ref)
 		},
 		Wake: s.wakes.wake,
 		Connected: func(codebase string) {

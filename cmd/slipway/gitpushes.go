@@ -15,6 +15,7 @@ import (
 	"github.com/slipway-cd/slipway/auth"
 	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/hosting/gitserver"
+	"github.com/slipway-cd/slipway/repos"
 )
 
 func (s *server) openGit(ctx context.Context) (*gitserver.Server, error) {
@@ -24,7 +25,7 @@ func (s *server) openGit(ctx context.Context) (*gitserver.Server, error) {
 			if err != nil {
 				return "", err
 			}
-			dir := s.repos.path(c.Key())
+			dir := s.repos.Path(c.Key())
 			_, err = os.Stat(dir)
 			return dir, err
 		},
@@ -47,6 +48,26 @@ func (s *server) openGit(ctx context.Context) (*gitserver.Server, error) {
 		State:  filepath.Join(s.opts.data, "git"),
 		Log:    s.log,
 	})
+}
+
+func (s *server) submodules() repos.Submodules {
+	return repos.Submodules{Repos: s.repos, Codebases: s.store.Codebases, Project: s.store.Project, URL: s.opts.url}
+}
+
+// open is the repository of a codebase, with submodules that are other codebases of its project. Where there
+// are no others nothing is searched for.
+func (s *server) open(codebase string) repos.Repo {
+	all := s.submodules()
+	w := all.Whole(codebase)
+	w.Any = all.Any
+	return repos.Of(w)
+}
+
+// view is the repository of a push, with what is not yet part of it.
+func (s *server) view(in gitserver.Push) repos.Repo {
+	r := s.open(slipway.CodebaseKey(in.Project, in.Codebase))
+	r.Dir, r.Env, r.Readers = in.Dir, in.Env, nil
+	return r
 }
 
 // pushes turns what the git server tells into acts.
@@ -138,7 +159,7 @@ func (s *server) pollMirror(ctx context.Context, p slipway.Codebase, actors map[
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
 	defer s.mirrors.lock(p.Key())()
-	r := s.repos.open(p.Key())
+	r := s.repos.Open(p.Key())
 	remote, err := s.remoteOf(ctx, p)
 	if err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/survey"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 func (c *cli) initRepository() *cobra.Command {
@@ -40,18 +42,18 @@ func (c *cli) initRepository() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			seen, done, err := asGitSees(cmd.Context(), dir, root)
+			seen, done, err := worktree.Seen(cmd.Context(), dir, root)
 			if err != nil {
 				return err
 			}
-			s, err := surveyRepository(seen, project)
+			found, err := survey.Look(seen, project)
 			if err = errors.Join(err, done()); err != nil {
 				return err
 			}
-			if top, err := gitIn(cmd.Context(), dir, nil, "rev-parse", "--show-toplevel"); err == nil && !sameFolder(top, dir) {
-				s.Notes = append(s.Notes, fmt.Sprintf("this folder is not the top of its repository, which is %s: slipway.yaml is read only there", top))
+			if top, here := worktree.Top(cmd.Context(), dir); top != "" && !here {
+				found.Notes = append(found.Notes, fmt.Sprintf("this folder is not the top of its repository, which is %s: slipway.yaml is read only there", top))
 			}
-			return c.initialise(root, s, force, dry)
+			return c.initialise(root, initialised{Findings: found}, force, dry)
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "replace a slipway.yaml that is there")
@@ -59,17 +61,14 @@ func (c *cli) initRepository() *cobra.Command {
 	return cmd
 }
 
-func sameFolder(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
+// initialised is what was found, and whether the file was written.
+type initialised struct {
+	survey.Findings
+	Written bool `json:"written"`
 }
 
 // initialise tells what was found and writes what there is to write.
-func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
+func (c *cli) initialise(root *os.Root, s initialised, force, dry bool) error {
 	_, err := root.Lstat(config.Name)
 	there := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -90,7 +89,7 @@ func (c *cli) initialise(root *os.Root, s survey, force, dry bool) error {
 	if done, err := c.out.value(s); done {
 		return errors.Join(err, refused)
 	}
-	c.surveyed(s)
+	c.surveyed(s.Findings)
 	if len(s.Services)+len(s.Others)+len(s.Notes)+len(s.Problems) > 0 {
 		c.out.line("")
 	}
@@ -141,7 +140,7 @@ func ignoreMissing(err error) error {
 }
 
 // surveyed prints what was found and what is missing.
-func (c *cli) surveyed(s survey) {
+func (c *cli) surveyed(s survey.Findings) {
 	if len(s.Services) > 0 {
 		rows := make([][]string, 0, len(s.Services))
 		for _, svc := range s.Services {
@@ -157,15 +156,15 @@ func (c *cli) surveyed(s survey) {
 			for _, d := range svc.DependsOn {
 				depends = append(depends, first(d.Service, d.Path))
 			}
-			rows = append(rows, []string{c.out.bold(svc.Name), printable(svc.Dir), printable(language), printable(tests), printable(first(svc.Chart, "standard")), printable(inShort(depends, 3))})
+			rows = append(rows, []string{c.out.bold(svc.Name), printable(svc.Dir), printable(language), printable(tests), printable(first(svc.Chart, "standard")), printable(slipway.InShort(depends, 3))})
 		}
 		c.out.table([]string{"SERVICE", "FOLDER", "LANGUAGE", "TESTS", "CHART", "DEPENDS ON"}, rows)
 	}
 	var why [][]string
 	for _, svc := range s.Services {
-		for _, set := range svc.settings {
-			if set.why != "" && len(set.list) == 0 {
-				why = append(why, []string{"  " + svc.Name, set.key + ": " + printable(set.value), printable(set.why)})
+		for _, set := range svc.Settings {
+			if set.Why != "" && len(set.List) == 0 {
+				why = append(why, []string{"  " + svc.Name, set.Key + ": " + printable(set.Value), printable(set.Why)})
 			}
 		}
 		for _, d := range svc.DependsOn {
@@ -186,7 +185,7 @@ type lack struct {
 }
 
 // lacks are what is missing, each once.
-func lacks(services []surveyed) (all []lack) {
+func lacks(services []survey.Service) (all []lack) {
 	for _, svc := range services {
 		for _, m := range svc.Missing {
 			what, do, _ := strings.Cut(m, ": ")
@@ -201,19 +200,19 @@ func lacks(services []surveyed) (all []lack) {
 }
 
 // missing prints what is missing: the services, and below them what to do.
-func (c *cli) missing(services []surveyed) {
+func (c *cli) missing(services []survey.Service) {
 	all := lacks(services)
 	if len(all) > 0 {
 		c.out.line("\nMissing:")
 	}
 	for _, l := range all {
-		c.out.line("  %s: %s", c.out.bold(printable(l.what)), inShort(l.services, 10))
+		c.out.line("  %s: %s", c.out.bold(printable(l.what)), slipway.InShort(l.services, 10))
 		c.out.line("    %s", printable(l.do))
 	}
 }
 
 // otherRows are folders that are no service, of many the first ten.
-func otherRows(others []noService) (rows [][]string) {
+func otherRows(others []survey.Folder) (rows [][]string) {
 	const most = 10
 	for i, o := range others {
 		if i == most && len(others) > most+1 {
@@ -222,14 +221,6 @@ func otherRows(others []noService) (rows [][]string) {
 		rows = append(rows, []string{"  " + printable(o.Dir), printable(o.Language + " (" + o.Known + ")")})
 	}
 	return rows
-}
-
-// inShort lists names, of many the first.
-func inShort(names []string, most int) string {
-	if len(names) <= most+1 {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 func paragraphs(texts []string) (rows [][]string) {

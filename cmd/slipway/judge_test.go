@@ -15,6 +15,7 @@ import (
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/cosign"
+	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
 )
@@ -76,8 +77,8 @@ func newCourt(t *testing.T) *court {
 		}
 	})
 	c.project()
-	s := &server{store: c.Store, repos: repos{dir: filepath.Join(c.dir, "repos")}}
-	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.open(p) }, Projects: c.Store, History: c.Store, Namespaces: c.Store,
+	s := &server{store: c.Store, repos: repos.In(filepath.Join(c.dir, "repos"))}
+	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.Open(p) }, Projects: c.Store, History: c.Store, Namespaces: c.Store,
 		Candidates: slipway.Registry{Host: "registry.test"}, Production: slipway.Registry{Host: "registry.test", Prefix: "prod"}}
 	s.verifier = attest.NewVerifier(unsigned{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
 	c.server = s
@@ -95,7 +96,7 @@ func (c *court) check() {
 // governs puts slipway.yaml on the default branch.
 func (c *court) governs(yaml string) {
 	c.t.Helper()
-	cmd := exec.CommandContext(c.ctx, "git", "--git-dir", c.server.repos.path("shop"), "fast-import", "--quiet", "--force")
+	cmd := exec.CommandContext(c.ctx, "git", "--git-dir", c.server.repos.Path("shop"), "fast-import", "--quiet", "--force")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf("commit refs/heads/main\ncommitter Ada <ada@example.com> 1700000000 +0000\ndata 1\nx\ndeleteall\nM 100644 inline slipway.yaml\ndata %d\n%s\n", len(yaml), yaml))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		c.t.Fatalf("git fast-import: %v\n%s", err, out)

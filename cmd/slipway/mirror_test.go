@@ -64,7 +64,7 @@ func newUpstream(t *testing.T) *upstream {
 func mirror(t *testing.T, u *upstream) (*server, slipway.Codebase) {
 	t.Helper()
 	data := t.TempDir()
-	o := serveOptions{data: data, buildkit: "unix://" + filepath.Join(data, "none.sock"), poll: time.Hour, registryHost: defaultRegistryHost, url: "http://slipway.test"}
+	o := serveOptions{data: data, buildkit: "unix://" + filepath.Join(data, "none.sock"), poll: time.Hour, registryHost: slipway.EmbeddedRegistry, url: "http://slipway.test"}
 	s, err := openServer(t.Context(), o, "127.0.0.1:1", slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func mirror(t *testing.T, u *upstream) (*server, slipway.Codebase) {
 			t.Error(err)
 		}
 	})
-	made, keep, err := s.repos.create(t.Context(), slipway.Codebase{Project: "lib", GitURL: u.url})
+	made, keep, err := s.repos.Create(t.Context(), slipway.Codebase{Project: "lib", GitURL: u.url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestMirror(t *testing.T) {
 			t.Errorf("no run of %s: %s", ref, runsOf(t, s))
 		}
 	}
-	refs := must[map[string]string](t)(s.repos.open("lib").Refs(t.Context()))
+	refs := must[map[string]string](t)(s.repos.Open("lib").Refs(t.Context()))
 	if len(refs) != 4 || refs["refs/tags/v1"] == "" || refs["refs/heads/old"] != "" || refs["refs/heads/trunk"] != second {
 		t.Errorf("refs %v", refs)
 	}
@@ -198,7 +198,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 	t.Parallel()
 	for name, crash := range map[string]func(s *server, p slipway.Codebase) error{
 		"after the fetch": func(s *server, p slipway.Codebase) error {
-			_, err := s.repos.open(p.Project).Fetch(t.Context(), git.Remote{URL: p.GitURL})
+			_, err := s.repos.Open(p.Project).Fetch(t.Context(), git.Remote{URL: p.GitURL})
 			return err
 		},
 		"after recording": func(s *server, p slipway.Codebase) error {
@@ -207,7 +207,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 		},
 		"after the refs moved": func(s *server, p slipway.Codebase) error {
 			changes, err := fetchAndRecord(t.Context(), s, p)
-			return errors.Join(err, s.repos.open(p.Project).Apply(t.Context(), changes))
+			return errors.Join(err, s.repos.Open(p.Project).Apply(t.Context(), changes))
 		},
 	} {
 		u := newUpstream(t)
@@ -237,7 +237,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 }
 
 func fetchAndRecord(ctx context.Context, s *server, p slipway.Codebase) ([]git.RefChange, error) {
-	changes, err := s.repos.open(p.Project).Fetch(ctx, git.Remote{URL: p.GitURL})
+	changes, err := s.repos.Open(p.Project).Fetch(ctx, git.Remote{URL: p.GitURL})
 	for _, c := range changes {
 		_, rerr := s.store.RecordPush(ctx, slipway.Push{Project: p.Project, Ref: c.Ref, Old: c.Old, New: c.New, Actor: "mirror"})
 		err = errors.Join(err, rerr)

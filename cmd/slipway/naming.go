@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // localProjectName is what the project of a folder is called where no server is asked: by flag or environment, else as a remote
@@ -18,16 +19,16 @@ func (c *cli) localProjectName(ctx context.Context, dir string) (string, error) 
 		return said, slipway.CheckName("project", said)
 	}
 	name := ""
-	if top, err := gitIn(ctx, dir, nil, "rev-parse", "--show-toplevel"); err == nil && sameFolder(top, dir) {
+	if _, here := worktree.Top(ctx, dir); here {
 		name = first(remoteOf(ctx, dir, ""), originName(ctx, dir))
 	}
-	name = first(name, folderName(dir), "project")
+	name = first(name, config.ShortName(filepath.Base(dir)), "project")
 	return name, slipway.CheckName("project", name)
 }
 
 // originName is the name of the repository that origin is, "" for none.
 func originName(ctx context.Context, dir string) string {
-	where, _ := gitIn(ctx, dir, nil, "config", "--get", "remote.origin.url") // no answer: none
+	where, _ := worktree.Git(ctx, dir, "config", "--get", "remote.origin.url") // no answer: none
 	if u, err := url.Parse(where); err == nil && u.Scheme != "" {
 		where = u.Path
 	}
@@ -38,13 +39,5 @@ func originName(ctx context.Context, dir string) string {
 	if i := strings.LastIndexAny(where, "/:"); i >= 0 { // ada@example.com:shop is a place, too
 		where = where[i+1:]
 	}
-	return nameOf(where)
-}
-
-// folderName makes a name of a folder's.
-func folderName(dir string) string { return nameOf(filepath.Base(dir)) }
-
-func nameOf(text string) string {
-	name := config.ServiceName(text)
-	return strings.Trim(name[:min(len(name), 40)], "-")
+	return config.ShortName(where)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/starter"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // newGroup is what can be made: services.
@@ -66,7 +67,7 @@ func (c *cli) makeService(ctx context.Context, name, dir, language string) error
 	if err != nil {
 		return err
 	}
-	found, problems := config.Load(os.DirFS(root), config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+	found, problems := config.Load(os.DirFS(root), config.Options{Project: project, Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}})
 	if len(problems) > 0 {
 		return slipway.Errorf(slipway.Invalid, "the configuration of this repository is not valid; mend it first:\n%s", problems)
 	}
@@ -110,7 +111,7 @@ func (c *cli) madeService(made newResult, files []starter.File, workspace bool) 
 
 // repositoryRoot is the top of the git working tree that a folder is in, else the folder itself.
 func repositoryRoot(ctx context.Context, dir string) (string, error) {
-	if top, err := gitIn(ctx, dir, nil, "rev-parse", "--show-toplevel"); err == nil {
+	if top, err := worktree.Git(ctx, dir, "rev-parse", "--show-toplevel"); err == nil {
 		return top, nil
 	} else if ctx.Err() != nil {
 		return "", err
@@ -144,7 +145,7 @@ func placeForService(services []slipway.Service, name, target string) error {
 		switch {
 		case strings.HasPrefix(part, "."), slices.Contains([]string{"testdata", "vendor", "node_modules", "examples"}, part):
 			return slipway.Errorf(slipway.Invalid, "--dir: no service is searched for in folders named %s; choose another one", part)
-		case strings.ContainsAny(part, "\\:\n\t") || strings.ContainsFunc(part, unseen) || strings.HasPrefix(part, "-"):
+		case strings.ContainsAny(part, "\\:\n\t") || slipway.Printable(part) != strings.ToValidUTF8(part, "\uFFFD") || strings.HasPrefix(part, "-"):
 			return slipway.Errorf(slipway.Invalid, "--dir: %q does not do as the name of a folder", part)
 		case i >= 8:
 			return slipway.Errorf(slipway.Invalid, "--dir: %s is deeper than services are searched for: 8 folders at most", target)

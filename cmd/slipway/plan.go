@@ -9,23 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/laptop"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // planOptions are the flags of `slipway plan`.
 type planOptions struct {
-	since, event, ref string
-	codebases         codebaseFlags
-}
-
-// offlinePlan is what a server would plan if the working tree were pushed.
-type offlinePlan struct {
-	Project     string            `json:"project"`
-	Event       slipway.EventKind `json:"event"`
-	Ref         string            `json:"ref"`
-	Commit      string            `json:"commit"`              // HEAD, "" before the first commit
-	Uncommitted int               `json:"uncommitted"`         // files that differ from it
-	Codebases   []heldCodebase    `json:"codebases,omitempty"` // others that it was made with
-	Plan        slipway.Plan      `json:"plan"`
+	laptop.Push
+	codebases laptop.Named
 }
 
 func (c *cli) plan() *cobra.Command {
@@ -40,32 +31,32 @@ func (c *cli) plan() *cobra.Command {
   slipway plan --codebase web --codebase main=../shop   # in web, a further codebase of a project`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.showPlan(cmd.Context(), o) },
 	}
-	cmd.Flags().StringVar(&o.since, "since", "", "branch, tag or commit that was built last (default: where the branch left the default branch)")
-	cmd.Flags().StringVar(&o.event, "event", "push", "what happens: push, pull-request or release")
-	cmd.Flags().StringVar(&o.ref, "ref", "", "branch, or refs/tags/NAME, that is pushed (default: the current branch)")
-	o.codebases.flags(cmd)
+	cmd.Flags().StringVar(&o.Since, "since", "", "branch, tag or commit that was built last (default: where the branch left the default branch)")
+	cmd.Flags().StringVar(&o.Event, "event", "push", "what happens: push, pull-request or release")
+	cmd.Flags().StringVar(&o.Ref, "ref", "", "branch, or refs/tags/NAME, that is pushed (default: the current branch)")
+	codebaseFlags(cmd, &o.codebases)
 	return cmd
 }
 
 func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
-	scratch, remove, err := newScratch("plan")
+	scratch, remove, err := worktree.Scratch("plan")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	w, err := openWorktree(ctx, ".", scratch)
+	w, err := worktree.Open(ctx, ".", scratch)
 	if err != nil {
 		return err
 	}
-	project, err := c.localProjectName(ctx, w.root)
+	project, err := c.localProjectName(ctx, w.Root)
 	if err != nil {
 		return err
 	}
-	x, err := openCheckouts(ctx, project, w, o.codebases, scratch)
+	x, err := laptop.Open(ctx, project, w, o.codebases, scratch)
 	if err != nil {
 		return err
 	}
-	p, err := planOffline(ctx, x, project, o)
+	p, err := x.Push(ctx, o.Push)
 	if err != nil {
 		return err
 	}
@@ -76,136 +67,23 @@ func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
 	return nil
 }
 
-// planOffline asks the server's planner, with stand-ins for what only a server knows.
-func planOffline(ctx context.Context, x checkouts, project string, o planOptions) (offlinePlan, error) {
-	w := x.here.w
-	resolve := func(ref string) string {
-		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
-		return out
-	}
-	since := ""
-	if o.since != "" {
-		if since = resolve(o.since); since == "" {
-			return offlinePlan{}, w.notHere(ctx, o.since)
-		}
-	}
-	name, tip := w.upstream(ctx, resolve)
-	branch := defaultName(ctx, w, name)
-	run, err := runOf(w, o, branch)
-	if err != nil {
-		return offlinePlan{}, err
-	}
-	built := since
-	switch {
-	case run.Event == slipway.DefaultPush:
-		built, tip = first(since, tip), w.commit
-	case run.Event == slipway.PullUpdate, run.Event == slipway.BranchPush && since != "":
-		tip = first(since, tip)
-	case tip == "": // nothing else governs
-		tip = w.commit
-		if run.Event == slipway.BranchPush {
-			tip = ""
-		}
-	}
-	w.bringFork(ctx, first(since, tip))
-	run.Project, run.Codebase = project, x.here.codebase.Name
-	planner, pr := x.planner(branch, map[string]string{branch: tip})
-	past := &offlineHistory{localHistory: localHistory{built}}
-	planner.History = past
-	past.policy = planner.Policy
-	made, err := planner.Plan(ctx, pr, run)
-	if err != nil {
-		return offlinePlan{}, w.lacking(x.explain(ctx, err))
-	}
-	return offlinePlan{Project: project, Event: run.Event, Ref: run.Ref, Commit: w.head, Uncommitted: w.changed, Codebases: x.held(), Plan: made}, nil
+// codebaseFlags say which codebase of a project the one here is, and where others are checked out.
+func codebaseFlags(cmd *cobra.Command, named *laptop.Named) {
+	cmd.Flags().StringArrayVar(&named.Given, "codebase", nil, "NAME: which codebase of a project with several this is (main for the main one); NAME=PATH: where another one is checked out")
+	cmd.Flags().StringArrayVar(&named.Linked, "linked", nil, "NAME of a codebase that is delivered from where it is linked as a submodule")
 }
 
-// offlineHistory takes it that what was built last was published.
-type offlineHistory struct {
-	localHistory
-	policy func(ctx context.Context, project string) (slipway.Config, error)
-}
-
-// Images is the one of what was built last, whose digest only the server knows.
-func (h *offlineHistory) Images(ctx context.Context, project, service string) ([]slipway.Artifact, error) {
-	if h.built == "" {
-		return nil, nil
+// told prints which other codebases are at hand.
+func (c *cli) told(x laptop.Checkouts) {
+	for _, line := range x.Told() {
+		c.out.line("%s", printable(line))
 	}
-	c, err := h.policy(ctx, project)
-	if err != nil {
-		return nil, err
-	}
-	where := slipway.Repository{Registry: c.Candidates, Name: c.Candidates.Image(project, service)}
-	return []slipway.Artifact{{Kind: slipway.ArtifactImage, Service: service, Repository: where.Ref(), Commit: h.built}}, nil
-}
-
-// defaultName is the default branch by its own name. upstream is it as it was found: main, origin/main, or
-// a remote whose HEAD names it.
-func defaultName(ctx context.Context, w worktree, upstream string) string {
-	switch {
-	case upstream == "" && w.branch == "master":
-		return w.branch
-	case upstream == "":
-		return "main"
-	case upstream == "main" || upstream == "master":
-		return upstream
-	}
-	if _, branch, ok := strings.Cut(upstream, "/"); ok {
-		return branch
-	}
-	head, _ := gitIn(ctx, w.root, nil, "symbolic-ref", "--quiet", "refs/remotes/"+upstream+"/HEAD") // no answer: HEAD names a commit
-	return first(strings.TrimPrefix(head, "refs/remotes/"+upstream+"/"), "main")
-}
-
-// runOf is the run that a push of the working tree would make.
-func runOf(w worktree, o planOptions, defaultBranch string) (slipway.Run, error) {
-	run := slipway.Run{ID: 1, Commit: w.commit, Title: "the working tree", Actor: "you"}
-	run.Ref = first(o.ref, w.branch)
-	if run.Ref == "" && o.event == "pull-request" {
-		run.Ref = "HEAD" // which branch asks does not matter
-	}
-	if run.Ref == "" {
-		return run, slipway.Errorf(slipway.Invalid, "HEAD is on no branch here: say which one would be pushed with --ref BRANCH")
-	}
-	if !strings.HasPrefix(run.Ref, "refs/") {
-		run.Ref = "refs/heads/" + run.Ref
-	}
-	if err := slipway.CheckRef(run.Ref); err != nil {
-		return run, err
-	}
-	release, is, err := slipway.ParseReleaseRef(run.Ref)
-	switch o.event {
-	case "push":
-		run.Event = slipway.BranchPush
-		if run.Ref == "refs/heads/"+defaultBranch {
-			run.Event = slipway.DefaultPush
-		}
-		if is {
-			run.Event = slipway.ReleasePush
-		}
-	case "pull-request":
-		run.Event, run.Ref, run.Base, is = slipway.PullUpdate, "refs/pull/0/head", defaultBranch, false
-	case "release":
-		run.Event = slipway.ReleasePush
-		if !is {
-			return run, slipway.Errorf(slipway.Invalid, "%s is no release branch: say --ref release/<service>/<version>", run.Ref)
-		}
-	default:
-		return run, slipway.Errorf(slipway.Invalid, "--event %q: expected push, pull-request or release", o.event)
-	}
-	if is {
-		if err != nil {
-			return run, err
-		}
-		run.Service, run.Version = release.Service, release.Version.Leaf
-	}
-	return run, nil
 }
 
 // printPlan draws the plan as a tree: services, and below each its steps.
-func (c *cli) printPlan(x checkouts, p offlinePlan) {
-	c.out.line("%s", printable(planTitle(x.here.w, p)))
-	x.tell(c.out)
+func (c *cli) printPlan(x laptop.Checkouts, p laptop.Pushed) {
+	c.out.line("%s", printable(planTitle(x.Here(), p)))
+	c.told(x)
 	runs, services := 0, 0
 	for i, d := range p.Plan.Decisions {
 		branch, below := "├─ ", "│  "
@@ -243,13 +121,13 @@ func (c *cli) printPlan(x checkouts, p offlinePlan) {
 	c.out.line("%d of %s would run", runs, plural(services, "service"))
 }
 
-func planTitle(w worktree, p offlinePlan) string {
+func planTitle(w worktree.Tree, p laptop.Pushed) string {
 	what := map[slipway.EventKind]string{
 		slipway.BranchPush: "push of ", slipway.DefaultPush: "push of the default branch ", slipway.ReleasePush: "release by ", slipway.PullUpdate: "pull request from ",
 	}[p.Event]
 	ref := strings.TrimPrefix(p.Ref, "refs/heads/")
 	if p.Event == slipway.PullUpdate {
-		ref = first(w.branch, "HEAD")
+		ref = first(w.Branch, "HEAD")
 	}
 	at := ", no commit yet"
 	if p.Commit != "" {

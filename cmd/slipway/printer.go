@@ -7,10 +7,11 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 
 	"charm.land/lipgloss/v2"
 	"golang.org/x/term"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // printer writes what a command found: tables and colours in a terminal, plain columns when piped,
@@ -181,29 +182,8 @@ func (p *printer) bold(s string) string {
 	return lipgloss.NewStyle().Bold(true).Render(s)
 }
 
-// printable escapes what is not to be seen: control characters, which could move the cursor, and
-// characters that turn or hide the text around them. Newlines and tabs stay.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, unseen) {
-		return strings.ToValidUTF8(s, "\uFFFD")
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if unseen(r) {
-			fmt.Fprintf(&b, "\\x%02x", r)
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// joiner makes one sign of several, such as the emoji of a family.
-const joiner = '\u200d'
-
-func unseen(r rune) bool {
-	return r != '\n' && r != '\t' && r != joiner && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co)
-}
+// printable is what may be shown of a text.
+func printable(s string) string { return slipway.Printable(s) }
 
 // ago says how long ago t was, "" for the zero time.
 func ago(t time.Time) string {

@@ -9,6 +9,7 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/laptop"
 )
 
 var timeZero time.Time
@@ -19,36 +20,10 @@ func TestSummaryShowsWhatToDo(t *testing.T) {
 	for _, width := range []int{0, 60, 200} {
 		var out bytes.Buffer
 		c := &cli{out: &printer{w: &out, colour: width > 0, width: width}}
-		c.summary([]localStep{{Service: "cart", Kind: slipway.KindBuild, State: slipway.StepErrored,
+		c.summary([]laptop.Step{{Service: "cart", Kind: slipway.KindBuild, State: slipway.StepErrored,
 			Reason: strings.Repeat("a cause that is told at length ", 12) + "mend-it-so"}}, time.Second)
 		if !strings.Contains(out.String(), "mend-it-so") || strings.Contains(out.String(), "…") {
 			t.Errorf("%d wide it is\n%s", width, out.String())
-		}
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"plain":                       "plain",
-		"two\nlines\tand a tab":       "two\nlines\tand a tab",
-		"日本語 ünïcödé 👩\u200d👧":        "日本語 ünïcödé 👩\u200d👧",
-		"\x1b[2Jcleared":              `\x1b[2Jcleared`,
-		"\x1b]0;title\x07":            `\x1b]0;title\x07`,
-		"over\rwritten":               `over\x0dwritten`,
-		"back\bspace":                 `back\x08space`,
-		"c1 \u009b31m":                `c1 \x9b31m`,
-		"right \u202eto left":         `right \x202eto left`,
-		"isolated \u2066x\u2069":      `isolated \x2066x\x2069`,
-		"zero\u200bwidth":             `zero\x200bwidth`,
-		"\ufeffmark":                  `\xfeffmark`,
-		"line\u2028separator":         `line\x2028separator`,
-		"tag \U000e0041":              `tag \xe0041`,
-		"broken \xff\xfe":             "broken \uFFFD",
-		"broken \xff and \x1b hidden": "broken \uFFFD and \\x1b hidden",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
 }

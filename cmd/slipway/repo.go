@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 func (c *cli) validate() *cobra.Command {
@@ -34,11 +35,11 @@ func (c *cli) validate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			seen, done, err := asGitSees(cmd.Context(), dir, root)
+			seen, done, err := worktree.Seen(cmd.Context(), dir, root)
 			if err != nil {
 				return err
 			}
-			found, problems := config.Load(seen, loneOptions(project, codebase))
+			found, problems := config.Load(seen, config.Offline(project, codebase))
 			if err := done(); err != nil {
 				return err
 			}
@@ -86,21 +87,7 @@ func loneFlag(cmd *cobra.Command, codebase *string) {
 	cmd.Flags().StringVar(codebase, "codebase", "", "which codebase of a project with several it is (main for the main one): dependsOn and after may name services of others")
 }
 
-// loneOptions are what a configuration is read with where no server is asked.
-func loneOptions(project, codebase string) config.Options {
-	o := config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}, Several: codebase != ""}
-	if codebase != slipway.MainCodebase {
-		o.Further = codebase
-	}
-	return o
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+func plural(n int, what string) string { return slipway.Counted(n, what) }
 
 func (c *cli) validated(found slipway.Config) {
 	var rows [][]string

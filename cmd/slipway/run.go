@@ -18,15 +18,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
+	"github.com/slipway-cd/slipway/laptop"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/build"
 	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/stage/test"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // runOptions are the flags of run.
@@ -41,7 +42,7 @@ type runOptions struct {
 	mirrors      []string
 	keepBuildkit bool
 	noReuse      bool
-	codebases    codebaseFlags
+	codebases    laptop.Named
 	deploy       deployOptions
 	in           io.Reader // who is asked
 }
@@ -65,7 +66,7 @@ func (c *cli) run() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	o.codebases.flags(cmd)
+	codebaseFlags(cmd, &o.codebases)
 	f.StringVar(&o.since, "since", "", "compare with where this branch left that branch, tag or commit (default: the default branch)")
 	f.StringVar(&o.event, "event", string(slipway.PullUpdate), "what to plan for: push, pull-request, merge or release")
 	f.IntVar(&o.parallel, "parallel", 2, "how many steps run at once")
@@ -105,9 +106,9 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 	outer := ctx
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	scratch, remove, err := newScratch("run")
+	scratch, remove, err := worktree.Scratch("run")
 	if err != nil {
-		return ofSurroundings(err)
+		return laptop.Surroundings(err)
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	x, p, err := c.prepareRun(ctx, o, scratch, progress)
@@ -116,18 +117,18 @@ func (c *cli) runLocally(ctx context.Context, o runOptions, progress io.Writer) 
 	}
 	temp, err := emptied(filepath.Join(scratch, "charts"))
 	if err != nil {
-		return ofSurroundings(err)
+		return laptop.Surroundings(err)
 	}
 	charts := helmchart.New(helmchart.Options{Process: renderProcess(), Temp: temp})
-	var d *deployer
-	if p.to != nil && len(p.plan.Steps) > 0 {
-		d = newDeployer(p.to, charts.Rehearse)
+	var d *laptop.Deployer
+	if p.To != nil && len(p.Steps) > 0 {
+		d = laptop.NewDeployer(p.To, charts.Rehearse)
 		if err := c.mayDeploy(ctx, o, d, p, progress); err != nil {
 			return err
 		}
 	}
 	begin := time.Now()
-	steps, err := c.runSteps(ctx, o, p, localParts{x, charts, d}, scratch, progress)
+	steps, err := c.runSteps(ctx, o, p, runParts{x, charts, d}, scratch, progress)
 	if err == nil {
 		err = c.reportRun(ctx, x, p, steps, time.Since(begin))
 	}
@@ -146,70 +147,66 @@ func (c *cli) said(progress io.Writer) *cli {
 }
 
 // prepareRun makes the plan and says what it is.
-func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (checkouts, localPlan, error) {
-	w, err := openWorktree(ctx, ".", scratch)
+func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, progress io.Writer) (laptop.Checkouts, laptop.Plan, error) {
+	w, err := worktree.Open(ctx, ".", scratch)
 	if err != nil {
-		return checkouts{}, localPlan{}, ofSurroundings(err)
+		return laptop.Checkouts{}, laptop.Plan{}, laptop.Surroundings(err)
 	}
-	project, err := c.localProjectName(ctx, w.root)
+	project, err := c.localProjectName(ctx, w.Root)
 	if err != nil {
-		return checkouts{}, localPlan{}, err
+		return laptop.Checkouts{}, laptop.Plan{}, err
 	}
-	x, err := openCheckouts(ctx, project, w, o.codebases, scratch)
+	x, err := laptop.Open(ctx, project, w, o.codebases, scratch)
 	if err != nil {
-		return x, localPlan{}, ofSurroundings(err)
+		return x, laptop.Plan{}, laptop.Surroundings(err)
 	}
-	w = x.here.w
+	here := x.Here()
 	say := c.said(progress)
-	say.out.line("%s: %s", say.out.bold(project), printable(w.describe()))
-	x.tell(say.out)
+	say.out.line("%s: %s", say.out.bold(project), printable(here.Describe()))
+	say.told(x)
 	found, err := say.checkConfiguration(ctx, x)
 	if err != nil {
-		return x, localPlan{}, err
+		return x, laptop.Plan{}, err
 	}
-	req := localRequest{project: project, event: slipway.EventKind(o.event), services: o.services, with: x}
-	if req.base, req.baseName, err = w.base(ctx, o.since); err != nil {
-		return x, localPlan{}, ofSurroundings(err)
+	req := laptop.Request{Event: slipway.EventKind(o.event), Services: o.services}
+	if req.Base, req.BaseName, err = x.Base(ctx, o.since); err != nil {
+		return x, laptop.Plan{}, laptop.Surroundings(err)
 	}
 	if o.deploy.environment != "" {
-		if req.to, err = whereTo(ctx, x, found, o.deploy, time.Now()); err != nil {
-			return x, localPlan{}, err
+		if req.To, err = x.Destination(ctx, found, o.deploy.goal(), time.Now()); err != nil {
+			return x, laptop.Plan{}, err
 		}
 	}
-	p, err := planDelivery(ctx, w, req, found)
+	p, err := x.Plan(ctx, req, found)
 	if err != nil {
-		return x, localPlan{}, ofSurroundings(err)
+		return x, laptop.Plan{}, laptop.Surroundings(err)
 	}
 	switch {
-	case len(o.services) > 0 || req.event == slipway.ReleasePush:
-	case req.base == "":
+	case len(o.services) > 0 || req.Event == slipway.ReleasePush:
+	case req.Base == "":
 		say.out.line("compared with nothing, as there is no other branch: every file counts as new")
 	default:
-		say.out.line("compared with %s (%s)", printable(req.baseName), slipway.ShortHash(req.base))
+		say.out.line("compared with %s (%s)", printable(req.BaseName), slipway.ShortHash(req.Base))
 	}
 	say.decisions(p)
-	if len(p.plan.Steps) > 0 {
-		err = x.bringAll(ctx)
+	if len(p.Steps) > 0 {
+		err = x.Bring(ctx)
 	}
-	return x, p, ofSurroundings(err)
+	return x, p, laptop.Surroundings(err)
 }
 
 // checkConfiguration prints what is wrong with it, as validate does.
-func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Config, error) {
-	files, err := x.repo(x.here.codebase.Key()).Tree(ctx, x.here.w.commit)
+func (c *cli) checkConfiguration(ctx context.Context, x laptop.Checkouts) (slipway.Config, error) {
+	found, problems, err := x.Configuration(ctx)
 	if err != nil {
-		return slipway.Config{}, ofSurroundings(x.here.w.lacking(err))
-	}
-	found, problems := config.Load(files, x.options())
-	if err := files.Close(); err != nil {
-		return found, ofSurroundings(x.here.w.lacking(err))
+		return found, laptop.Surroundings(err)
 	}
 	for _, p := range problems {
 		c.out.line("%s", printable(p.String()))
 	}
 	if len(problems) > 0 {
 		c.out.line("%s", plural(len(problems), "problem"))
-		for _, m := range x.missing(ctx) {
+		for _, m := range x.Missing(ctx) {
 			c.out.line("%s", printable(m))
 		}
 		return found, errQuiet
@@ -218,33 +215,33 @@ func (c *cli) checkConfiguration(ctx context.Context, x checkouts) (slipway.Conf
 }
 
 // mayDeploy says what will be deployed where, and asks unless it was told not to.
-func (c *cli) mayDeploy(ctx context.Context, o runOptions, d *deployer, p localPlan, progress io.Writer) error {
+func (c *cli) mayDeploy(ctx context.Context, o runOptions, d *laptop.Deployer, p laptop.Plan, progress io.Writer) error {
 	if err := c.said(progress).announce(ctx, d, p); err != nil || o.deploy.yes {
 		return err
 	}
-	yes, err := confirm(ctx, o.in, progress, fmt.Sprintf("\nDeploy to %s on %s?", d.to.Environment, printable(d.to.Context)))
+	yes, err := confirm(ctx, o.in, progress, fmt.Sprintf("\nDeploy to %s on %s?", p.To.Environment, printable(p.To.Context)))
 	if err == nil && !yes {
 		err = slipway.Errorf(slipway.Invalid, "nothing was done: the answer was not yes")
 	}
 	return err
 }
 
-// localParts are what the steps of a run need.
-type localParts struct {
-	with   checkouts
+// runParts are what the steps of a run need.
+type runParts struct {
+	with   laptop.Checkouts
 	charts *helmchart.Helm
-	deploy *deployer // nil: nothing is deployed
+	deploy *laptop.Deployer // nil: nothing is deployed
 }
 
 // runSteps runs the steps of the plan.
-func (c *cli) runSteps(ctx context.Context, o runOptions, p localPlan, parts localParts, scratch string, progress io.Writer) (steps []localStep, err error) {
-	if len(p.plan.Steps) == 0 {
+func (c *cli) runSteps(ctx context.Context, o runOptions, p laptop.Plan, parts runParts, scratch string, progress io.Writer) (steps []laptop.Step, err error) {
+	if len(p.Steps) == 0 {
 		return nil, nil
 	}
 	say := c.said(progress)
 	engine, err := openLocalBuildkit(ctx, o, p, func(line string) { fmt.Fprintln(progress, printable(line)) })
 	if err != nil {
-		return nil, ofSurroundings(err)
+		return nil, laptop.Surroundings(err)
 	}
 	if engine != nil {
 		defer func() { err = errors.Join(err, closeLocalBuildkit(engine, o.keepBuildkit)) }()
@@ -254,22 +251,22 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, p localPlan, parts loc
 		fmt.Fprintln(progress, "cancelling; once more ends it at once")
 	})
 	defer again()
-	results, err := openResults(p.run.Project, o.noReuse)
+	results, err := laptop.OpenResults(p.Run.Project, o.noReuse)
 	if err != nil {
-		return nil, ofSurroundings(err)
+		return nil, laptop.Surroundings(err)
 	}
 	say.out.line("")
-	printed := newLive(say.out, o.quiet, p.plan.Steps)
-	l := &localRun{
-		run: p.run, parallel: o.parallel, now: time.Now,
-		workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(key string) (source.Exporter, error) { return parts.with.repo(key), nil }).For(p.run.Project, p.run.ID),
-		runners: map[slipway.StepKind]stage.Runner{
-			slipway.KindBuild: results.reusing(build.Runner{Builder: engine}, parts, engine),
-			slipway.KindTest:  judgedHere(p.plan.Gates, results.reusing(test.Runner{Container: engine}, parts, engine)),
-			slipway.KindChart: judgedHere(p.plan.Gates, chart.New(parts.charts, &kubeschema.Library{}, chart.Options{Tracer: parts.charts})),
+	printed := newLive(say.out, o.quiet, p.Steps)
+	l := &laptop.Run{
+		Run: p.Run, Parallel: o.parallel, Now: time.Now,
+		Workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(key string) (source.Exporter, error) { return parts.with.Repo(key), nil }).For(p.Run.Project, p.Run.ID),
+		Runners: map[slipway.StepKind]stage.Runner{
+			slipway.KindBuild: results.Reusing(build.Runner{Builder: engine}, parts.with, parts.deploy, engine),
+			slipway.KindTest:  judgedHere(p.Gates, results.Reusing(test.Runner{Container: engine}, parts.with, parts.deploy, engine)),
+			slipway.KindChart: judgedHere(p.Gates, chart.New(parts.charts, &kubeschema.Library{}, chart.Options{Tracer: parts.charts})),
 		},
-		logOf: func(s slipway.PlanStep) stage.Log { return printed.of(s.Key) },
-		moved: func(s localStep) {
+		LogOf: func(s slipway.PlanStep) stage.Log { return printed.of(s.Key) },
+		Moved: func(s laptop.Step) {
 			if s.State == slipway.StepFailed || s.State == slipway.StepErrored {
 				printed.of(s.Key).showTail()
 			}
@@ -277,16 +274,16 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, p localPlan, parts loc
 		},
 	}
 	if parts.deploy != nil {
-		l.run.ID = 0 // no server has a run of that number
-		maps.Copy(l.runners, parts.deploy.runners())
+		l.Run.ID = 0 // no server has a run of that number
+		maps.Copy(l.Runners, parts.deploy.Runners())
 	}
-	return l.execute(ctx, p.plan.Steps), nil
+	return l.Execute(ctx, p.Steps), nil
 }
 
 // openLocalBuildkit begins to connect to BuildKit, if there is something for it to do. The builds are
 // this person's own and may reach what the person reaches.
-func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress func(string)) (*buildkit.Engine, error) {
-	if !slices.ContainsFunc(p.plan.Steps, func(s slipway.PlanStep) bool { return s.Kind != slipway.KindChart }) {
+func openLocalBuildkit(ctx context.Context, o runOptions, p laptop.Plan, progress func(string)) (*buildkit.Engine, error) {
+	if !slices.ContainsFunc(p.Steps, func(s slipway.PlanStep) bool { return s.Kind != slipway.KindChart }) {
 		return nil, nil
 	}
 	cache, err := os.UserCacheDir()
@@ -295,11 +292,11 @@ func openLocalBuildkit(ctx context.Context, o runOptions, p localPlan, progress 
 	}
 	opts := buildkit.Options{
 		Dir: filepath.Join(cache, "slipway", "run", "buildkit"), Address: o.buildkit, Tools: o.tools, AllowShared: true, Progress: progress,
-		Own: ownForServices(p.plan),
+		Own: ownForServices(p.Plan),
 	}
-	if p.to != nil {
-		opts.Credentials = p.to.credentials
-		if r := p.to.registry; r.Address != "" { // Slipway's own may reach this machine only where it is told to
+	if p.To != nil {
+		opts.Credentials = p.To.Credentials
+		if r := p.To.PushesTo(); r.Address != "" { // Slipway's own may reach this machine only where it is told to
 			opts.Mirrors = append(opts.Mirrors, buildkit.Mirror{Registry: r.Host, Address: r.Address})
 		}
 	}
@@ -331,29 +328,29 @@ func closeLocalBuildkit(engine *buildkit.Engine, keep bool) error {
 
 // runResult is a run on the laptop as JSON.
 type runResult struct {
-	Project     string             `json:"project"`
-	Event       slipway.EventKind  `json:"event"`
-	Head        string             `json:"head,omitempty"`
-	Branch      string             `json:"branch,omitempty"`
-	Uncommitted int                `json:"uncommitted"` // files
-	State       slipway.RunState   `json:"state"`
-	Seconds     float64            `json:"seconds"`
-	Deploy      *destination       `json:"deploy,omitempty"`
-	Decisions   []slipway.Decision `json:"decisions"`
-	Steps       []localStep        `json:"steps"`
+	Project     string              `json:"project"`
+	Event       slipway.EventKind   `json:"event"`
+	Head        string              `json:"head,omitempty"`
+	Branch      string              `json:"branch,omitempty"`
+	Uncommitted int                 `json:"uncommitted"` // files
+	State       slipway.RunState    `json:"state"`
+	Seconds     float64             `json:"seconds"`
+	Deploy      *laptop.Destination `json:"deploy,omitempty"`
+	Decisions   []slipway.Decision  `json:"decisions"`
+	Steps       []laptop.Step       `json:"steps"`
 }
 
 // reportRun says how the run ended.
-func (c *cli) reportRun(ctx context.Context, x checkouts, p localPlan, steps []localStep, took time.Duration) error {
-	w, state := x.here.w, overall(steps)
+func (c *cli) reportRun(ctx context.Context, x laptop.Checkouts, p laptop.Plan, steps []laptop.Step, took time.Duration) error {
+	w, state := x.Here(), laptop.State(steps)
 	for _, s := range steps {
 		for i := range s.Artifacts {
 			s.Artifacts[i].Path = "" // is gone at the end
 		}
 	}
 	done, err := c.out.value(runResult{
-		Project: p.run.Project, Event: p.run.Event, Head: w.head, Branch: w.branch, Uncommitted: w.changed, State: state, Deploy: p.to,
-		Seconds: took.Round(time.Millisecond).Seconds(), Decisions: append([]slipway.Decision{}, p.plan.Decisions...), Steps: append([]localStep{}, steps...),
+		Project: p.Run.Project, Event: p.Run.Event, Head: w.Head, Branch: w.Branch, Uncommitted: w.Changed, State: state, Deploy: p.To,
+		Seconds: took.Round(time.Millisecond).Seconds(), Decisions: append([]slipway.Decision{}, p.Decisions...), Steps: append([]laptop.Step{}, steps...),
 	})
 	switch {
 	case err != nil:
@@ -368,26 +365,9 @@ func (c *cli) reportRun(ctx context.Context, x checkouts, p localPlan, steps []l
 	case slipway.RunCancelled:
 		return context.Cause(ctx)
 	case slipway.RunErrored:
-		return surroundings{errors.New("a step did not end for reasons around it, which are above; mend that, and run again")}
+		return laptop.Surroundings(errors.New("a step did not end for reasons around it, which are above; mend that, and run again"))
 	case slipway.RunFailed:
 		return errQuiet
 	}
 	return nil
 }
-
-// surroundings is an error that is not about the services that are run.
-type surroundings struct{ error }
-
-// ofSurroundings makes an error of the surroundings, whatever its code.
-func ofSurroundings(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return surroundings{err}
-}
-
-// Unwrap returns the error.
-func (s surroundings) Unwrap() error { return s.error }
-
-// ExitStatus is that of a command whose surroundings did not work.
-func (surroundings) ExitStatus() int { return 2 }

@@ -10,6 +10,7 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/laptop"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -45,12 +46,12 @@ func (l *live) line(key, text string) {
 }
 
 // moved tells that a step started or ended.
-func (l *live) moved(s localStep) {
+func (l *live) moved(s laptop.Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text := l.out.state(string(s.State))
-	if s.State.Final() && s.took > 0 {
-		text += " in " + short(s.took)
+	if s.State.Final() && s.Took > 0 {
+		text += " in " + short(s.Took)
 	}
 	if s.Reason != "" {
 		text += ": " + printable(firstLine(s.Reason))
@@ -146,9 +147,9 @@ func (s *stepLog) showTail() {
 }
 
 // decisions says what runs and why.
-func (c *cli) decisions(p localPlan) {
-	rows := make([][]string, 0, len(p.plan.Decisions))
-	for _, d := range p.plan.Decisions {
+func (c *cli) decisions(p laptop.Plan) {
+	rows := make([][]string, 0, len(p.Decisions))
+	for _, d := range p.Decisions {
 		name := printable(d.Service)
 		if d.Runs {
 			name = c.out.bold(name)
@@ -156,18 +157,18 @@ func (c *cli) decisions(p localPlan) {
 		rows = append(rows, []string{"  " + name, printable(d.Reason)})
 	}
 	c.out.table(nil, rows)
-	if len(p.left) > 0 {
-		c.out.line("  %s", c.out.dim("not done here, as it needs a server: "+strings.Join(p.left, ", ")))
+	if len(p.Left) > 0 {
+		c.out.line("  %s", c.out.dim("not done here, as it needs a server: "+strings.Join(p.Left, ", ")))
 	}
 }
 
 // summary is the table of the steps, and how the run ended.
-func (c *cli) summary(steps []localStep, took time.Duration) {
+func (c *cli) summary(steps []laptop.Step, took time.Duration) {
 	var rows [][]string
 	for _, s := range steps {
 		took := ""
-		if s.took > 0 {
-			took = short(s.took)
+		if s.Took > 0 {
+			took = short(s.Took)
 		}
 		why := ""
 		if s.State != slipway.StepSucceeded || !s.Reused.IsZero() {
@@ -177,7 +178,7 @@ func (c *cli) summary(steps []localStep, took time.Duration) {
 	}
 	c.out.line("")
 	c.out.table([]string{"SERVICE", "STEP", "OUTCOME", "TIME", "TESTS", "WHY"}, rows)
-	state := overall(steps)
+	state := laptop.State(steps)
 	services := map[string]bool{}
 	for _, s := range steps {
 		services[s.Service] = true
@@ -197,20 +198,4 @@ func testCount(r *slipway.TestReport) string {
 		text += fmt.Sprintf(", %d skipped", r.Skipped)
 	}
 	return text
-}
-
-// overall is how a run ended: cancelled before all, then errored, then failed.
-func overall(steps []localStep) slipway.RunState {
-	worst := slipway.RunSucceeded
-	for _, s := range steps {
-		switch {
-		case s.State == slipway.StepCancelled:
-			return slipway.RunCancelled
-		case s.State == slipway.StepErrored:
-			worst = slipway.RunErrored
-		case s.State == slipway.StepFailed && worst == slipway.RunSucceeded:
-			worst = slipway.RunFailed
-		}
-	}
-	return worst
 }

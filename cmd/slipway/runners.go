@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,10 +11,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
+	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/buildkit"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/stage"
@@ -46,8 +45,8 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindGate:     s.gate(),
 		slipway.KindApprove:  s.noted(&approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")}),
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
-		slipway.KindDeploy:   s.guarded(s.proven(s.withWayBack(deployer))),
-		slipway.KindVerify:   s.withWayBack(verifier),
+		slipway.KindDeploy:   s.guarded(s.proven(rollback.After(deployer, s.wayBack))),
+		slipway.KindVerify:   rollback.After(verifier, s.wayBack),
 		slipway.KindRollback: s.guarded(s.remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm})),
 	}
 }
@@ -57,7 +56,7 @@ func (s *server) reusing(r stage.Runner) stage.Runner {
 	return reuse.Runner{
 		Inner: r, Past: s.store, Bases: s.buildkit, Images: s.oci, Version: buildkit.Version,
 		Repo:       func(codebase string) reuse.Repo { return s.open(codebase) },
-		BaseImages: baseImages,
+		BaseImages: config.BaseImages,
 	}
 }
 
@@ -108,37 +107,6 @@ func renderProcess() []string {
 		return nil
 	}
 	return []string{self, renderCommand}
-}
-
-// withWayBack adds to a failed deployment or verification the plan that brings the target back to the
-// last verified one, where the service does not leave that to people (S118, D10). Result and plan are
-// committed together, so that a crash between them cannot lose the way back.
-func (s *server) withWayBack(r stage.Runner) stage.Runner { return withWayBack(r, s.wayBack) }
-
-// wayBack plans how a target is left behind by a deployment that failed; nil: it is left as it is.
-type wayBack func(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error)
-
-func withWayBack(r stage.Runner, back wayBack) stage.Runner {
-	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
-		res, err := r.Run(ctx, env, step)
-		if err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
-			res, err = slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf("not done in %s: %v", time.Duration(step.Timeout), err)}, nil
-		}
-		if err != nil || res.Outcome != slipway.Failed {
-			return res, err
-		}
-		target, mode := wayBackOf(step)
-		failed, ok := deploymentOf(res, env, step)
-		if mode != slipway.RollbackAutomatic || !ok || failed.Revision == 0 {
-			return res, nil
-		}
-		plan, err := back(context.WithoutCancel(ctx), env, target, failed, res.Reason)
-		if err != nil {
-			return res, fmt.Errorf("plan the rollback of %s in %s: %w", target.Service, target.Environment, err)
-		}
-		res.Next = plan
-		return res, nil
-	})
 }
 
 // guarded looks, once the target's lock is held, whether the world has moved on since the step was
@@ -210,26 +178,6 @@ func newer(current slipway.Deployment, version string, run slipway.Run) bool {
 		return w.Compare(v) > 0
 	}
 	return verr != nil && werr != nil && current.RunID > run.ID
-}
-
-func wayBackOf(step slipway.PlanStep) (slipway.Target, slipway.RollbackMode) {
-	switch {
-	case step.Deploy != nil:
-		return step.Deploy.Target, step.Deploy.Mode
-	case step.Verify != nil:
-		return step.Verify.Target, step.Verify.Mode
-	}
-	return slipway.Target{}, slipway.RollbackManual
-}
-
-// deploymentOf is the deployment that a failed step was about.
-func deploymentOf(res slipway.Result, env stage.Env, step slipway.PlanStep) (slipway.Deployment, bool) {
-	for i := len(res.Deployments) - 1; i >= 0; i-- {
-		if d := res.Deployments[i]; d.Target.Service == step.Service && d.Target.Environment == step.Environment {
-			return d, true
-		}
-	}
-	return env.Deployment(step.Service, step.Environment)
 }
 
 func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error) {

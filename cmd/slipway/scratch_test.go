@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 // startRun starts `slipway run` in a process of its own, and waits until it asks for BuildKit, which never answers.
@@ -49,8 +51,8 @@ func slipwayIn(t *testing.T, dir, temp string, args ...string) *exec.Cmd {
 // What a killed run left is removed by the next command, and nothing that is somebody's.
 func TestFoldersOfKilledRunsAreRemoved(t *testing.T) {
 	t.Parallel()
-	dir, _ := gitRepo(t)
-	put(t, dir, "Dockerfile", "FROM scratch\n")
+	dir, _ := slipwaytest.Repository(t)
+	slipwaytest.Write(t, dir, "Dockerfile", "FROM scratch\n")
 	temp := t.TempDir()
 	folders := func() []string {
 		t.Helper()
@@ -68,8 +70,8 @@ func TestFoldersOfKilledRunsAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(t, kept[0], scratchLock, "")
-	put(t, kept[1], "kept", "")
+	slipwaytest.Write(t, kept[0], "lock", "")
+	slipwaytest.Write(t, kept[1], "kept", "")
 	kill := startRun(t, dir, temp)
 	left := slices.DeleteFunc(folders(), func(f string) bool { return slices.Contains(kept, f) })
 	if len(left) != 1 {

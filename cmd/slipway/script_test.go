@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // Sessions of the real command line, each against a server of its own where it asks for one.
@@ -107,7 +109,7 @@ func serveIn(ctx context.Context, o serveOptions) (*running, error) {
 	if o.logFormat == "" {
 		o.logFormat = "text"
 	}
-	o.registryHost = defaultRegistryHost
+	o.registryHost = slipway.EmbeddedRegistry
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &running{out: newLockedBuffer()}
 	ended := make(chan error, 1)

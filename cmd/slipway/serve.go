@@ -19,8 +19,6 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-const defaultRegistryHost = "registry.slipway.internal"
-
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	data         string
@@ -54,7 +52,7 @@ func (c *cli) serve() *cobra.Command {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8080", "address to listen on; put a TLS proxy in front of any other than loopback")
 	f.StringVar(&o.url, "url", "", "URL under which people reach the server (default: from --listen)")
 	f.StringVar(&o.logFormat, "log-format", "text", "log format: text or json")
-	f.StringVar(&o.registryHost, "registry-host", defaultRegistryHost, "stable host name of the embedded registry in image references; clusters must resolve it")
+	f.StringVar(&o.registryHost, "registry-host", slipway.EmbeddedRegistry, "stable host name of the embedded registry in image references; clusters must resolve it")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "take base images of a registry from elsewhere: docker.io=mirror/docker.io (in the embedded registry) or docker.io=https://mirror.example/path")
 	f.StringVar(&o.candidates, "candidates", "", "outside registry for candidates: host[/prefix] (default: the embedded one)")
 	f.StringVar(&o.production, "production", "", "outside registry for production: host[/prefix] (default: prod/ of the embedded one)")

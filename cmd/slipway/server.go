@@ -30,6 +30,7 @@ import (
 	"github.com/slipway-cd/slipway/hosting/gitserver"
 	"github.com/slipway-cd/slipway/hosting/registry"
 	"github.com/slipway-cd/slipway/react"
+	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
 	"github.com/slipway-cd/slipway/stage/scan"
@@ -55,7 +56,7 @@ type server struct {
 	engine     *engine.Engine
 	registry   *registry.Registry
 	git        *gitserver.Server
-	repos      repos
+	repos      repos.Folder
 	workspaces *source.Workspaces
 	forkTrees  *source.Workspaces // the same folders, for runs of forks
 	oci        *oci.Client
@@ -110,7 +111,7 @@ func lockData(dir string) (unlock func(), err error) {
 
 // openServer opens every part. What it opened is closed again when one of them does not open.
 func openServer(ctx context.Context, o serveOptions, address string, log *slog.Logger) (s *server, err error) {
-	s = &server{opts: o, address: address, begun: time.Now(), log: log, repos: repos{dir: filepath.Join(o.data, "repos")}}
+	s = &server{opts: o, address: address, begun: time.Now(), log: log, repos: repos.In(filepath.Join(o.data, "repos"))}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -118,8 +119,8 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.repos.readers = git.NewReaders(background)
-	s.closers = append(s.closers, func() error { s.repos.readers.Close(); return nil })
+	s.repos.Readers = git.NewReaders(background)
+	s.closers = append(s.closers, func() error { s.repos.Readers.Close(); return nil })
 	if s.queue, err = engine.NewQueue(); err != nil {
 		return s, err
 	}
@@ -153,7 +154,7 @@ func openServer(ctx context.Context, o serveOptions, address string, log *slog.L
 	}
 	s.kube, s.helm = kube.New(s.store), helm.New(s.store, s.charts.Rehearse)
 	s.workspaces = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.open(codebase), nil })
-	s.forkTrees = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.repos.open(codebase), nil })
+	s.forkTrees = source.NewWorkspaces(s.workDir(), func(codebase string) (source.Exporter, error) { return s.repos.Open(codebase), nil })
 	s.observer = act.NewObserver(background, s.helm, time.Now)
 	s.closers = append(s.closers, func() error { s.observer.Close(); return nil })
 	s.openActions()
@@ -187,14 +188,14 @@ func (s *server) workDir() string { return filepath.Join(s.opts.data, "work") }
 
 func (s *server) openActions() {
 	candidates, production := s.registries()
-	planner := func(open func(codebase string) repo) *act.Planner {
+	planner := func(open func(codebase string) repos.Repo) *act.Planner {
 		return &act.Planner{Repo: func(c string) act.PlanRepo { return open(c) }, Projects: s.store, Codebases: s.store, History: s.store, Namespaces: s.store,
-			Candidates: candidates, Production: production, URL: s.opts.url, Foreign: s.submodules().foreign}
+			Candidates: candidates, Production: production, URL: s.opts.url, Foreign: s.submodules().Foreign}
 	}
 	s.planner = planner(s.open)
-	s.planner.Forks = planner(s.repos.open) // strangers see nothing of other codebases
+	s.planner.Forks = planner(s.repos.Open) // strangers see nothing of other codebases
 	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Codebases: s.store, Waivers: s.store, Held: s.store,
-		Planner: s.planner, Repo: func(p string) act.Repo { return s.open(p) }, Create: s.repos.create, Discard: s.repos.discard, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
+		Planner: s.planner, Repo: func(p string) act.Repo { return s.open(p) }, Create: s.repos.Create, Discard: s.repos.Discard, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
 	s.people = &act.People{Store: s.store, Credentials: s.store, Keys: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
 	s.openForges()
@@ -240,7 +241,7 @@ func (s *server) openEngine() (err error) {
 // recover compares what was recorded with what is, after a crash. Nothing else uses the repositories
 // and the queue yet.
 func (s *server) recover(ctx context.Context) error {
-	removed, err := s.repos.unlock(s.begun)
+	removed, err := s.repos.Unlock(s.begun)
 	for _, name := range removed {
 		s.log.Warn("removed a lock that a dead git left", "file", name)
 	}
@@ -254,7 +255,7 @@ func (s *server) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.repos.recover(codebases); err != nil {
+	if err := s.repos.Recover(codebases); err != nil {
 		return err
 	}
 	if err := s.actions.Recover(ctx); err != nil {

@@ -249,42 +249,6 @@ func TestCredentialsAreNotLogged(t *testing.T) {
 	}
 }
 
-// The repository of a project comes into its place when the project is recorded, also after a crash in
-// between; nothing that is there is ever taken away.
-func TestRepositories(t *testing.T) {
-	t.Parallel()
-	r := repos{dir: t.TempDir()}
-	ctx := t.Context()
-	for range 2 { // the first try was not recorded
-		if _, _, err := r.create(ctx, slipway.Codebase{Project: "shop"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(r.path("shop")); err == nil {
-		t.Error("it is in its place before the project is recorded")
-	}
-	if _, _, err := r.create(ctx, slipway.Codebase{Project: "blog"}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := r.recover([]slipway.Codebase{{Project: "shop"}}); err != nil { // recorded, and killed then
-			t.Fatal(err)
-		}
-	}
-	if branch := must[string](t)(r.open("shop").DefaultBranch(ctx)); branch != "main" {
-		t.Errorf("default branch %q", branch)
-	}
-	if _, err := os.Stat(r.aside("blog")); err == nil {
-		t.Error("what belongs to no project is left")
-	}
-	if _, _, err := r.create(ctx, slipway.Codebase{Project: "shop"}); slipway.ErrorCode(err) != slipway.Conflict || !strings.Contains(err.Error(), "belongs to no project: move it away") {
-		t.Errorf("over one that is there: %v", err)
-	}
-	if _, err := os.Stat(r.path("shop")); err != nil {
-		t.Error(err)
-	}
-}
-
 // What a run left is kept as long as a retry may want it.
 func TestWorkspacesAreKeptForARetry(t *testing.T) {
 	t.Parallel()

@@ -45,7 +45,7 @@ func (s *server) openKeys(ctx context.Context) ([]string, error) {
 // scans is the runner of scan steps.
 func (s *server) scans() scan.Runner {
 	return scan.Runner{Scanner: s.scanner, Images: s.oci, Past: s.store, Now: time.Now, Base: s.baseOf, Turns: &s.baseTurns,
-		Repo: func(project string) scan.Repo { return s.repos.open(project) }}
+		Repo: func(project string) scan.Repo { return s.repos.Open(project) }}
 }
 
 // openBases opens the search for base images, in the mirrors that builds have.

@@ -32,7 +32,7 @@ func cmdSigned(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("config.json")), &s))
 	registry := oci.New(func(context.Context, string) (string, string, error) { return s.User, s.Token, nil }, oci.Options{})
 	repo := func(name string) slipway.Repository {
-		return slipway.Repository{Registry: slipway.Registry{Host: defaultRegistryHost, Address: s.Server}, Name: name}
+		return slipway.Repository{Registry: slipway.Registry{Host: slipway.EmbeddedRegistry, Address: s.Server}, Name: name}
 	}
 	push := func(name, tag string) string {
 		img, err := random.Image(256, 1)
@@ -74,7 +74,7 @@ func cmdSigned(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	auth := base64.StdEncoding.EncodeToString([]byte(s.User + ":" + s.Token))
 	ts.Check(os.MkdirAll(ts.MkAbs("docker"), 0o700))
-	ts.Check(os.WriteFile(ts.MkAbs("docker/config.json"), fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, defaultRegistryHost, auth), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("docker/config.json"), fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, slipway.EmbeddedRegistry, auth), 0o600))
 }
 
 type noEvidence struct{}

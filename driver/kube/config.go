@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -42,6 +43,12 @@ func ReadConfig(kubeconfig []byte, contextName string) (cut []byte, name, server
 	cut, err = clientcmd.Write(*config)
 	return cut, config.CurrentContext, server, err
 }
+
+// OneCluster is the kubeconfig of the only cluster there is, whatever it is called.
+type OneCluster []byte
+
+// Kubeconfig returns it.
+func (k OneCluster) Kubeconfig(context.Context, string) ([]byte, error) { return k, nil }
 
 // LocalConfig reads a person's own kubeconfig file, cut down to the context of that name. Unlike ReadConfig
 // it leaves files and programs that give credentials in it, as kubectl does: whoever uses it runs as that

@@ -1,4 +1,4 @@
-package main
+package laptop
 
 import (
 	"context"
@@ -19,9 +19,9 @@ import (
 	"github.com/slipway-cd/slipway/stage/reuse"
 )
 
-// localResults keeps how builds and tests of a project ended on this machine, by their inputs: a file each.
+// Results keeps how builds and tests of a project ended on this machine, by their inputs: a file each.
 // Several processes may use one folder at once: files are put there whole, and equal inputs have equal results.
-type localResults struct {
+type Results struct {
 	dir   string
 	blind bool // finds nothing, and keeps all the same
 	now   func() time.Time
@@ -32,19 +32,19 @@ const (
 	maxResultBytes = 4 << 20 // a larger one is not kept
 )
 
-// openResults is the folder of a project in the user's cache.
-func openResults(project string, blind bool) (localResults, error) {
+// OpenResults is the folder of a project in the user's cache.
+func OpenResults(project string, blind bool) (Results, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return localResults{}, fmt.Errorf("find the folder for results: %w", err)
+		return Results{}, fmt.Errorf("find the folder for results: %w", err)
 	}
-	return localResults{dir: filepath.Join(cache, "slipway", "run", "results", project), blind: blind, now: time.Now}, nil
+	return Results{dir: filepath.Join(cache, "slipway", "run", "results", project), blind: blind, now: time.Now}, nil
 }
 
 var inputsExpr = regexp.MustCompile(`^sha256:([0-9a-f]{64})$`)
 
 // file is where the result of a step with these inputs is; "" for no inputs.
-func (r localResults) file(inputs string, trust slipway.Trust) string {
+func (r Results) file(inputs string, trust slipway.Trust) string {
 	m := inputsExpr.FindStringSubmatch(inputs)
 	if m == nil {
 		return ""
@@ -53,7 +53,7 @@ func (r localResults) file(inputs string, trust slipway.Trust) string {
 }
 
 // Earlier is the newest result on these inputs that fits. What cannot be read is none.
-func (r localResults) Earlier(_ context.Context, _, inputs string, fits func(slipway.PlanStep) bool) (found slipway.Earlier, ok bool, err error) {
+func (r Results) Earlier(_ context.Context, _, inputs string, fits func(slipway.PlanStep) bool) (found slipway.Earlier, ok bool, err error) {
 	if r.blind {
 		return found, false, nil
 	}
@@ -75,7 +75,7 @@ func (r localResults) Earlier(_ context.Context, _, inputs string, fits func(sli
 }
 
 // keeping keeps what a step did that succeeded.
-func (r localResults) keeping(inner stage.Runner) stage.Runner {
+func (r Results) keeping(inner stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := inner.Run(ctx, env, step)
 		if err != nil || res.Outcome != slipway.Succeeded || res.Inputs == "" || res.ReusedFrom != 0 {
@@ -88,7 +88,7 @@ func (r localResults) keeping(inner stage.Runner) stage.Runner {
 	})
 }
 
-func (r localResults) keep(step slipway.PlanStep, res slipway.Result) error {
+func (r Results) keep(step slipway.PlanStep, res slipway.Result) error {
 	trust := slipway.TrustBranch
 	switch {
 	case step.Build != nil:
@@ -125,7 +125,7 @@ func (r localResults) keep(step slipway.PlanStep, res slipway.Result) error {
 }
 
 // clear removes the results that were not used for the longest time, where there are too many.
-func (r localResults) clear() error {
+func (r Results) clear() error {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil || len(entries) <= maxResults {
 		return err
@@ -145,15 +145,15 @@ func (r localResults) clear() error {
 	return nil
 }
 
-// reusing takes the results of earlier runs on the same inputs, as a server does.
-func (r localResults) reusing(inner stage.Runner, parts localParts, bases reuse.Bases) stage.Runner {
+// Reusing takes the results of earlier runs on the same inputs, as a server does; with a deployer only where their images are still in its registry.
+func (r Results) Reusing(inner stage.Runner, x Checkouts, d *Deployer, bases reuse.Bases) stage.Runner {
 	runner := reuse.Runner{
-		Inner: inner, Past: r, Bases: bases, Version: buildkit.Version, BaseImages: baseImages,
-		Repo:  func(codebase string) reuse.Repo { return parts.with.repo(codebase) },
+		Inner: inner, Past: r, Bases: bases, Version: buildkit.Version, BaseImages: config.BaseImages,
+		Repo:  func(codebase string) reuse.Repo { return x.Repo(codebase) },
 		Named: func(s slipway.Step) string { return "same inputs as " + clockTime(s.FinishedAt.Local(), r.now()) },
 	}
-	if parts.deploy != nil {
-		runner.Images = parts.deploy.registry
+	if d != nil {
+		runner.Images = d.registry
 	}
 	return r.keeping(runner)
 }
@@ -164,13 +164,4 @@ func clockTime(t, now time.Time) string {
 		return t.Format("15:04")
 	}
 	return t.Format("2006-01-02 15:04")
-}
-
-// baseImages are those of a Dockerfile, and whether it depends on nothing else from elsewhere.
-func baseImages(dockerfile []byte, args map[string]string) ([]string, bool) {
-	d, problems := config.ParseDockerfile("Dockerfile", dockerfile)
-	if len(problems) > 0 {
-		return nil, false
-	}
-	return d.BaseImages(args)
 }

@@ -1,4 +1,7 @@
-package main
+// Package survey looks at a repository and says what is in it: its services, their languages, tests, charts and
+// dependencies, what is missing, and the slipway.yaml that it needs, with a reason for each line. It reads the tree that
+// it is given and nothing else; it writes nothing, asks no git and prints nothing.
+package survey
 
 import (
 	"cmp"
@@ -13,63 +16,64 @@ import (
 	"github.com/slipway-cd/slipway/config"
 )
 
-// survey is what init found in a repository.
-type survey struct {
-	Services []surveyed  `json:"services"`
-	Others   []noService `json:"others"`   // programs and libraries that are no service, and that no service depends on
-	Notes    []string    `json:"notes"`    // about the repository as a whole
-	Problems []string    `json:"problems"` // what would remain wrong with what is written
-	File     string      `json:"file"`     // slipway.yaml as it should be; empty: everything keeps to the conventions
-	Written  bool        `json:"written"`
+// Findings are what is in a repository, as `slipway init -o json` prints it.
+type Findings struct {
+	Services []Service `json:"services"`
+	Others   []Folder  `json:"others"`   // programs and libraries that are no service, and that no service depends on
+	Notes    []string  `json:"notes"`    // about the repository as a whole
+	Problems []string  `json:"problems"` // what would remain wrong with what is written
+	File     string    `json:"file"`     // slipway.yaml as it should be; empty: everything keeps to the conventions
 }
 
-// surveyed is a service that was found.
-type surveyed struct {
+// Service is a service that was found.
+type Service struct {
 	Name      string       `json:"name"`
 	Dir       string       `json:"dir"`
 	Language  string       `json:"language,omitempty"`
 	Known     string       `json:"knownBy,omitempty"` // the file that the language is known by
 	Tests     string       `json:"tests,omitempty"`   // stage of the Dockerfile
 	Chart     string       `json:"chart,omitempty"`   // folder; empty: the standard chart
-	DependsOn []dependency `json:"dependsOn"`
+	DependsOn []Dependency `json:"dependsOn"`
 	Missing   []string     `json:"missing"` // each with what to do
+	Settings  []Setting    `json:"-"`       // of slipway.yaml, in its order
 
 	code       string // folder of its code: Dir, unless the Dockerfile is in a folder of its own
 	variant    string // which of several Dockerfiles of the folder it is built with, by its name
 	dockerfile string // relative to Dir
-	settings   []setting
 }
 
-// noService is a folder with code of its own that nothing is built of.
-type noService struct {
+// Folder is a folder with code of its own that nothing is built of.
+type Folder struct {
 	Dir      string `json:"dir"`
 	Language string `json:"language"`
 	Known    string `json:"knownBy"`
 }
 
-// setting is a key of a service in slipway.yaml, and why it stands there.
-type setting struct {
-	key, value, why string
-	list            []string // in place of a value
+// Setting is a key of a service in slipway.yaml, and why it stands there.
+type Setting struct {
+	Key, Value, Why string
+	List            []string // in place of a value
 }
 
-func (s *surveyed) set(key, value, why string, more ...any) {
-	s.settings = append(s.settings, setting{key: key, value: value, why: fmt.Sprintf(why, more...)})
+func (s *Service) set(key, value, why string, more ...any) {
+	s.Settings = append(s.Settings, Setting{Key: key, Value: value, Why: fmt.Sprintf(why, more...)})
 }
 
-func (s *surveyed) missing(format string, args ...any) {
+func (s *Service) missing(format string, args ...any) {
 	s.Missing = append(s.Missing, fmt.Sprintf(format, args...))
 }
 
-// surveyRepository finds out how a repository differs from the conventions.
-func surveyRepository(fsys fs.FS, project string) (survey, error) {
-	t, err := walkSurvey(fsys)
+// Look finds out what is in a repository and how that differs from the conventions; a service at its root is called
+// like the project. What cannot be read there is no error: it is among the problems. An error says that the tree could
+// not be searched as a whole.
+func Look(fsys fs.FS, project string) (Findings, error) {
+	t, err := walk(fsys)
 	if err != nil {
-		return survey{}, err
+		return Findings{}, err
 	}
-	s := survey{Services: []surveyed{}, Others: []noService{}, Notes: []string{}, Problems: []string{}}
+	s := Findings{Services: []Service{}, Others: []Folder{}, Notes: []string{}, Problems: []string{}}
 	for _, p := range named(t.places(), rootNames(fsys, project)) {
-		if unfitPath.MatchString(p.Dir) && len(p.settings) > 0 { // a path
+		if unfitPath.MatchString(p.Dir) && len(p.Settings) > 0 { // a path
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is left out: slipway.yaml cannot name such a folder", p.Dir))
 			continue
 		}
@@ -85,7 +89,7 @@ func surveyRepository(fsys fs.FS, project string) (survey, error) {
 		if s.File = writeSettings(s.Services); s.File != "" {
 			data = []byte(s.File)
 		}
-		return config.Load(withFile{FS: fsys, name: config.Name, data: data}, config.Options{Project: project, Candidates: slipway.Registry{Host: defaultRegistryHost}})
+		return config.Load(withFile{FS: fsys, name: config.Name, data: data}, config.Offline(project, ""))
 	}
 	found, _ := read()
 	s.asSaid(t, found)
@@ -119,13 +123,13 @@ func rootNames(fsys fs.FS, project string) func(dir string) string {
 
 // placeRoot writes down where the service at the root is if the file names it: without that, what it is called
 // depends on who reads the file.
-func (s *survey) placeRoot() {
+func (s *Findings) placeRoot() {
 	for i := range s.Services {
 		root := &s.Services[i]
-		meant := func(o surveyed) bool {
-			return slices.ContainsFunc(o.settings, func(x setting) bool { return slices.Contains(x.list, root.Name) })
+		meant := func(o Service) bool {
+			return slices.ContainsFunc(o.Settings, func(x Setting) bool { return slices.Contains(x.List, root.Name) })
 		}
-		if root.Dir == "." && (len(root.settings) > 0 || slices.ContainsFunc(s.Services, meant)) {
+		if root.Dir == "." && (len(root.Settings) > 0 || slices.ContainsFunc(s.Services, meant)) {
 			root.place("it is at the root: without this it would be called like the project")
 		}
 	}
@@ -136,13 +140,13 @@ var unfitPath = regexp.MustCompile(`(^|/)-|[\\\x00-\x1f\x7f]`)
 
 // named gives each service a name that no other has, the ones nearest to the root first. root names what is made of the
 // whole repository with the Dockerfile in a folder.
-func named(all []surveyed, root func(dir string) string) []surveyed {
-	slices.SortStableFunc(all, func(a, b surveyed) int {
+func named(all []Service, root func(dir string) string) []Service {
+	slices.SortStableFunc(all, func(a, b Service) int {
 		return cmp.Or(cmp.Compare(strings.Count(a.Dir, "/"), strings.Count(b.Dir, "/")), strings.Compare(a.Dir, b.Dir), strings.Compare(a.Name, b.Name))
 	})
 	taken, alike := map[string]int{}, map[string]int{}
 	for _, s := range all {
-		alike[folderName(s.Dir)]++
+		alike[config.ShortName(path.Base(s.Dir))]++
 	}
 	for i := range all {
 		s := &all[i]
@@ -162,27 +166,27 @@ func named(all []surveyed, root func(dir string) string) []surveyed {
 		taken[s.Name] = i
 	}
 	for i := range all {
-		if s := &all[i]; s.Dir != "." && alike[folderName(s.Dir)] > 1 {
+		if s := &all[i]; s.Dir != "." && alike[config.ShortName(path.Base(s.Dir))] > 1 {
 			s.place("other folders have that name, too")
 		}
 	}
-	slices.SortFunc(all, func(a, b surveyed) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 // place writes the path of a service down, unless it is.
-func (s *surveyed) place(why string, args ...any) {
-	if !slices.ContainsFunc(s.settings, func(x setting) bool { return x.key == "path" }) {
-		s.settings = append([]setting{{key: "path", value: s.Dir, why: fmt.Sprintf(why, args...)}}, s.settings...)
+func (s *Service) place(why string, args ...any) {
+	if !slices.ContainsFunc(s.Settings, func(x Setting) bool { return x.Key == "path" }) {
+		s.Settings = append([]Setting{{Key: "path", Value: s.Dir, Why: fmt.Sprintf(why, args...)}}, s.Settings...)
 	}
 }
 
 // otherName is a name for the code in a folder that is not taken: its own, or that of one of several Dockerfiles
 // there, with that of a folder above, the nearest first; else with a number.
 func otherName(code, variant string, taken map[string]int) string {
-	last := folderName(path.Base(code))
+	last := config.ShortName(path.Base(code))
 	if variant != "" {
-		last = folderName(variant)
+		last = config.ShortName(variant)
 	}
 	base := ""
 	for above := code; above != "."; above = path.Dir(above) {
@@ -190,13 +194,13 @@ func otherName(code, variant string, taken map[string]int) string {
 		if variant != "" {
 			part = path.Base(above)
 		}
-		name := strings.Trim(folderName(part)+"-"+last, "-")
+		name := strings.Trim(config.ShortName(part)+"-"+last, "-")
 		if _, ok := taken[name]; !ok && slipway.ValidName(name) {
 			return name
 		}
-		base = first(base, folderName(name))
+		base = cmp.Or(base, config.ShortName(name))
 	}
-	base = first(base, last, "service")
+	base = cmp.Or(base, last, "service")
 	name := base
 	for n := 2; ; n++ {
 		if _, ok := taken[name]; !ok && slipway.ValidName(name) {
@@ -219,10 +223,10 @@ var saysNothing = regexp.MustCompile(`(?i)^(src|source|app|code|main|cmd|service
 var testFolder = regexp.MustCompile(`(?i)(^|[^a-z])(e2e|tests?|specs?)([^a-z]|$)`)
 
 // places are the services of a repository, named after their folders.
-func (t *surveyTree) places() []surveyed {
-	var all []surveyed
+func (t *tree) places() []Service {
+	var all []Service
 	for _, dir := range t.dockerfiles {
-		s := surveyed{Name: folderName(dir), Dir: dir, code: dir, dockerfile: "Dockerfile"}
+		s := Service{Name: config.ShortName(path.Base(dir)), Dir: dir, code: dir, dockerfile: "Dockerfile"}
 		parent := path.Dir(dir)
 		language, known := t.language(parent)
 		_, own := t.language(dir)
@@ -230,10 +234,10 @@ func (t *surveyTree) places() []surveyed {
 		case dir == ".":
 			s.Name = ""
 		case parent != "." && (saysNothing.MatchString(path.Base(dir)) || own == "" && known == "" && ofBuild.MatchString(path.Base(dir))):
-			s.Name = folderName(parent)
+			s.Name = config.ShortName(path.Base(parent))
 			s.set("path", dir, "the folder's own name says nothing")
 		case own == "" && known != "" && ofBuild.MatchString(path.Base(dir)) && !slices.Contains(t.dockerfiles, parent):
-			s.code, s.Name = parent, folderName(parent)
+			s.code, s.Name = parent, config.ShortName(path.Base(parent))
 			if parent == "." {
 				s.Name = ""
 			}
@@ -251,7 +255,7 @@ func (t *surveyTree) places() []surveyed {
 }
 
 // otherDockerfiles are the services of a folder whose Dockerfiles have other names.
-func (t *surveyTree) otherDockerfiles(dir string) (all []surveyed) {
+func (t *tree) otherDockerfiles(dir string) (all []Service) {
 	var whole []string // files for the folder as a whole
 	refused := func(file string) bool {
 		at, why := path.Join(dir, file), ""
@@ -269,7 +273,7 @@ func (t *surveyTree) otherDockerfiles(dir string) (all []surveyed) {
 	for _, file := range t.files[dir] {
 		lower := strings.ToLower(file)
 		if of, ok := strings.CutSuffix(lower, ".dockerfile"); ok && !forPeople.MatchString(of) && !refused(file) {
-			s := surveyed{Name: folderName(of), Dir: dir, code: dir, dockerfile: file, variant: of}
+			s := Service{Name: config.ShortName(of), Dir: dir, code: dir, dockerfile: file, variant: of}
 			all = append(all, s)
 		}
 		if variant, ok := strings.CutPrefix(lower, "dockerfile."); ((ok && !forPeople.MatchString(variant)) || lower == "containerfile") && !refused(file) {
@@ -277,9 +281,9 @@ func (t *surveyTree) otherDockerfiles(dir string) (all []surveyed) {
 		}
 	}
 	for _, file := range whole {
-		s := surveyed{Name: folderName(dir), Dir: dir, code: dir, dockerfile: file}
+		s := Service{Name: config.ShortName(path.Base(dir)), Dir: dir, code: dir, dockerfile: file}
 		if variant := strings.ToLower(strings.TrimPrefix(path.Ext(file), ".")); len(whole) > 1 && variant != "" {
-			s.Name, s.variant = folderName(variant), variant
+			s.Name, s.variant = config.ShortName(variant), variant
 		}
 		all = append(all, s)
 	}
@@ -294,11 +298,11 @@ func (t *surveyTree) otherDockerfiles(dir string) (all []surveyed) {
 var testStages = regexp.MustCompile(`^(tests?|testing|tester|test-?runner|run-?tests?|unit-?tests?|unittesting|specs?|check)$`)
 
 // describe finds out about a service: language, stage of the tests, chart by convention.
-func (t *surveyTree) describe(s *surveyed) {
-	s.DependsOn, s.Missing = []dependency{}, []string{}
+func (t *tree) describe(s *Service) {
+	s.DependsOn, s.Missing = []Dependency{}, []string{}
 	s.Language, s.Known = t.language(s.code)
 	for _, dir := range []string{path.Join(s.Dir, "chart"), path.Join("charts", s.Name)} {
-		if slices.ContainsFunc(t.charts, func(c surveyChart) bool { return c.dir == dir }) {
+		if slices.ContainsFunc(t.charts, func(c chart) bool { return c.dir == dir }) {
 			s.Chart = dir
 			break
 		}
@@ -357,7 +361,7 @@ func runs(text string, d config.Dockerfile, stage config.DockerfileStage) bool {
 
 // matchCharts finds charts that are not where convention has them: in the service's folder, or under the
 // service's name.
-func (s *survey) matchCharts(t *surveyTree) {
+func (s *Findings) matchCharts(t *tree) {
 	used := map[string]bool{}
 	for _, svc := range s.Services {
 		used[svc.Chart] = true
@@ -367,7 +371,7 @@ func (s *survey) matchCharts(t *surveyTree) {
 		if svc.Chart != "" {
 			continue
 		}
-		var inside, byName []surveyChart
+		var inside, byName []chart
 		for _, c := range t.charts {
 			if svc.code != "." && under(c.dir, svc.code) {
 				inside = append(inside, c)
@@ -400,7 +404,7 @@ func (s *survey) matchCharts(t *surveyTree) {
 }
 
 // depend finds what the services depend on; found is the configuration so far.
-func (s *survey) depend(t *surveyTree, found slipway.Config) {
+func (s *Findings) depend(t *tree, found slipway.Config) {
 	owner := map[string]string{}
 	for _, svc := range s.Services {
 		owner[svc.code] = svc.Name
@@ -419,7 +423,7 @@ func (s *survey) depend(t *surveyTree, found slipway.Config) {
 				s.Notes = append(s.Notes, fmt.Sprintf("%s and %s depend on each other: only one of them can be written down", svc.Name, d.Service))
 				continue
 			default:
-				item := first(d.Service, d.Path)
+				item := cmp.Or(d.Service, d.Path)
 				if _, ok := found.Service(d.Path); ok && d.Service == "" {
 					item = "./" + d.Path // the folder, not the service of that name
 				}
@@ -431,12 +435,12 @@ func (s *survey) depend(t *surveyTree, found slipway.Config) {
 			svc.DependsOn = append(svc.DependsOn, d)
 		}
 		for _, c := range known.Copies {
-			if c.Line > 0 && c.Path != "." && !slices.ContainsFunc(svc.DependsOn, func(d dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
-				svc.DependsOn = append(svc.DependsOn, dependency{Path: c.Path, Service: owner[c.Path], Why: fmt.Sprintf("line %d of its Dockerfile copies it", c.Line), copied: true})
+			if c.Line > 0 && c.Path != "." && !slices.ContainsFunc(svc.DependsOn, func(d Dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
+				svc.DependsOn = append(svc.DependsOn, Dependency{Path: c.Path, Service: owner[c.Path], Why: fmt.Sprintf("line %d of its Dockerfile copies it", c.Line), copied: true})
 			}
 		}
 		if len(written) > 0 {
-			svc.settings = append(svc.settings, setting{key: "dependsOn", list: written, why: "changes there are changes of this service"})
+			svc.Settings = append(svc.Settings, Setting{Key: "dependsOn", List: written, Why: "changes there are changes of this service"})
 		}
 		if len(unseen) > 0 {
 			svc.missing("its build does not see %s: build from the root of the repository (COPY %s ... in the Dockerfile), or publish what is shared", strings.Join(unseen, ", "), unseen[0])
@@ -445,15 +449,15 @@ func (s *survey) depend(t *surveyTree, found slipway.Config) {
 }
 
 // reaches reports whether a service depends on another one, as far as it is known now.
-func (s *survey) reaches(from, to string) bool {
-	at := slices.IndexFunc(s.Services, func(x surveyed) bool { return x.Name == from })
-	return at >= 0 && slices.ContainsFunc(s.Services[at].DependsOn, func(d dependency) bool {
+func (s *Findings) reaches(from, to string) bool {
+	at := slices.IndexFunc(s.Services, func(x Service) bool { return x.Name == from })
+	return at >= 0 && slices.ContainsFunc(s.Services[at].DependsOn, func(d Dependency) bool {
 		return !d.copied && d.Service != "" && (d.Service == to || s.reaches(d.Service, to))
 	})
 }
 
 // ports tells of services that nothing reaches.
-func (s *survey) ports(found slipway.Config) {
+func (s *Findings) ports(found slipway.Config) {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		if known, ok := found.Service(svc.Name); ok && svc.Chart == "" && known.Port == 0 {
@@ -463,10 +467,10 @@ func (s *survey) ports(found slipway.Config) {
 }
 
 // remarks tells what is in the repository and is no service.
-func (s *survey) remarks(t *surveyTree) {
+func (s *Findings) remarks(t *tree) {
 	s.Notes = append(s.Notes, t.unfit...)
 	for _, svc := range s.Services {
-		if !stated(svc.settings, "path") && slices.ContainsFunc(strings.Split(svc.Dir, "/"), testFolder.MatchString) {
+		if !stated(svc.Settings, "path") && slices.ContainsFunc(strings.Split(svc.Dir, "/"), testFolder.MatchString) {
 			s.Notes = append(s.Notes, fmt.Sprintf("%s is in a folder of tests, %s: if it is no service, say %s: false in slipway.yaml", svc.Name, svc.Dir, svc.Name))
 		}
 	}
@@ -475,14 +479,14 @@ func (s *survey) remarks(t *surveyTree) {
 	}
 	for _, dir := range t.folders {
 		language, file := t.language(dir)
-		part := slices.ContainsFunc(s.Services, func(x surveyed) bool {
-			return under(dir, x.code) || under(x.code, dir) || slices.ContainsFunc(x.DependsOn, func(d dependency) bool { return under(dir, d.Path) || under(d.Path, dir) })
+		part := slices.ContainsFunc(s.Services, func(x Service) bool {
+			return under(dir, x.code) || under(x.code, dir) || slices.ContainsFunc(x.DependsOn, func(d Dependency) bool { return under(dir, d.Path) || under(d.Path, dir) })
 		})
 		tests := slices.ContainsFunc(strings.Split(dir, "/"), testFolder.MatchString)
 		if file == "" || strings.HasPrefix(path.Base(file), ".") || part || !manifest(file) || tests {
 			continue
 		}
-		s.Others = append(s.Others, noService{Dir: dir, Language: language, Known: file})
+		s.Others = append(s.Others, Folder{Dir: dir, Language: language, Known: file})
 	}
 }
 

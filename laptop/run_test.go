@@ -1,7 +1,6 @@
-package main
+package laptop
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -26,15 +25,15 @@ func diamond() []slipway.PlanStep {
 }
 
 // local runs the diamond with one runner for every kind.
-func local(parallel int, run stage.Func) *localRun {
-	return &localRun{
-		parallel: parallel, now: time.Now, moved: func(localStep) {},
-		logOf:   func(slipway.PlanStep) stage.Log { return nil },
-		runners: map[slipway.StepKind]stage.Runner{slipway.KindBuild: run, slipway.KindTest: run, slipway.KindChart: run},
+func local(parallel int, run stage.Func) *Run {
+	return &Run{
+		Parallel: parallel, Now: time.Now, Moved: func(Step) {},
+		LogOf:   func(slipway.PlanStep) stage.Log { return nil },
+		Runners: map[slipway.StepKind]stage.Runner{slipway.KindBuild: run, slipway.KindTest: run, slipway.KindChart: run},
 	}
 }
 
-func states(steps []localStep) string {
+func states(steps []Step) string {
 	var out []string
 	for _, s := range steps {
 		out = append(out, s.Key+" "+string(s.State))
@@ -78,9 +77,9 @@ func TestLocalRun(t *testing.T) {
 				}
 				return slipway.Result{Outcome: o}, c.errs[s.Key]
 			})
-			steps := l.execute(t.Context(), diamond())
-			if got := states(steps); got != c.want || overall(steps) != c.overall {
-				t.Errorf("%s, %d at once: %s: %s, want %s: %s", name, parallel, overall(steps), got, c.overall, c.want)
+			steps := l.Execute(t.Context(), diamond())
+			if got := states(steps); got != c.want || State(steps) != c.overall {
+				t.Errorf("%s, %d at once: %s: %s, want %s: %s", name, parallel, State(steps), got, c.overall, c.want)
 			}
 			if int(most.Load()) > parallel {
 				t.Errorf("%s: %d steps at once, want at most %d", name, most.Load(), parallel)
@@ -101,9 +100,9 @@ func TestLocalRunIsCancelled(t *testing.T) {
 		<-ctx.Done()
 		return slipway.Result{}, context.Cause(ctx)
 	})
-	steps := l.execute(ctx, diamond())
+	steps := l.Execute(ctx, diamond())
 	want := "build/a cancelled, test/a cancelled, chart/a cancelled, build/b cancelled, test/b cancelled"
-	if got := states(steps); got != want || begun.Load() != 2 || overall(steps) != slipway.RunCancelled {
+	if got := states(steps); got != want || begun.Load() != 2 || State(steps) != slipway.RunCancelled {
 		t.Errorf("%d steps began: %s", begun.Load(), got)
 	}
 }
@@ -116,45 +115,8 @@ func TestLocalStepTimesOut(t *testing.T) {
 	steps := local(2, func(ctx context.Context, _ stage.Env, _ slipway.PlanStep) (slipway.Result, error) {
 		<-ctx.Done()
 		return slipway.Result{}, ctx.Err()
-	}).execute(t.Context(), plan)
+	}).Execute(t.Context(), plan)
 	if got := states(steps); got != "build/a failed, test/a skipped" || steps[0].Reason != "not done in 1ms" {
 		t.Errorf("%s: %s", got, steps[0].Reason)
-	}
-}
-
-// What comes from a build cannot move the cursor, and bookkeeping is left out.
-func TestLiveLog(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	l := newLive(newPrinter(&out, false), false, diamond())
-	log := l.of("test/a")
-	log.Line(slipway.LogLine{Group: "[internal] load build context", State: "started", Text: "x"})
-	log.Line(slipway.LogLine{Group: "[a 1/2] RUN x", State: "started", Text: "[a 1/2] RUN x"})
-	log.Line(slipway.LogLine{Group: "[a 1/2] RUN x", Stream: "stdout", Text: "evil \x1b[2J\r"})
-	log.Line(slipway.LogLine{Group: "other", Stream: "stdout", Text: "one\ntwo"})
-	log.Line(slipway.LogLine{Group: "[internal] load build context", State: "failed", Text: "no context"})
-	log.Printf("%d passed", 3)
-	want := `test/a  │   started [a 1/2] RUN x
-test/a  │     evil \x1b[2J\x0d
-test/a  │   · other
-test/a  │     one
-test/a  │     two
-test/a  │   failed [internal] load build context no context
-test/a  │     3 passed
-`
-	if out.String() != want {
-		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
-	}
-	out.Reset()
-	quiet := newLive(newPrinter(&out, false), true, diamond()).of("build/a")
-	for range 3 * tail {
-		quiet.Printf("line")
-	}
-	if out.Len() > 0 {
-		t.Errorf("a quiet run says %s", out.String())
-	}
-	quiet.showTail()
-	if got := strings.Count(out.String(), "line"); got != tail {
-		t.Errorf("%d lines are kept, want %d", got, tail)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package worktree
 
 import (
 	"errors"
@@ -17,9 +17,9 @@ var scratchExpr = regexp.MustCompile(`^slipway-(run|plan|tree)-[0-9]+$`)
 // errScratchTaken is that another process has the lock of a scratch folder, or has removed it.
 var errScratchTaken = errors.New("the folder is another process's")
 
-// newScratch makes a temporary folder of a kind that scratchExpr knows, and removes those whose process was killed.
+// Scratch makes a temporary folder of a kind that scratchExpr knows, and removes those whose process was killed.
 // remove removes it with all that it holds.
-func newScratch(kind string) (dir string, remove func() error, err error) {
+func Scratch(kind string) (dir string, remove func() error, err error) {
 	sweepScratch(os.TempDir())
 	for err = errScratchTaken; errors.Is(err, errScratchTaken); { // somebody swept between the two calls
 		var lock *os.File

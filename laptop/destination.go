@@ -1,7 +1,9 @@
-package main
+package laptop
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"regexp"
@@ -9,48 +11,26 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/driver/kube"
+	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage/plan"
 	"github.com/slipway-cd/slipway/stage/promote"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
-// deployOptions say where a run on the laptop deploys; without an environment nowhere.
-type deployOptions struct {
-	environment, kubeconfig, context, registry string
-	yes                                        bool
+// Goal is where a run on the laptop is to deploy to, as a person says it.
+type Goal struct {
+	Environment string
+	Kubeconfig  string // file
+	Context     string // in it
+	Registry    string // HOST[/PREFIX][=URL]; "" for the one in slipway.yaml
 }
 
-func (o *deployOptions) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.environment, "deploy", "", "deploy what ran to this environment, once everything has succeeded; asks before it begins")
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "with --deploy: kubeconfig file of the cluster")
-	f.StringVar(&o.context, "context", "", "with --deploy: context in it; its current one is never taken")
-	f.StringVar(&o.registry, "registry", "", "with --deploy: registry that the cluster pulls from, HOST[/PREFIX], and =URL where it is reached from here when that is elsewhere (default: the one in slipway.yaml)")
-	f.BoolVarP(&o.yes, "yes", "y", false, "with --deploy: do not ask")
-}
-
-// check finds wrong use. asks is whether somebody is there to be asked.
-func (o deployOptions) check(event slipway.EventKind, asks bool) error {
-	switch {
-	case o.environment == "" && o != (deployOptions{}):
-		return slipway.Errorf(slipway.Invalid, "--kubeconfig, --context, --registry and --yes go with --deploy ENVIRONMENT")
-	case o.environment == "":
-		return nil
-	case o.kubeconfig == "" || o.context == "":
-		return slipway.Errorf(slipway.Invalid, "--deploy %s: name the cluster with --kubeconfig FILE and --context NAME, both: nothing is deployed to whatever context is current", o.environment)
-	case event != slipway.PullUpdate:
-		return slipway.Errorf(slipway.Invalid, "--deploy %s goes without --event: what lies here is deployed under a version of its own", o.environment)
-	case !o.yes && !asks:
-		return slipway.Errorf(slipway.Invalid, "--deploy %s asks before it acts, and standard input is no terminal: say --yes", o.environment)
-	}
-	return nil
-}
-
-// destination is where a run on the laptop deploys to, and under which version.
-type destination struct {
+// Destination is where a run on the laptop deploys to, and under which version.
+type Destination struct {
 	Environment string `json:"environment"`
 	Context     string `json:"context"`
 	Server      string `json:"server"` // of the cluster's API
@@ -65,44 +45,44 @@ type destination struct {
 	kubeconfig   []byte
 }
 
-// whereTo finds the destination. found is what the codebase here says; the main one governs, and its default
-// branch may say more strictly who may deploy there.
-func whereTo(ctx context.Context, x checkouts, found slipway.Config, o deployOptions, now time.Time) (*destination, error) {
+// Destination finds out where a goal is, and asks the cluster whether it answers. found is what the codebase here
+// says; the main one governs, and its default branch may say more strictly who may deploy there.
+func (x Checkouts) Destination(ctx context.Context, found slipway.Config, o Goal, now time.Time) (*Destination, error) {
 	main, governs := x.by(x.here.codebase.Project), found
 	switch {
 	case x.lone != "" && x.lone != slipway.MainCodebase:
-		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: the main codebase says where that is: say where it is checked out with --codebase main=PATH", o.environment)
+		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: the main codebase says where that is: say where it is checked out with --codebase main=PATH", o.Environment)
 	case x.here.codebase.Name != "":
 		var err error
-		if governs, err = says(ctx, x.repo(main.codebase.Key()), main.w.commit, x.here.codebase.Project); err != nil {
+		if governs, err = says(ctx, x.Repo(main.codebase.Key()), main.w.Commit, x.here.codebase.Project); err != nil {
 			return nil, fmt.Errorf("read the main codebase: %w", err)
 		}
 	}
 	w := x.here.w
-	env, ok := governs.Environment(o.environment)
+	env, ok := governs.Environment(o.Environment)
 	if !ok {
 		var names []string
 		for _, e := range governs.Environments {
 			names = append(names, e.Name)
 		}
-		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: there is no such environment; there are: %s", o.environment, first(strings.Join(names, ", "), "none"))
+		return nil, slipway.Errorf(slipway.Invalid, "--deploy %s: there is no such environment; there are: %s", o.Environment, cmp.Or(strings.Join(names, ", "), "none"))
 	}
-	for _, e := range append(defaultBranchSays(ctx, main.w, o.environment), env) {
+	for _, e := range append(defaultBranchSays(ctx, main.w, o.Environment), env) {
 		if err := laptopMay(e); err != nil {
 			return nil, err
 		}
 	}
-	registry, err := laptopRegistry(o.registry, governs)
+	registry, err := laptopRegistry(o.Registry, governs)
 	if err != nil {
 		return nil, err
 	}
-	to := &destination{
-		Environment: env.Name, Context: o.context, Namespace: env.Namespace, environment: env, limits: governs.Limits, registry: registry,
+	to := &Destination{
+		Environment: env.Name, Context: o.Context, Namespace: env.Namespace, environment: env, limits: governs.Limits, registry: registry,
 		Registry: strings.TrimSuffix(registry.Host+"/"+registry.Prefix, "/"),
-		Version:  fmt.Sprintf("laptop-%s-%s", now.UTC().Format("20060102150405"), slipway.ShortHash(w.commit)), chartVersion: plan.ChartVersion("laptop", now, w.commit),
+		Version:  fmt.Sprintf("laptop-%s-%s", now.UTC().Format("20060102150405"), slipway.ShortHash(w.Commit)), chartVersion: plan.ChartVersion("laptop", now, w.Commit),
 	}
-	to.environment.Cluster = o.context
-	if to.kubeconfig, to.Server, err = kube.LocalConfig(o.kubeconfig, o.context); err != nil {
+	to.environment.Cluster = o.Context
+	if to.kubeconfig, to.Server, err = kube.LocalConfig(o.Kubeconfig, o.Context); err != nil {
 		return nil, err
 	}
 	return to, to.answers(ctx)
@@ -111,10 +91,10 @@ func whereTo(ctx context.Context, x checkouts, found slipway.Config, o deployOpt
 const answerTimeout = 20 * time.Second
 
 // answers reports whether the cluster is there and takes the credentials, before anything is built for it.
-func (to *destination) answers(ctx context.Context) error {
+func (to *Destination) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, slipway.ErrTimeout)
 	defer cancel()
-	_, err := kube.New(oneCluster(to.kubeconfig)).Check(ctx, to.Context)
+	_, err := kube.New(kube.OneCluster(to.kubeconfig)).Check(ctx, to.Context)
 	switch {
 	case slipway.ErrorCode(err) == slipway.Unauthorized:
 		return slipway.Errorf(slipway.Invalid, "the cluster at %s does not accept the credentials of context %s", to.Server, to.Context)
@@ -131,7 +111,7 @@ func laptopMay(e slipway.Environment) error {
 	case e.Production:
 		why = "is production"
 	case e.Approvals.Required > 0:
-		why = "needs " + plural(e.Approvals.Required, "approval")
+		why = "needs " + slipway.Counted(e.Approvals.Required, "approval")
 	case e.Gates.Signatures.Level == slipway.LevelFail:
 		why = "takes only what a server has signed"
 	default:
@@ -146,16 +126,12 @@ func laptopMay(e slipway.Environment) error {
 
 // defaultBranchSays is the environment as the default branch has it: who takes a guard away has to have that
 // merged first (D14). What cannot be read there says nothing.
-func defaultBranchSays(ctx context.Context, w worktree, environment string) []slipway.Environment {
-	resolve := func(ref string) string {
-		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
-		return out
-	}
-	_, tip := w.upstream(ctx, resolve)
+func defaultBranchSays(ctx context.Context, w worktree.Tree, environment string) []slipway.Environment {
+	_, tip := w.Upstream(ctx)
 	if tip == "" {
 		return nil
 	}
-	c, err := says(ctx, alone(w.repo), tip, "project")
+	c, err := says(ctx, repos.Of(git.Whole{Repo: w.Repo}), tip, "project")
 	if err != nil {
 		return nil
 	}
@@ -166,12 +142,12 @@ func defaultBranchSays(ctx context.Context, w worktree, environment string) []sl
 }
 
 // says is what a commit of the main codebase says of environments and registries.
-func says(ctx context.Context, r repo, commit, project string) (slipway.Config, error) {
+func says(ctx context.Context, r repos.Repo, commit, project string) (slipway.Config, error) {
 	files, err := r.Tree(ctx, commit)
 	if err != nil {
 		return slipway.Config{}, err
 	}
-	c, _ := config.LoadPolicy(files, loneOptions(project, ""))
+	c, _ := config.LoadPolicy(files, config.Offline(project, ""))
 	return c, files.Close()
 }
 
@@ -180,7 +156,7 @@ var laptopRegistryExpr = regexp.MustCompile(`^([a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA
 // laptopRegistry reads HOST[/PREFIX][=URL]; without one it is where slipway.yaml has candidates.
 func laptopRegistry(given string, governs slipway.Config) (slipway.Registry, error) {
 	if given == "" {
-		if governs.Candidates.Host == defaultRegistryHost {
+		if governs.Candidates.Host == slipway.EmbeddedRegistry {
 			return slipway.Registry{}, slipway.Errorf(slipway.Invalid, "say with --registry HOST[/PREFIX] where the image goes: a registry that you may push to and the cluster pulls from")
 		}
 		return governs.Candidates, nil
@@ -204,49 +180,52 @@ func onThisMachine(host string) bool {
 // deliver adds to the plan what brings the services that run to the destination: image and chart get their
 // names, Helm deploys, and what came of it is verified, once everything else has succeeded. The services are
 // those of the configuration.
-func (p *localPlan) deliver(to *destination, c slipway.Config) error {
+func (p *Plan) deliver(to *Destination, c slipway.Config) error {
 	var local []string
-	for i := range p.plan.Steps {
-		s := &p.plan.Steps[i]
+	for i := range p.Steps {
+		s := &p.Steps[i]
 		local = append(local, s.Key)
 		if s.Chart != nil {
 			spec := *s.Chart
-			spec.Version, spec.Image = to.chartVersion, to.image(p.run.Project, s.Service)
+			spec.Version, spec.Image = to.chartVersion, to.image(p.Run.Project, s.Service)
 			s.Chart = &spec
 		}
 	}
 	c.Candidates, c.Production, c.Limits = to.registry, to.registry, to.limits
 	var candidates []promote.Candidate
-	for _, d := range p.plan.Decisions {
+	for _, d := range p.Decisions {
 		svc, ok := c.Service(d.Service)
 		if !d.Runs || !ok {
 			continue
 		}
 		s := p.publish(to, svc.Name, local)
-		p.plan.Steps = append(p.plan.Steps, s)
-		candidates = append(candidates, promote.Candidate{Service: svc, Version: to.Version, Tag: to.Version, ChartVersion: to.chartVersion, Commit: p.run.Commit, Needs: []string{s.Key}})
+		p.Steps = append(p.Steps, s)
+		candidates = append(candidates, promote.Candidate{Service: svc, Version: to.Version, Tag: to.Version, ChartVersion: to.chartVersion, Commit: p.Run.Commit, Needs: []string{s.Key}})
 	}
-	run := p.run
+	run := p.Run
 	run.ID = 0
-	way, err := promote.Plan(promote.Input{Project: slipway.Project{Name: p.run.Project}, Run: run, Config: c}, candidates, []slipway.Environment{to.environment})
+	way, err := promote.Plan(promote.Input{Project: slipway.Project{Name: p.Run.Project}, Run: run, Config: c}, candidates, []slipway.Environment{to.environment})
 	if err != nil {
 		return err
 	}
-	p.plan.Steps = append(p.plan.Steps, withoutGates(way.Steps)...)
-	p.to = to
+	p.Steps = append(p.Steps, withoutGates(way.Steps)...)
+	p.To = to
 	return nil
 }
 
-func (to *destination) image(project, service string) slipway.Repository {
+// PushesTo is the registry that images go to.
+func (to *Destination) PushesTo() slipway.Registry { return to.registry }
+
+func (to *Destination) image(project, service string) slipway.Repository {
 	return slipway.Repository{Registry: to.registry, Name: to.registry.Image(project, service)}
 }
 
-func (p *localPlan) publish(to *destination, service string, needs []string) slipway.PlanStep {
+func (p *Plan) publish(to *Destination, service string, needs []string) slipway.PlanStep {
 	return slipway.PlanStep{
 		Key: slipway.StepKey(slipway.KindPublish, service, ""), Kind: slipway.KindPublish, Service: service, Needs: needs, Timeout: publishTimeout,
 		Publish: &slipway.PublishSpec{
-			Image: to.image(p.run.Project, service), Tag: to.Version, Trust: slipway.TrustBranch, Commit: p.run.Commit,
-			Chart: slipway.Repository{Registry: to.registry, Name: to.registry.Chart(p.run.Project, service)}, ChartVersion: to.chartVersion,
+			Image: to.image(p.Run.Project, service), Tag: to.Version, Trust: slipway.TrustBranch, Commit: p.Run.Commit,
+			Chart: slipway.Repository{Registry: to.registry, Name: to.registry.Chart(p.Run.Project, service)}, ChartVersion: to.chartVersion,
 		},
 	}
 }
@@ -293,3 +272,21 @@ func person() string {
 	}
 	return slipway.CleanLine(u.Username, 60)
 }
+
+// surroundings is an error that is not about the services that are run.
+type surroundings struct{ error }
+
+// Surroundings makes an error of the surroundings, whatever its code: it answers ExitStatus() 2. Who cancelled did not
+// meet one.
+func Surroundings(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return surroundings{err}
+}
+
+// Unwrap returns the error.
+func (s surroundings) Unwrap() error { return s.error }
+
+// ExitStatus is that of a command whose surroundings did not work.
+func (surroundings) ExitStatus() int { return 2 }

@@ -1,6 +1,7 @@
-package main
+package survey
 
 import (
+	"cmp"
 	"encoding/xml"
 	"path"
 	"regexp"
@@ -16,7 +17,7 @@ var (
 )
 
 // gradleBuild follows dependencies on projects of the same Gradle build.
-func (t *surveyTree) gradleBuild(dir string, add func(why, to string)) {
+func (t *tree) gradleBuild(dir string, add func(why, to string)) {
 	for _, file := range gradleFiles {
 		if !slices.Contains(t.files[dir], file) {
 			continue
@@ -24,7 +25,7 @@ func (t *surveyTree) gradleBuild(dir string, add func(why, to string)) {
 		top, places := t.gradleTop(dir)
 		text := t.read(path.Join(dir, file))
 		for _, m := range gradleProject.FindAllStringSubmatch(text, -1) {
-			to := first(places[m[1]], strings.ReplaceAll(strings.TrimPrefix(m[1], ":"), ":", "/"))
+			to := cmp.Or(places[m[1]], strings.ReplaceAll(strings.TrimPrefix(m[1], ":"), ":", "/"))
 			add(file+" needs project "+m[1], relative(dir, path.Join(top, to)))
 		}
 		for _, m := range gradleAccessor.FindAllStringSubmatch(text, -1) {
@@ -36,7 +37,7 @@ func (t *surveyTree) gradleBuild(dir string, add func(why, to string)) {
 }
 
 // gradleTop is the folder whose settings a folder's build has, and the projects that these place elsewhere.
-func (t *surveyTree) gradleTop(dir string) (top string, places map[string]string) {
+func (t *tree) gradleTop(dir string) (top string, places map[string]string) {
 	for at := dir; ; at = path.Dir(at) {
 		for _, file := range []string{"settings.gradle", "settings.gradle.kts"} {
 			if slices.Contains(t.files[at], file) {
@@ -55,7 +56,7 @@ func (t *surveyTree) gradleTop(dir string) (top string, places map[string]string
 
 // gradleFolder is the folder of the project that an accessor names: projects.libs.coreMoney is libs/core-money,
 // whatever joins its words.
-func (t *surveyTree) gradleFolder(top, accessor string) string {
+func (t *tree) gradleFolder(top, accessor string) string {
 	words := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("-", "", "_", "", ".", "", "/", "").Replace(s))
 	}
@@ -79,7 +80,7 @@ type mavenModule struct {
 }
 
 // mavenModuleOf reads a folder's pom.xml, if it has one.
-func (t *surveyTree) mavenModuleOf(dir string) (mavenModule, bool) {
+func (t *tree) mavenModuleOf(dir string) (mavenModule, bool) {
 	var m mavenModule
 	if !slices.Contains(t.files[dir], "pom.xml") {
 		return m, false
@@ -88,7 +89,7 @@ func (t *surveyTree) mavenModuleOf(dir string) (mavenModule, bool) {
 }
 
 // mavenBuild follows dependencies on modules that the repository has.
-func (t *surveyTree) mavenBuild(dir string, add func(why, to string)) {
+func (t *tree) mavenBuild(dir string, add func(why, to string)) {
 	m, ok := t.mavenModuleOf(dir)
 	if !ok {
 		return

@@ -1,4 +1,4 @@
-package main
+package survey
 
 import (
 	"errors"
@@ -12,34 +12,34 @@ import (
 )
 
 const (
-	surveyFolders = 50_000 // that are looked at
-	surveyDepth   = 8      // folders below the root, as services are searched for
-	surveyFile    = 1 << 20
+	mostFolders = 50_000 // that are looked at
+	mostDepth   = 8      // folders below the root, as services are searched for
+	mostBytes   = 1 << 20
 )
 
-// surveyTree is what a repository holds of the files that init looks for.
-type surveyTree struct {
+// tree is what a repository holds of the files that init looks for.
+type tree struct {
 	fsys        fs.FS
 	folders     []string            // sorted
 	files       map[string][]string // folder -> names of its files
 	unsearched  []string            // Dockerfiles in folders that are not searched for services
-	charts      []surveyChart       // without those that are part of another
+	charts      []chart             // without those that are part of another
 	dockerfiles []string            // folders with a file named Dockerfile that are services by convention
 	unfit       []string            // what could be a service and is none, and why
 	modules     map[string]string   // of Maven: artifact -> folder; nil until asked for
 }
 
-// surveyChart is a chart's folder.
-type surveyChart struct{ dir, name string }
+// chart is a chart's folder.
+type chart struct{ dir, name string }
 
-// notSurveyed are folders that are not searched for services, as config has it.
-func notSurveyed(name string) bool {
+// notSearched are folders that are not searched for services, as config has it.
+func notSearched(name string) bool {
 	return strings.HasPrefix(name, ".") || slices.Contains([]string{"testdata", "vendor", "node_modules", "examples"}, name)
 }
 
-// walkSurvey reads the names of a repository's files.
-func walkSurvey(fsys fs.FS) (*surveyTree, error) {
-	t := &surveyTree{fsys: fsys, files: map[string][]string{}}
+// walk reads the names of a repository's files.
+func walk(fsys fs.FS) (*tree, error) {
+	t := &tree{fsys: fsys, files: map[string][]string{}}
 	err := fs.WalkDir(fsys, ".", func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil && name == ".":
@@ -50,14 +50,14 @@ func walkSurvey(fsys fs.FS) (*surveyTree, error) {
 			dir := path.Dir(name)
 			t.files[dir] = append(t.files[dir], e.Name())
 			return nil
-		case name != "." && (notSurveyed(e.Name()) || strings.Count(name, "/") >= surveyDepth):
+		case name != "." && (notSearched(e.Name()) || strings.Count(name, "/") >= mostDepth):
 			if ok, _ := t.has(name, "Dockerfile"); ok {
 				t.unsearched = append(t.unsearched, path.Join(name, "Dockerfile"))
 			}
 			return fs.SkipDir
 		}
-		if t.folders = append(t.folders, name); len(t.folders) > surveyFolders {
-			return fmt.Errorf("more than %d folders", surveyFolders)
+		if t.folders = append(t.folders, name); len(t.folders) > mostFolders {
+			return fmt.Errorf("more than %d folders", mostFolders)
 		}
 		return nil
 	})
@@ -71,7 +71,7 @@ func walkSurvey(fsys fs.FS) (*surveyTree, error) {
 }
 
 // has reports whether a folder, searched or not, has a file.
-func (t *surveyTree) has(dir, name string) (bool, error) {
+func (t *tree) has(dir, name string) (bool, error) {
 	info, err := fs.Stat(t.fsys, path.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -80,9 +80,9 @@ func (t *surveyTree) has(dir, name string) (bool, error) {
 }
 
 // read is a file's text, "" when it is not there, is no file, or is too long to be what it is taken for.
-func (t *surveyTree) read(name string) string {
+func (t *tree) read(name string) string {
 	info, err := fs.Stat(t.fsys, name)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > surveyFile {
+	if err != nil || !info.Mode().IsRegular() || info.Size() > mostBytes {
 		return ""
 	}
 	data, err := fs.ReadFile(t.fsys, name)
@@ -93,7 +93,7 @@ func (t *surveyTree) read(name string) string {
 }
 
 // isFolder reports whether the repository has a folder that was searched and that slipway.yaml can name.
-func (t *surveyTree) isFolder(dir string) bool {
+func (t *tree) isFolder(dir string) bool {
 	_, ok := slices.BinarySearch(t.folders, dir)
 	return ok && !unfitPath.MatchString(dir)
 }
@@ -104,13 +104,13 @@ var (
 )
 
 // findCharts finds the charts that are deployed: neither libraries nor parts of other charts.
-func (t *surveyTree) findCharts() {
+func (t *tree) findCharts() {
 	for _, dir := range t.outermost("Chart.yaml", true) {
 		text := t.read(path.Join(dir, "Chart.yaml"))
 		if libraryChart.MatchString(text) || unfitPath.MatchString(dir) {
 			continue
 		}
-		c := surveyChart{dir: dir, name: path.Base(dir)}
+		c := chart{dir: dir, name: path.Base(dir)}
 		if m := chartName.FindStringSubmatch(text); m != nil {
 			c.name = m[1]
 		}
@@ -120,11 +120,11 @@ func (t *surveyTree) findCharts() {
 
 // findDockerfiles finds the services that convention finds: below one of them no other is searched for,
 // except below the root.
-func (t *surveyTree) findDockerfiles() { t.dockerfiles = t.outermost("Dockerfile", false) }
+func (t *tree) findDockerfiles() { t.dockerfiles = t.outermost("Dockerfile", false) }
 
 // outermost are the folders with a file of that name that are below no other; the root counts as one that
 // others are below only if root is set.
-func (t *surveyTree) outermost(file string, root bool) (out []string) {
+func (t *tree) outermost(file string, root bool) (out []string) {
 	inside := map[string]bool{}     // folders that hold it, and those below them
 	for _, dir := range t.folders { // each after those above it
 		parent := path.Dir(dir)
@@ -141,7 +141,7 @@ func (t *surveyTree) outermost(file string, root bool) (out []string) {
 }
 
 // holds reports whether the repository has a path, or, of one with wildcards, the folder before them.
-func (t *surveyTree) holds(p string) bool {
+func (t *tree) holds(p string) bool {
 	if i := strings.IndexAny(p, "*?["); i >= 0 {
 		p = path.Clean(p[:strings.LastIndexByte(p[:i], '/')+1])
 	}
@@ -163,7 +163,7 @@ func languages() []struct{ file, language string } {
 }
 
 // language is what a folder is written in, and the file that says so; empty when none does.
-func (t *surveyTree) language(dir string) (language, file string) {
+func (t *tree) language(dir string) (language, file string) {
 	for _, l := range languages() {
 		for _, name := range t.files[dir] {
 			if ok, _ := path.Match(l.file, name); ok { // the patterns are ours

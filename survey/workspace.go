@@ -1,4 +1,4 @@
-package main
+package survey
 
 import (
 	"path"
@@ -16,7 +16,7 @@ var (
 )
 
 // tables reads a TOML file as lines by the table that they stand in, which is all that is asked of it here.
-func (t *surveyTree) tables(file string) map[string][]string {
+func (t *tree) tables(file string) map[string][]string {
 	text, in := t.read(file), ""
 	all := map[string][]string{}
 	for line := range strings.Lines(text) {
@@ -32,7 +32,7 @@ func (t *surveyTree) tables(file string) map[string][]string {
 }
 
 // ofWorkspace follows what Cargo.toml and pyproject.toml take from the workspace that their folder is in.
-func (t *surveyTree) ofWorkspace(dir string, add func(why, to string)) {
+func (t *tree) ofWorkspace(dir string, add func(why, to string)) {
 	if slices.Contains(t.files[dir], "Cargo.toml") {
 		t.ofCargoWorkspace(dir, add)
 	}
@@ -42,7 +42,7 @@ func (t *surveyTree) ofWorkspace(dir string, add func(why, to string)) {
 }
 
 // ofCargoWorkspace follows dependencies that the workspace's Cargo.toml gives a path.
-func (t *surveyTree) ofCargoWorkspace(dir string, add func(why, to string)) {
+func (t *tree) ofCargoWorkspace(dir string, add func(why, to string)) {
 	paths := map[string]string{}
 	for at := dir; len(paths) == 0; at = path.Dir(at) {
 		for _, line := range t.tables(path.Join(at, "Cargo.toml"))["workspace.dependencies"] {
@@ -67,7 +67,7 @@ func (t *surveyTree) ofCargoWorkspace(dir string, add func(why, to string)) {
 }
 
 // ofPythonWorkspace follows the sources of uv that are members of the workspace.
-func (t *surveyTree) ofPythonWorkspace(dir string, add func(why, to string)) {
+func (t *tree) ofPythonWorkspace(dir string, add func(why, to string)) {
 	for _, line := range t.tables(path.Join(dir, "pyproject.toml"))["tool.uv.sources"] {
 		m := tomlWorkspace.FindStringSubmatch(line)
 		if m == nil {
@@ -82,7 +82,7 @@ func (t *surveyTree) ofPythonWorkspace(dir string, add func(why, to string)) {
 }
 
 // pythonName is the name of the project in a folder.
-func (t *surveyTree) pythonName(dir string) string {
+func (t *tree) pythonName(dir string) string {
 	for _, line := range t.tables(path.Join(dir, "pyproject.toml"))["project"] {
 		if m := tomlName.FindStringSubmatch(line); m != nil {
 			return pythonPlain(m[1])

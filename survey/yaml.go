@@ -1,34 +1,36 @@
-package main
+package survey
 
 import (
 	"encoding/json"
 	"regexp"
 	"strings"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // writeSettings is slipway.yaml with what the services differ in from the conventions; "" when they do
 // not.
-func writeSettings(services []surveyed) string {
+func writeSettings(services []Service) string {
 	b := &strings.Builder{}
 	for _, s := range services {
-		if len(s.settings) == 0 {
+		if len(s.Settings) == 0 {
 			continue
 		}
 		b.WriteString("  " + yamlText(s.Name) + ":\n")
-		for _, set := range s.settings {
-			if set.why != "" {
-				b.WriteString("    # " + comment(set.why) + "\n")
+		for _, set := range s.Settings {
+			if set.Why != "" {
+				b.WriteString("    # " + comment(set.Why) + "\n")
 			}
-			if len(set.list) == 0 {
-				value := set.value
-				if !strings.HasPrefix(value, "{") && set.key != "port" {
+			if len(set.List) == 0 {
+				value := set.Value
+				if !strings.HasPrefix(value, "{") && set.Key != "port" {
 					value = yamlText(value)
 				}
-				b.WriteString("    " + set.key + ": " + value + "\n")
+				b.WriteString("    " + set.Key + ": " + value + "\n")
 				continue
 			}
-			b.WriteString("    " + set.key + ":\n")
-			for _, item := range set.list {
+			b.WriteString("    " + set.Key + ":\n")
+			for _, item := range set.List {
 				b.WriteString("      - " + yamlText(item))
 				for _, d := range s.DependsOn {
 					if d.Path == strings.TrimPrefix(item, "./") || (d.Service != "" && d.Service == item) {
@@ -67,5 +69,5 @@ func yamlText(s string) string {
 
 // comment is a text that stays on its line.
 func comment(s string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(printable(s), "\n", " "), "\t", " ")
+	return strings.ReplaceAll(strings.ReplaceAll(slipway.Printable(s), "\n", " "), "\t", " ")
 }

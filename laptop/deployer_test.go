@@ -1,7 +1,6 @@
-package main
+package laptop
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,11 +24,13 @@ import (
 	"github.com/slipway-cd/slipway/driver/helmchart"
 	"github.com/slipway-cd/slipway/driver/kubeschema"
 	"github.com/slipway-cd/slipway/driver/oci"
+	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/deploy"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/stage/verify"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // helmStandIn is a Helm release in memory.
@@ -132,15 +133,39 @@ func (*clusterStandIn) Events(context.Context, slipway.Target, string, string) (
 	return nil, nil
 }
 
+// told is what the steps of a run say. It is safe for concurrent use.
+type told struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *told) Printf(format string, args ...any) {
+	l.Line(slipway.LogLine{Text: fmt.Sprintf(format, args...)})
+}
+
+func (l *told) Line(in slipway.LogLine) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, in.Text)
+}
+
+func (l *told) moved(s Step) { l.Printf("%s %s: %s", s.Key, s.State, s.Reason) }
+
+func (l *told) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
+}
+
 // laptop is a repository with one service that is deployed to development, and all that takes part.
 type laptop struct {
-	w       worktree
+	w       worktree.Tree
 	config  slipway.Config
-	to      *destination
+	to      *Destination
 	helm    *helmStandIn
 	cluster *clusterStandIn
 	broken  slipway.StepKind // fails
-	out     bytes.Buffer
+	told    told
 }
 
 const laptopConfig = `version: 1
@@ -153,7 +178,7 @@ environments:
 
 func newLaptop(t *testing.T) *laptop {
 	t.Helper()
-	dir, git := gitRepo(t)
+	dir, git := slipwaytest.Repository(t)
 	for file, text := range map[string]string{
 		"slipway.yaml": laptopConfig, "cart/Dockerfile": "FROM scratch AS testrunner\nFROM scratch\nEXPOSE 8080\n", "cart/page.html": "one\n",
 		"cart/chart/Chart.yaml":        "apiVersion: v2\nname: cart\nversion: 0.0.0\n",
@@ -162,19 +187,20 @@ func newLaptop(t *testing.T) *laptop {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		put(t, dir, file, text)
+		slipwaytest.Write(t, dir, file, text)
 	}
 	git("add", ".")
 	git("commit", "-q", "-m", "two")
 	l := &laptop{helm: &helmStandIn{}, cluster: &clusterStandIn{}}
 	var err error
-	if l.w, err = openWorktree(t.Context(), dir, t.TempDir()); err != nil {
+	if l.w, err = worktree.Open(t.Context(), dir, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	c := &cli{out: newPrinter(&l.out, false)}
-	if l.config, err = c.checkConfiguration(t.Context(), l.checkouts()); err != nil {
-		t.Fatal(err, l.out.String())
+	found, problems, err := l.checkouts().Configuration(t.Context())
+	if err != nil || len(problems) > 0 {
+		t.Fatal(err, problems)
 	}
+	l.config = found
 	srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(srv.Close)
 	env, _ := l.config.Environment("development")
@@ -183,19 +209,19 @@ func newLaptop(t *testing.T) *laptop {
 		t.Fatal(err)
 	}
 	env.Cluster = "kind-dev"
-	l.to = &destination{Environment: "development", Context: "kind-dev", Namespace: env.Namespace, environment: env, registry: where,
+	l.to = &Destination{Environment: "development", Context: "kind-dev", Namespace: env.Namespace, environment: env, registry: where,
 		Version: "laptop-1-abc", chartVersion: "0.0.0-laptop.1.gabc"}
 	return l
 }
 
-func (l *laptop) checkouts() checkouts {
-	return checkouts{here: checkout{codebase: slipway.Codebase{Project: "shop", DefaultBranch: hereBranch}, w: l.w}}
+func (l *laptop) checkouts() Checkouts {
+	return Checkouts{here: checkout{codebase: slipway.Codebase{Project: "shop", DefaultBranch: hereBranch}, w: l.w}}
 }
 
 // run plans and runs with a build that pushes any image.
-func (l *laptop) run(t *testing.T, since string) []localStep {
+func (l *laptop) run(t *testing.T, since string) []Step {
 	t.Helper()
-	p, err := planDelivery(t.Context(), l.w, localRequest{project: "shop", event: slipway.PullUpdate, base: since, to: l.to, with: l.checkouts()}, l.config)
+	p, err := l.checkouts().Plan(t.Context(), Request{Event: slipway.PullUpdate, Base: since, To: l.to}, l.config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,18 +240,17 @@ func (l *laptop) run(t *testing.T, since string) []localStep {
 		res.Artifacts = []slipway.Artifact{{Kind: slipway.ArtifactImage, Service: s.Service, Repository: s.Build.Image.Ref(), Digest: digest}}
 		return res, err
 	}
-	d := &deployer{to: l.to, helm: l.helm, cluster: l.cluster, registry: oci.New(nil, oci.Options{})}
+	d := &Deployer{to: l.to, helm: l.helm, cluster: l.cluster, registry: oci.New(nil, oci.Options{})}
 	helm := helmchart.New(helmchart.Options{})
-	runners := d.runners()
+	runners := d.Runners()
 	runners[slipway.KindBuild], runners[slipway.KindTest] = stage.Func(build), stage.Func(done)
 	runners[slipway.KindChart] = chart.New(helm, &kubeschema.Library{}, chart.Options{})
-	live := newLive(newPrinter(&l.out, false), false, p.plan.Steps)
-	r := &localRun{
-		run: slipway.Run{Project: "shop", Commit: l.w.commit}, parallel: 2, now: time.Now, runners: runners, moved: live.moved,
-		logOf:     func(s slipway.PlanStep) stage.Log { return live.of(s.Key) },
-		workspace: source.NewWorkspaces(t.TempDir(), func(string) (source.Exporter, error) { return l.w.repo, nil }).For("shop", 1),
+	r := &Run{
+		Run: slipway.Run{Project: "shop", Commit: l.w.Commit}, Parallel: 2, Now: time.Now, Runners: runners, Moved: l.told.moved,
+		LogOf:     func(slipway.PlanStep) stage.Log { return &l.told },
+		Workspace: source.NewWorkspaces(t.TempDir(), func(string) (source.Exporter, error) { return l.w.Repo, nil }).For("shop", 1),
 	}
-	return r.execute(t.Context(), p.plan.Steps)
+	return r.Execute(t.Context(), p.Steps)
 }
 
 func pushAny(to *slipway.Repository) (string, error) {
@@ -251,7 +276,7 @@ func TestLaptopDeploys(t *testing.T) {
 	steps := l.run(t, "")
 	want := "build/cart succeeded, test/cart succeeded, chart/cart succeeded, publish/cart succeeded, deploy/cart@development succeeded, verify/cart@development succeeded"
 	if got := states(steps); got != want {
-		t.Fatalf("%s\n%s", got, l.out.String())
+		t.Fatalf("%s\n%s", got, l.told.String())
 	}
 	d := steps[5].Deployments[0]
 	if d.State != slipway.Verified || d.Version != "laptop-1-abc" || d.Revision != 1 || d.Target.Namespace != "shop-development" || d.Target.Cluster != "kind-dev" {
@@ -274,14 +299,14 @@ func TestLaptopDeploys(t *testing.T) {
 func TestLaptopDeploysAChangedChart(t *testing.T) {
 	t.Parallel()
 	l := newLaptop(t)
-	put(t, l.w.root, "cart/chart/templates/it.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cart\ndata: {a: b}\n")
-	head := l.w.head
+	slipwaytest.Write(t, l.w.Root, "cart/chart/templates/it.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cart\ndata: {a: b}\n")
+	head := l.w.Head
 	var err error
-	if l.w, err = openWorktree(t.Context(), l.w.root, t.TempDir()); err != nil {
+	if l.w, err = worktree.Open(t.Context(), l.w.Root, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if got := states(l.run(t, head)); !strings.HasPrefix(got, "build/cart succeeded, ") || !strings.HasSuffix(got, "verify/cart@development succeeded") {
-		t.Errorf("%s\n%s", got, l.out.String())
+		t.Errorf("%s\n%s", got, l.told.String())
 	}
 }
 
@@ -292,7 +317,7 @@ func TestLaptopDeploysNothingThatFailed(t *testing.T) {
 		l := newLaptop(t)
 		l.broken = kind
 		steps := l.run(t, "")
-		if got := states(steps); !strings.HasSuffix(got, "publish/cart skipped, deploy/cart@development skipped, verify/cart@development skipped") || overall(steps) != slipway.RunFailed {
+		if got := states(steps); !strings.HasSuffix(got, "publish/cart skipped, deploy/cart@development skipped, verify/cart@development skipped") || State(steps) != slipway.RunFailed {
 			t.Errorf("%s is broken: %s", kind, got)
 		}
 		if _, err := oci.New(nil, oci.Options{}).Resolve(t.Context(), l.to.image("shop", "cart"), l.to.Version); slipway.ErrorCode(err) != slipway.NotFound || len(l.helm.requests) > 0 {
@@ -327,11 +352,11 @@ func TestLaptopGoesBack(t *testing.T) {
 		if len(l.helm.history) > 0 {
 			newest = l.helm.history[0].Marks.Version
 		}
-		if got := states(steps); !strings.HasSuffix(got, c.want) || newest != c.newest || l.helm.removed != c.removed || overall(steps) != slipway.RunFailed {
-			t.Errorf("%s: %s, newest is %s\n%s", name, got, newest, l.out.String())
+		if got := states(steps); !strings.HasSuffix(got, c.want) || newest != c.newest || l.helm.removed != c.removed || State(steps) != slipway.RunFailed {
+			t.Errorf("%s: %s, newest is %s\n%s", name, got, newest, l.told.String())
 		}
-		if !strings.Contains(l.out.String(), c.told) {
-			t.Errorf("%s: %q is not told:\n%s", name, c.told, l.out.String())
+		if !strings.Contains(l.told.String(), c.told) {
+			t.Errorf("%s: %q is not told:\n%s", name, c.told, l.told.String())
 		}
 	}
 }
@@ -359,7 +384,7 @@ func TestLaptopRefusesGuardedEnvironments(t *testing.T) {
 	l := newLaptop(t)
 	refused := func(name, want string) {
 		t.Helper()
-		_, err := whereTo(t.Context(), l.checkouts(), l.config, deployOptions{environment: name, kubeconfig: "/nowhere", context: "x", registry: "registry.example.com"}, time.Now())
+		_, err := l.checkouts().Destination(t.Context(), l.config, Goal{Environment: name, Kubeconfig: "/nowhere", Context: "x", Registry: "registry.example.com"}, time.Now())
 		if slipway.ErrorCode(err) != slipway.Invalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
@@ -369,7 +394,7 @@ func TestLaptopRefusesGuardedEnvironments(t *testing.T) {
 	refused("production", "is production")
 	refused("nowhere", "there are: development, guarded, signed, production")
 	refused("development", "read kubeconfig /nowhere")
-	if _, err := gitIn(t.Context(), l.w.root, nil, "update-ref", "refs/remotes/origin/main", l.w.head); err != nil {
+	if _, err := worktree.Git(t.Context(), l.w.Root, "update-ref", "refs/remotes/origin/main", l.w.Head); err != nil {
 		t.Fatal(err)
 	}
 	for i := range l.config.Environments {
@@ -378,29 +403,9 @@ func TestLaptopRefusesGuardedEnvironments(t *testing.T) {
 	refused("guarded", "needs 1 approval")
 }
 
-func TestDeployOptions(t *testing.T) {
-	t.Parallel()
-	whole := deployOptions{environment: "qa", kubeconfig: "f", context: "c"}
-	for want, o := range map[string]deployOptions{
-		"go with --deploy ENVIRONMENT":                {context: "c"},
-		"name the cluster with --kubeconfig FILE and": {environment: "qa", context: "c", yes: true},
-		"standard input is no terminal: say --yes":    whole,
-	} {
-		if err := o.check(slipway.PullUpdate, false); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v, want %q", o, err, want)
-		}
-	}
-	if err := whole.check(slipway.DefaultPush, true); err == nil || !strings.Contains(err.Error(), "goes without --event") {
-		t.Error(err)
-	}
-	if err := errors.Join(whole.check(slipway.PullUpdate, true), deployOptions{}.check(slipway.DefaultPush, false)); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestLaptopRegistry(t *testing.T) {
 	t.Parallel()
-	embedded := slipway.Config{Candidates: slipway.Registry{Host: defaultRegistryHost}}
+	embedded := slipway.Config{Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}}
 	for given, want := range map[string]slipway.Registry{
 		"registry.example.com":                          {Host: "registry.example.com"},
 		"ghcr.io/our/team":                              {Host: "ghcr.io", Prefix: "our/team"},
@@ -416,22 +421,5 @@ func TestLaptopRegistry(t *testing.T) {
 	own := slipway.Registry{Host: "registry.example.com", Prefix: "candidates"}
 	if got, err := laptopRegistry("", slipway.Config{Candidates: own}); got != own || err != nil {
 		t.Errorf("slipway.yaml's is %+v, %v", got, err)
-	}
-}
-
-// Only yes is yes, and whoever cancels is not waited for.
-func TestConfirm(t *testing.T) {
-	t.Parallel()
-	for answer, want := range map[string]bool{"y\n": true, " Yes \n": true, "\n": false, "": false, "yesterday\n": false} {
-		if got, err := confirm(t.Context(), strings.NewReader(answer), io.Discard, "Deploy?"); got != want || err != nil {
-			t.Errorf("%q: %v, %v", answer, got, err)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	silent, w := io.Pipe()
-	t.Cleanup(func() { _ = w.Close() })
-	if yes, err := confirm(ctx, silent, io.Discard, "Deploy?"); yes || !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, %v", yes, err)
 	}
 }

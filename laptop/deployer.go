@@ -1,16 +1,12 @@
-package main
+package laptop
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/helm"
@@ -37,35 +33,36 @@ type clusterHere interface {
 	verify.Cluster
 }
 
-// deployer deploys from the laptop with the stages of the server, and without its records.
-type deployer struct {
-	to       *destination
+// Deployer deploys from the laptop with the stages of the server, and without its records.
+type Deployer struct {
+	to       *Destination
 	helm     helmHere
 	cluster  clusterHere
 	registry *oci.Client
 }
 
-func newDeployer(to *destination, rehearse helm.Rehearse) *deployer {
-	clusters := oneCluster(to.kubeconfig)
+// NewDeployer connects with nothing yet; rehearse renders charts away from this process.
+func NewDeployer(to *Destination, rehearse helm.Rehearse) *Deployer {
+	clusters := kube.OneCluster(to.kubeconfig)
 	registry := oci.New(oci.DockerCredentials, oci.Options{})
-	return &deployer{to: to, helm: helm.New(clusters, rehearse), cluster: kube.New(clusters), registry: registry}
+	return &Deployer{to: to, helm: helm.New(clusters, rehearse), cluster: kube.New(clusters), registry: registry}
 }
 
-// runners do the steps that deliver adds, and those that lead back.
-func (d *deployer) runners() map[slipway.StepKind]stage.Runner {
+// Runners do the steps that deliver adds, and those that lead back.
+func (d *Deployer) Runners() map[slipway.StepKind]stage.Runner {
 	patient := lockless{d.helm}
-	deploying := &deploy.Runner{Helm: patient, Charts: d.registry, Cluster: d.cluster, Robots: pullers{d.to.registry.Host}, Deployments: &localDeployments{}}
+	deploying := &deploy.Runner{Helm: patient, Charts: d.registry, Cluster: d.cluster, Robots: pullers{d.to.registry.Host}, Deployments: &deployments{}}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPublish:  &publish.Runner{Registry: d.registry},
-		slipway.KindDeploy:   withWayBack(deploying, d.wayBack),
-		slipway.KindVerify:   withWayBack(&verify.Runner{Helm: d.helm, Cluster: d.cluster}, d.wayBack),
+		slipway.KindDeploy:   rollback.After(deploying, d.wayBack),
+		slipway.KindVerify:   rollback.After(&verify.Runner{Helm: d.helm, Cluster: d.cluster}, d.wayBack),
 		slipway.KindRollback: &deploy.Rollback{Runner: deploying, Restore: d.helm},
 	}
 }
 
 // wayBack plans the way from a failed deployment to what ran before it, as Helm has it: which of its
 // revisions were verified is known to a server only, so that the verification comes afterwards.
-func (d *deployer) wayBack(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error) {
+func (d *Deployer) wayBack(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error) {
 	history, err := d.helm.History(ctx, target)
 	if err != nil {
 		return nil, fmt.Errorf("look at Helm release %s in %s: %w", target.Release, target.Namespace, err)
@@ -76,7 +73,8 @@ func (d *deployer) wayBack(ctx context.Context, env stage.Env, target slipway.Ta
 			foreign.Number, foreign.Description, target.Release, foreign.Number, target.Namespace, d.to.Context)
 		return nil, nil
 	}
-	back := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: firstLine(reason), Automatic: true})
+	line, _, _ := strings.Cut(reason, "\n")
+	back := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: line, Automatic: true})
 	return &back, nil
 }
 
@@ -126,14 +124,14 @@ func (p pullers) PullToken(_ context.Context, registry, _, _ string) (user, secr
 	return os.Getenv("SLIPWAY_REGISTRY_PULL_USER"), os.Getenv("SLIPWAY_REGISTRY_PULL_PASSWORD"), nil
 }
 
-// localDeployments are those of one run. It is safe for concurrent use.
-type localDeployments struct {
+// deployments are those of one run. It is safe for concurrent use.
+type deployments struct {
 	mu   sync.Mutex
 	list []slipway.Deployment
 }
 
 // Save inserts the deployment of a step, or brings it up to date.
-func (l *localDeployments) Save(_ context.Context, d slipway.Deployment) (slipway.Deployment, error) {
+func (l *deployments) Save(_ context.Context, d slipway.Deployment) (slipway.Deployment, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, have := range l.list {
@@ -148,8 +146,8 @@ func (l *localDeployments) Save(_ context.Context, d slipway.Deployment) (slipwa
 	return d, nil
 }
 
-// credentials are a person's own, for the registry that is deployed from and no other: BuildKit asks for them.
-func (to *destination) credentials(ctx context.Context, _, host string) (user, password string) {
+// Credentials are a person's own, for the registry that is deployed from and no other: BuildKit asks for them.
+func (to *Destination) Credentials(ctx context.Context, _, host string) (user, password string) {
 	own := to.registry.Host
 	_, at, elsewhere := strings.Cut(to.registry.Address, "://")
 	if host != own && (!elsewhere || host != at) {
@@ -164,55 +162,9 @@ func (to *destination) credentials(ctx context.Context, _, host string) (user, p
 
 const observeTimeout = 30 * time.Second
 
-// announce says what will be deployed where, and what is there now.
-func (c *cli) announce(ctx context.Context, d *deployer, p localPlan) error {
-	to := d.to
-	c.out.line("\ndeploys to %s when everything has succeeded:", c.out.bold(to.Environment))
-	rows := [][]string{
-		{"  cluster", printable(to.Context), printable(to.Server)},
-		{"  namespace", to.Namespace, ""},
-		{"  registry", printable(to.Registry), "gets the images as they are built"},
-	}
-	for _, s := range p.plan.Steps {
-		if s.Deploy == nil {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, observeTimeout)
-		now, err := d.helm.Observe(ctx, s.Deploy.Target)
-		cancel()
-		if err != nil {
-			return ofSurroundings(fmt.Errorf("look at Helm release %s in %s: %w", s.Deploy.Target.Release, to.Namespace, err))
-		}
-		there := "there is nothing of it yet"
-		if now.Number > 0 {
-			there = fmt.Sprintf("replaces revision %d: %s", now.Number, printable(clip(now.Description, 100)))
-		}
-		rows = append(rows, []string{"  " + c.out.bold(s.Service), s.Deploy.Version, there})
-	}
-	c.out.table(nil, rows)
-	c.out.line("  %s", c.out.dim("not asked: what gates say of scans and signatures, which a server has"))
-	return nil
-}
-
-// confirm asks on the terminal. No answer is no.
-func confirm(ctx context.Context, in io.Reader, out io.Writer, question string) (bool, error) {
-	fmt.Fprintf(out, "%s [y/N] ", question)
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(in).ReadString('\n') // the end of the input is no answer
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case a := <-answer:
-		return a == "y" || a == "yes", nil
-	case <-ctx.Done():
-		fmt.Fprintln(out)
-		return false, context.Cause(ctx)
-	}
-}
-
-// isTerminal reports whether somebody may be asked there.
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// Observe is what there is of a target now, revision 0 for nothing.
+func (d *Deployer) Observe(ctx context.Context, t slipway.Target) (slipway.ObservedRevision, error) {
+	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
+	defer cancel()
+	return d.helm.Observe(ctx, t)
 }

@@ -1,11 +1,13 @@
-package main
+package laptop
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage"
 )
 
@@ -13,92 +15,91 @@ import (
 // has such a name.
 const hereBranch = "the working tree"
 
-// localRequest is what a run on the laptop is asked for.
-type localRequest struct {
-	project  string
-	event    slipway.EventKind
-	base     string // commit; "" compares with nothing
-	baseName string // what people call it
-	services []string
-	with     checkouts
-	to       *destination // nil: nothing is deployed
+// Request is what a run on the laptop is asked for.
+type Request struct {
+	Event    slipway.EventKind
+	Base     string // commit; "" compares with nothing
+	BaseName string // what people call it
+	Services []string
+	To       *Destination // nil: nothing is deployed
 }
 
-// localPlan is what the server would plan for the working tree if it were pushed, cut down to what can
+// Plan is what the server would plan for the working tree if it were pushed, cut down to what can
 // be done without one.
-type localPlan struct {
-	run  slipway.Run
-	plan slipway.Plan
-	left []string     // kinds of steps that were left out, in stage.Order
-	to   *destination // nil: nothing is deployed
+type Plan struct {
+	slipway.Plan
+	Run  slipway.Run
+	Left []string     // kinds of steps that were left out, in stage.Order
+	To   *Destination // nil: nothing is deployed
 }
 
-// planLocally asks the server's planner.
-func planLocally(ctx context.Context, w worktree, req localRequest) (localPlan, error) {
-	run := slipway.Run{ID: 1, Project: req.project, Codebase: req.with.here.codebase.Name, Event: req.event, Commit: w.commit, Actor: "you", Title: "the working tree"}
-	named := req.services
-	switch req.event {
+// ask asks the server's planner.
+func (x Checkouts) ask(ctx context.Context, req Request) (Plan, error) {
+	w := x.here.w
+	run := slipway.Run{ID: 1, Project: x.here.codebase.Project, Codebase: x.here.codebase.Name, Event: req.Event, Commit: w.Commit, Actor: "you", Title: "the working tree"}
+	named := req.Services
+	switch req.Event {
 	case slipway.ReleasePush:
-		branch, err := localRelease(w.branch, named)
+		branch, err := localRelease(w.Branch, named)
 		if err != nil {
-			return localPlan{}, err
+			return Plan{}, err
 		}
 		run.Ref, run.Service, run.Version = "refs/heads/release/"+branch.Service+"/"+branch.Version.Leaf, branch.Service, branch.Version.Leaf
 		named = nil
 	case slipway.PullUpdate:
-		run.Ref, run.Base = "refs/pull/0/head", first(req.baseName, "nothing")
+		run.Ref, run.Base = "refs/pull/0/head", cmp.Or(req.BaseName, "nothing")
 	default:
-		run.Ref = "refs/heads/" + first(w.branch, "working-tree")
+		run.Ref = "refs/heads/" + cmp.Or(w.Branch, "working-tree")
 	}
 	if len(named) > 0 {
-		req.base = "" // everything counts as changed
+		req.Base = "" // everything counts as changed
 	}
-	branches := map[string]string{run.Base: req.base, hereBranch: w.commit}
-	if req.event == slipway.BranchPush { // is compared with the default branch, which then governs
-		branches[hereBranch] = req.base
+	branches := map[string]string{run.Base: req.Base, hereBranch: w.Commit}
+	if req.Event == slipway.BranchPush { // is compared with the default branch, which then governs
+		branches[hereBranch] = req.Base
 	}
-	planner, project := req.with.planner(hereBranch, branches)
-	planner.History = localHistory{req.base}
-	made, err := planner.Plan(ctx, project, run)
+	planner, of := x.planner(hereBranch, branches)
+	planner.History = localHistory{req.Base}
+	made, err := planner.Plan(ctx, of, run)
 	if err != nil {
-		return localPlan{}, w.lacking(req.with.explain(ctx, err))
+		return Plan{}, w.Lacking(x.explain(ctx, err))
 	}
-	p := localPlan{run: run, plan: made}
+	p := Plan{Plan: made, Run: run}
 	if len(named) > 0 {
 		if err := p.only(named); err != nil {
-			return localPlan{}, err
+			return Plan{}, err
 		}
 	}
-	p.cut(req.to)
+	p.cut(req.To)
 	return p, nil
 }
 
-// planDelivery is planLocally for services that are deployed afterwards: those of which nothing but the chart
-// changed are built too, as no image of them is known here.
-func planDelivery(ctx context.Context, w worktree, req localRequest, c slipway.Config) (localPlan, error) {
-	p, err := planLocally(ctx, w, req)
-	if err != nil || req.to == nil {
+// Plan plans for what lies here; c is what its configuration says. Of services that are deployed afterwards those of
+// which nothing but the chart changed are built too, as no image of them is known here.
+func (x Checkouts) Plan(ctx context.Context, req Request, c slipway.Config) (Plan, error) {
+	p, err := x.ask(ctx, req)
+	if err != nil || req.To == nil {
 		return p, err
 	}
 	var run []string
 	again := false
-	for i, d := range p.plan.Decisions {
+	for i, d := range p.Decisions {
 		if d.Runs {
 			run, again = append(run, d.Service), again || d.ChartOnly
 		}
 		if d.Runs && d.ChartOnly {
-			p.plan.Decisions[i].Reason += "; it is built too, to be deployed from here"
+			p.Decisions[i].Reason += "; it is built too, to be deployed from here"
 		}
 	}
 	if again {
-		req.services = run
-		whole, err := planLocally(ctx, w, req)
+		req.Services = run
+		whole, err := x.ask(ctx, req)
 		if err != nil {
 			return p, err
 		}
-		p.plan.Steps = whole.plan.Steps
+		p.Steps = whole.Steps
 	}
-	return p, p.deliver(req.to, c)
+	return p, p.deliver(req.To, c)
 }
 
 // localRelease is the release that is asked for: the branch's own, else the named service at 0.0.0.
@@ -118,11 +119,11 @@ func localRelease(branch string, services []string) (slipway.ReleaseBranch, erro
 }
 
 // only keeps the named services, which run whatever changed.
-func (p *localPlan) only(named []string) error {
+func (p *Plan) only(named []string) error {
 	var known []string
-	p.plan.Decisions = slices.DeleteFunc(p.plan.Decisions, func(d slipway.Decision) bool { return d.Removed })
-	for i := range p.plan.Decisions {
-		d := &p.plan.Decisions[i]
+	p.Decisions = slices.DeleteFunc(p.Decisions, func(d slipway.Decision) bool { return d.Removed })
+	for i := range p.Decisions {
+		d := &p.Decisions[i]
 		known = append(known, d.Service)
 		switch {
 		case slices.Contains(named, d.Service) && d.Runs:
@@ -133,24 +134,24 @@ func (p *localPlan) only(named []string) error {
 	}
 	for _, name := range named {
 		if !slices.Contains(known, name) {
-			return slipway.Errorf(slipway.NotFound, "there is no service %q here; there are: %s", name, first(strings.Join(known, ", "), "none"))
+			return slipway.Errorf(slipway.NotFound, "there is no service %q here; there are: %s", name, cmp.Or(strings.Join(known, ", "), "none"))
 		}
 	}
-	p.plan.Steps = slices.DeleteFunc(p.plan.Steps, func(s slipway.PlanStep) bool { return !slices.Contains(named, s.Service) })
+	p.Steps = slices.DeleteFunc(p.Steps, func(s slipway.PlanStep) bool { return !slices.Contains(named, s.Service) })
 	return nil
 }
 
 // cut leaves out the steps that need a server, a registry or a cluster. What is built stays in the
 // cache of BuildKit and is pushed nowhere, unless it is to be deployed.
-func (p *localPlan) cut(to *destination) {
+func (p *Plan) cut(to *Destination) {
 	var kept []slipway.PlanStep
 	left := map[slipway.StepKind]bool{}
-	for _, s := range p.plan.Steps {
+	for _, s := range p.Steps {
 		switch s.Kind {
 		case slipway.KindBuild:
 			build := *s.Build
 			if build.Image = nil; to != nil {
-				image := to.image(p.run.Project, s.Service)
+				image := to.image(p.Run.Project, s.Service)
 				build.Image = &image
 			}
 			s.Build = &build
@@ -163,15 +164,15 @@ func (p *localPlan) cut(to *destination) {
 	}
 	for _, kind := range stage.Order() {
 		if left[kind] {
-			p.left = append(p.left, string(kind))
+			p.Left = append(p.Left, string(kind))
 		}
 	}
-	p.plan.Steps = kept
+	p.Steps = kept
 }
 
 // localRepo is the repository as the planner may see it.
 type localRepo struct {
-	repo
+	repos.Repo
 	branches map[string]string // name -> commit, "" for one that is not there
 }
 
@@ -213,11 +214,12 @@ func (localHistory) Images(context.Context, string, string) ([]slipway.Artifact,
 	return nil, nil
 }
 
-// ActiveRun finds none.
+// Tried finds that nothing was.
 func (localHistory) Tried(context.Context, string, string, string, int64) (bool, error) {
 	return false, nil
 }
 
+// ActiveRun finds none.
 func (localHistory) ActiveRun(context.Context, string, string, string, int64) (int64, error) {
 	return 0, nil
 }

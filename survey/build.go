@@ -1,6 +1,7 @@
-package main
+package survey
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -25,7 +26,7 @@ type saidBuild struct {
 }
 
 // saidBuilds are the builds that compose files and skaffold.yaml at the top of the repository describe.
-func (t *surveyTree) saidBuilds() (all []saidBuild) {
+func (t *tree) saidBuilds() (all []saidBuild) {
 	for _, file := range t.files["."] {
 		switch {
 		case composeFile.MatchString(file):
@@ -40,7 +41,7 @@ func (t *surveyTree) saidBuilds() (all []saidBuild) {
 var composeFile = regexp.MustCompile(`^(docker-)?compose\.ya?ml$`)
 
 // compose reads the services of a compose file that are built here.
-func (t *surveyTree) compose(file string) (all []saidBuild) {
+func (t *tree) compose(file string) (all []saidBuild) {
 	var doc struct {
 		Services map[string]struct {
 			Build  yaml.Node
@@ -76,7 +77,7 @@ func (t *surveyTree) compose(file string) (all []saidBuild) {
 }
 
 // skaffold reads the images of all documents of a skaffold.yaml.
-func (t *surveyTree) skaffold(file string) (all []saidBuild) {
+func (t *tree) skaffold(file string) (all []saidBuild) {
 	dec := yaml.NewDecoder(strings.NewReader(t.read(file)))
 	for {
 		var doc struct {
@@ -101,8 +102,8 @@ func (t *surveyTree) skaffold(file string) (all []saidBuild) {
 
 // saidAt is a build with its places in the repository; not ok when they are not in it.
 func saidAt(by, name, context, dockerfile string) (saidBuild, bool) {
-	b := saidBuild{by: by, name: name, context: path.Clean(first(context, "."))}
-	b.dockerfile = path.Join(b.context, first(dockerfile, "Dockerfile"))
+	b := saidBuild{by: by, name: name, context: path.Clean(cmp.Or(context, "."))}
+	b.dockerfile = path.Join(b.context, cmp.Or(dockerfile, "Dockerfile"))
 	outside := func(p string) bool {
 		return path.IsAbs(p) || p == ".." || strings.HasPrefix(p, "../") || strings.ContainsAny(p, "$:#") || unfitPath.MatchString(p)
 	}
@@ -110,7 +111,7 @@ func saidAt(by, name, context, dockerfile string) (saidBuild, bool) {
 }
 
 // environment reads a file of NAME=value.
-func (t *surveyTree) environment(file string) map[string]string {
+func (t *tree) environment(file string) map[string]string {
 	env := map[string]string{}
 	for line := range strings.Lines(t.read(file)) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
@@ -127,7 +128,7 @@ var composeVariable = regexp.MustCompile(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za
 func expandCompose(text string, env map[string]string) string {
 	return composeVariable.ReplaceAllStringFunc(text, func(v string) string {
 		m := composeVariable.FindStringSubmatch(v)
-		return first(env[first(m[1], m[2])], m[3], v)
+		return cmp.Or(env[cmp.Or(m[1], m[2])], m[3], v)
 	})
 }
 
@@ -152,7 +153,7 @@ func containerPort(n yaml.Node, env map[string]string) int {
 
 // asSaid takes over what other tools' files say of the builds of the services: the context where the
 // conventions have another one, and the port where the Dockerfile has none.
-func (s *survey) asSaid(t *surveyTree, found slipway.Config) {
+func (s *Findings) asSaid(t *tree, found slipway.Config) {
 	said := t.saidBuilds()
 	for i := range s.Services {
 		svc := &s.Services[i]
@@ -172,7 +173,7 @@ func (s *survey) asSaid(t *surveyTree, found slipway.Config) {
 		context, _ := known.BuildContext()
 		there := of[0].context
 		same := !slices.ContainsFunc(of, func(b saidBuild) bool { return b.context != there })
-		stated := slices.ContainsFunc(svc.settings, func(x setting) bool { return x.key == "context" })
+		stated := slices.ContainsFunc(svc.Settings, func(x Setting) bool { return x.Key == "context" })
 		if same && there != context && !stated && t.isFolder(there) && under(path.Join(svc.Dir, svc.dockerfile), there) {
 			svc.set("context", there, "%s builds it from there", of[0].by)
 		}
@@ -187,7 +188,7 @@ func (s *survey) asSaid(t *surveyTree, found slipway.Config) {
 
 // targetSaid takes over the stage that builds of the service's Dockerfile stop at; of several stages each makes an image of
 // its own, which people have to name. Stages for tests and for people at work are not what is deployed.
-func (svc *surveyed) targetSaid(t *surveyTree, of []saidBuild) {
+func (svc *Service) targetSaid(t *tree, of []saidBuild) {
 	file := path.Join(svc.Dir, svc.dockerfile)
 	parsed, problems := config.ParseDockerfile(file, []byte(t.read(file)))
 	if len(problems) > 0 || len(parsed.Stages) == 0 {
@@ -212,7 +213,7 @@ func (svc *surveyed) targetSaid(t *surveyTree, of []saidBuild) {
 	case len(targets) > 1:
 		var named []string
 		for _, target := range targets {
-			named = append(named, first(target, "the last one"))
+			named = append(named, cmp.Or(target, "the last one"))
 		}
 		svc.missing("one of several images is built: %s builds the stages %s of %s, and Slipway the last one; make each a service in slipway.yaml, as a-name: {path: %s, target: STAGE}",
 			of[0].by, strings.Join(named, ", "), file, svc.Dir)
@@ -234,7 +235,7 @@ func onePort(of []saidBuild) (port int, by string) {
 
 // builds tells what stands in the way of a service's build: sources that are not in the repository, and those
 // that nobody can know.
-func (s *survey) builds(t *surveyTree, found slipway.Config) {
+func (s *Findings) builds(t *tree, found slipway.Config) {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		known, ok := found.Service(svc.Name)
@@ -252,14 +253,14 @@ func (s *survey) builds(t *surveyTree, found slipway.Config) {
 			switch {
 			case !sure && at == ".":
 				svc.missing("every change runs it: line %d of %s copies %s, and which file that is nobody said; give the argument a value with args in slipway.yaml", source.Line, file, source.Text)
-			case sure && at == "." && !stated(svc.settings, "trigger"):
+			case sure && at == "." && !stated(svc.Settings, "trigger"):
 				everything = append(everything, strconv.Itoa(source.Line))
 			case sure && !t.holds(at):
 				absent = append(absent, fmt.Sprintf("%s in line %d", source.Text, source.Line))
 			}
 		}
 		if len(absent) > 0 {
-			svc.missing("its build would fail: %s copies what its build context %s does not hold: %s; what is built is what is committed, so make it in a stage of the Dockerfile", file, context, inShort(absent, 3))
+			svc.missing("its build would fail: %s copies what its build context %s does not hold: %s; what is built is what is committed, so make it in a stage of the Dockerfile", file, context, slipway.InShort(absent, 3))
 		}
 		if len(everything) > 0 && svc.code != "." {
 			svc.missing("every change runs it: line %s of %s copies the whole repository; copy what it needs, or say what it is made of with trigger.paths in slipway.yaml", everything[0], file)
@@ -267,8 +268,8 @@ func (s *survey) builds(t *surveyTree, found slipway.Config) {
 	}
 }
 
-func stated(settings []setting, key string) bool {
-	return slices.ContainsFunc(settings, func(x setting) bool { return x.key == key })
+func stated(settings []Setting, key string) bool {
+	return slices.ContainsFunc(settings, func(x Setting) bool { return x.Key == key })
 }
 
 // platformArgs are build arguments with those that a build for Linux has by itself.

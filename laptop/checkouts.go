@@ -1,35 +1,37 @@
-package main
+// Package laptop does for a person what a server does after a push: it plans for the working trees that lie there, runs
+// builds, tests and checks of charts with results of its own, and deploys where it is told to. It asks no server and keeps
+// nothing but results on the same inputs. It prints nothing; which technology does a step is for whoever wires it.
+package laptop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/config"
 	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/repos"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
-// codebaseFlags say which codebase of a project the one here is, and where others are checked out.
-type codebaseFlags struct{ given, linked []string }
-
-func (o *codebaseFlags) flags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&o.given, "codebase", nil, "NAME: which codebase of a project with several this is (main for the main one); NAME=PATH: where another one is checked out")
-	cmd.Flags().StringArrayVar(&o.linked, "linked", nil, "NAME of a codebase that is delivered from where it is linked as a submodule")
+// Named says which codebase of a project the one here is, and where others are checked out.
+type Named struct {
+	Given  []string // NAME of the one here, NAME=PATH of another
+	Linked []string // NAME of one that is delivered from where it is a submodule
 }
 
 // elsewhere is a codebase and the folder where it is checked out.
 type elsewhere struct{ name, path string }
 
 // parse returns what the flags say; own is "" when they do not.
-func (o codebaseFlags) parse() (own string, others []elsewhere, err error) {
+func (o Named) parse() (own string, others []elsewhere, err error) {
 	seen := map[string]bool{}
-	for _, v := range o.given {
+	for _, v := range o.Given {
 		name, path, other := strings.Cut(v, "=")
 		if err := slipway.CheckName("codebase", name); err != nil {
 			return "", nil, fmt.Errorf("--codebase %q: %w", v, err)
@@ -61,12 +63,12 @@ func (o codebaseFlags) parse() (own string, others []elsewhere, err error) {
 type checkout struct {
 	codebase slipway.Codebase
 	path     string // for people
-	w        worktree
-	at       []address // where it may be cloned from, as its remotes say
+	w        worktree.Tree
+	at       []repos.Address // where it may be cloned from, as its remotes say
 }
 
-// checkouts are the codebases of a project that are at hand.
-type checkouts struct {
+// Checkouts are the codebases of a project that are at hand. Open makes them.
+type Checkouts struct {
 	here   checkout
 	others []checkout
 	lone   string // name of the only one at hand of several; "": there are no others, or they are here
@@ -77,13 +79,13 @@ type checkouts struct {
 // submoduleLink says which codebase a submodule of another one is.
 type submoduleLink struct{ from, url, key string }
 
-// openCheckouts opens the codebases that the flags and the submodules of the one here name.
-func openCheckouts(ctx context.Context, project string, w worktree, o codebaseFlags, scratch string) (checkouts, error) {
+// Open opens the codebases that named and the submodules of the one here name.
+func Open(ctx context.Context, project string, w worktree.Tree, o Named, scratch string) (Checkouts, error) {
 	own, given, err := o.parse()
 	if err != nil {
-		return checkouts{}, err
+		return Checkouts{}, err
 	}
-	x := checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.root)}}
+	x := Checkouts{here: checkout{codebase: slipway.Codebase{Project: project, DefaultBranch: hereBranch}, path: ".", w: w, at: remotesOf(ctx, w.Root)}}
 	if own != slipway.MainCodebase {
 		x.here.codebase.Name = own
 	}
@@ -95,7 +97,7 @@ func openCheckouts(ctx context.Context, project string, w worktree, o codebaseFl
 	if err := x.submodules(ctx, scratch); err != nil {
 		return x, err
 	}
-	for _, name := range o.linked {
+	for _, name := range o.Linked {
 		i := slices.IndexFunc(x.others, func(c checkout) bool { return c.codebase.Name == name })
 		if i < 0 {
 			return x, slipway.Errorf(slipway.Invalid, "--linked %s: no such codebase is at hand: say where it is checked out with --codebase %s=PATH", name, name)
@@ -110,41 +112,37 @@ func openCheckouts(ctx context.Context, project string, w worktree, o codebaseFl
 }
 
 // open adds a working copy. It is taken as it lies there.
-func (x *checkouts) open(ctx context.Context, name, path, scratch string) error {
-	w, err := openWorktree(ctx, path, filepath.Join(scratch, "codebases", name))
+func (x *Checkouts) open(ctx context.Context, name, path, scratch string) error {
+	w, err := worktree.Open(ctx, path, filepath.Join(scratch, "codebases", name))
 	if err != nil {
 		return fmt.Errorf("codebase %s: %w", name, err)
 	}
-	if folder, err := filepath.Abs(path); err == nil && w.root == x.here.w.root && !sameFolder(folder, w.root) {
+	if folder, err := filepath.Abs(path); err == nil && w.Root == x.here.w.Root && !worktree.SameFolder(folder, w.Root) {
 		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: no repository of its own is there; a submodule comes with git submodule update --init %s", name, path, path)
 	}
-	if w.commit == "" || w.root == x.here.w.root {
+	if w.Commit == "" || w.Root == x.here.w.Root {
 		return slipway.Errorf(slipway.Invalid, "--codebase %s=%s: that is the repository here, or holds nothing", name, path)
 	}
-	resolve := func(ref string) string {
-		out, _ := gitIn(ctx, w.root, nil, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}") // no answer: no such commit
-		return out
-	}
-	upstream, _ := w.upstream(ctx, resolve)
+	upstream, _ := w.Upstream(ctx)
 	c := slipway.Codebase{Project: x.here.codebase.Project, Name: name, DefaultBranch: defaultName(ctx, w, upstream)}
 	if name == slipway.MainCodebase {
 		c.Name = ""
 	}
-	x.others = append(x.others, checkout{codebase: c, path: path, w: w, at: remotesOf(ctx, w.root)})
+	x.others = append(x.others, checkout{codebase: c, path: path, w: w, at: remotesOf(ctx, w.Root)})
 	return nil
 }
 
 // submodules finds out which submodules of the codebase here are codebases: those whose folder was given,
 // whose URL is that of one that was given, or that of a codebase of this project on the server of the one here.
 // They count as they lie there.
-func (x *checkouts) submodules(ctx context.Context, scratch string) error {
-	list, err := x.here.w.repo.Submodules(ctx, x.here.w.commit)
+func (x *Checkouts) submodules(ctx context.Context, scratch string) error {
+	list, err := x.here.w.Repo.Submodules(ctx, x.here.w.Commit)
 	if err != nil || len(list) == 0 {
 		return err
 	}
 	moved := map[string]string{}
 	for _, s := range list {
-		folder := filepath.Join(x.here.w.root, filepath.FromSlash(s.Path))
+		folder := filepath.Join(x.here.w.Root, filepath.FromSlash(s.Path))
 		c, err := x.codebaseAt(ctx, s, folder, scratch)
 		if err != nil {
 			return err
@@ -153,27 +151,27 @@ func (x *checkouts) submodules(ctx context.Context, scratch string) error {
 			continue
 		}
 		x.links = append(x.links, submoduleLink{x.here.codebase.Key(), s.URL, c.codebase.Key()})
-		if c.w.root == folder && c.w.commit != s.Commit {
-			moved[s.Path] = c.w.commit
+		if c.w.Root == folder && c.w.Commit != s.Commit {
+			moved[s.Path] = c.w.Commit
 		}
 	}
 	if len(moved) == 0 {
 		return nil
 	}
-	return x.here.w.relink(ctx, scratch, moved)
+	return x.here.w.Relink(ctx, scratch, moved)
 }
 
 // codebaseAt is the codebase that a submodule is, nil for none.
-func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scratch string) (*checkout, error) {
-	meant := resolved(s.URL, x.here.at)
+func (x *Checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scratch string) (*checkout, error) {
+	meant := repos.Resolve(s.URL, x.here.at)
 	for i := range x.others {
 		c := &x.others[i]
-		if c.w.root == folder || slices.ContainsFunc(c.at, func(a address) bool { return slices.Contains(meant, a) }) {
+		if c.w.Root == folder || slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
 			return c, nil
 		}
 	}
 	name, ok := x.named(meant)
-	root, _ := gitIn(ctx, x.here.w.root, nil, "-C", folder, "rev-parse", "--show-toplevel") // no answer: nothing is there
+	root, _ := worktree.Git(ctx, x.here.w.Root, "-C", folder, "rev-parse", "--show-toplevel") // no answer: nothing is there
 	switch {
 	case !ok:
 		note := fmt.Sprintf("submodule %s counts as an empty folder", s.Path)
@@ -199,20 +197,20 @@ func (x *checkouts) codebaseAt(ctx context.Context, s git.Submodule, folder, scr
 }
 
 // named is the name of the codebase that an address is of on the server of the one here.
-func (x *checkouts) named(meant []address) (string, bool) {
+func (x *Checkouts) named(meant []repos.Address) (string, bool) {
 	main := "/git/" + x.here.codebase.Project
 	for _, own := range x.here.at {
-		if own.path != main && !strings.HasPrefix(own.path, main+"/") {
+		if own.Path != main && !strings.HasPrefix(own.Path, main+"/") {
 			continue
 		}
 		for _, a := range meant {
-			if a.host != own.host || a.path == own.path {
+			if a.Host != own.Host || a.Path == own.Path {
 				continue
 			}
-			if name, ok := strings.CutPrefix(a.path, main+"/"); ok && slipway.ValidName(name) {
+			if name, ok := strings.CutPrefix(a.Path, main+"/"); ok && slipway.ValidName(name) {
 				return name, true
 			}
-			if a.path == main {
+			if a.Path == main {
 				return slipway.MainCodebase, true
 			}
 		}
@@ -221,11 +219,11 @@ func (x *checkouts) named(meant []address) (string, bool) {
 }
 
 // remotesOf are the addresses of a working copy's remotes.
-func remotesOf(ctx context.Context, root string) (out []address) {
-	text, _ := gitIn(ctx, root, nil, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
+func remotesOf(ctx context.Context, root string) (out []repos.Address) {
+	text, _ := worktree.Git(ctx, root, "config", "--get-regexp", `^remote\..*\.url$`) // no answer: none
 	for line := range strings.Lines(text) {
 		_, raw, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if a, ok := parseAddress(raw); ok {
+		if a, ok := repos.ParseAddress(raw); ok {
 			out = append(out, a)
 		}
 	}
@@ -233,23 +231,23 @@ func remotesOf(ctx context.Context, root string) (out []address) {
 }
 
 // find is git.Whole's: the repository that a submodule's URL stands for.
-func (x checkouts) find(_ context.Context, from, raw string) (string, git.Repo, bool, error) {
+func (x Checkouts) find(_ context.Context, from, raw string) (string, git.Repo, bool, error) {
 	for _, l := range x.links {
 		if l.from == from && l.url == raw {
-			return l.key, x.by(l.key).w.repo, true, nil
+			return l.key, x.by(l.key).w.Repo, true, nil
 		}
 	}
-	meant := resolved(raw, x.by(from).at)
+	meant := repos.Resolve(raw, x.by(from).at)
 	for _, c := range append([]checkout{x.here}, x.others...) {
-		if slices.ContainsFunc(c.at, func(a address) bool { return slices.Contains(meant, a) }) {
-			return c.codebase.Key(), c.w.repo, true, nil
+		if slices.ContainsFunc(c.at, func(a repos.Address) bool { return slices.Contains(meant, a) }) {
+			return c.codebase.Key(), c.w.Repo, true, nil
 		}
 	}
 	return "", git.Repo{}, false, nil
 }
 
 // by is the codebase of a key; the zero value when it is not at hand.
-func (x checkouts) by(key string) checkout {
+func (x Checkouts) by(key string) checkout {
 	for _, c := range append([]checkout{x.here}, x.others...) {
 		if c.codebase.Key() == key {
 			return c
@@ -258,9 +256,9 @@ func (x checkouts) by(key string) checkout {
 	return checkout{}
 }
 
-// repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
-func (x checkouts) repo(key string) repo {
-	r := alone(x.by(key).w.repo)
+// Repo is the repository of a codebase with what is in its submodules, as far as that is at hand.
+func (x Checkouts) Repo(key string) repos.Repo {
+	r := repos.Of(git.Whole{Repo: x.by(key).w.Repo})
 	if len(x.others) > 0 {
 		r.Key, r.Find = key, x.find
 	}
@@ -268,17 +266,17 @@ func (x checkouts) repo(key string) repo {
 }
 
 // options are what the configuration of the codebase here is read with.
-func (x checkouts) options() config.Options {
-	own := first(x.lone, x.here.codebase.Name)
+func (x Checkouts) options() config.Options {
+	own := cmp.Or(x.lone, x.here.codebase.Name)
 	if own == "" && len(x.others) > 0 {
 		own = slipway.MainCodebase
 	}
-	return loneOptions(x.here.codebase.Project, own)
+	return config.Offline(x.here.codebase.Project, own)
 }
 
 // planner is the server's, for the codebases at hand: branches are those of the one here, the default branches
 // of others are what lies there. branch is the default branch of the one here.
-func (x checkouts) planner(branch string, branches map[string]string) (*act.Planner, slipway.Project) {
+func (x Checkouts) planner(branch string, branches map[string]string) (*act.Planner, slipway.Project) {
 	project := slipway.Project{ID: 1, Name: x.here.codebase.Project, DefaultBranch: branch}
 	if x.here.codebase.Name != "" {
 		project.DefaultBranch = x.by(project.Name).codebase.DefaultBranch
@@ -287,13 +285,13 @@ func (x checkouts) planner(branch string, branches map[string]string) (*act.Plan
 	p := &act.Planner{
 		Repo: func(key string) act.PlanRepo {
 			if key == x.here.codebase.Key() {
-				return localRepo{x.repo(key), branches}
+				return localRepo{x.Repo(key), branches}
 			}
 			other := x.by(key)
-			return localRepo{x.repo(key), map[string]string{other.codebase.DefaultBranch: other.w.commit}}
+			return localRepo{x.Repo(key), map[string]string{other.codebase.DefaultBranch: other.w.Commit}}
 		},
 		Projects: localProject{project}, Lone: x.lone,
-		Candidates: slipway.Registry{Host: defaultRegistryHost}, Production: slipway.Registry{Host: defaultRegistryHost, Prefix: "prod"},
+		Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Production: slipway.Registry{Host: slipway.EmbeddedRegistry, Prefix: "prod"},
 	}
 	if len(x.others) > 0 {
 		p.Codebases = x
@@ -302,7 +300,7 @@ func (x checkouts) planner(branch string, branches map[string]string) (*act.Plan
 }
 
 // Codebases lists the further ones by name.
-func (x checkouts) Codebases(context.Context, string) (out []slipway.Codebase, err error) {
+func (x Checkouts) Codebases(context.Context, string) (out []slipway.Codebase, err error) {
 	for _, c := range append([]checkout{x.here}, x.others...) {
 		if c.codebase.Name != "" {
 			out = append(out, c.codebase)
@@ -315,21 +313,21 @@ func (x checkouts) Codebases(context.Context, string) (out []slipway.Codebase, e
 var errNoServer = slipway.Errorf(slipway.Invalid, "there is no server to change the codebases of")
 
 // CreateCodebase makes none.
-func (checkouts) CreateCodebase(_ context.Context, c slipway.Codebase, _ string) (slipway.Codebase, error) {
+func (Checkouts) CreateCodebase(_ context.Context, c slipway.Codebase, _ string) (slipway.Codebase, error) {
 	return c, errNoServer
 }
 
 // RemoveCodebase removes none.
-func (checkouts) RemoveCodebase(context.Context, string, string, string) error { return errNoServer }
+func (Checkouts) RemoveCodebase(context.Context, string, string, string) error { return errNoServer }
 
-// missing says of services of the codebase here which ones they depend on that are nowhere at hand, and what to
+// Missing says of services of the codebase here which ones they depend on that are nowhere at hand, and what to
 // do about it. What cannot be read is somebody else's to tell.
-func (x checkouts) missing(ctx context.Context) (said []string) {
+func (x Checkouts) Missing(ctx context.Context) (said []string) {
 	if x.lone != "" {
 		return nil
 	}
 	read := func(c checkout) []slipway.Service {
-		files, err := x.repo(c.codebase.Key()).Tree(ctx, c.w.commit)
+		files, err := x.Repo(c.codebase.Key()).Tree(ctx, c.w.Commit)
 		if err != nil {
 			return nil
 		}
@@ -357,12 +355,12 @@ func (x checkouts) missing(ctx context.Context) (said []string) {
 }
 
 // explain adds to a plan's error what is missing on this machine.
-func (x checkouts) explain(ctx context.Context, err error) error {
-	err = x.here.w.named(err)
+func (x Checkouts) explain(ctx context.Context, err error) error {
+	err = x.here.w.Named(err)
 	if slipway.ErrorCode(err) != slipway.Invalid {
 		return err
 	}
-	said := strings.Join(x.missing(ctx), "\n")
+	said := strings.Join(x.Missing(ctx), "\n")
 	switch {
 	case said == "":
 		return err
@@ -373,7 +371,7 @@ func (x checkouts) explain(ctx context.Context, err error) error {
 }
 
 // where says which codebases are at hand.
-func (x checkouts) where() string {
+func (x Checkouts) where() string {
 	if len(x.others) == 0 {
 		return "here"
 	}
@@ -392,30 +390,45 @@ type heldCodebase struct {
 	Uncommitted int    `json:"uncommitted"`
 }
 
-func (x checkouts) held() (out []heldCodebase) {
+func (x Checkouts) held() (out []heldCodebase) {
 	for _, o := range x.others {
-		out = append(out, heldCodebase{first(o.codebase.Name, slipway.MainCodebase), o.path, o.w.head, o.w.changed})
+		out = append(out, heldCodebase{cmp.Or(o.codebase.Name, slipway.MainCodebase), o.path, o.w.Head, o.w.Changed})
 	}
 	return out
 }
 
-// tell says which codebases are at hand, and how they are.
-func (x checkouts) tell(out *printer) {
+// Told says which other codebases are at hand, and how they are: a line each.
+func (x Checkouts) Told() (lines []string) {
 	for _, o := range x.others {
-		out.line("%s in %s: %s", o.codebase.Title(), printable(o.path), printable(o.w.describe()))
+		lines = append(lines, fmt.Sprintf("%s in %s: %s", o.codebase.Title(), o.path, o.w.Describe()))
 	}
-	for _, n := range x.notes {
-		out.line("%s", printable(n))
-	}
+	return append(lines, x.notes...)
 }
 
-// relink makes the submodules of the working tree point to other commits.
-func (w *worktree) relink(ctx context.Context, scratch string, commits map[string]string) error {
-	env := append([]string{"GIT_INDEX_FILE=" + filepath.Join(scratch, "index")}, w.repo.Env...)
-	for path, commit := range commits {
-		if _, err := gitIn(ctx, w.root, env, "update-index", "--cacheinfo", "160000,"+commit+","+path); err != nil {
-			return fmt.Errorf("take submodule %s as it lies there: %w", path, err)
+// Here is the working tree of the codebase here.
+func (x Checkouts) Here() worktree.Tree { return x.here.w }
+
+// Base is the commit that the codebase here is compared with, as worktree.Tree has it, and what people call it.
+func (x *Checkouts) Base(ctx context.Context, since string) (commit, name string, err error) {
+	return x.here.w.Base(ctx, since)
+}
+
+// Configuration is what the codebase here says, and what is wrong with it.
+func (x Checkouts) Configuration(ctx context.Context) (slipway.Config, config.Problems, error) {
+	files, err := x.Repo(x.here.codebase.Key()).Tree(ctx, x.here.w.Commit)
+	if err != nil {
+		return slipway.Config{}, nil, x.here.w.Lacking(err)
+	}
+	found, problems := config.Load(files, x.options())
+	return found, problems, x.here.w.Lacking(files.Close())
+}
+
+// Bring fetches what partial clones of the codebases at hand left out.
+func (x Checkouts) Bring(ctx context.Context) error {
+	for _, c := range append([]checkout{x.here}, x.others...) {
+		if err := c.w.BringAll(ctx); err != nil {
+			return err
 		}
 	}
-	return w.commitIndex(ctx, env)
+	return nil
 }

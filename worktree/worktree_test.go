@@ -1,4 +1,4 @@
-package main
+package worktree
 
 import (
 	"bytes"
@@ -7,57 +7,24 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
-
-// gitRepo is a repository with one commit in a folder whose name git has to have quoted.
-func gitRepo(t *testing.T) (dir string, git func(args ...string) string) {
-	t.Helper()
-	dir = filepath.Join(t.TempDir(), `a:"b`)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	git = func(args ...string) string {
-		t.Helper()
-		out, err := gitIn(t.Context(), dir, []string{
-			"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
-			"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com",
-		}, args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	git("init", "-q", "-b", "main")
-	put(t, dir, ".gitignore", "ignored\n")
-	for _, name := range []string{"kept", "edited", "staged", "deleted"} {
-		put(t, dir, name, name)
-	}
-	git("add", ".")
-	git("commit", "-q", "-m", "one")
-	return dir, git
-}
-
-func put(t *testing.T, dir, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // What lies there is a commit that only this process sees; the repository stays as it is.
 func TestWorktreeIsTakenAsItLiesThere(t *testing.T) {
 	t.Parallel()
-	dir, git := gitRepo(t)
-	clean, err := openWorktree(t.Context(), dir, t.TempDir())
-	if err != nil || clean.commit != git("rev-parse", "HEAD") || clean.changed != 0 || clean.branch != "main" {
+	dir, git := slipwaytest.Repository(t)
+	clean, err := Open(t.Context(), dir, t.TempDir())
+	if err != nil || clean.Commit != git("rev-parse", "HEAD") || clean.Changed != 0 || clean.Branch != "main" {
 		t.Fatalf("a clean tree is %+v, %v", clean, err)
 	}
-	put(t, dir, "edited", "x")
-	put(t, dir, "staged", "x")
+	slipwaytest.Write(t, dir, "edited", "x")
+	slipwaytest.Write(t, dir, "staged", "x")
 	git("add", "staged")
-	put(t, dir, "staged", "y")
-	put(t, dir, "ignored", "x")
-	put(t, dir, "neu é\n", "x")
+	slipwaytest.Write(t, dir, "staged", "y")
+	slipwaytest.Write(t, dir, "ignored", "x")
+	slipwaytest.Write(t, dir, "neu é\n", "x")
 	if err := os.Remove(filepath.Join(dir, "deleted")); err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +33,16 @@ func TestWorktreeIsTakenAsItLiesThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	objects := git("count-objects", "-v")
-	w, err := openWorktree(t.Context(), dir, t.TempDir())
+	w, err := Open(t.Context(), dir, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := w.repo.ChangedFiles(t.Context(), w.head, w.commit)
+	files, err := w.Repo.ChangedFiles(t.Context(), w.Head, w.Commit)
 	want := []string{"deleted", "edited", "neu é\n", "staged"}
-	if err != nil || !slices.Equal(files, want) || w.changed != len(want) {
-		t.Errorf("changed are %q (%d), %v, want %q", files, w.changed, err, want)
+	if err != nil || !slices.Equal(files, want) || w.Changed != len(want) {
+		t.Errorf("changed are %q (%d), %v, want %q", files, w.Changed, err, want)
 	}
-	staged, err := w.repo.ReadFile(t.Context(), w.commit, "staged", 100)
+	staged, err := w.Repo.ReadFile(t.Context(), w.Commit, "staged", 100)
 	if err != nil || string(staged) != "y" {
 		t.Errorf("what lies there is %q, %v, not what is staged", staged, err)
 	}
@@ -83,25 +50,25 @@ func TestWorktreeIsTakenAsItLiesThere(t *testing.T) {
 	if err != nil || !bytes.Equal(index, after) || git("count-objects", "-v") != objects || git("stash", "list") != "" {
 		t.Errorf("the repository was touched: %v, %s, before %s", err, git("count-objects", "-v"), objects)
 	}
-	again, err := openWorktree(t.Context(), dir, t.TempDir())
-	if err != nil || again.commit != w.commit {
-		t.Errorf("the same tree is commit %s, and then %s, %v", w.commit, again.commit, err)
+	again, err := Open(t.Context(), dir, t.TempDir())
+	if err != nil || again.Commit != w.Commit {
+		t.Errorf("the same tree is commit %s, and then %s, %v", w.Commit, again.Commit, err)
 	}
 }
 
 // A linked worktree has its own files and branch, and the history of the repository.
 func TestLinkedWorktree(t *testing.T) {
 	t.Parallel()
-	dir, git := gitRepo(t)
+	dir, git := slipwaytest.Repository(t)
 	linked := filepath.Join(t.TempDir(), "linked")
 	git("worktree", "add", "-q", "-b", "topic/x", linked)
-	put(t, linked, "edited", "x")
-	put(t, dir, "kept", "only in the other")
-	w, err := openWorktree(t.Context(), linked, t.TempDir())
-	if err != nil || w.changed != 1 || w.branch != "topic/x" {
+	slipwaytest.Write(t, linked, "edited", "x")
+	slipwaytest.Write(t, dir, "kept", "only in the other")
+	w, err := Open(t.Context(), linked, t.TempDir())
+	if err != nil || w.Changed != 1 || w.Branch != "topic/x" {
 		t.Fatalf("%+v, %v", w, err)
 	}
-	base, name, err := w.base(t.Context(), "")
+	base, name, err := w.Base(t.Context(), "")
 	if err != nil || name != "main" || base != git("rev-parse", "main") {
 		t.Errorf("compared with %s (%s), %v", name, base, err)
 	}
@@ -110,14 +77,14 @@ func TestLinkedWorktree(t *testing.T) {
 // The branch is compared with where it left the default branch, as the remote has it.
 func TestWorktreeBase(t *testing.T) {
 	t.Parallel()
-	dir, git := gitRepo(t)
+	dir, git := slipwaytest.Repository(t)
 	base := func(since string) string {
 		t.Helper()
-		w, err := openWorktree(t.Context(), dir, t.TempDir())
+		w, err := Open(t.Context(), dir, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		commit, name, err := w.base(t.Context(), since)
+		commit, name, err := w.Base(t.Context(), since)
 		if err != nil {
 			return "refused"
 		}
@@ -133,11 +100,11 @@ func TestWorktreeBase(t *testing.T) {
 		t.Errorf("the only branch is compared with %q", got)
 	}
 	git("checkout", "-q", "-b", "topic/x")
-	put(t, dir, "edited", "2")
+	slipwaytest.Write(t, dir, "edited", "2")
 	git("commit", "-q", "-a", "-m", "two")
 	git("tag", "two")
 	git("checkout", "-q", "main")
-	put(t, dir, "kept", "3")
+	slipwaytest.Write(t, dir, "kept", "3")
 	git("commit", "-q", "-a", "-m", "three")
 	git("tag", "three")
 	git("checkout", "-q", "topic/x")

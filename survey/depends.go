@@ -1,4 +1,4 @@
-package main
+package survey
 
 import (
 	"encoding/json"
@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// dependency is a folder that a service's code needs besides its own, and where that stands.
-type dependency struct {
+// Dependency is a folder that a service's code needs besides its own, and where that stands.
+type Dependency struct {
 	Path    string `json:"path"`              // of the repository
 	Service string `json:"service,omitempty"` // whose folder it is
 	Why     string `json:"why"`
@@ -18,8 +18,8 @@ type dependency struct {
 
 // dependenciesOf are the folders of the repository that the manifests in a folder name, and those that
 // the manifests there name, and so on.
-func (t *surveyTree) dependenciesOf(dir string) []dependency {
-	var all []dependency
+func (t *tree) dependenciesOf(dir string) []Dependency {
+	var all []Dependency
 	seen, open := map[string]bool{dir: true}, []string{dir}
 	for len(open) > 0 {
 		from := open[0]
@@ -35,17 +35,17 @@ func (t *surveyTree) dependenciesOf(dir string) []dependency {
 			all, open = append(all, d), append(open, d.Path)
 		}
 	}
-	slices.SortFunc(all, func(a, b dependency) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(all, func(a, b Dependency) int { return strings.Compare(a.Path, b.Path) })
 	return all
 }
 
 // direct are the folders that the manifests in a folder name.
-func (t *surveyTree) direct(dir string) []dependency {
-	var all []dependency
+func (t *tree) direct(dir string) []Dependency {
+	var all []Dependency
 	add := func(why, to string) {
 		to = path.Join(dir, strings.ReplaceAll(to, `\`, "/"))
 		if !path.IsAbs(to) && !strings.HasPrefix(to, "../") && to != ".." && t.isFolder(to) {
-			all = append(all, dependency{Path: to, Why: why})
+			all = append(all, Dependency{Path: to, Why: why})
 		}
 	}
 	t.goModule(dir, add)
@@ -88,7 +88,7 @@ var (
 
 // goModule follows replace directives with a local path, and requirements that go.work finds in the
 // repository.
-func (t *surveyTree) goModule(dir string, add func(why, to string)) {
+func (t *tree) goModule(dir string, add func(why, to string)) {
 	text := t.read(path.Join(dir, "go.mod"))
 	if text == "" {
 		return
@@ -105,7 +105,7 @@ func (t *surveyTree) goModule(dir string, add func(why, to string)) {
 }
 
 // goWork are the modules of the workspace that a folder is in: module -> folder.
-func (t *surveyTree) goWork(dir string) map[string]string {
+func (t *tree) goWork(dir string) map[string]string {
 	for ; ; dir = path.Dir(dir) {
 		if text := t.read(path.Join(dir, "go.work")); text != "" {
 			members := map[string]string{}
@@ -145,7 +145,7 @@ type nodeManifest struct {
 }
 
 // nodePackage follows dependencies on files and on members of the workspace.
-func (t *surveyTree) nodePackage(dir string, add func(why, to string)) {
+func (t *tree) nodePackage(dir string, add func(why, to string)) {
 	var m nodeManifest
 	if json.Unmarshal([]byte(t.read(path.Join(dir, "package.json"))), &m) != nil {
 		return
@@ -165,7 +165,7 @@ func (t *surveyTree) nodePackage(dir string, add func(why, to string)) {
 }
 
 // workspace are the packages of the workspace that a folder is in: name -> folder.
-func (t *surveyTree) workspace(dir string) map[string]string {
+func (t *tree) workspace(dir string) map[string]string {
 	for ; ; dir = path.Dir(dir) {
 		if patterns := t.workspacePatterns(dir); len(patterns) > 0 {
 			members := map[string]string{}
@@ -191,7 +191,7 @@ func (t *surveyTree) workspace(dir string) map[string]string {
 var pnpmPackage = regexp.MustCompile(`(?m)^\s*-\s*["']?([^"'\s#]+)`)
 
 // workspacePatterns are the patterns of npm, yarn and pnpm for the members of a workspace.
-func (t *surveyTree) workspacePatterns(dir string) (patterns []string) {
+func (t *tree) workspacePatterns(dir string) (patterns []string) {
 	var m nodeManifest
 	if json.Unmarshal([]byte(t.read(path.Join(dir, "package.json"))), &m) == nil && len(m.Workspaces) > 0 {
 		var object struct{ Packages []string }

@@ -1,4 +1,4 @@
-package main
+package laptop
 
 import (
 	"context"
@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/driver/helmchart"
+	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage"
+	"github.com/slipway-cd/slipway/worktree"
 )
 
 // sameBases has one digest for all base images.
@@ -29,17 +30,17 @@ func (b *sameBases) Digest(context.Context, string, string, map[string]string) (
 func TestLocalRunReuses(t *testing.T) {
 	t.Parallel()
 	l := newLaptop(t)
-	put(t, l.w.root, "cart/Dockerfile", "FROM base AS testrunner\nFROM base\n")
-	results := localResults{dir: filepath.Join(t.TempDir(), "results"), now: time.Now}
+	slipwaytest.Write(t, l.w.Root, "cart/Dockerfile", "FROM base AS testrunner\nFROM base\n")
+	results := Results{dir: filepath.Join(t.TempDir(), "results"), now: time.Now}
 	bases := &sameBases{"sha256:one"}
 	fails := false
-	run := func(blind bool) (done string, steps []localStep) {
+	run := func(blind bool) (done string, steps []Step) {
 		t.Helper()
 		var err error
-		if l.w, err = openWorktree(t.Context(), l.w.root, t.TempDir()); err != nil {
+		if l.w, err = worktree.Open(t.Context(), l.w.Root, t.TempDir()); err != nil {
 			t.Fatal(err)
 		}
-		p, err := planLocally(t.Context(), l.w, localRequest{project: "shop", event: slipway.PullUpdate, with: l.checkouts()})
+		p, err := l.checkouts().Plan(t.Context(), Request{Event: slipway.PullUpdate}, l.config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,23 +52,22 @@ func TestLocalRunReuses(t *testing.T) {
 			return slipway.Result{Outcome: slipway.Succeeded, Report: &slipway.TestReport{Passed: 3}}, nil
 		})
 		results.blind = blind
-		runner := results.reusing(inner, localParts{with: l.checkouts(), charts: (*helmchart.Helm)(nil)}, bases)
-		live := newLive(newPrinter(&l.out, false), false, p.plan.Steps)
-		r := &localRun{
-			run: p.run, parallel: 1, now: time.Now, moved: live.moved, logOf: func(s slipway.PlanStep) stage.Log { return live.of(s.Key) },
-			runners: map[slipway.StepKind]stage.Runner{slipway.KindBuild: runner, slipway.KindTest: runner, slipway.KindChart: stage.Func(
+		runner := results.Reusing(inner, l.checkouts(), nil, bases)
+		r := &Run{
+			Run: p.Run, Parallel: 1, Now: time.Now, Moved: l.told.moved, LogOf: func(slipway.PlanStep) stage.Log { return &l.told },
+			Runners: map[slipway.StepKind]stage.Runner{slipway.KindBuild: runner, slipway.KindTest: runner, slipway.KindChart: stage.Func(
 				func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
 					return slipway.Result{Outcome: slipway.Succeeded}, nil
 				})},
 		}
-		steps = r.execute(t.Context(), p.plan.Steps)
+		steps = r.Execute(t.Context(), p.Steps)
 		return strings.TrimSpace(done), steps
 	}
-	want := func(why, done string, blind bool) []localStep {
+	want := func(why, done string, blind bool) []Step {
 		t.Helper()
 		got, steps := run(blind)
 		if got != done {
-			t.Errorf("%s: done are %q, want %q\n%s", why, got, done, l.out.String())
+			t.Errorf("%s: done are %q, want %q\n%s", why, got, done, l.told.String())
 		}
 		return steps
 	}
@@ -82,13 +82,13 @@ func TestLocalRunReuses(t *testing.T) {
 		}
 	}
 	want("with --no-reuse", all, true)
-	put(t, l.w.root, "cart/page.html", "two\n")
+	slipwaytest.Write(t, l.w.Root, "cart/page.html", "two\n")
 	want("after an edit", all, false)
-	put(t, l.w.root, "cart/page.html", "one\n")
+	slipwaytest.Write(t, l.w.Root, "cart/page.html", "one\n")
 	want("after the edit was taken back", "", false)
 	bases.digest = "sha256:two"
 	want("with another base image", all, false)
-	put(t, l.w.root, "cart/page.html", "three\n")
+	slipwaytest.Write(t, l.w.Root, "cart/page.html", "three\n")
 	fails = true
 	want("when the test fails", all, false)
 	fails = false
@@ -97,7 +97,7 @@ func TestLocalRunReuses(t *testing.T) {
 
 func TestLocalResults(t *testing.T) {
 	t.Parallel()
-	r := localResults{dir: filepath.Join(t.TempDir(), "shop"), now: time.Now}
+	r := Results{dir: filepath.Join(t.TempDir(), "shop"), now: time.Now}
 	inputs := func(n int) string { return fmt.Sprintf("sha256:%064x", n) }
 	step := func(trust slipway.Trust) slipway.PlanStep {
 		return slipway.PlanStep{Key: "build/cart", Kind: slipway.KindBuild, Build: &slipway.BuildSpec{Trust: trust}}
@@ -122,7 +122,7 @@ func TestLocalResults(t *testing.T) {
 	if _, ok := find(2, slipway.TrustBranch); ok {
 		t.Error("other inputs were taken")
 	}
-	put(t, r.dir, filepath.Base(r.file(inputs(3), slipway.TrustBranch)), `{"step": {`)
+	slipwaytest.Write(t, r.dir, filepath.Base(r.file(inputs(3), slipway.TrustBranch)), `{"step": {`)
 	if _, ok := find(3, slipway.TrustBranch); ok {
 		t.Error("half a file was taken")
 	}

@@ -1,4 +1,4 @@
-package main
+package worktree
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func isAsked(name string) bool { return asked.MatchString(path.Base(name)) }
 
 // bring fetches in one request the files of a commit that a partial clone left out and whose paths are wanted, into the
 // repository, as git in the person's shell keeps them, too. What does not come is asked for again by whoever reads it.
-func (w *worktree) bring(ctx context.Context, commit string, wanted func(path string) bool) error {
+func (w *Tree) bring(ctx context.Context, commit string, wanted func(path string) bool) error {
 	if w.fetches == nil || commit == "" {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (w *worktree) bring(ctx context.Context, commit string, wanted func(path st
 	if err != nil || len(lacked) == 0 {
 		return err
 	}
-	list, err := gitIn(ctx, w.root, w.repo.Env, "ls-tree", "-r", "-z", "--full-tree", commit)
+	list, err := gitIn(ctx, w.Root, w.Repo.Env, "ls-tree", "-r", "-z", "--full-tree", commit)
 	if err != nil {
 		return err
 	}
@@ -47,29 +47,24 @@ func (w *worktree) bring(ctx context.Context, commit string, wanted func(path st
 	return w.missed
 }
 
-// bringFork is bring for what plans read of the commit at which the working tree left another one.
-func (w *worktree) bringFork(ctx context.Context, tip string) {
+// BringFork is bring for what plans read of the commit at which the working tree left another one.
+func (w *Tree) BringFork(ctx context.Context, tip string) {
 	if w.fetches == nil || tip == "" {
 		return
 	}
-	if fork, err := w.repo.MergeBase(ctx, tip, w.commit); err == nil { // the planner tells of one that is not found
+	if fork, err := w.Repo.MergeBase(ctx, tip, w.Commit); err == nil { // the planner tells of one that is not found
 		_ = w.bring(ctx, fork, isAsked)
 	}
 }
 
-// bringAll is bring for all files of the codebases at hand.
-func (x checkouts) bringAll(ctx context.Context) error {
-	for _, c := range append([]checkout{x.here}, x.others...) {
-		if err := c.w.bring(ctx, c.w.commit, func(string) bool { return true }); err != nil {
-			return c.w.lacking(err)
-		}
-	}
-	return nil
+// BringAll is bring for all files of the tree.
+func (w *Tree) BringAll(ctx context.Context) error {
+	return w.Lacking(w.bring(ctx, w.Commit, func(string) bool { return true }))
 }
 
 // lacked are the objects of a commit that are not here.
-func (w *worktree) lacked(ctx context.Context, commit string) (map[string]bool, error) {
-	list, err := gitIn(ctx, w.root, w.repo.Env, "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", "--end-of-options", commit)
+func (w *Tree) lacked(ctx context.Context, commit string) (map[string]bool, error) {
+	list, err := gitIn(ctx, w.Root, w.Repo.Env, "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", "--end-of-options", commit)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +78,8 @@ func (w *worktree) lacked(ctx context.Context, commit string) (map[string]bool, 
 }
 
 // fetch gets objects, one on each line, from the remotes that promised them.
-func (w *worktree) fetch(ctx context.Context, ids string) error {
-	promised, err := gitIn(ctx, w.root, nil, "config", "--get-regexp", `^remote\..*\.promisor$`)
+func (w *Tree) fetch(ctx context.Context, ids string) error {
+	promised, err := gitIn(ctx, w.Root, nil, "config", "--get-regexp", `^remote\..*\.promisor$`)
 	if err != nil {
 		return err
 	}
@@ -96,7 +91,7 @@ func (w *worktree) fetch(ctx context.Context, ids string) error {
 			continue
 		}
 		// As git itself gets what it misses.
-		if _, err = gitGiven(ctx, w.root, w.fetches[:1], ids, "-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags",
+		if _, err = gitGiven(ctx, w.Root, w.fetches[:1], ids, "-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags",
 			"--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none", "--stdin", remote); err == nil {
 			return nil
 		}
@@ -104,8 +99,8 @@ func (w *worktree) fetch(ctx context.Context, ids string) error {
 	return err
 }
 
-// lacking says of an error that a partial clone may be behind it, if this is one.
-func (w *worktree) lacking(err error) error {
+// Lacking says of an error that a partial clone may be behind it, if this is one.
+func (w *Tree) Lacking(err error) error {
 	if err == nil || w.fetches == nil || slipway.ErrorCode(err) != slipway.Internal {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package laptop
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"github.com/slipway-cd/slipway/stage"
 )
 
-// localStep is a step of a run on the laptop, and how it ended.
-type localStep struct {
+// Step is a step of a run on the laptop, and how it ended.
+type Step struct {
 	Key       string              `json:"key"`
 	Kind      slipway.StepKind    `json:"kind"`
 	Service   string              `json:"service"`
@@ -27,20 +27,20 @@ type localStep struct {
 	// Deployments are how those stood that the step made or looked at.
 	Deployments []slipway.Deployment `json:"deployments,omitempty"`
 
+	Took time.Duration `json:"-"`
 	spec slipway.PlanStep
-	took time.Duration
 }
 
-// localRun runs the steps of a plan: those at once whose needs are met, parallel of them at most. It
+// Run runs the steps of a plan: those at once whose needs are met, parallel of them at most. It
 // has no queue, no attempts and no record: what fails is run again by the person.
-type localRun struct {
-	run       slipway.Run
-	runners   map[slipway.StepKind]stage.Runner
-	workspace stage.Workspace
-	parallel  int
-	now       func() time.Time
-	logOf     func(slipway.PlanStep) stage.Log
-	moved     func(localStep) // told when a step starts and when it ends, from one goroutine
+type Run struct {
+	Run       slipway.Run
+	Runners   map[slipway.StepKind]stage.Runner
+	Workspace stage.Workspace
+	Parallel  int
+	Now       func() time.Time
+	LogOf     func(slipway.PlanStep) stage.Log
+	Moved     func(Step) // told when a step starts and when it ends, from one goroutine
 }
 
 // ended is what a runner said.
@@ -57,14 +57,14 @@ type made struct {
 	deployments []slipway.Deployment
 }
 
-// execute runs the steps to their ends, and those that follow from how they ended, and returns them in the
+// Execute runs the steps to their ends, and those that follow from how they ended, and returns them in the
 // order of the plan. When ctx ends, running steps are cancelled and waited for, and nothing more is started.
-func (l *localRun) execute(ctx context.Context, plan []slipway.PlanStep) []localStep {
+func (l *Run) Execute(ctx context.Context, plan []slipway.PlanStep) []Step {
 	steps := blocked(plan)
 	var all made
 	running, over := 0, make(chan ended)
 	for {
-		running += l.start(ctx, steps, l.parallel-running, made{slices.Clone(all.artifacts), slices.Clone(all.deployments)}, over)
+		running += l.start(ctx, steps, l.Parallel-running, made{slices.Clone(all.artifacts), slices.Clone(all.deployments)}, over)
 		if running == 0 {
 			return steps
 		}
@@ -74,24 +74,24 @@ func (l *localRun) execute(ctx context.Context, plan []slipway.PlanStep) []local
 		s.conclude(ctx, e)
 		all.artifacts = append(all.artifacts, s.Artifacts...)
 		all.deployments = append(all.deployments, s.Deployments...)
-		l.moved(*s)
+		l.Moved(*s)
 		if e.res.Next != nil {
 			steps = append(steps, blocked(e.res.Next.Steps)...)
 		}
 	}
 }
 
-func blocked(plan []slipway.PlanStep) []localStep {
-	steps := make([]localStep, len(plan))
+func blocked(plan []slipway.PlanStep) []Step {
+	steps := make([]Step, len(plan))
 	for i, s := range plan {
-		steps[i] = localStep{Key: s.Key, Kind: s.Kind, Service: s.Service, State: slipway.StepBlocked, spec: s}
+		steps[i] = Step{Key: s.Key, Kind: s.Kind, Service: s.Service, State: slipway.StepBlocked, spec: s}
 	}
 	return steps
 }
 
 // start begins what may begin, at most free steps, and returns how many. What never will is skipped or
 // cancelled.
-func (l *localRun) start(ctx context.Context, steps []localStep, free int, sofar made, over chan<- ended) (begun int) {
+func (l *Run) start(ctx context.Context, steps []Step, free int, sofar made, over chan<- ended) (begun int) {
 	for again := true; again; {
 		again = false
 		for i := range steps {
@@ -108,13 +108,13 @@ func (l *localRun) start(ctx context.Context, steps []localStep, free int, sofar
 			case ready && begun < free:
 				s.State = slipway.StepRunning
 				begun++
-				l.moved(*s)
+				l.Moved(*s)
 				go l.one(ctx, i, s.spec, sofar, over)
 				continue
 			default:
 				continue
 			}
-			l.moved(*s)
+			l.Moved(*s)
 			again = true
 		}
 	}
@@ -122,10 +122,10 @@ func (l *localRun) start(ctx context.Context, steps []localStep, free int, sofar
 }
 
 // needs reports whether everything that a step needs has succeeded, or what of it never will.
-func needs(steps []localStep, spec slipway.PlanStep) (ready bool, broken string) {
+func needs(steps []Step, spec slipway.PlanStep) (ready bool, broken string) {
 	ready = true
 	for _, key := range spec.Needs {
-		at := slices.IndexFunc(steps, func(s localStep) bool { return s.Key == key })
+		at := slices.IndexFunc(steps, func(s Step) bool { return s.Key == key })
 		if at < 0 { // left out: needs a server
 			continue
 		}
@@ -141,18 +141,18 @@ func needs(steps []localStep, spec slipway.PlanStep) (ready bool, broken string)
 }
 
 // one runs one step.
-func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, sofar made, over chan<- ended) {
+func (l *Run) one(ctx context.Context, at int, spec slipway.PlanStep, sofar made, over chan<- ended) {
 	if d := time.Duration(spec.Timeout); d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d, slipway.ErrTimeout)
 		defer cancel()
 	}
-	begin := l.now()
+	begin := l.Now()
 	e := ended{at: at}
-	if r := l.runners[spec.Kind]; r != nil {
+	if r := l.Runners[spec.Kind]; r != nil {
 		e.res, e.err = r.Run(ctx, stage.Env{
-			Run: l.run, StepID: int64(at + 1), Attempt: 1, Log: l.logOf(spec), Journal: &memory{}, Now: l.now,
-			Workspace: l.workspace, Artifacts: sofar.artifacts, Deployments: sofar.deployments,
+			Run: l.Run, StepID: int64(at + 1), Attempt: 1, Log: l.LogOf(spec), Journal: &memory{}, Now: l.Now,
+			Workspace: l.Workspace, Artifacts: sofar.artifacts, Deployments: sofar.deployments,
 		}, spec)
 	} else {
 		e.err = slipway.Errorf(slipway.Internal, "no runner for steps of kind %s", spec.Kind)
@@ -160,13 +160,13 @@ func (l *localRun) one(ctx context.Context, at int, spec slipway.PlanStep, sofar
 	if e.err != nil && errors.Is(context.Cause(ctx), slipway.ErrTimeout) {
 		e.res, e.err = slipway.Result{Outcome: slipway.Failed, Reason: fmt.Sprintf("not done in %s", time.Duration(spec.Timeout))}, nil
 	}
-	e.took = l.now().Sub(begin)
+	e.took = l.Now().Sub(begin)
 	over <- e
 }
 
 // conclude sets how the step ended.
-func (s *localStep) conclude(ctx context.Context, e ended) {
-	s.took, s.Seconds = e.took, e.took.Round(time.Millisecond).Seconds()
+func (s *Step) conclude(ctx context.Context, e ended) {
+	s.Took, s.Seconds = e.took, e.took.Round(time.Millisecond).Seconds()
 	s.Reason, s.Report, s.Artifacts, s.Deployments = e.res.Reason, e.res.Report, e.res.Artifacts, e.res.Deployments
 	if e.res.ReusedFrom != 0 {
 		s.Reused = time.Unix(e.res.ReusedFrom, 0).UTC()
@@ -219,4 +219,20 @@ func (m *memory) Get(_ context.Context, key string, v any) (bool, error) {
 		return false, nil
 	}
 	return true, json.Unmarshal(b, v)
+}
+
+// State is how a run ended: cancelled before all, then errored, then failed.
+func State(steps []Step) slipway.RunState {
+	worst := slipway.RunSucceeded
+	for _, s := range steps {
+		switch {
+		case s.State == slipway.StepCancelled:
+			return slipway.RunCancelled
+		case s.State == slipway.StepErrored:
+			worst = slipway.RunErrored
+		case s.State == slipway.StepFailed && worst == slipway.RunSucceeded:
+			worst = slipway.RunFailed
+		}
+	}
+	return worst
 }
