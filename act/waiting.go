@@ -26,11 +26,7 @@ func (p *Planner) waiting(ctx context.Context, repo *snapshot, q plan.Question, 
 	if len(at) == 0 {
 		return nil, nil
 	}
-	releases, err := p.History.Releases(ctx, slipway.ReleaseFilter{Project: in.Project.Name, Quarantined: true})
-	if err != nil {
-		return nil, err
-	}
-	now := promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Quarantined: Quarantined(releases, true)}
+	now := promote.Input{Project: in.Project, Run: in.Run, Config: in.Config}
 	out := map[string]slipway.WaitingRun{}
 	for _, commit := range newestFirst(at, q.Built) {
 		changed, known, err := p.changedSince(ctx, repo, q, in, commit)

@@ -231,7 +231,9 @@ func TestAServiceThatWaitsAndIsAnotherOneRuns(t *testing.T) {
 		"an environment between": {approved, func(f files) files {
 			return f.with("slipway.yaml", strings.Replace(approved, "  - {name: live", "  - {name: qa, trigger: default-branch}\n  - {name: live", 1))
 		}},
-		"a gate": {approved, func(f files) files { return f.with("slipway.yaml", approved+"gates: {vulnerabilities: {failOn: low}}\n") }},
+		"a gate": {approved, func(f files) files {
+			return f.with("slipway.yaml", approved+"gates: {vulnerabilities: {failOn: low}}\n")
+		}},
 		"a gate of an environment": {approved, func(f files) files {
 			return f.with("slipway.yaml", strings.Replace(approved, "production: true", "production: true, gates: {coverage: {minimum: 75}}", 1))
 		}},

@@ -21,7 +21,7 @@ const maxWaiting = 100
 type waiting struct {
 	runRow
 	because map[string][]string
-	taken   map[string]int64  // services that a later run took up, or says something of
+	taken   map[string]int64  // services that the run is not to deliver any more
 	at      map[string]string // the newest commit at which a service was left to the run
 }
 
@@ -62,8 +62,8 @@ func waits(ctx context.Context, q querier, project, codebase, ref string, before
 	return out, nil
 }
 
-// since finds which services later runs took up: whichever began with them, whoever deployed them, and what says that
-// the branch is done with them. It also finds at which commit they were left to the run.
+// since finds which services the run is not to deliver any more: later runs have them, or the branch is done with them
+// since, or their version is in quarantine. It also finds at which commit they were left to the run.
 func (w *waiting) since(ctx context.Context, q querier) error {
 	w.taken, w.at = map[string]int64{}, map[string]string{}
 	names, err := json.Marshal(w.open())
@@ -82,6 +82,16 @@ func (w *waiting) since(ctx context.Context, q querier) error {
 		w.Project, w.Codebase, w.Ref, w.ID, string(names))
 	if err != nil {
 		return fmt.Errorf("look for what came after run #%d: %w", w.ID, err)
+	}
+	bad, err := list(ctx, q, func(r scanner) (v [2]string, err error) { return v, r.Scan(&v[0], &v[1]) },
+		`SELECT service, semver FROM quarantines WHERE project = $1 AND service IN (SELECT value FROM json_each($2)) AND lifted_at = 0`, w.Project, string(names))
+	if err != nil {
+		return fmt.Errorf("read what is in quarantine: %w", err)
+	}
+	for _, st := range w.steps {
+		if d := st.Spec.Deploy; d != nil && slices.Contains(bad, [2]string{st.Spec.Service, semver(d.Version)}) {
+			w.taken[st.Spec.Service] = w.ID
+		}
 	}
 	return nil
 }
