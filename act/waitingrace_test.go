@@ -231,3 +231,66 @@ func TestARunOfWhichAPartWaits(t *testing.T) {
 	}
 	l.wants(l.plan(l.pushes(tree.with("README", "1"))), map[string]string{"cart": leftTo(first), "mail": "runs: "})
 }
+
+// Services of several codebases wait together: what a change made run elsewhere has a part in it.
+func TestServicesOfSeveralCodebasesThatWait(t *testing.T) {
+	t.Parallel()
+	l := newLine(t)
+	web, main := l.further("web", false), l.at("shop")
+	push := func(c codebase, f files) (slipway.Run, string) {
+		t.Helper()
+		commit, told := c.push(refMain, f)
+		l.trees[commit] = f
+		run := l.allRuns()[0]
+		return l.works(run), told
+	}
+	agree := func() {
+		t.Helper()
+		for n := 0; len(l.asking()) > 0; n++ {
+			open, err := l.store.Approvals(l.ctx, "shop", slipway.ApprovalWaiting)
+			l.ok(err)
+			l.do(l.store.Vote(l.ctx, open[0].ID, slipway.Vote{User: "bob", Approve: true, Reason: "so"}, slipway.Approvals{}))
+			for _, run := range l.allRuns() {
+				l.works(run)
+			}
+		}
+	}
+	pages := docker("pages").with("slipway.yaml", "services: {pages: {dependsOn: [api]}}\n")
+	f := docker("api", "mail", "cart").with("slipway.yaml", approved)
+	push(main, f)
+	agree()
+	push(web, pages)
+	agree()
+	waits, _ := push(main, f.with("src/api/a", "1").with("src/mail/a", "1"))
+	l.wantAsking(fmt.Sprintf("api of run #%d in live", waits.ID), fmt.Sprintf("mail of run #%d in live", waits.ID), fmt.Sprintf("pages of run #%d in live", waits.ID))
+	f = f.with("src/api/a", "1").with("src/mail/a", "1")
+
+	// Neither codebase disturbs what waits with a push that has nothing of it.
+	_, told := push(main, f.with("README", "1"))
+	l.says(told, "api: "+leftTo(waits), "mail: "+leftTo(waits), "cart: skipped")
+	if strings.Contains(told, "pages: runs") {
+		t.Error(told)
+	}
+	_, told = push(web, pages.with("README", "1"))
+	l.says(told, "pages: skipped")
+	l.wantAsking(fmt.Sprintf("api of run #%d in live", waits.ID), fmt.Sprintf("mail of run #%d in live", waits.ID), fmt.Sprintf("pages of run #%d in live", waits.ID))
+
+	// A push of the other codebase takes pages up, without which main is not done with api: that runs again, and mail does not.
+	push(web, pages.with("src/pages/a", "1"))
+	_, told = push(main, f.with("README", "2"))
+	l.says(told, "api: runs: ", "mail: "+leftTo(waits), "pages: runs: ", "cart: skipped")
+	agree()
+	_, told = push(main, f.with("README", "3"))
+	l.says(told, "api: skipped, ", "mail: skipped, ", "cart: skipped")
+	if strings.Contains(told, "waits for") {
+		t.Error(told)
+	}
+
+	// What governs is the main codebase's: another of its environments is one of the services of web too.
+	waits, _ = push(web, pages.with("src/pages/a", "2"))
+	_, told = push(web, pages.with("src/pages/a", "2").with("README", "2"))
+	l.says(told, "pages: "+leftTo(waits))
+	push(main, f.with("README", "3").with("slipway.yaml", strings.Replace(approved, "required: 1", "required: 2", 1)))
+	_, told = push(web, pages.with("src/pages/a", "2").with("README", "3"))
+	l.says(told, "pages: runs: ")
+}
