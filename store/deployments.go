@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -214,22 +216,26 @@ func (t *tx) closeDeployments(r *runRow, st *stepRow, to slipway.DeploymentState
 // back to: before the deployment of that ID (0: of all), not quarantined, not itself left by a
 // rollback. It is NotFound when there is none.
 func (s *Store) VerifiedDeployment(ctx context.Context, t slipway.Target, before int64) (slipway.Deployment, error) {
-	all, err := deployments(ctx, s.reader, `project = $1 AND environment = $2 AND service = $3 AND ($4 = 0 OR id < $5)
-		AND verified_at > 0 AND state IN ('verified', 'replaced') ORDER BY id DESC LIMIT 100`, t.Project, t.Environment, t.Service, before, before)
+	bad, err := list(ctx, s.reader, scanString, `SELECT semver FROM quarantines WHERE project = $1 AND service = $2 AND lifted_at = 0`, t.Project, t.Service)
 	if err != nil {
 		return slipway.Deployment{}, err
 	}
-	for _, d := range all {
-		reason, err := s.Quarantined(ctx, t.Project, t.Service, d.Version)
-		if err != nil {
-			return d, err
-		}
-		if reason == "" {
-			return d, nil
-		}
+	for _, version := range slices.Clone(bad) {
+		bad = append(bad, "v"+version) // the other spelling, where it is SemVer
 	}
-	return slipway.Deployment{}, slipway.Errorf(slipway.NotFound, "no verified deployment of %s to %s to go back to", t.Service, t.Environment)
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	d, ok, err := one(ctx, s.reader, scanDeployment, newestVerified, t.Project, t.Environment, t.Service, before, string(data(bad)))
+	if err == nil && !ok {
+		err = slipway.Errorf(slipway.NotFound, "no verified deployment of %s to %s to go back to", t.Service, t.Environment)
+	}
+	return d, err
 }
+
+// newestVerified finds the newest deployment of a target that may be gone back to, of another version than those named.
+const newestVerified = `SELECT ` + deploymentColumns + ` FROM deployments WHERE project = $1 AND environment = $2 AND service = $3 AND id < $4
+	AND verified_at > 0 AND state IN ('verified', 'replaced') AND version NOT IN (SELECT value FROM json_each($5)) ORDER BY id DESC LIMIT 1`
 
 // Deployment returns a deployment.
 func (s *Store) Deployment(ctx context.Context, id int64) (slipway.Deployment, error) {

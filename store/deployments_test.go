@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -134,6 +135,30 @@ func TestWhereARollbackGoes(t *testing.T) {
 	if why, err := w.Quarantined(w.ctx, "shop", "a", "v1.2.0"); err != nil || why != "not healthy" {
 		t.Errorf("quarantine: %q %v", why, err)
 	}
+}
+
+// However many versions were quarantined since, the newest that was not is found; a version that only begins like one
+// in quarantine is another one.
+func TestTheVerifiedDeploymentIsFoundHoweverLongAgo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	target := slipway.Target{Project: "shop", Environment: "prod", Service: "a"}
+	_, old := w.deploy("v1.0.0", slipway.Verified)
+	for n := range 120 {
+		version := fmt.Sprintf("v1.1.%d", n)
+		w.deploy(version, slipway.Verified)
+		w.ok(w.Quarantine(w.ctx, "shop", "a", version, "bad", "ada"))
+	}
+	to, err := w.VerifiedDeployment(w.ctx, target, 0)
+	w.ok(err)
+	if to.ID != old.ID {
+		t.Errorf("goes back to %s", to.Version)
+	}
+	_, odd := w.deploy("vv1.1.1", slipway.Verified)
+	if to, err := w.VerifiedDeployment(w.ctx, target, 0); err != nil || to.ID != odd.ID {
+		t.Errorf("goes back to %s, %v", to.Version, err)
+	}
+	w.code(func() error { _, err := w.VerifiedDeployment(w.ctx, target, old.ID); return err }(), slipway.NotFound)
 }
 
 func TestAVersionBelongsToTheCommitThatHadItFirst(t *testing.T) {
