@@ -20,6 +20,8 @@ const maxWaiting = 100
 // waiting is a run of which some step waits for people, with the steps alone that have not ended well.
 type waiting struct {
 	runRow
+	of      map[string][]*stepRow // by service
+	keys    map[string]*stepRow
 	because map[string][]string
 	taken   map[string]int64  // services that the run is not to deliver any more
 	at      map[string]string // the newest commit at which a service was left to the run
@@ -41,7 +43,10 @@ func waits(ctx context.Context, q querier, project, codebase, ref string, before
 		if n < 0 {
 			n = len(rows)
 		}
-		w := &waiting{runRow: runRow{steps: rows[:n]}}
+		w := &waiting{runRow: runRow{steps: rows[:n]}, of: map[string][]*stepRow{}, keys: map[string]*stepRow{}}
+		for _, st := range w.steps {
+			w.of[st.Spec.Service], w.keys[st.Spec.Key] = append(w.of[st.Spec.Service], st), st
+		}
 		rows = rows[n:]
 		if w.Run, err = getRun(ctx, q, id); err != nil {
 			return nil, err
@@ -97,14 +102,27 @@ func (w *waiting) since(ctx context.Context, q querier) error {
 }
 
 // open are the services of which something is left to do.
-func (w *waiting) open() (out []string) {
-	for _, st := range w.steps {
-		if st.Spec.Service != "" {
-			out = append(out, st.Spec.Service)
+func (w *waiting) open() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(w.of)), func(service string) bool { return service == "" })
+}
+
+// before are the steps of other services that come before those of one, as far as they have not ended well.
+func (w *waiting) before(service string) (out []*stepRow) {
+	seen := map[string]bool{}
+	for todo := slices.Clone(w.of[service]); len(todo) > 0; todo = todo[1:] {
+		for _, key := range todo[0].Spec.Needs {
+			need := w.keys[key]
+			if need == nil || seen[key] {
+				continue
+			}
+			seen[key] = true
+			todo = append(todo, need)
+			if need.Spec.Service != service {
+				out = append(out, need)
+			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 // services are those that the run waits for people with; of those that wait for nothing else, more is said.
@@ -121,13 +139,9 @@ func (w *waiting) services() map[string]slipway.WaitingRun {
 	}
 	for _, service := range w.idle(with) {
 		found, known := out[service]
-		for _, st := range w.steps {
-			if st.Spec.Service == service && !known {
-				for _, need := range w.needs(st) {
-					if need.State == slipway.StepWaiting {
-						found = slipway.WaitingRun{RunID: w.ID, Environment: need.Spec.Environment, For: need.Spec.Service}
-					}
-				}
+		for _, st := range w.before(service) {
+			if !known && st.State == slipway.StepWaiting {
+				found = slipway.WaitingRun{RunID: w.ID, Environment: st.Spec.Environment, For: st.Spec.Service}
 			}
 		}
 		found.Commit, found.With = cmp.Or(w.at[service], w.Commit), with[service]
@@ -139,13 +153,8 @@ func (w *waiting) services() map[string]slipway.WaitingRun {
 // with are the other services that have a part in what is left to do with one: those of steps that come before its own,
 // and those that its change made run, without which the branch is not done with it.
 func (w *waiting) with(service string) (out []string) {
-	for _, st := range w.steps {
-		if st.Spec.Service != service {
-			continue
-		}
-		for _, need := range w.needs(st) {
-			out = append(out, need.Spec.Service)
-		}
+	for _, st := range w.before(service) {
+		out = append(out, st.Spec.Service)
 	}
 	for made, because := range w.because {
 		if slices.Contains(because, service) {
@@ -153,7 +162,7 @@ func (w *waiting) with(service string) (out []string) {
 		}
 	}
 	slices.Sort(out)
-	return slices.DeleteFunc(slices.Compact(out), func(s string) bool { return s == service })
+	return slices.DeleteFunc(slices.Compact(out), func(s string) bool { return s == service || s == "" })
 }
 
 // idle are the services of which no step failed and none can be done by machines, which no later run took up, and of
@@ -180,18 +189,24 @@ func (w *waiting) idle(with map[string][]string) []string {
 
 // ways reads the steps of the services that wait for nothing but people, as they were planned.
 func ways(ctx context.Context, q querier, in map[string]slipway.WaitingRun) error {
-	for service, w := range in {
-		if w.Commit == "" {
+	runs := map[int64]bool{}
+	for _, w := range in {
+		runs[w.RunID] = runs[w.RunID] || w.Commit != ""
+	}
+	for id, wanted := range runs {
+		if !wanted {
 			continue
 		}
-		rows, err := list(ctx, q, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 AND service = $2 AND (environment <> '' OR kind = 'scan') ORDER BY id`, w.RunID, service)
+		rows, err := list(ctx, q, scanStepRow, `SELECT `+stepColumns+` FROM steps WHERE run_id = $1 AND (environment <> '' OR kind = 'scan') ORDER BY id`, id)
 		if err != nil {
-			return fmt.Errorf("read what run #%d has planned for %s: %w", w.RunID, service, err)
+			return fmt.Errorf("read what run #%d has planned: %w", id, err)
 		}
 		for _, st := range rows {
-			w.Steps = append(w.Steps, st.Spec)
+			if w := in[st.Spec.Service]; w.RunID == id && w.Commit != "" {
+				w.Steps = append(w.Steps, st.Spec)
+				in[st.Spec.Service] = w
+			}
 		}
-		in[service] = w
 	}
 	return nil
 }
