@@ -39,6 +39,9 @@ type Decision struct {
 	ChartOnly bool `json:"chartOnly,omitempty"`
 	// Unchanged: the service is as it was where the branch was done with it before.
 	Unchanged bool `json:"unchanged,omitempty"`
+	// LeftTo is an earlier run that waits for people with the same of the service, and delivers it when they agree: it
+	// does not run again. 0: there is none.
+	LeftTo int64 `json:"leftTo,omitempty"`
 	// Removed: the service is no longer in the repository. What is deployed of it stays until a person
 	// removes it.
 	Removed bool `json:"removed,omitempty"`
@@ -89,7 +92,8 @@ type Built struct {
 	// Unfinished is, by service, the newest run of the default branch after that one which began to deliver it,
 	// or is to, and is not done with it.
 	Unfinished map[string]int64
-	// Waiting are, by service, the newest runs of the branch that wait for people with it. They are not done with it.
+	// Waiting are, by service, the newest runs of the default branch that wait for people with it. They are not done
+	// with it.
 	Waiting map[string]WaitingRun
 }
 
@@ -100,10 +104,21 @@ type Done struct {
 	RunID  int64 // of Commit
 }
 
-// WaitingRun is a run that waits for people before an environment.
+// WaitingRun is a run that waits for people with a service, before an environment.
 type WaitingRun struct {
 	RunID       int64
 	Environment string
+	// For is the service whose approval it is: another one, when that is deployed before.
+	For string
+	// Commit is that of the run when people are all that the service waits for there and nothing took the service up
+	// since; "": machines are at work on it, something of it failed, or it is elsewhere's by now.
+	Commit string
+	// With are the other services of the run that have a part in what is left to do with it: their steps come before
+	// its own, or its change made them run. Set with Commit, as are Steps and Gates.
+	With []string
+	// Steps are those of the service that look into its image and that lead through the environments, as they were planned.
+	Steps []PlanStep
+	Gates map[string]Gates // of the run's plan
 }
 
 // Of is where a service was done.

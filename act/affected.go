@@ -32,7 +32,11 @@ func (p *Planner) affected(ctx context.Context, repo *snapshot, in *plan.Input) 
 			return err
 		}
 		in.Changes, in.Removed = answer.Changes, answer.Removed
-		plan.Spread(in)
+		waiting, err := p.waiting(ctx, repo, q, in)
+		if err != nil {
+			return err
+		}
+		plan.Leave(in, waiting)
 	}
 	if err := p.built(ctx, repo, q, in); err != nil {
 		return err
@@ -168,21 +172,9 @@ func (p *Planner) sameCode(ctx context.Context, repo *snapshot, q plan.Question,
 	if image.Repository != where.Ref() {
 		return false, nil
 	}
-	files, err := repo.ChangedFiles(ctx, image.Commit, in.Run.Commit)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	was, err := p.configAt(ctx, repo, in, image.Commit)
-	if err != nil || was == nil {
-		return false, err
-	}
-	q.Ref, q.Built, q.Since = "", slipway.Built{}, []plan.Since{{Config: was, Files: files, Commit: image.Commit}}
-	answer, err := affectedSince(ctx, repo, q, in.Run.Commit)
-	c := answer.Changes[service]
-	return !c.Changed || c.ChartOnly, err
+	changes, known, err := p.changedSince(ctx, repo, q, in, image.Commit)
+	c := changes[service]
+	return known && (!c.Changed || c.ChartOnly), err
 }
 
 // revisions finds the newest commits that touched the services that run, and the time of the run's own.

@@ -229,6 +229,9 @@ type past struct {
 	tree       files
 	good, left map[string]bool // done with in it; begun in it and not done with
 	skipped    map[string]bool
+	took       map[string]bool // had steps in it
+	waits      map[string]bool // people are all that it waits for
+	leftTo     map[string]bool // it was left to an earlier run
 }
 
 // inputs are what a service is made of: its folder and those of what it depends on.
@@ -246,7 +249,23 @@ func inputs(tree files, name string) string {
 
 func has(tree files, name string) bool { return tree["src/"+name+"/Dockerfile"] != "" }
 
-// runs says by replaying all of the past whether a service runs; fork is where a branch left the default one.
+// leaves says by replaying all of the past whether a service is left to a run that waits for people with it, but for what
+// runs that is deployed after it.
+func leaves(history []past, now files, name string) bool {
+	for i := len(history) - 1; i >= 0; i-- {
+		was := history[i]
+		switch {
+		case !has(was.tree, name):
+			return false
+		case was.took[name]:
+			return was.waits[name] && inputs(was.tree, name) == inputs(now, name)
+		}
+	}
+	return false
+}
+
+// runs says by replaying all of the past whether a service runs, unless it is left to a run; fork is where a branch left
+// the default one.
 func runs(history []past, fork files, now files, name string) bool {
 	if fork != nil && has(fork, name) && inputs(fork, name) == inputs(now, name) {
 		return false
@@ -256,6 +275,7 @@ func runs(history []past, fork files, now files, name string) bool {
 		switch {
 		case !has(was.tree, name):
 			return true
+		case was.leftTo[name]:
 		case was.good[name], was.skipped[name]:
 			return inputs(was.tree, name) != inputs(now, name)
 		case was.left[name] && fork == nil:

@@ -1,9 +1,7 @@
 package act_test
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -85,11 +83,14 @@ func (l *line) step(run slipway.Run, st slipway.Step, fails bool) bool {
 	return true
 }
 
-// acts does a step's work; of a deployment that fails, the cluster has something.
+// acts does a step's work; an approval is asked for; of a deployment that fails, the cluster has something.
 func (l *line) acts(run slipway.Run, st slipway.Step, fails bool) slipway.Result {
 	res := slipway.Result{Outcome: slipway.Succeeded}
 	if fails {
 		res = slipway.Result{Outcome: slipway.Failed, Reason: "red"}
+	}
+	if a := st.Spec.Approve; a != nil && !fails {
+		return slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Version: a.Deploy.Version, Required: a.Approvals.Required}}
 	}
 	if d := st.Spec.Deploy; d != nil && st.Spec.Kind == slipway.KindDeploy {
 		state := slipway.Deployed
@@ -313,42 +314,5 @@ func TestAPushThatIsAcceptedLate(t *testing.T) {
 	w.Moved(w.ctx, again)
 	if all := w.runs(refMain); len(all) != 4 || all[0].Commit != again[0].New {
 		t.Errorf("runs %+v", all)
-	}
-}
-
-// A service whose run waits for people is not done with: the next push runs it, says why, and the older approval
-// gives way when the newer is asked for (D1).
-func TestAWaitingApprovalGivesWay(t *testing.T) {
-	t.Parallel()
-	l := newLine(t)
-	tree := service("cart", "mail").with("slipway.yaml", "environments:\n  - {name: live, trigger: default-branch, approvals: {required: 1}}\n")
-	asks := func(run slipway.Run) {
-		for steps := l.ready(run); len(steps) > 0; steps = l.ready(run) {
-			st := steps[0]
-			if st.Spec.Kind != slipway.KindApprove {
-				l.step(run, st, false)
-				continue
-			}
-			d := st.Spec.Approve.Deploy
-			st = l.start(run.ID, st.Spec.Key)
-			l.ok(l.store.FinishStep(l.ctx, st.ID, st.Attempt, slipway.Result{Outcome: slipway.Waiting,
-				Approval: &slipway.Approval{Service: st.Spec.Service, Environment: st.Spec.Environment, Version: d.Version, Required: 1}}, nil))
-		}
-	}
-	first := l.asked(refMain, tree)
-	asks(first)
-	if got := l.runs(refMain)[0]; got.State != slipway.RunWaiting {
-		t.Fatalf("run %+v", got)
-	}
-	next := l.asked(refMain, tree.with("README", "1"))
-	asks(next)
-	l.wants(l.plan(next), map[string]string{"cart": fmt.Sprintf("; run #%d waits for people in live with it, and gives way when this one does", first.ID), "mail": "runs: "})
-	open, err := l.store.Approvals(l.ctx, "shop", slipway.ApprovalWaiting)
-	l.ok(err)
-	if len(open) != 2 || open[0].RunID != next.ID || open[1].RunID != next.ID {
-		t.Errorf("open are %+v", open)
-	}
-	if got := l.runs(refMain)[1]; got.State != slipway.RunCancelled || !strings.Contains(got.Reason, fmt.Sprintf("of run #%d waits for the same approval", next.ID)) {
-		t.Errorf("run #%d is %s: %s", got.ID, got.State, got.Reason)
 	}
 }

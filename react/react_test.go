@@ -233,6 +233,8 @@ func TestStatuses(t *testing.T) {
 			want: "slipway error: cancelled /runs/1\nslipway/cart error: cancelled /runs/1\n" + skipped},
 		"no plan": {runs: []slipway.RunDetail{{Run: delivery(1, slipway.RunFailed).Run, Steps: []slipway.Step{step(1, "plan", slipway.StepFailed, "slipway.yaml:3: no")}}},
 			want: "slipway failure: plan failed: slipway.yaml:3: no /runs/1?step=plan"},
+		"left to another run": {runs: []slipway.RunDetail{{Run: delivery(1, slipway.RunSucceeded).Run, Plan: slipway.Plan{Decisions: []slipway.Decision{{Service: "a", LeftTo: 7, Reason: "skipped, run #7 waits"}, {Service: "b", Reason: "skipped, y"}}}}},
+			want: "slipway success: no service is affected; 1 service left to earlier runs, which wait for approvals /runs/1\nslipway/a success: skipped, run #7 waits /runs/7\nslipway/b success: skipped, y /runs/1"},
 		"nothing affected": {runs: []slipway.RunDetail{{Run: delivery(1, slipway.RunSucceeded).Run, Plan: slipway.Plan{Decisions: []slipway.Decision{{Service: "a", Reason: "skipped, x"}, {Service: "b", Reason: "skipped, y"}}}}},
 			want: "slipway success: no service is affected /runs/1\nslipway/a success: skipped, x /runs/1\nslipway/b success: skipped, y /runs/1"},
 		"the worse of two": {runs: []slipway.RunDetail{

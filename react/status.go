@@ -194,7 +194,7 @@ func worse(a, b verdict) verdict {
 func runVerdict(d slipway.RunDetail) verdict {
 	run := d.Run
 	v := verdict{run: run.ID, ran: true}
-	ran, skipped := 0, 0
+	ran, skipped, left := 0, 0, 0
 	for _, dec := range d.Plan.Decisions {
 		switch {
 		case dec.Service == "" || dec.Removed:
@@ -202,6 +202,9 @@ func runVerdict(d slipway.RunDetail) verdict {
 			ran++
 		default:
 			skipped++
+		}
+		if dec.LeftTo != 0 {
+			left++
 		}
 	}
 	switch run.State {
@@ -211,6 +214,9 @@ func runVerdict(d slipway.RunDetail) verdict {
 			v.text, v.ran = "no service is affected", false
 			if len(d.Plan.Decisions) == 1 {
 				v.text = d.Plan.Decisions[0].Reason
+			}
+			if left > 0 && len(d.Plan.Decisions) > 1 {
+				v.text += fmt.Sprintf("; %s left to earlier runs, which wait for approvals", slipway.Counted(left, "service"))
 			}
 		}
 	case slipway.RunFailed, slipway.RunErrored:
@@ -254,6 +260,9 @@ func culprit(steps []slipway.Step) (slipway.Step, bool) {
 func serviceVerdict(d slipway.RunDetail, dec slipway.Decision, reports map[string]slipway.TestReport) verdict {
 	v := verdict{run: d.Run.ID, ran: dec.Runs, state: slipway.StatusSuccess, text: dec.Reason}
 	if !dec.Runs {
+		if dec.LeftTo != 0 {
+			v.run = dec.LeftTo
+		}
 		return v
 	}
 	var steps []slipway.Step

@@ -9,8 +9,8 @@ import (
 	"github.com/slipway-cd/slipway"
 )
 
-// maxUnfinished bounds how many earlier runs of a ref are asked what they began. The next run that is planned takes
-// it along, so that it is in one of the newest.
+// maxUnfinished bounds how many earlier runs of a ref are asked what they began of services of which nothing is known
+// by name. The next run that is planned takes these along, so that they are in one of the newest.
 const maxUnfinished = 100
 
 // Built says with which commits the services of a codebase's ref were done, and which of them runs before a
@@ -40,41 +40,42 @@ func built(ctx context.Context, q querier, project, codebase, ref string, before
 	if err != nil {
 		return out, fmt.Errorf("read what was done on %s: %w", ref, err)
 	}
-	out.Unfinished = map[string]int64{}
-	_, err = list(ctx, q, func(r scanner) (id int64, err error) {
-		var service string
-		err = r.Scan(&service, &id)
-		out.Unfinished[service] = id
-		return id, err
-	}, `SELECT s.service, max(s.run_id) FROM steps s
-		LEFT JOIN built b ON b.project = $1 AND b.codebase = $2 AND b.ref = $3 AND b.service = s.service
-		WHERE s.run_id IN (SELECT id FROM (SELECT id, state FROM runs WHERE project = $1 AND codebase = $2 AND ref = $3 AND ($4 = 0 OR id < $4) AND event = 'merge'
-			ORDER BY id DESC LIMIT $6) WHERE state <> 'succeeded')
-		AND s.run_id > coalesce(b.run_id, $5) AND s.service <> ''
-		AND (s.state IN ('blocked', 'ready', 'running', 'retrying', 'waiting') OR s.kind IN ('deploy', 'rollback') AND s.attempt > 0)
-		GROUP BY s.service`, project, codebase, ref, before, out.Rest.RunID, maxUnfinished)
-	if err != nil {
-		return out, fmt.Errorf("read what was begun on %s: %w", ref, err)
+	if out.Unfinished, err = unfinished(ctx, q, project, codebase, ref, before, out.Rest.RunID); err != nil {
+		return out, err
 	}
-	if out.Waiting, err = waiting(ctx, q, project, codebase, ref, before); err != nil {
+	if out.Waiting, err = waits(ctx, q, project, codebase, ref, before); err != nil {
+		return out, err
+	}
+	if err := ways(ctx, q, out.Waiting); err != nil {
 		return out, err
 	}
 	out.Turn, err = turn(ctx, q, project, codebase, ref)
 	return out, err
 }
 
-// waiting are the services that runs of a ref before a run (0: all) wait for people with.
-func waiting(ctx context.Context, q querier, project, codebase, ref string, before int64) (map[string]slipway.WaitingRun, error) {
-	out := map[string]slipway.WaitingRun{}
-	_, err := list(ctx, q, func(r scanner) (v slipway.WaitingRun, err error) {
+// stepBegun is a step with which a run has begun, or is to, what it may leave behind.
+const stepBegun = `(s.state IN ('blocked', 'ready', 'running', 'retrying', 'waiting') OR s.kind IN ('deploy', 'rollback') AND s.attempt > 0)`
+
+// unfinished are the newest runs of the default branch before a run (0: all) that began with services after the branch
+// was done with them. One of which nothing is known by name was in the run called rest.
+func unfinished(ctx context.Context, q querier, project, codebase, ref string, before, rest int64) (map[string]int64, error) {
+	out := map[string]int64{}
+	_, err := list(ctx, q, func(r scanner) (id int64, err error) {
 		var service string
-		err = r.Scan(&service, &v.RunID, &v.Environment)
-		out[service] = v
-		return v, err
-	}, `SELECT s.service, s.run_id, s.environment FROM steps s JOIN runs r ON r.id = s.run_id
-		WHERE s.state = 'waiting' AND r.project = $1 AND r.codebase = $2 AND r.ref = $3 AND ($4 = 0 OR r.id < $4) ORDER BY s.id`, project, codebase, ref, before)
+		err = r.Scan(&service, &id)
+		out[service] = id
+		return id, err
+	}, `SELECT b.service, coalesce((SELECT s.run_id FROM steps s JOIN runs r ON r.id = s.run_id WHERE s.project = b.project AND s.service = b.service AND s.run_id > b.run_id
+			AND r.codebase = $2 AND r.ref = $3 AND ($4 = 0 OR r.id < $4) AND r.event = 'merge' AND r.state <> 'succeeded' AND `+stepBegun+` ORDER BY s.run_id DESC LIMIT 1), 0) AS id
+		FROM built b WHERE b.project = $1 AND b.codebase = $2 AND b.ref = $3 AND id <> 0
+		UNION ALL SELECT s.service, max(s.run_id) FROM steps s
+		WHERE s.run_id IN (SELECT id FROM (SELECT id, state FROM runs WHERE project = $1 AND codebase = $2 AND ref = $3 AND ($4 = 0 OR id < $4) AND event = 'merge'
+			ORDER BY id DESC LIMIT $6) WHERE state <> 'succeeded')
+		AND s.run_id > $5 AND s.service <> '' AND `+stepBegun+`
+		AND NOT EXISTS (SELECT 1 FROM built b WHERE b.project = $1 AND b.codebase = $2 AND b.ref = $3 AND b.service = s.service)
+		GROUP BY s.service`, project, codebase, ref, before, rest, maxUnfinished)
 	if err != nil {
-		return nil, fmt.Errorf("read what waits for people on %s: %w", ref, err)
+		return nil, fmt.Errorf("read what was begun on %s: %w", ref, err)
 	}
 	return out, nil
 }
@@ -96,7 +97,7 @@ func builds(r *runRow) bool {
 
 // decided keeps what a plan says of services that its run leaves alone: those that are as they were where they
 // were done are done with its commit, and those that are gone with none. The others, which run or are left out by
-// their trigger, stay done with what they were, however well the run ends without them.
+// their trigger or left to an earlier run, stay done with what they were, however well the run ends without them.
 func (t *tx) decided(r *runRow, p slipway.Plan) error {
 	if !builds(r) || len(p.Decisions) == 0 {
 		return nil
@@ -124,6 +125,9 @@ func (t *tx) decided(r *runRow, p slipway.Plan) error {
 		return err
 	}
 	if err := t.doneAt(r, same, slipway.Done{Commit: r.Commit, RunID: r.ID}, newest); err != nil {
+		return err
+	}
+	if err := t.left(r, p); err != nil {
 		return err
 	}
 	return t.doneAt(r, gone, slipway.Done{RunID: r.ID}, newest)

@@ -181,6 +181,9 @@ func (s *Store) FinishStep(ctx context.Context, stepID int64, attempt int, res s
 			return err
 		}
 		if r.cancel != "" && res.Next != nil && len(res.Next.Steps) > 0 {
+			if st.Spec.Kind == slipway.KindPlan { // else the run would have succeeded, with nothing done
+				return t.cancelStep(r, st)
+			}
 			res.Next = nil
 			res.Reason = join(res.Reason, "what would follow was not started: "+r.cancel)
 		}

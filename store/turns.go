@@ -78,10 +78,17 @@ func (t *tx) outOfTurn(r *runRow, st *stepRow, p slipway.Plan) (bool, error) {
 		return true, t.move(r, st, change{to: slipway.StepRetrying, reason: waitsForPlan(first), behind: first})
 	}
 	now, err := turn(t.ctx, t, r.Project, r.Codebase, r.Ref)
-	if err != nil || now == p.Turn {
+	if err != nil {
 		return false, err
 	}
-	return true, t.move(r, st, change{to: slipway.StepReady, reason: "planned again: another run of the branch was planned or retried meanwhile"})
+	why := "planned again: another run of the branch was planned or retried meanwhile"
+	if now == p.Turn {
+		why, err = t.stale(r, p)
+	}
+	if err != nil || why == "" {
+		return false, err
+	}
+	return true, t.move(r, st, change{to: slipway.StepReady, reason: why})
 }
 
 func waitsForPlan(run int64) string {

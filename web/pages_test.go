@@ -101,7 +101,7 @@ func pages() map[string][]string {
 		"/projects/shop/releases/delivery/v1.1.0": {"What was built, once", "the quote in QA is right", "registry.slipway.internal/shop/delivery@" + sha("deliveryv1.1.0"), ", production ✗ 4 critical, 3 high"},
 		"/projects/shop/releases/delivery/v1.2.0": {"waits for a person before production", "Approve", "not yet", "+        value: (secret, hash 77ab)", "! warn vulnerabilities 2 medium: no fix yet", "gate without a verdict", "Signature and attestations", "✓ signed 3 signed statements", "! 1 warned · ✓ 3 passed"},
 		"/projects/shop/releases/delivery/v1.1.1": {"Not deployed again until a person lifts it.", "Lift the quarantine", "rolled-back"},
-		"/runs/3":                   {"Run #3 ✓ succeeded", "merge of main", "skipped: no file under src/web changed", "Timings", "development"},
+		"/runs/3":                   {"Run #3 ✓ succeeded", "merge of main", "skipped: no file under src/web changed", "its approval in production run #2, which waits", "Timings", "development"},
 		"/runs/5":                   {"tests failed: 2 of 46", "TestTotalWithDiscount", "got 29.97, want 26.97", "2 failed (1 new), 43 passed, 1 skipped, 2 flaky", "44 that did not fail", "not a test report", "TestCurrency/EUR new", "-2.7 points against run #3", "shots/cart.png 48 B", "1 flaky test that did not fail this time", "big.zip: not kept"},
 		"/runs/5?step=build/orders": {"Log of build/orders", "This step wrote no log."},
 		"/runs/7":                   {"npm error code E404", "did not complete successfully", "= [build 1/5] FROM docker.io/library/node:22 cached"},

@@ -157,7 +157,8 @@ func (w *world) merged() {
 		steps = append(steps, delivered(s, "development", slipway.StepSucceeded, slipway.StepSucceeded, "publish/"+s)...)
 	}
 	d := w.run(slipway.Run{ID: 3, Event: slipway.DefaultPush, Ref: "refs/heads/main", Title: "The shop: web, orders and delivery", State: slipway.RunSucceeded}, 50*time.Hour, steps...)
-	d.Plan.Decisions = []slipway.Decision{{Service: "delivery", Runs: true, Reason: "runs: 14 files changed under src/shipping/delivery"}, {Service: "orders", Runs: true, Reason: "runs: 9 files changed under src/orders"}, {Service: "web", Reason: "skipped: no file under src/web changed, 23 files changed elsewhere"}}
+	d.Plan.Decisions = []slipway.Decision{{Service: "delivery", Runs: true, Reason: "runs: 14 files changed under src/shipping/delivery"}, {Service: "orders", Runs: true, Reason: "runs: 9 files changed under src/orders"}, {Service: "web", Reason: "skipped: no file under src/web changed, 23 files changed elsewhere"},
+		{Service: "search", LeftTo: 2, Reason: "skipped, run #2 of the same code and configuration waits for its approval in production"}}
 	d.Artifacts = artifacts("delivery", "main-1a2b3c4", 3)
 	for _, s := range []string{"delivery", "orders", "web"} {
 		d.Deployments = append(d.Deployments, deployment(s, "development", "main-1a2b3c4", 3, slipway.Verified, d.Run.FinishedAt))

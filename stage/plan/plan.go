@@ -70,6 +70,8 @@ type Change struct {
 	Since string
 	// Waiting says that an earlier run waits for people with it, and is therefore not done with it; "" when none does.
 	Waiting string
+	// Left is the run that waits for people with the same of it, to which it is left; 0: to none.
+	Left int64
 	// Unchanged: it is as it was where it was built before, whatever its trigger says of the run.
 	Unchanged bool
 	// Because are the services of the run that make it run by way of another codebase.
@@ -127,7 +129,7 @@ func planChanged(in Input, p slipway.Plan) slipway.Plan {
 	}
 	for _, svc := range in.Config.Services {
 		change, n := in.Changes[svc.Name], name(in)
-		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed}
+		d := slipway.Decision{Service: svc.Name, Runs: change.Changed, Reason: reason(svc, change), Unchanged: change.Unchanged && !change.Changed, LeftTo: change.Left}
 		if change.Since != "" {
 			d.Reason += "; compared with " + slipway.ShortHash(change.Since) + ", as no run has succeeded with it since"
 		}

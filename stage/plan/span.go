@@ -242,7 +242,7 @@ func Spread(in *Input) {
 			c := in.Changes[r.name]
 			c.Because = because[r.name]
 			if !c.Changed || c.ChartOnly {
-				c.Changed, c.Unchanged, c.ChartOnly, c.Why, c.Since = true, false, false, s.why(r), ""
+				c.Changed, c.Unchanged, c.ChartOnly, c.Left, c.Why, c.Since = true, false, false, 0, s.why(r), ""
 			}
 			in.Changes[r.name] = c
 			continue

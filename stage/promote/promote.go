@@ -37,16 +37,10 @@ type Candidate struct {
 // run's event triggers, in their order. A service that may not go on says so in its decision, and is
 // built and published all the same.
 func Extend(p slipway.Plan, in Input) (slipway.Plan, error) {
-	trigger, ok := triggers()[in.Run.Event]
-	if !ok {
+	if _, ok := triggers()[in.Run.Event]; !ok {
 		return p, nil
 	}
-	var envs []slipway.Environment
-	for _, e := range in.Config.Environments {
-		if e.Trigger == trigger {
-			envs = append(envs, e)
-		}
-	}
+	envs := in.environments()
 	out := p
 	out.Decisions = append([]slipway.Decision(nil), p.Decisions...)
 	out.Steps = append([]slipway.PlanStep{}, p.Steps...)
@@ -82,6 +76,17 @@ func Plan(in Input, candidates []Candidate, envs []slipway.Environment) (slipway
 	}
 	order(p.Steps, in.Config)
 	return p, nil
+}
+
+// environments are those that the run's event triggers, in their order.
+func (in Input) environments() (out []slipway.Environment) {
+	trigger, ok := triggers()[in.Run.Event]
+	for _, e := range in.Config.Environments {
+		if ok && e.Trigger == trigger {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 func triggers() map[slipway.EventKind]slipway.Trigger {
