@@ -223,12 +223,20 @@ func chooseStep(d slipway.RunDetail, asked string) *slipway.Step {
 	return nil
 }
 
-// Running counts the services that the plan runs.
-func (p *runPage) Running() (n int) {
+// Services counts those that the plan decides about, and Running those of them that it runs. A way back decides once more
+// about a service.
+func (p *runPage) Services() int { return p.decided(func(slipway.Decision) bool { return true }) }
+
+func (p *runPage) Running() int { return p.decided(func(d slipway.Decision) bool { return d.Runs }) }
+
+func (p *runPage) decided(counts func(slipway.Decision) bool) int {
+	of := map[string]bool{}
 	for _, d := range p.Plan.Decisions {
-		n += boolInt(d.Runs)
+		if d.Service != "" && counts(d) {
+			of[d.Service] = true
+		}
 	}
-	return n
+	return len(of)
 }
 
 // manySteps is from how many on the times of a run's steps are folded away.

@@ -335,3 +335,14 @@ func TestLeft(t *testing.T) {
 		}
 	}
 }
+
+// The way back after a failed deployment decides about its service once more: it is still one.
+func TestServicesOfAPlanAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	p := &runPage{RunDetail: slipway.RunDetail{Plan: slipway.Plan{Decisions: []slipway.Decision{
+		{Service: "delivery", Runs: true}, {Service: "web"}, {Service: "delivery", Runs: true, Reason: "rollback"}, {Reason: "no service is affected"},
+	}}}}
+	if p.Services() != 2 || p.Running() != 1 {
+		t.Errorf("%d of %d services, want 1 of 2", p.Running(), p.Services())
+	}
+}

@@ -135,12 +135,16 @@ func (b *browser) find(origin string) ([]shot, error) {
 			at := strings.Split(all[0], "/")
 			shots = append(shots, shot{"trace", origin + "/trace?q=" + at[len(at)-1]})
 		case "run":
-			tests, err := b.links(all[0], `.graph a[href*="step=test"]`)
-			if err != nil {
-				return nil, err
-			}
-			if len(tests) > 0 {
-				shots = append(shots, shot{"run-tests", tests[0]})
+			for _, part := range []struct{ name, selector string }{
+				{"run-tests", `.graph a[href*="step=test"]`}, {"findings", `a[href*="/findings"]`}, {"manifests", `a[href*="/manifests"]`},
+			} {
+				found, err := b.links(all[0], part.selector)
+				if err != nil {
+					return nil, err
+				}
+				if len(found) > 0 {
+					shots = append(shots, shot{part.name, found[0]})
+				}
 			}
 		}
 	}
