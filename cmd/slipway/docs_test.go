@@ -155,7 +155,7 @@ func flagTable(flags *pflag.FlagSet) string {
 		switch value {
 		case "bool":
 			value, def = "", strings.TrimPrefix(def, "false")
-		case "stringArray":
+		case "stringArray", "stringSlice":
 			value, def = "text, repeatable", strings.Trim(def, "[]")
 		case "string":
 			value = "text"
