@@ -28,6 +28,16 @@ type Named struct {
 // elsewhere is a codebase and the folder where it is checked out.
 type elsewhere struct{ name, path string }
 
+// Main is where the main codebase is checked out when that is another folder than the one here; "" when nobody said so.
+func (o Named) Main() string {
+	for _, v := range o.Given {
+		if name, path, _ := strings.Cut(v, "="); name == slipway.MainCodebase {
+			return path
+		}
+	}
+	return ""
+}
+
 // parse returns what the flags say; own is "" when they do not.
 func (o Named) parse() (own string, others []elsewhere, err error) {
 	seen := map[string]bool{}

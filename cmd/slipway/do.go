@@ -192,7 +192,7 @@ func (c *cli) started(_ question, run slipway.Run) {
 func (c *cli) retry() *cobra.Command {
 	return &cobra.Command{
 		Use: "retry RUN", Short: "Run again the steps of a run that did not succeed",
-		Long: "What was rolled back is not tried again, but for a way back that did not get to its end; other services and\nenvironments of the run go on. A chart whose package is not kept any more is packaged again.",
+		Long: "What succeeded is kept; a gate that failed counts the waivers that were given since.\nWhat was rolled back is not tried again, but for a way back that did not get to its end; other services and\nenvironments of the run go on. A chart whose package is not kept any more is packaged again.",
 		Args: cobra.ExactArgs(1),
 		RunE: answer(c, func(ctx context.Context, q question) (slipway.Run, error) {
 			id, err := c.runID(ctx, q.api, q.args)

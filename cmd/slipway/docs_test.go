@@ -132,7 +132,12 @@ func writeCommand(b *strings.Builder, cmd *cobra.Command) {
 	if cmd.Example != "" {
 		fmt.Fprintf(b, "\n```sh\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
 	}
-	if own := cmd.LocalNonPersistentFlags(); own.HasAvailableFlags() {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.AddFlagSet(cmd.LocalFlags())
+	for above := cmd.Parent(); above.HasParent(); above = above.Parent() {
+		own.AddFlagSet(above.PersistentFlags())
+	}
+	if own.HasAvailableFlags() {
 		b.WriteString("\n" + flagTable(own))
 	}
 	for _, sub := range cmd.Commands() {
@@ -155,7 +160,7 @@ func flagTable(flags *pflag.FlagSet) string {
 		switch value {
 		case "bool":
 			value, def = "", strings.TrimPrefix(def, "false")
-		case "stringArray":
+		case "stringArray", "stringSlice":
 			value, def = "text, repeatable", strings.Trim(def, "[]")
 		case "string":
 			value = "text"

@@ -83,7 +83,7 @@ func (c *cli) diagnosis(found []finding) error {
 			}
 			what := f.Detail
 			if !f.OK && f.Do != "" {
-				what += "\n→ " + f.Do
+				what += " → " + f.Do
 			}
 			rows = append(rows, []string{c.out.state(state), f.Name, what})
 		}

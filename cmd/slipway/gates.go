@@ -19,8 +19,9 @@ func (c *cli) gates() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "gates [RUN|SERVICE]", Short: "What the quality gates said of a run or of a service, and why",
-		Long: "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. Of a gate that spoke in several steps it is what it said last; --output json\nhas all. What is waived is shown with who waived it, until when and why. With --all every reason is shown, else\nthe ten worst of each gate and ten that are waived.",
-		Args: cobra.MaximumNArgs(1),
+		Long:    "Shows each gate of a run (12, the newest without an argument) or of a service's newest run (delivery): its\nverdict and what it does not like. Of a gate that spoke in several steps it is what it said last; --output json\nhas all. What is waived is shown with who waived it, until when and why. With --all every reason is shown, else\nthe ten worst of each gate and ten that are waived.",
+		Example: "  slipway gates\n  slipway gates 12\n  slipway gates delivery --env production",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: inProject(c, func(ctx context.Context, q question) ([]slipway.GateResult, error) {
 			f := slipway.GateFilter{Project: q.project, Environment: env}
 			if len(q.args) == 1 && !isRun(q.args[0]) {

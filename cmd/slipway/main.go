@@ -179,5 +179,6 @@ func newRoot() *cobra.Command {
 	root.Args = cobra.NoArgs // an unknown command is wrong use
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	checked(root)
+	root.SetHelpTemplate("{{if and .HasParent .Long}}{{.Short}}.\n\n{{end}}" + root.HelpTemplate())
 	return root
 }

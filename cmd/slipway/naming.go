@@ -14,9 +14,13 @@ import (
 
 // localProjectName is what the project of a folder is called where no server is asked: by flag or environment, else as a remote
 // on a Slipway server has it, else as origin's repository, else as the folder. Remotes count at the top of a working tree.
+// The folder is that of the main codebase where one is at hand.
 func (c *cli) localProjectName(ctx context.Context, dir string) (string, error) {
 	if said := first(c.flags.project, os.Getenv("SLIPWAY_PROJECT")); said != "" {
 		return said, slipway.CheckName("project", said)
+	}
+	if whole, err := filepath.Abs(dir); err == nil { // ".." is the name of no folder
+		dir = whole
 	}
 	name := ""
 	if _, here := worktree.Top(ctx, dir); here {

@@ -48,7 +48,7 @@ func (c *cli) showPlan(ctx context.Context, o planOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	project, err := c.localProjectName(ctx, w.Root)
+	project, err := c.localProjectName(ctx, first(o.codebases.Main(), w.Root))
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	if err != nil {
 		return laptop.Checkouts{}, laptop.Plan{}, laptop.Surroundings(err)
 	}
-	project, err := c.localProjectName(ctx, w.Root)
+	project, err := c.localProjectName(ctx, first(o.codebases.Main(), w.Root))
 	if err != nil {
 		return laptop.Checkouts{}, laptop.Plan{}, err
 	}

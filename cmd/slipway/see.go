@@ -266,7 +266,9 @@ func (c *cli) logs() *cobra.Command {
 	var step string
 	cmd := &cobra.Command{
 		Use: "logs [RUN] [STEP]", Short: "The logs of a run's steps",
-		Args: cobra.MaximumNArgs(2),
+		Long:    "Prints the log of every step that began, of the newest run without an argument. STEP is one step as\n`slipway runs show` names it, or a kind of steps.",
+		Example: "  slipway logs\n  slipway logs 12 test/delivery\n  slipway logs 12 verify\n  slipway logs -f",
+		Args:    cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := c.client()
 			if err != nil {

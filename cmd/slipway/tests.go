@@ -23,13 +23,16 @@ type testFlags struct {
 func (c *cli) tests() *cobra.Command {
 	var f testFlags
 	cmd := &cobra.Command{
-		Use: "tests [SERVICE]", Short: "Results of tests: new failures first, flaky and slowest tests, coverage",
-		Long: "Shows the tests of a service's newest report, or of a run (12, with --run; the newest run without a service):\n" +
-			"new failures with their output first, then other failures, flaky tests, the slowest ones, and coverage with its\nchange against the base branch. With --case it shows how one test ended over the runs of a service.",
-		Example: "  slipway tests delivery\n  slipway tests --run 12\n  slipway tests delivery --case TestTotals\n  slipway tests delivery --ref main\n  slipway tests --run 12 --save results",
+		Use: "tests [RUN|SERVICE]", Short: "Results of tests: new failures first, flaky and slowest tests, coverage",
+		Long: "Shows the tests of a service's newest report, or of a run (12, the newest without an argument):\n" +
+			"new failures with their output first, then other failures, flaky tests, the slowest ones, and coverage with its\nchange against the base branch. With --run it shows those of a service in a run, with --case how\none test ended over the runs of a service.",
+		Example: "  slipway tests delivery\n  slipway tests 12\n  slipway tests delivery --run 12\n  slipway tests delivery --case TestTotals\n  slipway tests delivery --ref main\n  slipway tests --run 12 --save results",
 		Args:    cobra.MaximumNArgs(1),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 && f.run == "" && isRun(args[0]) {
+			f.run, args = args[0], nil
+		}
 		switch {
 		case f.limit < 1:
 			return slipway.Errorf(slipway.Invalid, "--limit %d: expected 1 or more", f.limit)
