@@ -318,7 +318,7 @@ func checkTimes(f File, now time.Time, expired bool, problems *Problems) {
 // always says the same of it, and neither is in anybody's way: the service may have been taken out of another
 // codebase, or be in one that was not looked at.
 func Stray(policy slipway.Config, services []slipway.Service) (problems Problems) {
-	names, told := namesOf(services), map[string]bool{}
+	names, told, read := namesOf(services), map[string]bool{}, map[string]bool{}
 	tell := func(service, place, path, message string) {
 		if service == "" || slices.Contains(names, service) || told[place+" "+message] {
 			return
@@ -343,6 +343,10 @@ func Stray(policy slipway.Config, services []slipway.Service) (problems Problems
 			tell(w.Service, w.Place, "gates.waivers", "there is no service "+w.Service+" that this waiver would be for")
 		}
 		for _, r := range g.Rules {
+			if read[r.Place] {
+				continue // every environment has the project's
+			}
+			read[r.Place] = r.Place != ""
 			for _, n := range servicesIn(r) {
 				tell(n.Name, r.Place, "gates.rules", fmt.Sprintf("rule %s, at %d:%d of its expression: there is no service %s", r.Name, n.Line, n.Column, clip(n.Name)))
 			}
