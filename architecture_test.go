@@ -57,7 +57,7 @@ func mayImport() []rule {
 		{"web", []string{"."}},
 		{"client", []string{"."}},
 		// What people ask for is planned at once: act composes configuration, change and planners.
-		{"act", []string{".", "auth", "config", "ignore", "stage", "stage/source", "stage/plan", "stage/promote", "stage/rollback"}},
+		{"act", []string{".", "auth", "config", "gate", "ignore", "stage", "stage/source", "stage/plan", "stage/promote", "stage/rollback"}},
 		{"slipwaytest", []string{".", "store", "driver/*"}},
 		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
 		{"starter", []string{"."}},

@@ -1,6 +1,9 @@
 package slipway
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // TestReport is what the result files of a test run say together.
 type TestReport struct {
@@ -26,6 +29,17 @@ type TestReport struct {
 // Crashed reports whether the tests were ended by a signal, as when there is no memory left, rather than by
 // themselves: containers count such exit codes from 128. Red tests do not explain that.
 func (r TestReport) Crashed() bool { return r.ExitCode > 128 }
+
+// LeftOut is the line that stands in an output for the bytes that were left out of its middle.
+func LeftOut(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("… %d B left out …", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("… %.0f kB left out …", float64(n)/1000)
+	}
+	return fmt.Sprintf("… %.1f MB left out …", float64(n)/1e6)
+}
 
 // Coverage is how much of the code the tests ran through.
 type Coverage struct {

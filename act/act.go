@@ -124,6 +124,8 @@ type Options struct {
 	Projects    Projects
 	Waivers     Waivers
 	Codebases   Codebases // nil: no project has further ones
+	// Member is a user by name, with the roles of now; NotFound when there is none any more.
+	Member func(ctx context.Context, name string) (slipway.User, error)
 	// Held lets runs of forks begin that wait for a member; nil: there is no forge.
 	Held    Held
 	Planner *Planner

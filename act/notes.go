@@ -77,7 +77,7 @@ func (p *Planner) largeFiles(ctx context.Context, run slipway.Run) (lines []stri
 // maxAttributes bounds what is read of a .gitattributes.
 const maxAttributes = 64 << 10
 
-// strayOf warns of waivers of slipway.yaml for services that no codebase has, once the run's commit is what its branch
+// strayOf warns of waivers and rules of slipway.yaml for services that no codebase has, once the run's commit is what its branch
 // is, or is merged. What is not valid is said elsewhere.
 func (p *Planner) strayOf(ctx context.Context, run slipway.Run) ([]string, error) {
 	c, err := p.Codebase(ctx, slipway.CodebaseKey(run.Project, run.Codebase))
@@ -91,7 +91,7 @@ func (p *Planner) strayOf(ctx context.Context, run slipway.Run) ([]string, error
 	} else {
 		policy, _, err = p.policyNow(ctx, c.Project)
 	}
-	if err != nil || !waivesService(policy) {
+	if err != nil || !config.NamesServices(policy) {
 		return nil, ignoreInvalid(err)
 	}
 	own, problems, err := p.services(ctx, c.Key(), run.Commit, repo.Tree)
@@ -110,7 +110,7 @@ func (p *Planner) strayOf(ctx context.Context, run slipway.Run) ([]string, error
 	return lines, err
 }
 
-// stray are the waivers of a policy for services that neither a codebase, which has these, nor any other one has;
+// stray are the waivers and rules of a policy for services that neither a codebase, which has these, nor any other one has;
 // none while one of them cannot be read, as it may have them.
 func (p *Planner) stray(ctx context.Context, c slipway.Codebase, policy slipway.Config, own []slipway.Service) (config.Problems, error) {
 	others, err := p.others(ctx, c, slipway.Config{})
@@ -152,12 +152,6 @@ func (p *Planner) serviceNames(ctx context.Context, project string, waivers []sl
 		}
 	}
 	return names, err
-}
-
-func waivesService(policy slipway.Config) bool {
-	named := func(w slipway.Waiver) bool { return w.Service != "" }
-	return slices.ContainsFunc(policy.Gates.Waivers, named) ||
-		slices.ContainsFunc(policy.Environments, func(e slipway.Environment) bool { return slices.ContainsFunc(e.Gates.Waivers, named) })
 }
 
 func ignoreInvalid(err error) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/config"
+	"github.com/slipway-cd/slipway/gate"
 	"github.com/slipway-cd/slipway/ignore"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/plan"
@@ -209,6 +210,22 @@ func (p *Planner) changesPolicy(ctx context.Context, c slipway.Codebase, base, h
 	}
 	after, _, err := p.policyAt(ctx, project, head, repo.Tree)
 	return !reflect.DeepEqual(unplaced(before), unplaced(after)), err
+}
+
+// lessSigned says where a commit on the default branch of a project would ask less of signatures than the commit before.
+func (p *Planner) lessSigned(ctx context.Context, project, before, after string, now time.Time, open func(context.Context, string) (Tree, error)) ([]string, error) {
+	if before == slipway.ZeroHash {
+		before = ""
+	}
+	was, _, err := p.policyAt(ctx, project, before, open)
+	if err != nil {
+		return nil, err
+	}
+	is, _, err := p.policyAt(ctx, project, after, open)
+	if err != nil {
+		return nil, err
+	}
+	return gate.LessSigned(was, is, now), nil
 }
 
 // unplaced is a configuration without where things stand in its file.

@@ -3,6 +3,7 @@ package act
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,15 +158,24 @@ func (x *Actions) Merge(ctx context.Context, by slipway.User, codebase string, n
 	} else if contained {
 		return x.o.PullEnds.MergePull(ctx, keyOf(p), p.Number, p.Head, base, by.Name)
 	}
-	return x.merge(ctx, by, p, base)
+	return x.merge(ctx, by, at, p, base)
 }
 
 // merge makes the merge commit and moves the base branch to it.
-func (x *Actions) merge(ctx context.Context, by slipway.User, p slipway.PullRequest, base string) (slipway.PullRequest, error) {
+func (x *Actions) merge(ctx context.Context, by slipway.User, at slipway.Codebase, p slipway.PullRequest, base string) (slipway.PullRequest, error) {
 	repo, ref := x.o.Repo(keyOf(p)), "refs/heads/"+p.Base
 	commit, err := repo.Merge(ctx, base, p.Head, fmt.Sprintf("Merge pull request %d: %s", p.Number, p.Title), by.Name)
 	if err != nil {
 		return p, err
+	}
+	if p.Base == at.DefaultBranch {
+		agreed, err := x.agreed(ctx, p)
+		if err != nil {
+			return p, err
+		}
+		if err := x.maySign(ctx, at, base, commit, x.o.Planner.Repo(at.Key()).Tree, append(agreed, by)...); err != nil {
+			return p, err
+		}
 	}
 	push, err := x.o.Pushes.RecordPush(ctx, slipway.Push{Project: p.Project, Codebase: p.Codebase, Ref: ref, Old: base, New: commit, Actor: by.Name, Time: x.o.Now()})
 	if err != nil {
@@ -264,4 +274,33 @@ func (x *Actions) mayGovern(ctx context.Context, by slipway.User, at slipway.Cod
 		err = slipway.Errorf(slipway.Forbidden, "pull request %s changes what governs deployments (environments, registries, approvals, limits, gates or what counts as a scan in slipway.yaml): an approver must approve it first (slipway pulls approve %s)", p.Name(), p.Name())
 	}
 	return err
+}
+
+// maySign refuses a commit with which the default branch asks less of signatures, unless one of those who want it may
+// waive a signature: an admin of the project.
+func (x *Actions) maySign(ctx context.Context, at slipway.Codebase, before, after string, open func(context.Context, string) (Tree, error), people ...slipway.User) error {
+	if at.Name != "" || slices.ContainsFunc(people, func(u slipway.User) bool { return auth.Check(u, auth.ManageProject, at.Project) == nil }) {
+		return nil
+	}
+	less, err := x.o.Planner.lessSigned(ctx, at.Project, before, after, x.o.Now(), open)
+	if err == nil && len(less) > 0 {
+		err = slipway.Errorf(slipway.Forbidden, "slipway.yaml of commit %s asks less of signatures: %s; as with a waiver of one, that takes the role %s in project %s: an admin of the project pushes it, or merges or approves a pull request with it (slipway pulls approve)",
+			slipway.ShortHash(after), strings.Join(less, "; "), slipway.Admin, at.Project)
+	}
+	return err
+}
+
+// agreed are those who approved of the head of a pull request, with the roles that they have now.
+func (x *Actions) agreed(ctx context.Context, p slipway.PullRequest) (out []slipway.User, err error) {
+	for _, name := range p.Reviewers {
+		u, err := x.o.Member(ctx, name)
+		if slipway.ErrorCode(err) == slipway.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	return out, nil
 }

@@ -61,6 +61,9 @@ func (x *Actions) mayMove(ctx context.Context, by slipway.User, at slipway.Codeb
 		if err := x.o.Planner.governs(ctx, at, c.New, tree); err != nil {
 			return err
 		}
+		if err := x.maySign(ctx, at, c.Old, c.New, tree, by); err != nil {
+			return err
+		}
 	}
 	if c.Ref == "refs/heads/release" && action != auth.PushDefault && c.New != slipway.ZeroHash {
 		return slipway.Errorf(slipway.Invalid, "a branch release would stand in the way of the branches release/<service>/<version>: give it another name")

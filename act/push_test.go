@@ -209,6 +209,19 @@ func TestAPushWithLargeFiles(t *testing.T) {
 	}
 }
 
+// A rule for a service that no codebase has is told, and in nobody's way.
+func TestARuleForAServiceThatIsNowhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	main := w.at("shop")
+	const rule = "gates:\n  rules:\n    - {name: small, message: too large, expression: 'evidence.service != \"%s\" || evidence.image.size < 1000'}\n"
+	_, said := main.push("refs/heads/main", docker("api").with("slipway.yaml", fmt.Sprintf(rule, "apis")))
+	w.says(said, "api: ", "warning: slipway.yaml:3: gates.rules: rule small, at 1:21 of its expression: there is no service apis (did you mean api?)")
+	if _, said = main.push("refs/heads/main", docker("api").with("slipway.yaml", fmt.Sprintf(rule, "api"))); strings.Contains(said, "warning") {
+		t.Errorf("said:\n%s", said)
+	}
+}
+
 // A waiver of the main codebase may be for a service of another one. One for a service that no codebase has, perhaps
 // because it was taken out of another one, is told and in nobody's way.
 func TestAWaiverForAServiceOfAnotherCodebase(t *testing.T) {

@@ -240,3 +240,34 @@ func TestSignaturesAreWaivedByAdmins(t *testing.T) {
 	w.code(err, slipway.Forbidden)
 	w.do(w.GiveWaiver(w.ctx, w.admin, in))
 }
+
+// Who may not waive a signature does not write such a waiver, or a lower level, into the default branch either.
+func TestLessOfSignaturesTakesAnAdmin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withWaivers()
+	for _, less := range []string{
+		"environments: [{name: qa}, {name: prod, production: true, gates: {signatures: {level: off}}}]\n",
+		"environments: [{name: qa}, {name: prod, production: true}]\ngates:\n  waivers: [{gate: signatures, subject: unsigned *, reason: later, author: eve, expires: " + inDays(9).Format(time.DateOnly) + "}]\n",
+	} {
+		before := w.ref("refs/heads/main")
+		head := w.commit(before, "less", service("cart").with("slipway.yaml", less))
+		_, err := w.receive(w.approver, "refs/heads/main", head)
+		w.code(err, slipway.Forbidden, "less of signatures", "admin")
+
+		p, _ := w.propose(w.developer, "", head)
+		w.succeed(w.allRuns()[0].ID)
+		w.do(w.ReviewPull(w.ctx, w.approver, "shop", p.Number, p.Head))
+		_, err = w.Merge(w.ctx, w.approver, "shop", p.Number)
+		w.code(err, slipway.Forbidden, "less of signatures", "slipway pulls approve")
+		if w.ref("refs/heads/main") != before {
+			t.Error("the default branch moved")
+		}
+		w.do(w.ReviewPull(w.ctx, w.admin, "shop", p.Number, p.Head))
+		w.do(w.Merge(w.ctx, w.developer, "shop", p.Number))
+	}
+	w.push(w.admin, "refs/heads/main", w.commit(w.ref("refs/heads/main"), "off", service("cart").with("slipway.yaml", "gates: {signatures: {level: off}}\nenvironments: [{name: qa}]\n")))
+	w.push(w.approver, "refs/heads/main", w.commit(w.ref("refs/heads/main"), "still off", service("cart", "mail").with("slipway.yaml", "gates: {signatures: {level: off}}\nenvironments: [{name: qa}]\n")))
+	head := w.commit(w.ref("refs/heads/main"), "on", service("cart", "mail").with("slipway.yaml", "environments: [{name: qa}]\n"))
+	w.push(w.approver, "refs/heads/main", head)
+}

@@ -187,7 +187,7 @@ func (w *world) restart() {
 		Candidates: slipway.Registry{Host: "registry.test"}, Production: slipway.Registry{Host: "registry.test", Prefix: "prod"}, URL: "http://slipway.test",
 	}
 	w.Actions = act.New(act.Options{
-		Runs: w.store, Approvals: w.store, Deployments: w.store, Quarantines: w.store, Pushes: hooked, Pulls: hooked, PullEnds: hooked, Projects: hooked, Codebases: w.store, Waivers: w.store, Planner: w.planner,
+		Runs: w.store, Approvals: w.store, Deployments: w.store, Quarantines: w.store, Pushes: hooked, Pulls: hooked, PullEnds: hooked, Projects: hooked, Codebases: w.store, Waivers: w.store, Member: w.store.User, Planner: w.planner,
 		Repo: func(p string) act.Repo { return open(p) }, Create: w.create, Kept: kept, Observer: w.observer, URL: "http://slipway.test", Log: slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	w.people = &act.People{Store: w.store, Credentials: w.store, Keys: w.store, URL: "http://slipway.test"}

@@ -23,7 +23,7 @@ const (
 
 // policy reads what the default branch decides: everything but the services (D14).
 func policy(f File, opts Options, problems *Problems) slipway.Config {
-	c := slipway.Config{Gates: gatesOf(f.root.get("gates"), scope{}, slipway.Gates{}, problems)}
+	c := slipway.Config{Gates: gatesOf(f.root.get("gates"), scope{environments: environmentNames(f)}, slipway.Gates{}, problems)}
 	c.Environments = environmentsOf(f, opts, c.Gates, problems)
 	c.Candidates, c.Production = registriesOf(f, opts, problems)
 	c.PullRequests.Approvals = f.root.get("pullRequests").get("approvals").integer(0)
@@ -47,7 +47,7 @@ func environmentsOf(f File, opts Options, project slipway.Gates, problems *Probl
 	place := map[string]value{}
 	for _, v := range list.items {
 		e := environmentOf(v, opts.Project, problems)
-		e.Gates = gatesOf(f.root.get("gates"), scope{v.get("gates"), e.Name, e.Production}, project, problems)
+		e.Gates = gatesOf(f.root.get("gates"), scope{v.get("gates"), e.Name, e.Production, environmentNames(f)}, project, problems)
 		if e.Name == "" {
 			continue // missing or malformed: said already
 		}
@@ -62,6 +62,22 @@ func environmentsOf(f File, opts Options, project slipway.Gates, problems *Probl
 	checkNamespaces(out, place, problems)
 	return out
 }
+
+// environmentNames are those that the file names, else those of a file that names none.
+func environmentNames(f File) (names []string) {
+	list := f.root.get("environments")
+	if !list.present() {
+		return standardNames()
+	}
+	for _, v := range list.items {
+		if name := v.get("name").text(""); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func standardNames() []string { return []string{"development", "qa", "production"} }
 
 func environmentOf(v value, project string, problems *Problems) slipway.Environment {
 	name, production := v.get("name").text(""), v.get("production").boolean(false)
@@ -92,10 +108,11 @@ func standardEnvironments(f File, opts Options, project slipway.Gates, problems 
 		e.Gates = gatesOf(f.root.get("gates"), scope{name: name, production: production}, project, problems)
 		return e
 	}
+	names := standardNames()
 	out := []slipway.Environment{
-		standard("development", slipway.OnDefaultBranch, false),
-		standard("qa", slipway.OnRelease, false),
-		standard("production", slipway.OnRelease, true),
+		standard(names[0], slipway.OnDefaultBranch, false),
+		standard(names[1], slipway.OnRelease, false),
+		standard(names[2], slipway.OnRelease, true),
 	}
 	out[2].Approvals.Required = 1
 	return out

@@ -37,9 +37,10 @@ func StandardGates(production bool) slipway.Gates {
 
 // scope is whose gates are read. The zero value is the project.
 type scope struct {
-	gates      value // of the environment
-	name       string
-	production bool
+	gates        value // of the environment
+	name         string
+	production   bool
+	environments []string // that the file has, for what rules say of them
 }
 
 // layers is a value of an environment over that of the project.
@@ -88,7 +89,7 @@ func gatesOf(base value, s scope, project slipway.Gates, problems *Problems) sli
 		Manifests:  manifestsOf(l.get("manifests"), s),
 		Signatures: signaturesOf(l.get("signatures"), s),
 	}
-	g.Rules = mergeRules(project.Rules, rulesOf(own.get("rules"), problems))
+	g.Rules = mergeRules(project.Rules, rulesOf(own.get("rules"), s.environments, problems))
 	g.Waivers = slices.Concat(project.Waivers, waiversOf(own.get("waivers"), s.name, problems))
 	return g
 }
@@ -138,7 +139,7 @@ func signaturesOf(l layers, s scope) slipway.SignatureGate {
 	return g
 }
 
-func rulesOf(list value, problems *Problems) (out []slipway.Rule) {
+func rulesOf(list value, environments []string, problems *Problems) (out []slipway.Rule) {
 	first := map[string]value{}
 	for _, v := range list.items {
 		r := slipway.Rule{
@@ -162,13 +163,39 @@ func rulesOf(list value, problems *Problems) (out []slipway.Rule) {
 			continue
 		}
 		first[r.Name] = v
-		if _, err := gate.Compile(r); err != nil {
+		program, err := gate.Compile(r)
+		if err != nil {
 			problems.add(expressionProblem(v.get("expression"), r.Name, err))
 			continue
 		}
+		checkNames(v.get("expression"), r.Name, program.Names, environments, problems)
 		out = append(out, r)
 	}
 	return out
+}
+
+// checkNames refuses environments and policies in a rule that there are not: it would always say the same of them.
+// Services are for Stray.
+func checkNames(expression value, rule string, names []gate.Named, environments []string, problems *Problems) {
+	for _, n := range names {
+		var known []string
+		switch n.What {
+		case "environment":
+			known = environments
+		case "policy":
+			for _, p := range manifest.Policies() {
+				known = append(known, p.Name)
+			}
+		default:
+			continue
+		}
+		if slices.Contains(known, n.Name) {
+			continue
+		}
+		p := expressionProblem(expression, rule, &gate.RuleError{Line: n.Line, Column: n.Column, Message: fmt.Sprintf("there is no %s %s", n.What, clip(n.Name))})
+		p.Hint = didYouMean(n.Name, known)
+		problems.add(p)
+	}
 }
 
 // expressionProblem is at the place in the file where the expression is wrong.
@@ -286,32 +313,67 @@ func checkTimes(f File, now time.Time, expired bool, problems *Problems) {
 	}
 }
 
-// Stray tells of waivers of a policy, as Load or LoadPolicy reads it, for services that are not among these: all that
-// the codebases of its project have, or those of one folder. Such a waiver lets nothing through and is in nobody's
-// way: the service may have been taken out of another codebase, or be in one that was not looked at.
+// Stray tells of waivers and rules of a policy, as Load or LoadPolicy reads it, for services that are not among these:
+// all that the codebases of its project have, or those of one folder. Such a waiver lets nothing through, such a rule
+// always says the same of it, and neither is in anybody's way: the service may have been taken out of another
+// codebase, or be in one that was not looked at.
 func Stray(policy slipway.Config, services []slipway.Service) (problems Problems) {
-	names, told := namesOf(services), map[string]bool{}
-	all := slices.Clone(policy.Gates.Waivers)
-	for _, e := range policy.Environments {
-		all = append(all, e.Gates.Waivers...)
-	}
-	for _, w := range all {
-		place := w.Place + " " + w.Service
-		if w.Service == "" || slices.Contains(names, w.Service) || told[place] {
-			continue
+	names, told, read := namesOf(services), map[string]bool{}, map[string]bool{}
+	tell := func(service, place, path, message string) {
+		if service == "" || slices.Contains(names, service) || told[place+" "+message] {
+			return
 		}
-		told[place] = true
-		p := Problem{File: Name, Message: "there is no service " + w.Service + " that this waiver would be for", Path: "gates.waivers"}
-		if n := nearest(w.Service, names); n != "" {
+		told[place+" "+message] = true
+		p := Problem{File: Name, Message: message, Path: path}
+		if n := nearest(service, names); n != "" {
 			p.Hint = "did you mean " + n + "?"
 		}
-		if file, line, ok := strings.Cut(w.Place, ":"); ok {
+		if file, line, ok := strings.Cut(place, ":"); ok {
 			p.File = file
 			p.Line, _ = strconv.Atoi(line)
 		}
 		problems.add(p)
 	}
+	all := []slipway.Gates{policy.Gates}
+	for _, e := range policy.Environments {
+		all = append(all, e.Gates)
+	}
+	for _, g := range all {
+		for _, w := range g.Waivers {
+			tell(w.Service, w.Place, "gates.waivers", "there is no service "+w.Service+" that this waiver would be for")
+		}
+		for _, r := range g.Rules {
+			if read[r.Place] {
+				continue // every environment has the project's
+			}
+			read[r.Place] = r.Place != ""
+			for _, n := range servicesIn(r) {
+				tell(n.Name, r.Place, "gates.rules", fmt.Sprintf("rule %s, at %d:%d of its expression: there is no service %s", r.Name, n.Line, n.Column, clip(n.Name)))
+			}
+		}
+	}
 	return problems.sorted()
+}
+
+// NamesServices reports whether waivers or rules of a policy are for single services.
+func NamesServices(policy slipway.Config) bool {
+	named := func(g slipway.Gates) bool {
+		return slices.ContainsFunc(g.Waivers, func(w slipway.Waiver) bool { return w.Service != "" }) ||
+			slices.ContainsFunc(g.Rules, func(r slipway.Rule) bool { return len(servicesIn(r)) > 0 })
+	}
+	return named(policy.Gates) || slices.ContainsFunc(policy.Environments, func(e slipway.Environment) bool { return named(e.Gates) })
+}
+
+// servicesIn are the services that a rule names.
+func servicesIn(r slipway.Rule) []gate.Named {
+	if !strings.Contains(r.Expression, ".service") { // what is compiled costs a millisecond or more
+		return nil
+	}
+	program, err := gate.Compile(r)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(program.Names), func(n gate.Named) bool { return n.What != "service" })
 }
 
 func namesOf(services []slipway.Service) (names []string) {

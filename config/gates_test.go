@@ -109,3 +109,59 @@ func TestStandardGates(t *testing.T) {
 		t.Errorf("%+v\n%+v", production, other)
 	}
 }
+
+// A rule that names an environment or a policy that there is not always says the same: it is refused where the name
+// stands. What a name is compared with that is no text is left alone.
+func TestRulesNameWhatThereIs(t *testing.T) {
+	t.Parallel()
+	read := func(expression, environments string) config.Problems {
+		_, problems := config.LoadPolicy(fstest.MapFS{"slipway.yaml": {Data: []byte("gates:\n  rules:\n    - name: mine\n      message: no\n      expression: |\n        " +
+			strings.ReplaceAll(expression, "\n", "\n        ") + "\n" + environments)}}, options())
+		return problems
+	}
+	const own = "environments: [{name: qa}, {name: live, production: true}]\n"
+	for expression, want := range map[string]string{
+		`evidence.environment == "lvie"`:                                                                "slipway.yaml:6:33: gates.rules[0].expression: rule mine: there is no environment lvie (did you mean live?)",
+		"evidence.production ||\n  \"production\" != evidence.environment":                              "slipway.yaml:7:11: gates.rules[0].expression: rule mine: there is no environment production (expected one of qa, live)",
+		`evidence.environment in ["qa", "liv", "live"]`:                                                 "slipway.yaml:6:40: gates.rules[0].expression: rule mine: there is no environment liv (did you mean live?)",
+		`evidence.deployments.exists(d, d.target.environment == "Qa" && d.state == "verified")`:         "there is no environment Qa (did you mean qa?)",
+		`evidence.manifests.all(m, m.environment != "dev" || m.objects.size() > 0)`:                     "there is no environment dev (expected",
+		`evidence.manifests.all(m, m.problems.all(p, p.policy != "probe"))`:                             "there is no policy probe (did you mean probes?)",
+		`evidence.manifests.all(m, m.problems.all(p, p.policy in ["probes", "resources"]))`:             "",
+		`evidence.environment == "live" || evidence.environment in ["qa", "live"]`:                      "",
+		`evidence.environment == "" || evidence.environment != evidence.service`:                        "",
+		`evidence.environment.startsWith("pro") || evidence.environment.matches("^p.*$")`:               "",
+		`["a", "b"].exists(n, evidence.environment == n) || "x" == "y"`:                                 "",
+		`evidence.service in ["carts"] && evidence.project == "x" && evidence.image.repository == "qa"`: "",
+		`dyn(evidence).environment == "x"`:                                                              "",
+	} {
+		if got := read(expression, own).String(); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s\ngot  %s\nwant %s", expression, got, want)
+		}
+	}
+	for name, fits := range map[string]bool{"development": true, "qa": true, "production": true, "live": false} {
+		if got := read(`evidence.environment == "`+name+`"`, ""); (len(got) == 0) != fits {
+			t.Errorf("of the standard environments, %s: %v", name, got)
+		}
+	}
+	_, problems := config.LoadPolicy(fstest.MapFS{"slipway.yaml": {Data: []byte(`environments: [{name: qa, gates: {rules: [{name: mine, message: no, expression: 'evidence.environment == "qq"'}]}}]`)}}, options())
+	if len(problems) != 1 || problems[0].Path != "environments[0].gates.rules[0].expression" || problems[0].Column != 106 {
+		t.Errorf("a rule of an environment: %v", problems)
+	}
+}
+
+// A rule for a service that is nowhere is told, as a waiver for one is.
+func TestRulesForServices(t *testing.T) {
+	t.Parallel()
+	c, problems := config.LoadPolicy(fstest.MapFS{"slipway.yaml": {Data: []byte("gates:\n  rules:\n    - {name: mine, message: no, expression: 'evidence.service in [\"cart\", \"carts\"]'}\n")}}, options())
+	if len(problems) > 0 || !config.NamesServices(c) {
+		t.Fatalf("%v", problems)
+	}
+	said := config.Stray(c, []slipway.Service{{Name: "cart"}})
+	if len(said) != 1 || said[0].String() != "slipway.yaml:3: gates.rules: rule mine, at 1:30 of its expression: there is no service carts (did you mean cart?)" {
+		t.Errorf("%v", said)
+	}
+	if said := config.Stray(c, []slipway.Service{{Name: "cart"}, {Name: "carts"}}); len(said) > 0 {
+		t.Errorf("%v", said)
+	}
+}

@@ -42,8 +42,16 @@ const variable = "evidence"
 type Program struct {
 	program cel.Program
 	table   *typeTable
+	// Names are the names of things of the project that the rule compares fields with, in the order of the expression.
+	Names []Named
 	// Cost is the most that it costs on a large project.
 	Cost uint64
+}
+
+// Named is the name of an environment, a service or a policy of manifests in a rule's expression, and where in it.
+type Named struct {
+	What, Name   string // environment, service or policy, and its name
+	Line, Column int    // from 1
 }
 
 // RuleError is what is wrong with a rule's expression, and where in it.
@@ -106,8 +114,9 @@ func Compile(rule slipway.Rule) (*Program, error) {
 	if ast.OutputType() != types.BoolType {
 		return nil, &RuleError{Line: 1, Column: 1, Message: fmt.Sprintf("the expression gives %s, and a rule must be true or false", ast.OutputType())}
 	}
-	if err := book.meant(ast, rule.Stage); err != nil {
-		return nil, err
+	names, wrong := book.meant(ast, rule.Stage)
+	if wrong != nil {
+		return nil, wrong
 	}
 	cost, err := book.env.EstimateCost(ast, sizes{})
 	if err != nil {
@@ -120,7 +129,7 @@ func Compile(rule slipway.Rule) (*Program, error) {
 	if err != nil {
 		return nil, &RuleError{Message: line(err.Error(), maxMessage)}
 	}
-	return &Program{program: program, table: book.table, Cost: cost.Max}, nil
+	return &Program{program: program, table: book.table, Names: names, Cost: cost.Max}, nil
 }
 
 var undefined = regexp.MustCompile(`^undefined field '([^']*)'`)

@@ -203,10 +203,10 @@ func config(ctx context.Context, img v1.Image, s *search) {
 	}
 	for _, env := range c.Config.Env {
 		name, _, _ := strings.Cut(env, "=")
-		s.text([]byte(env), place{path: "variable " + oneLine(name, 100) + " of the image", number: -1})
+		s.text([]byte(env), place{path: "variable " + oneLine(name, 100) + " of the image", number: -1, apart: true})
 	}
 	for i, h := range c.History {
-		s.text([]byte(h.CreatedBy), place{path: fmt.Sprintf("command %d of the image's history", i+1), number: -1})
+		s.text([]byte(h.CreatedBy), place{path: fmt.Sprintf("command %d of the image's history", i+1), number: -1, apart: true})
 	}
 }
 

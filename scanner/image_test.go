@@ -255,7 +255,7 @@ func TestSecretsOfAnImage(t *testing.T) {
 	a := scan(t, scanner.Request{Layout: img})
 	equal(t, brief(a.Findings), []string{
 		"secret aws-access-token high -> app/.env:2",
-		"secret github-pat high -> variable GITHUB_TOKEN of the image:1",
+		"secret github-pat high -> variable GITHUB_TOKEN of the image",
 		"secret private-key high -> app/id_rsa:1",
 	})
 	text, _ := json.Marshal(a)

@@ -70,6 +70,7 @@ type place struct {
 	path   string
 	layer  string // digest
 	number int    // of the layer
+	apart  bool   // it is no file: there is no line to look at
 }
 
 // secret is a finding with what decides whether two are the same one.
@@ -134,8 +135,12 @@ func (s *search) reader(r io.Reader, at place) error {
 // text searches a text.
 func (s *search) text(text []byte, at place) {
 	for _, f := range s.patterns.find(s.ctx, text, at.path) {
+		line := f.StartLine + 1
+		if at.apart {
+			line = 0
+		}
 		s.add(secret{number: at.number, value: strings.Clone(f.Secret), Finding: Finding{
-			Kind: "secret", ID: f.RuleID, Severity: "high", Path: oneLine(at.path, 500), Line: f.StartLine + 1, Layer: at.layer, Title: mask(f.RuleID, f.Secret),
+			Kind: "secret", ID: f.RuleID, Severity: "high", Path: oneLine(at.path, 500), Line: line, Layer: at.layer, Title: mask(f.RuleID, f.Secret),
 		}})
 	}
 }

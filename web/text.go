@@ -304,7 +304,14 @@ const (
 func excerpt(s string) string {
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	if left := len(lines) - excerptHead - excerptTail; left > 1 {
-		lines = slices.Concat(lines[:excerptHead], []string{fmt.Sprintf("… %d lines …", left)}, lines[len(lines)-excerptTail:])
+		more := ""
+		for _, l := range lines[excerptHead : len(lines)-excerptTail] {
+			if size, ok := leftOut(l); ok {
+				more = " and " + size
+				break
+			}
+		}
+		lines = slices.Concat(lines[:excerptHead], []string{fmt.Sprintf("… %d lines%s …", left, more)}, lines[len(lines)-excerptTail:])
 	}
 	for i, l := range lines {
 		if len(l) > excerptLine {
@@ -312,6 +319,13 @@ func excerpt(s string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// leftOut reports whether a line stands for something that the report left out, and how much: see slipway.LeftOut.
+func leftOut(line string) (size string, ok bool) {
+	size, begins := strings.CutPrefix(line, "… ")
+	size, ends := strings.CutSuffix(size, " left out …")
+	return size, begins && ends
 }
 
 type diffLine struct{ Tone, Text string }

@@ -264,6 +264,13 @@ func TestExcerpt(t *testing.T) {
 			t.Errorf("of %d lines it is %q, not %q", n, got, want)
 		}
 	}
+	lines[300] = slipway.LeftOut(1_234_567)
+	if got, want := excerpt(strings.Join(lines, "\n")), "line 5\n… 586 lines and 1.2 MB …\nline 592"; !strings.Contains(got, want) {
+		t.Errorf("with something left out before it is %q", got)
+	}
+	if got := excerpt("a\n" + slipway.LeftOut(70_000) + "\nb"); got != "a\n… 70 kB left out …\nb" {
+		t.Errorf("a short one is %q", got)
+	}
 	if got := excerpt(strings.Repeat("é", 4000)); len(got) > excerptLine+10 || strings.ContainsRune(got, '\ufffd') || !strings.HasSuffix(got, "é …") {
 		t.Errorf("of one long line it is %d bytes: %.20q", len(got), got)
 	}

@@ -63,7 +63,7 @@ func (c *cli) gateRows(gates []slipway.GateResult, all bool) {
 	gates = lastSaid(gates)
 	var rows [][]string
 	for _, g := range gates {
-		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(shortSummary(g.Summary))})
+		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(c.shortSummary(g.Summary))})
 	}
 	c.out.table([]string{"GATE", "VERDICT", "SERVICE", "ENVIRONMENT", ""}, rows)
 	for _, g := range gates {
@@ -115,9 +115,12 @@ func (c *cli) gateReasons(g slipway.GateResult, all bool) {
 	}
 }
 
-// shortSummary is a summary of at most about 100 characters that still says what is waived.
-func shortSummary(summary string) string {
+// shortSummary is a summary of at most about 100 characters that still says what is waived; all of it when piped.
+func (c *cli) shortSummary(summary string) string {
 	const most = 100
+	if c.out.width == 0 {
+		return summary
+	}
 	head, last, _ := cutLast(summary, ", ")
 	if len(summary) <= most || !strings.Contains(last, " waived until ") {
 		return clip(summary, most)

@@ -50,6 +50,11 @@ func TestWaiversShowWithTheirGates(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	var piped strings.Builder
+	(&cli{out: &printer{w: &piped}}).gateRows([]slipway.GateResult{g}, false)
+	if first, _, _ := strings.Cut(piped.String(), "\nprobes"); !strings.Contains(first, g.Summary) {
+		t.Errorf("what is piped is cut:\n%s", piped.String())
+	}
 	if strings.Contains(got, "web10") || !strings.Contains(shown(true), "web11") || strings.Contains(shown(true), "--all") {
 		t.Errorf("shown:\n%s\nwith --all:\n%s", got, shown(true))
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -124,5 +125,31 @@ func TestCellOfTheBoard(t *testing.T) {
 		if got := c.cell(cell); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// Of what a failed test wrote, the end shows, where the reason stands, below how it begins; with --all everything does.
+func TestOutputShowsItsEnd(t *testing.T) {
+	t.Parallel()
+	var lines []string
+	for i := range 100 {
+		lines = append(lines, fmt.Sprintf("line %d", i))
+	}
+	shown := func(n int, all bool) string {
+		var out bytes.Buffer
+		(&cli{out: &printer{w: &out}}).wrote(strings.Join(lines[:n], "\n")+"\n", all)
+		return strings.ReplaceAll(out.String(), "    ", "")
+	}
+	want := strings.Join(lines[:6], "\n") + "\n… 80 lines: --all shows them\n" + strings.Join(lines[86:], "\n") + "\n"
+	if got := shown(100, false); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, n := range []int{1, 20, 21} {
+		if got := shown(n, false); got != strings.Join(lines[:n], "\n")+"\n" {
+			t.Errorf("of %d lines:\n%s", n, got)
+		}
+	}
+	if got := shown(100, true); got != strings.Join(lines, "\n")+"\n" {
+		t.Errorf("with --all:\n%s", got)
 	}
 }

@@ -239,8 +239,20 @@ func (c *cli) notableCase(t slipway.SuiteCase, all bool) {
 		c.indented(t.Message, linesShown, all)
 	}
 	if t.State == slipway.TestFailed && t.Output != "" {
-		c.indented(t.Output, linesShown, all)
+		c.wrote(t.Output, all)
 	}
+}
+
+// wrote prints what a test wrote below its heading: how it begins, and more of how it ends.
+func (c *cli) wrote(text string, all bool) {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if left := len(lines) - linesShown; left > 1 && !all {
+		const begins = linesShown / 3
+		c.indented(strings.Join(lines[:begins], "\n"), begins, true)
+		c.out.line("    %s", c.out.dim(fmt.Sprintf("… %d lines: --all shows them", left)))
+		lines = lines[begins+left:]
+	}
+	c.indented(strings.Join(lines, "\n"), len(lines), true)
 }
 
 // indented prints a text below its heading.

@@ -32,6 +32,7 @@ func (n *runNet) add(string, netip.Addr) error                            { retu
 func (n *runNet) close() error                                            { return nil }
 func (n *runNet) connect(context.Context, netip.AddrPort) error           { return nil }
 func (n *runNet) check(context.Context, string, []string) (string, error) { return "", nil }
+func (n *runNet) runs(context.Context, string) bool                       { return false }
 
 func (n *runNet) wait(context.Context) {}
 

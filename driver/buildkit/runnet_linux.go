@@ -158,6 +158,22 @@ func (n *runNet) check(ctx context.Context, host string, args []string) (output 
 	return out.text(), err
 }
 
+// runs reports whether the container with the host name runs: between being set up, when it is found, and that it is
+// not there for commands yet.
+func (n *runNet) runs(ctx context.Context, host string) bool {
+	id, _, err := n.container(host)
+	if err != nil {
+		return false
+	}
+	cmd := exec.CommandContext(ctx, n.layout.runc, "--log", "/dev/null", "state", id)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	out, err := cmd.Output()
+	var state struct {
+		Status string `json:"status"`
+	}
+	return err == nil && json.Unmarshal(out, &state) == nil && state.Status == "running"
+}
+
 // container finds the running container with the host name: its id, and how its first process was run.
 func (n *runNet) container(host string) (id string, process map[string]json.RawMessage, err error) {
 	bundles, err := filepath.Glob(filepath.Join(n.layout.state(), "runc-*", "executor", "*", "config.json"))

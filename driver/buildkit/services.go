@@ -302,6 +302,7 @@ func (b *beside) await(ctx context.Context, s *service) error {
 
 // check is what a service's health command came to so far.
 type check struct {
+	runs  bool // its container was seen to run
 	said  string
 	lacks string
 }
@@ -310,6 +311,10 @@ type check struct {
 func (b *beside) check(ctx context.Context, s *service, c *check) bool {
 	one, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
+	if c.runs = c.runs || b.net.runs(one, s.host); !c.runs {
+		c.lacks = "its container does not run"
+		return false
+	}
 	begin := b.now()
 	out, err := b.net.check(one, s.host, s.spec.Health)
 	if out != c.said && out != "" && ctx.Err() == nil {

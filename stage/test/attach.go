@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -31,12 +32,14 @@ type Keeper interface {
 var attachmentExpr = regexp.MustCompile(`\[\[ATTACHMENT\|([^\]\n]{1,500})\]\]`)
 
 // attachAll notes the files that a test names in its output.
-func (b *reportBuilder) attachAll(output, testCase string) {
-	if !strings.Contains(output, "[[ATTACHMENT|") {
-		return
-	}
-	for _, m := range attachmentExpr.FindAllStringSubmatch(output, -1) {
-		b.attach(m[1], testCase)
+func (b *reportBuilder) attachAll(output printed, testCase string) {
+	for _, part := range [][]byte{output.head, output.tail.b} {
+		if !bytes.Contains(part, []byte("[[ATTACHMENT|")) {
+			continue
+		}
+		for _, m := range attachmentExpr.FindAllSubmatch(part, -1) {
+			b.attach(string(m[1]), testCase)
+		}
 	}
 }
 

@@ -15,23 +15,26 @@ import (
 // Bounds of what an XML decoder gets to see at once.
 const (
 	maxTag  = 256 << 10 // bytes of one tag
-	maxText = 64 << 10  // bytes of one text or one value of an attribute; the rest is dropped
+	maxText = 64 << 10  // bytes of one value of an attribute; the rest is dropped
 )
 
 // filter makes of a file what an XML decoder can read safely, as a stream. It drops comments, processing
-// instructions and the DOCTYPE with whatever it declares, cuts texts and values that are too long, refuses
-// tags that are, decodes UTF-16 and Latin-1, and replaces what XML does not allow and test tools write
+// instructions and the DOCTYPE with whatever it declares, leaves out the middle of texts that are too long and the
+// end of such values, refuses such tags, decodes UTF-16 and Latin-1, and replaces what XML does not allow and test tools write
 // nevertheless: control characters and bytes that are not UTF-8.
 type filter struct {
 	in    runes
 	line  int      // that was read last, from 1
 	notes []string // what was replaced, with its line
 	bombs []string // what is there for no good, with its line
-	out   [16]byte // bytes that come next
+	rest  []byte   // bytes that come next: the end of a text
+	out   [16]byte // bytes that come after those
 	n, at int
 	state func(*filter) error
-	left  int // bytes that the text or value may still have
-	tag   int // bytes of the tag
+	left  int    // bytes that the beginning of the text, or the value, may still have
+	tail  ending // of the text, without references
+	gone  int64  // bytes that were left out of texts so far
+	tag   int    // bytes of the tag
 	quote rune
 	bad   bool
 }
@@ -49,7 +52,7 @@ func newFilter(r io.Reader) (*filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &filter{in: in, line: 1, state: (*filter).text, left: maxText}, nil
+	return &filter{in: in, line: 1, state: (*filter).text, left: maxOutput}, nil
 }
 
 // Read is there for the decoder's type; the decoder calls ReadByte.
@@ -67,11 +70,16 @@ func (f *filter) Read(p []byte) (int, error) {
 
 // ReadByte returns the next byte for the decoder.
 func (f *filter) ReadByte() (byte, error) {
-	for f.at == f.n {
+	for f.at == f.n && len(f.rest) == 0 {
 		f.at, f.n = 0, 0
 		if err := f.state(f); err != nil {
 			return 0, err
 		}
+	}
+	if len(f.rest) > 0 {
+		c := f.rest[0]
+		f.rest = f.rest[1:]
+		return c, nil
 	}
 	c := f.out[f.at]
 	f.at++
@@ -103,51 +111,141 @@ func (f *filter) emit(r rune) {
 	f.n += utf8.EncodeRune(f.out[f.n:], r)
 }
 
-// keep emits a character of a text or value while there is room.
+// keep emits a character of a value while there is room.
 func (f *filter) keep(r rune) {
 	if f.left -= utf8.RuneLen(r); f.left >= 0 {
 		f.emit(r)
 	}
 }
 
+// value emits what a reference in a value stands for, while there is room.
+func (f *filter) value(r rune, raw string) {
+	if raw == "" {
+		raw = string(r)
+	}
+	if f.left -= utf8.RuneLen(r); f.left >= 0 {
+		f.n += copy(f.out[f.n:], raw)
+	}
+}
+
+// print takes a character of a text: raw is how it is written in the beginning, without it as it is.
+func (f *filter) print(r rune, raw string) {
+	size := utf8.RuneLen(r)
+	if f.left -= size; f.left >= 0 {
+		if raw == "" {
+			f.emit(r)
+		} else {
+			f.n += copy(f.out[f.n:], raw)
+		}
+		return
+	}
+	f.left = 0
+	var b [utf8.UTFMax]byte
+	f.tail.add(b[:utf8.EncodeRune(b[:], r)])
+}
+
+// end writes the end of a text that was kept back, escaped or as it is, and begins the next text.
+func (f *filter) end(escape bool) {
+	f.left = maxOutput
+	if len(f.tail.b) == 0 {
+		return
+	}
+	f.rest = f.rest[:0]
+	if f.tail.left > 0 {
+		f.gone += f.tail.left - 1
+		f.rest = append(f.rest, '\n') // nothing in front of the gap goes with what is behind it
+	}
+	for _, c := range f.tail.b {
+		if entity := markupOf(c); escape && entity != "" {
+			f.rest = append(f.rest, entity...)
+		} else {
+			f.rest = append(f.rest, c)
+		}
+	}
+	f.tail = ending{b: f.tail.b[:0]}
+}
+
+// markupOf is the reference for a character that is markup in a text.
+func markupOf(c byte) string {
+	switch c {
+	case '&':
+		return "&amp;"
+	case '<':
+		return "&lt;"
+	case '>':
+		return "&gt;"
+	}
+	return ""
+}
+
 // text is what stands between tags.
 func (f *filter) text() error {
 	r, err := f.read()
 	switch {
+	case err != nil && len(f.tail.b) > 0:
+		f.end(true)
 	case err != nil:
 		return err
 	case r == '&':
-		f.reference()
+		f.print(f.reference())
 	case r == '<':
+		f.end(true)
 		return f.markup()
 	default:
-		f.keep(r)
+		f.print(r, "")
 	}
 	return nil
 }
 
 const longestRef = 12 // &#x0010FFFF;
 
-// reference writes &...; as it is, unless it stands for a character that XML does not allow.
-func (f *filter) reference() {
+// reference is the character that &...; stands for, and how that is written: as it is, unless it stands for one that
+// XML does not allow. An & that begins no such reference stands for itself.
+func (f *filter) reference() (rune, string) {
 	rest := f.in.peek(longestRef)
 	end := bytes.IndexByte(rest, ';')
-	if end < 2 || rest[0] != '#' {
-		f.keep('&')
-		return
+	if end < 0 {
+		return '&', "&amp;"
 	}
-	digits, base := string(rest[1:end]), 10
-	if digits[0] == 'x' {
-		digits, base = digits[1:], 16
-	}
-	n, err := strconv.ParseUint(digits, base, 32)
-	r := rune(n)
-	if err == nil && n <= utf8.MaxRune && utf8.ValidRune(r) && (r >= 0x20 || r == '\t' || r == '\n' || r == '\r') && r != 0xfffe && r != 0xffff {
-		f.keep('&')
-		return
+	name := string(rest[:end])
+	r, known := named(name)
+	if !known {
+		digits, numeric := strings.CutPrefix(name, "#")
+		base := 10
+		if hex, ok := strings.CutPrefix(digits, "x"); ok {
+			digits, base = hex, 16
+		}
+		if !numeric || digits == "" {
+			return '&', "&amp;"
+		}
+		n, err := strconv.ParseUint(digits, base, 32)
+		r = rune(n)
+		if err != nil || n > utf8.MaxRune || !utf8.ValidRune(r) || (r < 0x20 && r != '\t' && r != '\n' && r != '\r') || r == 0xfffe || r == 0xffff {
+			r, name = ' ', ""
+		}
 	}
 	f.in.drop(end + 1)
-	f.keep(' ')
+	if name == "" {
+		return r, ""
+	}
+	return r, "&" + name + ";"
+}
+
+// named are the entities of XML itself. Others are not replaced.
+func named(entity string) (rune, bool) {
+	switch entity {
+	case "amp":
+		return '&', true
+	case "lt":
+		return '<', true
+	case "gt":
+		return '>', true
+	case "quot":
+		return '"', true
+	case "apos":
+		return '\'', true
+	}
+	return 0, false
 }
 
 // markup decides what begins with <.
@@ -159,7 +257,7 @@ func (f *filter) markup() error {
 	case bytes.HasPrefix(ahead, []byte("![CDATA[")):
 		f.in.drop(len("![CDATA["))
 		f.n = copy(f.out[:], "<![CDATA[")
-		f.state, f.left = (*filter).cdata, maxText
+		f.state = (*filter).cdata
 	case bytes.HasPrefix(ahead, []byte("!")):
 		return f.doctype()
 	case bytes.HasPrefix(ahead, []byte("?")):
@@ -183,7 +281,6 @@ func (f *filter) until(end string) error {
 		}
 		if r == rune(end[0]) && bytes.HasPrefix(f.in.peek(len(end)-1), []byte(end[1:])) {
 			f.in.drop(len(end) - 1)
-			f.left = maxText
 			return nil
 		}
 	}
@@ -222,16 +319,21 @@ func (f *filter) doctype() error {
 
 func (f *filter) cdata() error {
 	r, err := f.read()
+	if err != nil && len(f.tail.b) > 0 {
+		f.end(false)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	if r == ']' && bytes.HasPrefix(f.in.peek(2), []byte("]>")) {
 		f.in.drop(2)
+		f.end(false)
 		f.n = copy(f.out[:], "]]>")
-		f.state, f.left = (*filter).text, maxText
+		f.state = (*filter).text
 		return nil
 	}
-	f.keep(r)
+	f.print(r, "")
 	return nil
 }
 
@@ -245,7 +347,7 @@ func (f *filter) inTag() error {
 		f.quote = 0
 		f.emit(r)
 	case f.quote != 0 && r == '&':
-		f.reference()
+		f.value(f.reference())
 	case f.quote != 0:
 		f.keep(r)
 	case r == '"' || r == '\'':
@@ -253,7 +355,7 @@ func (f *filter) inTag() error {
 		f.emit(r)
 	case r == '>':
 		f.emit(r)
-		f.state, f.left = (*filter).text, maxText
+		f.state, f.left = (*filter).text, maxOutput
 	default:
 		f.emit(r)
 	}

@@ -36,20 +36,19 @@ func TestFilter(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä", maxText)
 	for in, want := range map[string]string{
-		"<a>text</a>":                                          "<a>text</a>",
-		"\xef\xbb\xbf<?xml version='1.0'?><a/>":                "<a/>",
-		"<a><!-- <b/> --><c/></a>":                             "<a><c/></a>",
-		"<a><![CDATA[<b> ]] ]]>&amp;</a>":                      "<a><![CDATA[<b> ]] ]]>&amp;</a>",
-		"<a b='>'  c=\"</a>'\">\x1b[1m</a>":                    "<a b='>'  c=\"</a>'\"> [1m</a>",
-		"&#x1b;&#27;&#xFFFE;&#x41;&#65;&#xD800;&#99999999999;": "   &#x41;&#65; &#99999999999;",
-		"a & b &lt; &undefined; &#;":                           "a & b &lt; &undefined; &#;",
-		"<!DOCTYPE a [<!ELEMENT b ANY> '>' ]><a/>":             "<a/>",
-		"<a>\xff\xfe\ufffe</a>":                                "<a>\ufffd\ufffd\ufffd</a>",
-		"<a b='" + long + "'/>":                                "<a b='" + long[:maxText] + "'/>",
-		"<a>" + long + "<b/>" + long + "</a>":                  "<a>" + long[:maxText] + "<b/>" + long[:maxText] + "</a>",
-		"<a><![CDATA[" + long + "]]></a>":                      "<a><![CDATA[" + long[:maxText] + "]]></a>",
-		"\xfe\xff\x00<\x00a\xd8\x3d\xde\xa2\x00/\x00>":         "<a🚢/>",
-		"\xff\xfe<\x00\xff\xfea\x00\x00\xd8/\x00>\x00\x00":     "<a\ufffd/>\ufffd",
+		"<a>text</a>":                                              "<a>text</a>",
+		"\xef\xbb\xbf<?xml version='1.0'?><a/>":                    "<a/>",
+		"<a><!-- <b/> --><c/></a>":                                 "<a><c/></a>",
+		"<a><![CDATA[<b> ]] ]]>&amp;</a>":                          "<a><![CDATA[<b> ]] ]]>&amp;</a>",
+		"<a b='>'  c=\"</a>'\">\x1b[1m</a>":                        "<a b='>'  c=\"</a>'\"> [1m</a>",
+		"&#x1b;&#27;&#xFFFE;&#x41;&#65;&#xD800;&#99999999999;":     "   &#x41;&#65; &amp;#99999999999;",
+		"a & b &lt; &undefined; &#;":                               "a &amp; b &lt; &amp;undefined; &amp;#;",
+		"<a b='&#000000000000;&quot;&#10;&x;'>&#000000000000;</a>": "<a b='&amp;#000000000000;&quot;&#10;&amp;x;'>&amp;#000000000000;</a>",
+		"<!DOCTYPE a [<!ELEMENT b ANY> '>' ]><a/>":                 "<a/>",
+		"<a>\xff\xfe\ufffe</a>":                                    "<a>\ufffd\ufffd\ufffd</a>",
+		"<a b='" + long + "'/>":                                    "<a b='" + long[:maxText] + "'/>",
+		"\xfe\xff\x00<\x00a\xd8\x3d\xde\xa2\x00/\x00>":             "<a🚢/>",
+		"\xff\xfe<\x00\xff\xfea\x00\x00\xd8/\x00>\x00\x00":         "<a\ufffd/>\ufffd",
 	} {
 		got, err := filtered(t, in)
 		if err != nil || got != want {
@@ -67,7 +66,7 @@ func TestFilter(t *testing.T) {
 }
 
 // Whatever comes in, what comes out is text that XML allows, without declarations, and no longer than what came
-// in made it.
+// in made it, escaped.
 func FuzzFilter(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.xml")
 	if err != nil {
@@ -83,7 +82,7 @@ func FuzzFilter(f *testing.F) {
 	f.Add("\xfe\xff\xd8\x00\xd8\x00\x00<")
 	f.Fuzz(func(t *testing.T, in string) {
 		out, err := filtered(t, in)
-		if !utf8.ValidString(out) || len(out) > 3*len(in) {
+		if !utf8.ValidString(out) || len(out) > 5*len(in) {
 			t.Fatalf("%d bytes of %d: %q", len(out), len(in), out)
 		}
 		for _, r := range out {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +51,7 @@ type goTests struct {
 	out      *reportBuilder
 	packages map[string]*goPackage
 	order    []*goPackage
-	builds   map[string]*bytes.Buffer // output of compilers, by import path
+	builds   map[string]*printed // output of compilers, by import path
 	cases    int
 	full     bool
 }
@@ -62,8 +61,8 @@ type goPackage struct {
 	name   string
 	tests  map[string]*goTest
 	order  []*goTest
-	output []byte // that is no test's
-	state  string // its last final event; "" while it runs
+	output printed // that is no test's
+	state  string  // its last final event; "" while it runs
 	build  string
 	runs   int // final events
 }
@@ -78,13 +77,13 @@ type goTest struct {
 	run     int // of the package
 	reruns  int
 	elapsed time.Duration
-	output  []byte
+	output  printed
 }
 
 const maxLine = 1 << 20
 
 func (b *reportBuilder) parseGoTest(r io.Reader) error {
-	g := &goTests{out: b, packages: map[string]*goPackage{}, builds: map[string]*bytes.Buffer{}}
+	g := &goTests{out: b, packages: map[string]*goPackage{}, builds: map[string]*printed{}}
 	in := bufio.NewReaderSize(r, 64<<10)
 	for line := 1; ; line++ {
 		text, long, err := readLine(in)
@@ -156,12 +155,10 @@ func (g *goTests) buildOutput(e goEvent) {
 		if len(g.builds) == maxSuites {
 			return
 		}
-		b = &bytes.Buffer{}
+		b = &printed{}
 		g.builds[e.ImportPath] = b
 	}
-	if b.Len() < maxOutput {
-		b.WriteString(e.Output)
-	}
+	b.add([]byte(e.Output))
 }
 
 func (g *goTests) pkg(name string) *goPackage {
@@ -177,7 +174,7 @@ func (g *goTests) pkg(name string) *goPackage {
 func (p *goPackage) event(e goEvent) {
 	switch e.Action {
 	case "output":
-		p.output = tail(p.output, e.Output)
+		p.output.add([]byte(e.Output))
 	case "start":
 		p.state = ""
 	case "pass", "fail", "skip":
@@ -205,11 +202,11 @@ func (g *goTests) test(p *goPackage, e goEvent) {
 	case "run":
 		t.open = true
 		if t.state != slipway.TestFailed || t.run < p.runs {
-			t.output = nil
+			t.output = printed{}
 		}
 	case "output":
 		if !strings.HasPrefix(e.Output, "=== ") {
-			t.output = tail(t.output, e.Output)
+			t.output.add([]byte(e.Output))
 		}
 	case "pass", "fail", "skip":
 		t.end(goState(e.Action), time.Duration(max(0, min(e.Elapsed, 1e7))*float64(time.Second)), p.runs)
@@ -230,8 +227,10 @@ func (p *goPackage) parent(name string) *goTest {
 // panicked is what a panic said that ended the test: the test framework says it in the name of a test above.
 func (t *goTest) panicked() []byte {
 	for up := t.parent; up != nil; up = up.parent {
-		if at := bytes.Index(up.output, []byte("panic: ")); at >= 0 {
-			return up.output[at:]
+		for _, part := range [][]byte{up.output.head, up.output.tail.b} {
+			if at := bytes.Index(part, []byte("panic: ")); at >= 0 {
+				return part[at:]
+			}
 		}
 	}
 	return nil
@@ -250,10 +249,10 @@ func (t *goTest) end(state slipway.TestState, elapsed time.Duration, run int) {
 	}
 	t.elapsed += elapsed
 	if t.state != slipway.TestFailed {
-		t.output = slices.Clip(t.output[:min(len(t.output), maxMessage)])
+		t.output = printed{head: bytes.Clone(t.output.head[:min(len(t.output.head), maxMessage)])}
 	}
 	if t.state == slipway.TestPassed {
-		t.output = nil
+		t.output = printed{}
 	}
 	if state == slipway.TestFailed && t.parent != nil {
 		t.parent.subFail = true
@@ -268,15 +267,6 @@ func goState(action string) slipway.TestState {
 		return slipway.TestSkipped
 	}
 	return slipway.TestFailed
-}
-
-// tail appends, and forgets the beginning of what becomes too long: why a test failed comes last.
-func tail(b []byte, more string) []byte {
-	b = append(b, more...)
-	if len(b) > 2*maxOutput {
-		b = append(b[:0], b[len(b)-maxOutput:]...)
-	}
-	return b
 }
 
 func (g *goTests) finish() error {
@@ -310,7 +300,7 @@ func (g *goTests) add(p *goPackage) error {
 	if failed || p.state == "pass" || p.state == "skip" {
 		return nil
 	}
-	c := slipway.TestCase{Name: "(package)", Class: p.name, State: slipway.TestFailed, Output: string(p.output)}
+	c := slipway.TestCase{Name: "(package)", Class: p.name, State: slipway.TestFailed, Output: p.output.String()}
 	c.Message = goMessage(p.output)
 	switch {
 	case p.state == "":
@@ -342,26 +332,22 @@ func (g *goTests) testCase(p *goPackage, t *goTest) (slipway.TestCase, bool) {
 	case cut && t.subs && t.subFail:
 		return c, false
 	case cut:
-		c.State, c.Output = slipway.TestFailed, string(t.output)
+		c.State, c.Output = slipway.TestFailed, t.output.String()
 		if c.Message = goMessage(t.output); c.Message == "" {
 			c.Message = "did not end"
 		} else {
 			c.Message = "did not end: " + c.Message
 		}
 	case c.State == slipway.TestFailed:
-		c.Message, c.Output = goMessage(t.output), string(t.output)
+		c.Message, c.Output = goMessage(t.output), t.output.String()
 		if c.Message == "" {
-			said := t.panicked()
-			c.Message, c.Output = cmp.Or(goMessage(said), "failed"), c.Output+string(said)
+			panicked := whole(string(t.panicked()))
+			c.Message, c.Output = cmp.Or(goMessage(panicked), "failed"), together(maxOutput, t.output, panicked)
 		}
 	case c.State == slipway.TestSkipped:
 		c.Message = goMessage(t.output)
 	case t.reruns > 0:
 		c.Message = "passed after a failure"
-	}
-	c.Output = strings.ToValidUTF8(c.Output, "\uFFFD")
-	if len(c.Output) > maxOutput {
-		c.Output = "..." + strings.ToValidUTF8(c.Output[len(c.Output)-maxOutput+len("..."):], "")
 	}
 	return c, true
 }
@@ -380,9 +366,9 @@ func compilerSays(output string) string {
 var goLine = regexp.MustCompile(`^[\w./-]+\.go:[0-9]+: `)
 
 // goMessage is the line that says why: of a panic, else the first of t.Error and the like, else the first.
-func goMessage(output []byte) string {
+func goMessage(output printed) string {
 	first, said := "", ""
-	for line := range strings.Lines(string(output)) {
+	for line := range strings.Lines(string(output.head) + string(output.tail.b)) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "panic: "):

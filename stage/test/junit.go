@@ -23,23 +23,24 @@ type junitSuite struct {
 	held   int  // suites and cases in it
 	// A suite that fails as a whole: its set-up, or the file it is in does not compile.
 	whole    *junitFailure
-	out, err string
+	out, err printed
 }
 
 type junitFailure struct {
-	message, kind, text string
+	message, kind string
+	text          printed
 }
 
 // String is the message; of a failure that has none, the first line of its text.
 func (f junitFailure) String() string {
-	first, _, _ := strings.Cut(strings.TrimSpace(f.text), "\n")
-	return cmp.Or(strings.TrimSpace(f.message), strings.TrimSpace(first), f.kind)
+	first, _, _ := strings.Cut(strings.TrimSpace(string(f.text.head)), "\n")
+	return cmp.Or(strings.TrimSpace(f.message), strings.ToValidUTF8(strings.TrimSpace(first), ""), f.kind)
 }
 
 // output is the text, unless the message says all of it.
-func (f junitFailure) output() string {
-	if strings.TrimSpace(f.text) == f.String() {
-		return ""
+func (f junitFailure) output() printed {
+	if f.text.String() == f.String() {
+		return printed{}
 	}
 	return f.text
 }
@@ -68,10 +69,10 @@ func (j junit) suites(start xml.StartElement, parent string) error {
 				s.whole = &f
 			}
 		case "system-out":
-			s.out, err = j.text(maxOutput)
+			s.out, err = j.output()
 			j.out.attachAll(s.out, "")
 		case "system-err":
-			s.err, err = j.text(maxOutput)
+			s.err, err = j.output()
 		default:
 			err = j.skip()
 		}
@@ -81,18 +82,18 @@ func (j junit) suites(start xml.StartElement, parent string) error {
 		return err
 	}
 	if s.whole == nil {
-		s.suite.wrote(join(s.out, s.err))
+		s.suite.wrote(s.out, s.err)
 	}
 	j.retried(s.suite)
-	c := slipway.TestCase{Name: cmp.Or(s.name, "(suite)"), State: slipway.TestFailed, Output: join(s.out, s.err)}
+	c := slipway.TestCase{Name: cmp.Or(s.name, "(suite)"), State: slipway.TestFailed}
 	switch {
 	case s.whole != nil:
 		j.out.failures++
-		c.Message, c.Output = s.whole.String(), join(s.whole.output(), c.Output)
+		c.Message, c.Output = s.whole.String(), together(maxOutput, s.whole.output(), s.out, s.err)
 		return s.suite.add(c)
 	case s.held == 0 && s.counts:
 		j.out.failures++
-		c.Message = "the suite counts failures and lists no tests"
+		c.Message, c.Output = "the suite counts failures and lists no tests", together(maxOutput, s.out, s.err)
 		return s.suite.add(c)
 	case s.counts && j.out.failures == failures && parent == "":
 		j.out.note("%s: %s counts failures, and no test in it has one", j.out.current, cmp.Or(s.name, start.Name.Local))
@@ -122,7 +123,7 @@ type tries struct {
 	skipped  *junitFailure
 	earlier  *junitFailure // the first failure of one that passed in the end
 	failures int           // before the last try
-	out, err string
+	out, err printed
 }
 
 func (j junit) testCase(start xml.StartElement, s *suite) error {
@@ -139,16 +140,16 @@ func (j junit) testCase(start xml.StartElement, s *suite) error {
 	switch status := strings.ToLower(attr(start, "status")); {
 	case t.bad != nil && (t.skipped == nil || t.skipped.kind != "todo"): // Node.js: what is yet to be done may fail
 		c.State, c.Message = slipway.TestFailed, t.bad.String()
-		c.Output = join(t.bad.output(), t.out, t.err)
+		c.Output = together(maxOutput, t.bad.output(), t.out, t.err)
 	case t.skipped != nil:
 		c.State, c.Message = slipway.TestSkipped, t.skipped.String()
 		if t.skipped.message == "" {
-			c.Output = t.skipped.output()
+			c.Output = t.skipped.output().String()
 		}
 	case skippedStatus(status), skippedStatus(attr(start, "result")): // of googletest, for one
 		c.State = slipway.TestSkipped
 	case failedStatus(status):
-		c.State, c.Message, c.Output = slipway.TestFailed, "its status is "+status, join(t.out, t.err)
+		c.State, c.Message, c.Output = slipway.TestFailed, "its status is "+status, together(maxOutput, t.out, t.err)
 	case t.earlier != nil:
 		c.Message = "passed after a failure: " + t.earlier.String()
 	}
@@ -186,12 +187,12 @@ func (j junit) element(e xml.StartElement, t *tries) error {
 		t.failures++
 		return j.skip()
 	case "system-out":
-		text, err := j.text(maxOutput)
-		t.out = clip(join(t.out, text), maxOutput)
+		text, err := j.output()
+		t.out.append(text)
 		return err
 	case "system-err":
-		text, err := j.text(maxOutput)
-		t.err = clip(join(t.err, text), maxOutput)
+		text, err := j.output()
+		t.err.append(text)
 		return err
 	default:
 		return j.skip()
@@ -204,7 +205,7 @@ func (j junit) element(e xml.StartElement, t *tries) error {
 }
 
 func (j junit) failure(e xml.StartElement) (junitFailure, error) {
-	text, err := j.text(maxOutput)
+	text, err := j.output()
 	return junitFailure{message: attr(e, "message"), kind: attr(e, "type"), text: text}, err
 }
 

@@ -19,6 +19,8 @@ const (
 	maxMessage = 4 << 10 // bytes of a message
 	maxOutput  = 16 << 10
 	maxOutputs = 4 << 20 // bytes of all outputs together
+	// leastOutput is how much room there must be to show something more.
+	leastOutput = 256
 )
 
 // errFull ends the reading of a file when the report has no room for more.
@@ -90,15 +92,19 @@ func (s *suite) add(c slipway.TestCase) error {
 }
 
 // wrote is what a suite wrote as a whole, with no word of which test did: it is shown with the first that failed.
-func (s *suite) wrote(output string) {
+func (s *suite) wrote(output ...printed) {
 	at := slices.IndexFunc(s.Cases, func(c slipway.TestCase) bool { return c.State == slipway.TestFailed })
-	if at < 0 || output == "" {
+	if at < 0 {
 		return
 	}
 	c := &s.Cases[at]
-	whole := clip(join(c.Output, output), maxOutput)
-	if s.b.outputs += len(whole) - len(c.Output); s.b.outputs <= maxOutputs {
-		c.Output = whole
+	room := maxOutput - len(c.Output) - len("\n")
+	if room < leastOutput {
+		return
+	}
+	more := together(room, output...)
+	if s.b.outputs += len(more); s.b.outputs <= maxOutputs {
+		c.Output = join(c.Output, more)
 	}
 }
 
@@ -116,7 +122,7 @@ func (b *reportBuilder) bound(c *slipway.TestCase) {
 	c.Name = clip(cmp.Or(c.Name, c.Class, "(unnamed)"), maxName)
 	c.Class = clip(c.Class, maxName)
 	c.Message = clip(strings.TrimSpace(c.Message), maxMessage)
-	c.Output = clip(strings.TrimSpace(c.Output), maxOutput)
+	c.Output = whole(c.Output).String()
 }
 
 func (b *reportBuilder) finish() slipway.TestReport {

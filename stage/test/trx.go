@@ -98,7 +98,7 @@ func (x *trx) result(e xml.StartElement, parentID string) (int, error) {
 	err := x.each(func(e xml.StartElement) error {
 		switch e.Name.Local {
 		case "Output":
-			return x.output(&o)
+			return x.outputs(&o)
 		case "InnerResults":
 			return x.each(func(e xml.StartElement) error {
 				n, err := x.result(e, r.testID)
@@ -119,9 +119,9 @@ func (x *trx) result(e xml.StartElement, parentID string) (int, error) {
 	switch r.State {
 	case slipway.TestFailed:
 		r.Message = cmp.Or(strings.TrimSpace(o.message), outcome, "it has no outcome, which means failed")
-		r.Output = join(o.trace, o.out, o.err)
+		r.Output = together(maxOutput, o.trace, o.out, o.err)
 	case slipway.TestSkipped:
-		r.Message = cmp.Or(strings.TrimSpace(o.message), strings.TrimSpace(o.out))
+		r.Message = cmp.Or(strings.TrimSpace(o.message), strings.TrimSpace(string(o.out.head)))
 	}
 	x.out.attachAll(o.out, r.Name)
 	x.out.bound(&r.TestCase)
@@ -133,21 +133,24 @@ func (x *trx) result(e xml.StartElement, parentID string) (int, error) {
 	return 1, nil
 }
 
-type trxOutput struct{ out, err, message, trace string }
+type trxOutput struct {
+	out, err, trace printed
+	message         string
+}
 
-func (x *trx) output(o *trxOutput) error {
+func (x *trx) outputs(o *trxOutput) error {
 	return x.each(func(e xml.StartElement) (err error) {
 		switch e.Name.Local {
 		case "StdOut":
-			o.out, err = x.text(maxOutput)
+			o.out, err = x.output()
 		case "StdErr":
-			o.err, err = x.text(maxOutput)
+			o.err, err = x.output()
 		case "ErrorInfo":
-			return x.output(o)
+			return x.outputs(o)
 		case "Message":
 			o.message, err = x.text(maxMessage)
 		case "StackTrace":
-			o.trace, err = x.text(maxOutput)
+			o.trace, err = x.output()
 		default:
 			err = x.skip()
 		}

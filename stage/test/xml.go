@@ -99,13 +99,32 @@ func (d *document) each(child func(xml.StartElement) error) error {
 }
 
 // text reads to the end of the element that began last, and returns the text in it and in what it holds,
-// cut at limit bytes.
+// cut at limit bytes, which are at most maxOutput.
 func (d *document) text(limit int) (string, error) {
 	var b strings.Builder
+	err := d.texts(func(t []byte) {
+		if room := limit - b.Len(); room > 0 {
+			b.Write(t[:min(room, len(t))])
+		}
+	})
+	return strings.ToValidUTF8(b.String(), ""), err
+}
+
+// output reads like text, and keeps the beginning and the end.
+func (d *document) output() (printed, error) {
+	var p printed
+	before := d.in.gone
+	err := d.texts(p.add)
+	p.tail.left += d.in.gone - before
+	return p, err
+}
+
+// texts reads to the end of the element that began last, and hands over the texts in it and in what it holds.
+func (d *document) texts(take func([]byte)) error {
 	for depth := 1; depth > 0; {
 		token, err := d.next()
 		if err != nil {
-			return "", err
+			return err
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
@@ -113,12 +132,10 @@ func (d *document) text(limit int) (string, error) {
 		case xml.EndElement:
 			depth--
 		case xml.CharData:
-			if room := limit - b.Len(); room > 0 {
-				b.Write(t[:min(room, len(t))])
-			}
+			take(t)
 		}
 	}
-	return strings.ToValidUTF8(b.String(), ""), nil
+	return nil
 }
 
 func attr(start xml.StartElement, name string) string {
