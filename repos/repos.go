@@ -113,18 +113,20 @@ func (r Folder) Recover(codebases []slipway.Codebase) error {
 	return os.RemoveAll(filepath.Join(r.dir, ".new"))
 }
 
-// Unlock removes the locks that the git of a server left which lost its power, in repositories made and
-// being made, and says which.
+// Unlock removes the locks and what is half-made that the git of a server left which lost its power, in
+// repositories made and being made, and says which.
 func (r Folder) Unlock(before time.Time) (removed []string, err error) {
 	for _, pattern := range []string{"*.git", "*/*.git", ".new/*/*.git"} {
 		found, gerr := filepath.Glob(filepath.Join(r.dir, pattern))
 		err = errors.Join(err, gerr)
 		for _, path := range found {
-			names, lerr := git.Repo{Dir: path}.RemoveLocks(before)
-			for _, name := range names {
+			repo := git.Repo{Dir: path}
+			names, lerr := repo.RemoveLocks(before)
+			parts, perr := repo.RemoveParts(before)
+			for _, name := range append(names, parts...) {
 				removed = append(removed, filepath.Join(path, name))
 			}
-			if lerr != nil {
+			if lerr = errors.Join(lerr, perr); lerr != nil {
 				err = errors.Join(err, fmt.Errorf("%s: %w", path, lerr))
 			}
 		}
