@@ -82,12 +82,35 @@ func (r Folder) Create(ctx context.Context, p slipway.Codebase) (slipway.Codebas
 	return p, func() error { return r.keep(p) }, nil
 }
 
-// keep puts the repository of a codebase into its place.
+// keep puts the repository of a codebase into its place, where it outlasts a power cut: git syncs none of what
+// makes a folder a repository.
 func (r Folder) keep(c slipway.Codebase) error {
-	if err := os.MkdirAll(filepath.Dir(r.Path(c.Key())), 0o755); err != nil {
+	place := r.Path(c.Key())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(place), 0o755), syncAll(r.aside(c.Key()))); err != nil {
 		return err
 	}
-	return os.Rename(r.aside(c.Key()), r.Path(c.Key()))
+	if err := os.Rename(r.aside(c.Key()), place); err != nil {
+		return err
+	}
+	return errors.Join(syncFile(filepath.Dir(place)), syncFile(r.dir))
+}
+
+// syncAll makes a folder's files and folders durable.
+func syncAll(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncFile(path)
+	})
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Discard puts the repository of a codebase that was removed out of the way.

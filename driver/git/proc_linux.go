@@ -11,6 +11,6 @@ func ownGroup() *syscall.SysProcAttr {
 // lower puts a process group behind everything else that wants the processor. It runs all the same where
 // that is refused.
 func lower(group int) {
-	const processGroup, least = 1, 19
-	_ = syscall.Setpriority(processGroup, group, least)
+	const least = 19
+	_ = syscall.Setpriority(syscall.PRIO_PGRP, group, least)
 }
