@@ -115,12 +115,7 @@ func scanRelease(r scanner) (v slipway.Release, err error) {
 }
 
 // semver is the version without a leading v, when it is one; v1.0.2 and 1.0.2 are the same.
-func semver(version string) string {
-	if v, err := slipway.ParseVersion(version); err == nil {
-		return v.SemVer()
-	}
-	return version
-}
+func semver(version string) string { return slipway.OneSpelling(version) }
 
 // saveRelease records the release that a step published. Its version belongs to the commit that had
 // it first; publishing the same digests again changes nothing.
@@ -260,4 +255,21 @@ func (s *Store) Quarantined(ctx context.Context, project, service, version strin
 	v, _, err := one(ctx, s.reader, scanString, `SELECT reason FROM quarantines WHERE project = $1 AND service = $2 AND semver = $3 AND lifted_at = 0`,
 		project, service, semver(version))
 	return v, err
+}
+
+// Quarantines are all that hold of a service, or with "" of all services of a project, versions of the default
+// branch among them.
+func (s *Store) Quarantines(ctx context.Context, project, service string) (slipway.Quarantines, error) {
+	q := newQuery(`SELECT service || '/' || semver, reason FROM quarantines`)
+	q.where(`project = ?`, project)
+	q.where(`lifted_at = ?`, 0)
+	if service != "" {
+		q.where(`service = ?`, service)
+	}
+	found, err := list(ctx, s.reader, func(r scanner) (v [2]string, err error) { return v, r.Scan(&v[0], &v[1]) }, q.text(), q.args...)
+	out := slipway.Quarantines{}
+	for _, v := range found {
+		out[v[0]] = v[1]
+	}
+	return out, err
 }
