@@ -127,8 +127,7 @@ func (t *tx) saveRelease(r *runRow, st *stepRow, v slipway.Release) error {
 	if v.Commit == "" {
 		v.Commit = r.Commit
 	}
-	old, ok, err := one(t.ctx, t, scanRelease, `SELECT `+releaseColumns+` FROM releases l WHERE l.project = $1 AND l.service = $2 AND l.semver = $3`,
-		v.Project, v.Service, semver(v.Version))
+	old, ok, err := t.release(v)
 	if err != nil {
 		return err
 	}
@@ -136,8 +135,7 @@ func (t *tx) saveRelease(r *runRow, st *stepRow, v slipway.Release) error {
 		if old.ImageDigest == v.ImageDigest && old.ChartDigest == v.ChartDigest && old.Commit == v.Commit {
 			return nil
 		}
-		return &takenError{fmt.Sprintf("version %s of %s was released by run #%d from commit %s; a version is never changed: choose another",
-			old.Version, v.Service, old.RunID, slipway.ShortHash(old.Commit))}
+		return taken(old)
 	}
 	err = t.QueryRowContext(t.ctx, `INSERT INTO releases (project, service, version, semver, commit_hash, run_id, image_digest, chart_digest, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`,
@@ -150,6 +148,17 @@ func (t *tx) saveRelease(r *runRow, st *stepRow, v slipway.Release) error {
 		Message: fmt.Sprintf("%s %s released", v.Service, v.Version),
 		Data:    data(map[string]any{"image": v.ImageDigest, "chart": v.ChartDigest}),
 	})
+}
+
+// release is the one that has the version already.
+func (t *tx) release(v slipway.Release) (slipway.Release, bool, error) {
+	return one(t.ctx, t, scanRelease, `SELECT `+releaseColumns+` FROM releases l WHERE l.project = $1 AND l.service = $2 AND l.semver = $3`,
+		v.Project, v.Service, semver(v.Version))
+}
+
+func taken(old slipway.Release) *takenError {
+	return &takenError{fmt.Sprintf("version %s of %s was released by run #%d from commit %s; a version is never changed: choose another",
+		old.Version, old.Service, old.RunID, slipway.ShortHash(old.Commit))}
 }
 
 // Release returns a version of a service; v1.0.2 and 1.0.2 name the same one.
