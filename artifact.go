@@ -42,6 +42,15 @@ func DigestOf(b []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// Quarantines are why versions must not be deployed again until a person lifts it, by service/version in one
+// spelling (OneSpelling). Versions of the default branch, which are no releases, may be among them.
+type Quarantines map[string]string
+
+// Why says why a version of a service must not be deployed, "" when it may.
+func (q Quarantines) Why(service, version string) string {
+	return q[service+"/"+OneSpelling(version)]
+}
+
 // Release is a version of a service with its image and chart digests; made when the version is
 // published, never changed but for its quarantine.
 type Release struct {

@@ -43,6 +43,15 @@ func ParseVersion(s string) (Version, error) {
 // SemVer is the version without a leading v: chart version and appVersion.
 func (v Version) SemVer() string { return strings.TrimPrefix(v.Leaf, "v") }
 
+// OneSpelling is a version as SemVer, so that v1.0.2 and 1.0.2 are the same; of what is no release's version, such
+// as the default branch's, it is as it was.
+func OneSpelling(version string) string {
+	if v, err := ParseVersion(version); err == nil {
+		return v.SemVer()
+	}
+	return version
+}
+
 // Compare orders versions by SemVer 2.0.0 section 11.
 func (v Version) Compare(w Version) int {
 	if c := cmp.Or(cmp.Compare(v.Major, w.Major), cmp.Compare(v.Minor, w.Minor), cmp.Compare(v.Patch, w.Patch)); c != 0 {

@@ -50,6 +50,8 @@ type Deployments interface {
 type Quarantines interface {
 	// Quarantined says why a version must not be deployed, "" when it may.
 	Quarantined(ctx context.Context, project, service, version string) (string, error)
+	// Quarantines says it of all versions of a service, or with "" of all services.
+	Quarantines(ctx context.Context, project, service string) (slipway.Quarantines, error)
 	LiftQuarantine(ctx context.Context, project, service, version, actor string) error
 }
 

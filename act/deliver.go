@@ -104,11 +104,11 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	if !ok {
 		return slipway.Run{}, slipway.Errorf(slipway.NotFound, "nothing of %s was ever deployed to %s in project %s", r.Service, r.Environment, r.Project)
 	}
-	releases, err := x.o.Deployments.Releases(ctx, slipway.ReleaseFilter{Project: r.Project, Service: r.Service, Quarantined: true})
+	quarantined, err := x.o.Quarantines.Quarantines(ctx, r.Project, r.Service)
 	if err != nil {
 		return slipway.Run{}, err
 	}
-	to, err := rollback.Choose(history, r.To, Quarantined(releases, false))
+	to, err := rollback.Choose(history, r.To, quarantined)
 	if err != nil {
 		return slipway.Run{}, err
 	}
@@ -120,22 +120,6 @@ func (x *Actions) Rollback(ctx context.Context, by slipway.User, r slipway.Rollb
 	return x.o.Runs.CreateRun(ctx, slipway.Run{Project: r.Project, Event: slipway.RollbackCall, Ref: "refs/environments/" + r.Environment,
 		Commit: to.Commit, Title: fmt.Sprintf("roll back %s in %s from %s to %s", r.Service, r.Environment, current.Version, to.Version),
 		Actor: by.Name, Service: r.Service, Version: to.Version}, plan)
-}
-
-// Quarantined says why versions must not be deployed: by version, or with service by service/version.
-func Quarantined(releases []slipway.Release, service bool) map[string]string {
-	why := map[string]string{}
-	for _, r := range releases {
-		if r.Quarantined == "" {
-			continue
-		}
-		key := r.Version
-		if service {
-			key = r.Service + "/" + r.Version
-		}
-		why[key] = r.Quarantined
-	}
-	return why
 }
 
 // LiftQuarantine lets a version be deployed again that a rollback left.

@@ -159,8 +159,11 @@ func (w *world) deployed(version string, state slipway.DeploymentState) slipway.
 		slipway.Plan{Steps: []slipway.PlanStep{{Key: key, Kind: slipway.KindDeploy, Service: "cart", Environment: "qa"}}})
 	w.ok(err)
 	d := slipway.Deployment{Target: target, Version: version, Commit: r.Commit, Image: "registry.test/shop/cart", Chart: "registry.test/shop/charts/cart", State: slipway.Deployed, Revision: int(r.ID)}
-	w.finish(r.ID, key, slipway.Result{Outcome: slipway.Succeeded, Deployments: []slipway.Deployment{d},
-		Release: &slipway.Release{Service: "cart", Version: version, Commit: r.Commit, ImageDigest: "sha256:1", ChartDigest: "sha256:2"}})
+	res := slipway.Result{Outcome: slipway.Succeeded, Deployments: []slipway.Deployment{d}}
+	if _, err := slipway.ParseVersion(version); err == nil {
+		res.Release = &slipway.Release{Service: "cart", Version: version, Commit: r.Commit, ImageDigest: "sha256:1", ChartDigest: "sha256:2"}
+	}
+	w.finish(r.ID, key, res)
 	all, err := w.store.Deployments(w.ctx, slipway.DeploymentFilter{RunID: r.ID})
 	w.ok(err)
 	d = all[0]
@@ -207,6 +210,24 @@ func TestRollback(t *testing.T) {
 	spec := d.Steps[0].Spec
 	if spec.Rollback == nil || spec.Rollback.From.ID != v2.ID || spec.Rollback.To.ID != v1.ID || spec.Rollback.Reason != "asked for by approver" || spec.Timeout < slipway.Duration(time.Minute) || spec.Retries == 0 {
 		t.Errorf("step %+v", spec)
+	}
+}
+
+// A rollback goes back to no version in quarantine that is no release either.
+func TestRollbackBehindAQuarantineOfTheDefaultBranch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.main()
+	good := w.deployed("main-1111111", slipway.Verified)
+	w.deployed("main-2222222", slipway.Verified)
+	w.deployed("main-3333333", slipway.Verified)
+	w.ok(w.store.Quarantine(w.ctx, "shop", "cart", "main-2222222", "it crashed", "ada"))
+	_, err := w.Rollback(w.ctx, w.approver, slipway.RollbackRequest{Project: "shop", Service: "cart", Environment: "qa", To: "main-2222222"})
+	w.code(err, slipway.Conflict, "in quarantine (it crashed)", "main-1111111")
+	r, err := w.Rollback(w.ctx, w.approver, slipway.RollbackRequest{Project: "shop", Service: "cart", Environment: "qa"})
+	w.ok(err)
+	if r.Version != good.Version {
+		t.Errorf("goes back to %s", r.Version)
 	}
 }
 

@@ -32,7 +32,8 @@ const (
 type History interface {
 	Builds
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
-	Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error)
+	// Quarantines are why versions of a service, or with "" of all, must not be deployed.
+	Quarantines(ctx context.Context, project, service string) (slipway.Quarantines, error)
 	// Board is what runs where; services and environments come first, in their order.
 	Board(ctx context.Context, project string, services, environments []string) (slipway.Board, error)
 	Clusters(ctx context.Context) ([]slipway.Cluster, error)
@@ -473,11 +474,11 @@ func (p *Planner) extend(ctx context.Context, made slipway.Plan, in plan.Input) 
 	for _, o := range in.Others {
 		in.Config.Services = append(slices.Clone(in.Config.Services), o.Config.Services...)
 	}
-	releases, err := p.History.Releases(ctx, slipway.ReleaseFilter{Project: in.Project.Name, Quarantined: true})
+	quarantined, err := p.History.Quarantines(ctx, in.Project.Name, "")
 	if err != nil {
 		return slipway.Plan{}, err
 	}
-	made, err = promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: Quarantined(releases, true)})
+	made, err = promote.Extend(made, promote.Input{Project: in.Project, Run: in.Run, Config: in.Config, Current: current, Quarantined: quarantined})
 	if err != nil {
 		return slipway.Plan{}, err
 	}

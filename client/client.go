@@ -25,6 +25,7 @@ type Client struct {
 	base  *url.URL
 	token string
 	http  *http.Client
+	most  int64 // bytes of an answer
 }
 
 // New returns a client of the server at address (a URL), with a token or, before signing in, "".
@@ -34,7 +35,7 @@ func New(address, token string) (*Client, error) {
 		return nil, slipway.Errorf(slipway.Invalid, "the server's address is not one: expected a URL such as http://127.0.0.1:8080, without user and password")
 	}
 	u = &url.URL{Scheme: u.Scheme, Host: u.Host}
-	return &Client{base: u, token: token, http: &http.Client{}}, nil
+	return &Client{base: u, token: token, http: &http.Client{}, most: maxAnswer}, nil
 }
 
 // Address is the server's URL.
@@ -102,6 +103,10 @@ func decodeError(resp *http.Response) error {
 
 // unreadable is the error of an answer that broke off, or that is not what was asked for.
 func (c *Client) unreadable(ctx context.Context, err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return slipway.Errorf(slipway.Internal, "%s answered more than %d bytes, which is not Slipway's API", c.base, large.Limit)
+	}
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &syntax) || errors.As(err, &kind) {
@@ -113,6 +118,10 @@ func (c *Client) unreadable(ctx context.Context, err error) error {
 // patience is how long an answer may take that is not a stream.
 const patience = 2 * time.Minute
 
+// maxAnswer is how large an answer may be that is not a stream: twice what is read of the result files of a step,
+// whose report is the largest there is.
+const maxAnswer = 512 << 20
+
 func do[T any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (T, error) {
 	var out T
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -122,7 +131,7 @@ func do[T any](ctx context.Context, c *Client, method, path string, query url.Va
 		return out, err
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, c.most)).Decode(&out); err != nil {
 		return out, c.unreadable(ctx, err)
 	}
 	return out, nil

@@ -234,8 +234,8 @@ func (localHistory) Release(context.Context, string, string, string) (slipway.Re
 	return slipway.Release{}, slipway.Errorf(slipway.NotFound, "nothing is released on a laptop")
 }
 
-// Releases finds none.
-func (localHistory) Releases(context.Context, slipway.ReleaseFilter) ([]slipway.Release, error) {
+// Quarantines finds none.
+func (localHistory) Quarantines(context.Context, string, string) (slipway.Quarantines, error) {
 	return nil, nil
 }
 

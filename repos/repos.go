@@ -82,12 +82,35 @@ func (r Folder) Create(ctx context.Context, p slipway.Codebase) (slipway.Codebas
 	return p, func() error { return r.keep(p) }, nil
 }
 
-// keep puts the repository of a codebase into its place.
+// keep puts the repository of a codebase into its place, where it outlasts a power cut: git syncs none of what
+// makes a folder a repository.
 func (r Folder) keep(c slipway.Codebase) error {
-	if err := os.MkdirAll(filepath.Dir(r.Path(c.Key())), 0o755); err != nil {
+	place := r.Path(c.Key())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(place), 0o755), syncAll(r.aside(c.Key()))); err != nil {
 		return err
 	}
-	return os.Rename(r.aside(c.Key()), r.Path(c.Key()))
+	if err := os.Rename(r.aside(c.Key()), place); err != nil {
+		return err
+	}
+	return errors.Join(syncFile(filepath.Dir(place)), syncFile(r.dir))
+}
+
+// syncAll makes a folder's files and folders durable.
+func syncAll(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncFile(path)
+	})
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Discard puts the repository of a codebase that was removed out of the way.
@@ -113,18 +136,20 @@ func (r Folder) Recover(codebases []slipway.Codebase) error {
 	return os.RemoveAll(filepath.Join(r.dir, ".new"))
 }
 
-// Unlock removes the locks that the git of a server left which lost its power, in repositories made and
-// being made, and says which.
+// Unlock removes the locks and what is half-made that the git of a server left which lost its power, in
+// repositories made and being made, and says which.
 func (r Folder) Unlock(before time.Time) (removed []string, err error) {
 	for _, pattern := range []string{"*.git", "*/*.git", ".new/*/*.git"} {
 		found, gerr := filepath.Glob(filepath.Join(r.dir, pattern))
 		err = errors.Join(err, gerr)
 		for _, path := range found {
-			names, lerr := git.Repo{Dir: path}.RemoveLocks(before)
-			for _, name := range names {
+			repo := git.Repo{Dir: path}
+			names, lerr := repo.RemoveLocks(before)
+			parts, perr := repo.RemoveParts(before)
+			for _, name := range append(names, parts...) {
 				removed = append(removed, filepath.Join(path, name))
 			}
-			if lerr != nil {
+			if lerr = errors.Join(lerr, perr); lerr != nil {
 				err = errors.Join(err, fmt.Errorf("%s: %w", path, lerr))
 			}
 		}

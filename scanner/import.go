@@ -217,7 +217,7 @@ func activate(dir, work string, db Database) error {
 		name += "-" + filepath.Base(work)
 		place = filepath.Join(dir, name)
 	}
-	if err := errors.Join(os.RemoveAll(place), os.Rename(work, place)); err != nil {
+	if err := errors.Join(syncDir(work), os.RemoveAll(place), os.Rename(work, place)); err != nil {
 		return err
 	}
 	link := filepath.Join(dir, "next")

@@ -115,12 +115,7 @@ func scanRelease(r scanner) (v slipway.Release, err error) {
 }
 
 // semver is the version without a leading v, when it is one; v1.0.2 and 1.0.2 are the same.
-func semver(version string) string {
-	if v, err := slipway.ParseVersion(version); err == nil {
-		return v.SemVer()
-	}
-	return version
-}
+func semver(version string) string { return slipway.OneSpelling(version) }
 
 // saveRelease records the release that a step published. Its version belongs to the commit that had
 // it first; publishing the same digests again changes nothing.
@@ -132,8 +127,7 @@ func (t *tx) saveRelease(r *runRow, st *stepRow, v slipway.Release) error {
 	if v.Commit == "" {
 		v.Commit = r.Commit
 	}
-	old, ok, err := one(t.ctx, t, scanRelease, `SELECT `+releaseColumns+` FROM releases l WHERE l.project = $1 AND l.service = $2 AND l.semver = $3`,
-		v.Project, v.Service, semver(v.Version))
+	old, ok, err := t.release(v)
 	if err != nil {
 		return err
 	}
@@ -141,8 +135,7 @@ func (t *tx) saveRelease(r *runRow, st *stepRow, v slipway.Release) error {
 		if old.ImageDigest == v.ImageDigest && old.ChartDigest == v.ChartDigest && old.Commit == v.Commit {
 			return nil
 		}
-		return &takenError{fmt.Sprintf("version %s of %s was released by run #%d from commit %s; a version is never changed: choose another",
-			old.Version, v.Service, old.RunID, slipway.ShortHash(old.Commit))}
+		return taken(old)
 	}
 	err = t.QueryRowContext(t.ctx, `INSERT INTO releases (project, service, version, semver, commit_hash, run_id, image_digest, chart_digest, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`,
@@ -155,6 +148,17 @@ func (t *tx) saveRelease(r *runRow, st *stepRow, v slipway.Release) error {
 		Message: fmt.Sprintf("%s %s released", v.Service, v.Version),
 		Data:    data(map[string]any{"image": v.ImageDigest, "chart": v.ChartDigest}),
 	})
+}
+
+// release is the one that has the version already.
+func (t *tx) release(v slipway.Release) (slipway.Release, bool, error) {
+	return one(t.ctx, t, scanRelease, `SELECT `+releaseColumns+` FROM releases l WHERE l.project = $1 AND l.service = $2 AND l.semver = $3`,
+		v.Project, v.Service, semver(v.Version))
+}
+
+func taken(old slipway.Release) *takenError {
+	return &takenError{fmt.Sprintf("version %s of %s was released by run #%d from commit %s; a version is never changed: choose another",
+		old.Version, old.Service, old.RunID, slipway.ShortHash(old.Commit))}
 }
 
 // Release returns a version of a service; v1.0.2 and 1.0.2 name the same one.
@@ -260,4 +264,21 @@ func (s *Store) Quarantined(ctx context.Context, project, service, version strin
 	v, _, err := one(ctx, s.reader, scanString, `SELECT reason FROM quarantines WHERE project = $1 AND service = $2 AND semver = $3 AND lifted_at = 0`,
 		project, service, semver(version))
 	return v, err
+}
+
+// Quarantines are all that hold of a service, or with "" of all services of a project, versions of the default
+// branch among them.
+func (s *Store) Quarantines(ctx context.Context, project, service string) (slipway.Quarantines, error) {
+	q := newQuery(`SELECT service || '/' || semver, reason FROM quarantines`)
+	q.where(`project = ?`, project)
+	q.where(`lifted_at = ?`, 0)
+	if service != "" {
+		q.where(`service = ?`, service)
+	}
+	found, err := list(ctx, s.reader, func(r scanner) (v [2]string, err error) { return v, r.Scan(&v[0], &v[1]) }, q.text(), q.args...)
+	out := slipway.Quarantines{}
+	for _, v := range found {
+		out[v[0]] = v[1]
+	}
+	return out, err
 }

@@ -34,10 +34,11 @@ func (a *Attachments) folder(runID int64) string {
 
 var attachmentDigest = regexp.MustCompile(`^sha256:([0-9a-f]{64})$`)
 
-// Keep keeps what it reads with a run, and returns its digest and size. The same bytes are kept once.
+// Keep keeps what it reads with a run, and returns its digest and size. The same bytes are kept once. What it
+// returned is kept through a power cut.
 func (a *Attachments) Keep(runID int64, r io.Reader) (digest string, size int64, err error) {
 	dir := a.folder(runID)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := folder(dir); err != nil {
 		return "", 0, fmt.Errorf("keep attachment: %w", err)
 	}
 	f, err := os.CreateTemp(dir, ".part-")
@@ -46,15 +47,14 @@ func (a *Attachments) Keep(runID int64, r io.Reader) (digest string, size int64,
 	}
 	sum := sha256.New()
 	size, err = io.Copy(io.MultiWriter(f, sum), r)
-	if err = errors.Join(err, f.Close()); err == nil {
-		name := hex.EncodeToString(sum.Sum(nil))
-		digest = "sha256:" + name
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
 	if err != nil {
-		return "", 0, errors.Join(fmt.Errorf("keep attachment: %w", err), os.Remove(f.Name()))
+		return "", 0, errors.Join(fmt.Errorf("keep attachment: %w", err), f.Close(), os.Remove(f.Name()))
 	}
-	return digest, size, nil
+	name := hex.EncodeToString(sum.Sum(nil))
+	if err := settle(f, filepath.Join(dir, name)); err != nil {
+		return "", 0, fmt.Errorf("keep attachment: %w", err)
+	}
+	return "sha256:" + name, size, nil
 }
 
 // Open opens an attachment of a run; NotFound when it is not kept, any more or at all. The caller closes it.

@@ -169,6 +169,35 @@ func TestAVersionBelongsToTheCommitThatHadItFirst(t *testing.T) {
 	w.code(err, slipway.NotFound)
 }
 
+// All quarantines that hold are found, whether there is a release of the version or not.
+func TestQuarantines(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, version := range []string{"v1.0.0", "1.1.0", "main-1a2b3c4", "v2.0.0"} {
+		w.ok(w.Quarantine(w.ctx, "shop", "a", version, "leaks", "ada"))
+	}
+	w.ok(w.Quarantine(w.ctx, "shop", "b", "v1.0.0", "is slow", "ada"))
+	_, err := w.CreateProject(w.ctx, slipway.Project{Name: "other"}, "ada")
+	w.ok(err)
+	w.ok(w.Quarantine(w.ctx, "other", "a", "v3.0.0", "is another's", "ada"))
+	w.ok(w.LiftQuarantine(w.ctx, "shop", "a", "2.0.0", "ada"))
+	all, err := w.Quarantines(w.ctx, "shop", "")
+	w.ok(err)
+	ofA, err := w.Quarantines(w.ctx, "shop", "a")
+	w.ok(err)
+	if len(all) != 4 || len(ofA) != 3 {
+		t.Errorf("all %v, of a %v", all, ofA)
+	}
+	for _, c := range []struct{ service, version, why string }{
+		{"a", "v1.0.0", "leaks"}, {"a", "1.0.0", "leaks"}, {"a", "v1.1.0", "leaks"}, {"a", "main-1a2b3c4", "leaks"}, {"a", "main-0000000", ""},
+		{"a", "v2.0.0", ""}, {"a", "v3.0.0", ""}, {"b", "1.0.0", "is slow"}, {"b", "v1.1.0", ""},
+	} {
+		if why := all.Why(c.service, c.version); why != c.why {
+			t.Errorf("%s %s: %q, want %q", c.service, c.version, why, c.why)
+		}
+	}
+}
+
 func TestANamespaceBelongsToWhoDeployedThereFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -178,29 +178,27 @@ func compress(path string) {
 	}
 	defer in.Close()
 	part := path + ".gz.part"
-	if err := writeGzip(part, in); err != nil {
+	out, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return
+	}
+	if err := writeGzip(out, in); err != nil {
+		out.Close()
 		os.Remove(part) //nolint:errcheck // removed with the run otherwise
 		return
 	}
-	if os.Rename(part, path+".gz") == nil {
+	if settle(out, path+".gz") == nil {
 		os.Remove(path) //nolint:errcheck // both forms read the same
 	}
 }
 
-func writeGzip(path string, in io.Reader) error {
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
+func writeGzip(out io.Writer, in io.Reader) error {
 	z, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
 	if err == nil {
 		_, err = io.Copy(z, in)
 		err = errors.Join(err, z.Close())
 	}
-	if err == nil {
-		err = out.Sync()
-	}
-	return errors.Join(err, out.Close())
+	return err
 }
 
 func (l *Logs) close() error {

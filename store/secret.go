@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -45,21 +44,10 @@ func writeKey(path string, key []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(key)
-	if err == nil {
-		err = f.Sync()
+	if _, err := f.Write(key); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(part))
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(part))
-	}
-	if err := os.Rename(part, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return settle(f, path)
 }
 
 // seal encrypts v so that only a holder of the key file reads it; what binds it to its row.

@@ -124,7 +124,20 @@ func (c Cache) build(ctx context.Context, t Tool, path string) error {
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("go build in %s: %w\n%s", t.Dir, err, strings.Join(rest, "\n"))
 	}
+	if err := synced(part); err != nil {
+		return err
+	}
 	return os.Rename(part, path)
+}
+
+// synced makes sure that a file is whole under the name that it gets, also after a power cut: what has the name
+// is never made again.
+func synced(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // follow reads the output of `go build -v` to its end, reports how many

@@ -189,11 +189,11 @@ func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Targ
 	if err != nil {
 		return nil, err
 	}
-	releases, err := s.store.Releases(ctx, slipway.ReleaseFilter{Project: target.Project, Service: target.Service, Quarantined: true})
+	quarantined, err := s.store.Quarantines(ctx, target.Project, target.Service)
 	if err != nil {
 		return nil, err
 	}
-	to, err := rollback.Choose(history, "", act.Quarantined(releases, false))
+	to, err := rollback.Choose(history, "", quarantined)
 	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
 		return nil, err
 	}

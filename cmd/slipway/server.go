@@ -243,7 +243,7 @@ func (s *server) openEngine() (err error) {
 func (s *server) recover(ctx context.Context) error {
 	removed, err := s.repos.Unlock(s.begun)
 	for _, name := range removed {
-		s.log.Warn("removed a lock that a dead git left", "file", name)
+		s.log.Warn("removed what a dead git left", "file", name)
 	}
 	if err != nil {
 		return err
@@ -280,6 +280,7 @@ func (s *server) start(ctx context.Context) error {
 	s.loops.Go(func() { s.startLate(loops) })
 	s.loops.Go(func() { s.cleanRuns(loops) })
 	s.loops.Go(func() { s.retain(loops) })
+	s.loops.Go(func() { s.maintain(loops) })
 	s.loops.Go(func() { s.watchVulnerabilities(loops) })
 	s.ready.Store(true)
 	return nil

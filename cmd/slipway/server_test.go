@@ -333,8 +333,12 @@ func TestLocksOfADeadGit(t *testing.T) {
 	if err := os.WriteFile(lock, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	part := filepath.Join(data, "repos", "shop.git", "objects", "pack", "tmp_pack_x")
+	if err := os.WriteFile(part, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	hour := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(lock, hour, hour); err != nil {
+	if err := errors.Join(os.Chtimes(lock, hour, hour), os.Chtimes(part, hour, hour)); err != nil {
 		t.Fatal(err)
 	}
 	second, err := serveIn(t.Context(), serveOptions{data: data})
@@ -345,7 +349,10 @@ func TestLocksOfADeadGit(t *testing.T) {
 	if _, err := os.Stat(lock); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the lock is there still: %v", err)
 	}
-	if log := second.out.String(); !strings.Contains(log, "removed a lock that a dead git left") {
+	if _, err := os.Stat(part); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the half-made pack is there still: %v", err)
+	}
+	if log := second.out.String(); !strings.Contains(log, "removed what a dead git left") {
 		t.Errorf("the log says nothing of it:\n%s", log)
 	}
 }

@@ -107,7 +107,20 @@ func compile(ctx context.Context, goTool, dir, binary string, opts Options) erro
 		}
 		return slipway.Errorf(slipway.Unavailable, "build buildkitd: %w: %s", err, last)
 	}
+	if err := synced(tmp); err != nil {
+		return err
+	}
 	return os.Rename(tmp, binary)
+}
+
+// synced makes sure that a file is whole under the name that it gets, also after a power cut: what has the name
+// is never made again.
+func synced(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // countPackages tells every few seconds how many packages are compiled, and returns the last lines.

@@ -27,6 +27,7 @@ type call struct {
 	env   []string
 	stdin io.Reader
 	max   int64 // bytes of standard output; 0: maxOutput
+	low   bool  // behind everything else that wants the processor
 }
 
 // exitError is git saying no.
@@ -123,7 +124,13 @@ func (r Repo) runWith(ctx context.Context, config []string, c call) ([]byte, err
 	stdout := &bounded{max: c.max}
 	stderr := &bounded{max: maxStderr, drop: true}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, stdout, stderr
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		if c.low {
+			lower(cmd.Process.Pid)
+		}
+		err = cmd.Wait()
+	}
 	if ctx.Err() != nil {
 		killGroup(cmd)
 	}

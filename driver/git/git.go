@@ -137,17 +137,6 @@ func (r Repo) Refs(ctx context.Context, prefixes ...string) (map[string]string, 
 	return refs, nil
 }
 
-// Maintain packs what has accumulated and keeps history quick to search. Call it now and then; it
-// is safe beside pushes and readers. It removes no object: a run may be of a commit that no ref holds.
-func (r Repo) Maintain(ctx context.Context) error {
-	// Not gc --auto: the settings of every command switch it off.
-	if _, err := r.output(ctx, "repack", "-d", "--geometric=2", "--quiet"); err != nil {
-		return err
-	}
-	_, err := r.output(ctx, "commit-graph", "write", "--reachable", "--changed-paths", "--no-progress")
-	return err
-}
-
 // exists reports whether an object is in the repository.
 func (r Repo) exists(ctx context.Context, hash string) bool {
 	_, err := r.output(ctx, "cat-file", "-e", hash)

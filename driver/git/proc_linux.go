@@ -7,3 +7,10 @@ import "syscall"
 func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
+
+// lower puts a process group behind everything else that wants the processor. It runs all the same where
+// that is refused.
+func lower(group int) {
+	const least = 19
+	_ = syscall.Setpriority(syscall.PRIO_PGRP, group, least)
+}

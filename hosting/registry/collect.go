@@ -227,7 +227,43 @@ func (r *Registry) dropAll(ctx context.Context, repository, digest string, stays
 			return err
 		}
 	}
+	if err := r.dropByTag(ctx, repository, digest, stays, depth); err != nil {
+		return err
+	}
 	return r.drop(ctx, repository, digest)
+}
+
+// dropByTag drops what is attached to a digest by a tag, as by clients that know no referrers. What has other names
+// too loses that tag.
+func (r *Registry) dropByTag(ctx context.Context, repository, digest string, stays map[string]string, depth int) error {
+	index, err := readIndex(filepath.Join(r.disk.dir(repository), indexName))
+	if err != nil {
+		return err
+	}
+	for _, d := range index.Manifests {
+		tag := d.Annotations[types.AnnotRefName]
+		if attachedTo(tag) != digest {
+			continue
+		}
+		own := d.Digest.String()
+		if own == digest || depth == deepest || stays[own] != "" || !goesWith(index, own, func(to string) bool { return to == digest }) {
+			err = r.drop(ctx, repository, tag)
+		} else {
+			err = r.dropAll(ctx, repository, own, stays, depth+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goesWith reports whether every tag of a manifest attaches it to a digest that goes.
+func goesWith(index types.Index, digest string, goes func(digest string) bool) bool {
+	return !slices.ContainsFunc(index.Manifests, func(d types.Descriptor) bool {
+		tag := d.Annotations[types.AnnotRefName]
+		return d.Digest.String() == digest && tag != "" && !goes(attachedTo(tag))
+	})
 }
 
 func (r *Registry) drop(ctx context.Context, repository, ref string) error {

@@ -103,6 +103,53 @@ func TestRemoveAndCollect(t *testing.T) {
 	}
 }
 
+// What clients that know no referrers attach by a tag goes with what it is attached to, and only then.
+func TestRemoveWhatTagsAttach(t *testing.T) {
+	t.Parallel()
+	clock := &later{}
+	w := openWorld(t, t.TempDir(), registry.Options{Now: clock.now})
+	tag := func(img v1.Image, suffix string) string {
+		return "shop/delivery:sha256-" + digestOf(t, img)[len("sha256:"):] + suffix
+	}
+	gone, stays, sig, att, deep, shared, named, alone, other := image(t, 1), image(t, 2), image(t, 3), image(t, 4), image(t, 5), image(t, 6), image(t, 7), image(t, 8), image(t, 9)
+	for ref, img := range map[string]v1.Image{
+		"shop/delivery:v1.0.2": gone, "shop/delivery:v1.0.3": stays, "shop/delivery:v1.0.4": named,
+		tag(gone, ".sig"): sig, tag(gone, ".att"): att, tag(sig, ".sig"): deep, tag(gone, ""): shared, tag(stays, ".sig"): shared, tag(gone, ".sbom"): named,
+		tag(other, ".sig"): alone,
+	} {
+		w.mustPush("dev", ref, img)
+	}
+	without := []string{digestOf(t, gone)}
+	clock.by = 2 * time.Hour
+	would, err := w.reg.Collect(t.Context(), "shop", true, map[string][]string{"shop/delivery": without})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := w.reg.RemoveAll(t.Context(), "shop/delivery", without); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, err := w.reg.Collect(t.Context(), "shop", false, nil); err != nil || done != would || done.Bytes == 0 {
+		t.Errorf("collected %+v, %v; foretold %+v", done, err, would)
+	}
+	for _, ref := range []string{"shop/delivery:v1.0.2", tag(gone, ".sig"), tag(gone, ".att"), tag(sig, ".sig"), tag(gone, ""), tag(gone, ".sbom")} {
+		if d := w.digest("robot", ref); d != "" {
+			t.Errorf("%s is still %s", ref, d)
+		}
+	}
+	for _, img := range []v1.Image{gone, sig, att, deep} {
+		if _, err := os.Stat(w.blobFile("shop/delivery", digestOf(t, img))); err == nil {
+			t.Errorf("%s was not collected", digestOf(t, img))
+		}
+	}
+	for _, ref := range []string{"shop/delivery:v1.0.3", "shop/delivery:v1.0.4", tag(stays, ".sig"), tag(other, ".sig")} {
+		if err := pull(w, ref); err != nil {
+			t.Errorf("%s cannot be pulled: %v", ref, err)
+		}
+	}
+}
+
 func TestPromotedBytesAreNotFreed(t *testing.T) {
 	t.Parallel()
 	clock := &later{by: 2 * time.Hour}

@@ -28,7 +28,7 @@ func (r *Registry) needed(repository string, without []string) (out map[string]b
 		}
 		for _, d := range index.Manifests {
 			digest := d.Digest.String()
-			if goes[digest] || goes[d.Annotations[types.AnnotReferrerSubject]] || t.out[digest] {
+			if goes[digest] || goes[d.Annotations[types.AnnotReferrerSubject]] || goes[attachedTo(d.Annotations[types.AnnotRefName])] || t.out[digest] {
 				continue
 			}
 			if err := t.follow(digest, cmp.Or(d.Annotations[types.AnnotRefName], digest), goes); err != nil {
@@ -55,6 +55,10 @@ func (t tracing) withReferrers(index types.Index, without []string, stays map[st
 	for again := true; again; {
 		again = false
 		for _, d := range index.Manifests {
+			digest, to := d.Digest.String(), attachedTo(d.Annotations[types.AnnotRefName])
+			if _, known := goes[digest]; goes[to] && !known && goesWith(index, digest, func(to string) bool { return goes[to] }) {
+				goes[digest], again = stays[digest] == "", true
+			}
 			subject := d.Annotations[types.AnnotReferrerSubject]
 			if !goes[subject] || seen[subject] {
 				continue

@@ -45,9 +45,17 @@ func candidateOf(repository string) string {
 
 // fallbackTag is a tag with which clients that know no referrers API attach things to a digest: it
 // has to move whenever one is added.
-var fallbackTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.[a-z0-9]+)?$`)
+var fallbackTag = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.[a-z0-9]+)?$`)
 
 // immutable reports whether the tag, once written in the repository, stays where it is.
 func immutable(repository, tag string) bool {
 	return Parse(repository).Namespace != Mirror && !fallbackTag.MatchString(tag)
+}
+
+// attachedTo is the digest that a tag attaches to, "" when the tag is a name of its own.
+func attachedTo(tag string) string {
+	if m := fallbackTag.FindStringSubmatch(tag); m != nil {
+		return "sha256:" + m[1]
+	}
+	return ""
 }

@@ -19,8 +19,8 @@ type Input struct {
 	// Current is what runs now: the deployments of the project's targets that Helm deployed last,
 	// in any order. A release is not planned over a newer version (D1).
 	Current []slipway.Deployment
-	// Quarantined says why a version must not be deployed, by "service/version" (D10).
-	Quarantined map[string]string
+	// Quarantined says why a version must not be deployed (D10).
+	Quarantined slipway.Quarantines
 }
 
 // Candidate is a published version of a service.
@@ -131,7 +131,7 @@ func note(decisions []slipway.Decision, service, why string) {
 
 // stop says why a candidate may not be deployed to an environment, "" when it may.
 func stop(in Input, c Candidate, env slipway.Environment) string {
-	if why, ok := in.Quarantined[c.Service.Name+"/"+c.Version]; ok {
+	if why := in.Quarantined.Why(c.Service.Name, c.Version); why != "" {
 		return fmt.Sprintf("not deployed to %s: %s is in quarantine (%s); lift that first", env.Name, c.Version, why)
 	}
 	v, err := slipway.ParseVersion(c.Version)

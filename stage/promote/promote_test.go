@@ -72,7 +72,7 @@ func TestPlanRefuses(t *testing.T) {
 	t.Parallel()
 	in := input()
 	in.Current = []slipway.Deployment{{Target: slipway.Target{Service: "delivery", Environment: "qa"}, Version: "1.2.0"}}
-	in.Quarantined = map[string]string{"delivery/v1.3.0": "verification failed"}
+	in.Quarantined = slipway.Quarantines{"delivery/1.3.0": "verification failed"}
 	long := candidate("v1.0.0")
 	long.Service.Name = strings.Repeat("x", 54)
 	for _, c := range []struct {
@@ -102,7 +102,7 @@ func TestExtendCopies(t *testing.T) {
 	t.Parallel()
 	in := input()
 	in.Config.Services = []slipway.Service{{Name: "delivery"}}
-	in.Quarantined = map[string]string{"delivery/v1.3.0": "bad"}
+	in.Quarantined = slipway.Quarantines{"delivery/1.3.0": "bad"}
 	p := slipway.Plan{
 		Decisions: []slipway.Decision{{Service: "delivery", Runs: true, Reason: "runs"}},
 		Steps:     []slipway.PlanStep{{Key: "publish/delivery", Service: "delivery", Publish: &slipway.PublishSpec{Tag: "v1.3.0"}}},

@@ -33,8 +33,11 @@ type Registry interface {
 	PushChart(ctx context.Context, repo slipway.Repository, version string, pkg []byte) (string, error)
 }
 
-// Releases finds releases, so that a refusal can name the commit that has the version.
+// Releases is where releases are kept: whose a version is, is decided there.
 type Releases interface {
+	// ClaimVersion records that a run is about to publish a version, in whichever spelling, before anything has its
+	// name. Conflict: it was released with other content; Unavailable: another run is about to publish it.
+	ClaimVersion(ctx context.Context, v slipway.Release) error
 	// Release returns the release of a version as written; NotFound when there is none.
 	Release(ctx context.Context, project, service, version string) (slipway.Release, error)
 }
@@ -44,7 +47,8 @@ const (
 	maxChart  = 20 << 20
 )
 
-// Runner publishes. Releases may be nil: then refusals name digests only. Of the runs that publish a version
+// Runner publishes. Releases may be nil: then refusals name digests only, and who publishes at the same moment
+// elsewhere is not known. Of the runs that publish a version
 // with one Runner, in whichever spelling, one is looked at after the other. It must not be copied.
 type Runner struct {
 	Registry Registry
@@ -85,7 +89,7 @@ func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) 
 		return slipway.Result{}, err
 	}
 	defer leave()
-	if refused, err := p.checkVersion(ctx); err != nil || refused != "" {
+	if refused, err := p.claim(ctx); err != nil || refused != "" {
 		return failed(refused), err
 	}
 	want := intent{Image: image.Digest, Package: slipway.DigestOf(pkg), Tag: spec.Tag, Version: spec.ChartVersion}
@@ -174,6 +178,23 @@ func (p publishing) result(chart string, size int64) slipway.Result {
 		}
 	}
 	return res
+}
+
+// claim claims a release's version, or says why that may not be. What the registry has says more than the record.
+func (p publishing) claim(ctx context.Context) (string, error) {
+	var claimed error
+	if p.spec.Release && p.runner.Releases != nil {
+		claimed = p.runner.Releases.ClaimVersion(ctx, slipway.Release{Project: p.env.Run.Project, Service: p.step.Service, Version: p.spec.Tag,
+			Commit: p.spec.Commit, RunID: p.env.Run.ID, ImageDigest: p.image.Digest})
+	}
+	if claimed != nil && slipway.ErrorCode(claimed) != slipway.Conflict {
+		return "", fmt.Errorf("claim the version: %w", claimed)
+	}
+	refused, err := p.checkVersion(ctx)
+	if err == nil && refused == "" && claimed != nil {
+		refused = claimed.Error()
+	}
+	return refused, err
 }
 
 // checkVersion says why the image's tag may not be claimed, "" when it may. v1.0.2 and 1.0.2 are one

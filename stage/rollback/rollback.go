@@ -73,7 +73,7 @@ func free(key string, taken []string) string {
 // names a version instead; v1.0.2 and 1.0.2 are the same. quarantined says why a version must not be
 // deployed, by version. It returns NotFound when there is nothing to go back to, Conflict when the
 // version named may not be gone back to.
-func Choose(history []slipway.Deployment, to string, quarantined map[string]string) (slipway.Deployment, error) {
+func Choose(history []slipway.Deployment, to string, quarantined slipway.Quarantines) (slipway.Deployment, error) {
 	newest := slices.Clone(history)
 	sort.SliceStable(newest, func(i, j int) bool { return newest[i].ID > newest[j].ID })
 	current, ok := Current(newest)
@@ -83,7 +83,7 @@ func Choose(history []slipway.Deployment, to string, quarantined map[string]stri
 	where := current.Target.Service + " in " + current.Target.Environment
 	if to == "" {
 		for _, d := range newest {
-			if good(d) && !same(d.Version, current.Version) && quarantined[d.Version] == "" {
+			if good(d) && !same(d.Version, current.Version) && quarantined.Why(d.Target.Service, d.Version) == "" {
 				return d, nil
 			}
 		}
@@ -92,7 +92,7 @@ func Choose(history []slipway.Deployment, to string, quarantined map[string]stri
 	return named(newest, current, where, to, quarantined)
 }
 
-func named(newest []slipway.Deployment, current slipway.Deployment, where, to string, quarantined map[string]string) (slipway.Deployment, error) {
+func named(newest []slipway.Deployment, current slipway.Deployment, where, to string, quarantined slipway.Quarantines) (slipway.Deployment, error) {
 	if same(to, current.Version) {
 		return slipway.Deployment{}, slipway.Errorf(slipway.Conflict, "%s is %s already", where, current.Version)
 	}
@@ -101,7 +101,7 @@ func named(newest []slipway.Deployment, current slipway.Deployment, where, to st
 		if !same(d.Version, to) {
 			continue
 		}
-		if why := quarantined[d.Version]; why != "" {
+		if why := quarantined.Why(d.Target.Service, d.Version); why != "" {
 			return slipway.Deployment{}, slipway.Errorf(slipway.Conflict, "%s: version %s is in quarantine (%s); lift that first, or choose another: %s", where, d.Version, why, choices(newest, current, quarantined))
 		}
 		if good(d) {
@@ -143,10 +143,10 @@ func same(a, b string) bool {
 	return err == nil && err2 == nil && v.Compare(w) == 0
 }
 
-func choices(newest []slipway.Deployment, current slipway.Deployment, quarantined map[string]string) string {
+func choices(newest []slipway.Deployment, current slipway.Deployment, quarantined slipway.Quarantines) string {
 	var out []string
 	for _, d := range newest {
-		if good(d) && !same(d.Version, current.Version) && quarantined[d.Version] == "" && !slices.Contains(out, d.Version) {
+		if good(d) && !same(d.Version, current.Version) && quarantined.Why(d.Target.Service, d.Version) == "" && !slices.Contains(out, d.Version) {
 			out = append(out, d.Version)
 		}
 	}

@@ -98,20 +98,22 @@ func TestChoose(t *testing.T) {
 		name        string
 		history     []slipway.Deployment
 		to          string
-		quarantined map[string]string
+		quarantined slipway.Quarantines
 		want        int64
 		code        slipway.Code
 		message     string
 	}{
 		{name: "the one before the current", history: history, want: 5},
 		{name: "the verified one, when the current failed", history: failed, want: 6},
-		{name: "not one in quarantine", history: history, quarantined: map[string]string{"v1.0.4": "leaks"}, want: 2},
+		{name: "not one in quarantine", history: history, quarantined: slipway.Quarantines{"delivery/1.0.4": "leaks"}, want: 2},
+		{name: "not one of the default branch in quarantine", history: []slipway.Deployment{deployment(1, "v1.0.0", slipway.Replaced), deployment(2, "main-1a2b3c4", slipway.Replaced), deployment(3, "main-5d6e7f8", slipway.Verified)}, quarantined: slipway.Quarantines{"delivery/main-1a2b3c4": "leaks"}, want: 1},
+		{name: "another service's quarantine", history: history, quarantined: slipway.Quarantines{"page/1.0.4": "leaks"}, want: 5},
 		{name: "named", history: history, to: "v1.0.0", want: 1},
 		{name: "named in its other spelling", history: history, to: "1.0.1", want: 2},
 		{name: "named, the current", history: history, to: "1.0.5", code: slipway.Conflict, message: "delivery in qa is v1.0.5 already"},
 		{name: "named, never verified", history: history, to: "v1.0.2", code: slipway.Conflict, message: "delivery in qa: version v1.0.2 was deployed there and is rolled-back, never verified; verified there: v1.0.4, v1.0.1, v1.0.0"},
 		{name: "named, never deployed", history: history, to: "v9.0.0", code: slipway.NotFound, message: "delivery in qa: version v9.0.0 was never deployed there; verified there: v1.0.4, v1.0.1, v1.0.0"},
-		{name: "named, in quarantine", history: history, to: "v1.0.4", quarantined: map[string]string{"v1.0.4": "leaks"}, code: slipway.Conflict, message: "delivery in qa: version v1.0.4 is in quarantine (leaks); lift that first, or choose another: v1.0.1, v1.0.0"},
+		{name: "named, in quarantine", history: history, to: "v1.0.4", quarantined: slipway.Quarantines{"delivery/1.0.4": "leaks"}, code: slipway.Conflict, message: "delivery in qa: version v1.0.4 is in quarantine (leaks); lift that first, or choose another: v1.0.1, v1.0.0"},
 		{name: "nothing else verified", history: failed[5:6], code: slipway.NotFound, message: "no version other than v1.0.5"},
 		{name: "only the same version", history: []slipway.Deployment{deployment(1, "v1.0.0", slipway.Replaced), deployment(2, "1.0.0", slipway.Verified)}, code: slipway.NotFound, message: "no version other than 1.0.0"},
 		{name: "nothing deployed", history: nil, code: slipway.NotFound, message: "nothing is deployed there"},

@@ -402,10 +402,20 @@ func sbomArtifact(env stage.Env, step slipway.PlanStep, dir string, scan slipway
 		return a, nil
 	}
 	a.Path = filepath.Join(dir, "sbom.spdx.json")
-	if err := os.WriteFile(a.Path, sbom, 0o600); err != nil {
+	if err := writeSynced(a.Path, sbom); err != nil {
 		return a, fmt.Errorf("write the SBOM: %w", err)
 	}
 	return a, nil
+}
+
+// writeSynced writes a file that is whole on the disk when it is recorded.
+func writeSynced(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func now(env stage.Env) time.Time {

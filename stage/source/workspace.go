@@ -36,7 +36,10 @@ type lock struct {
 	users int
 }
 
-const tempPrefix = ".tmp-"
+const (
+	tempPrefix = ".tmp-"
+	treePrefix = "tree-"
+)
 
 // NewWorkspaces keeps runs' folders under root, which is made when it is needed. open returns the
 // repository of a codebase by its key.
@@ -54,12 +57,16 @@ func (w *Workspaces) Remove(run int64) error {
 	return removeAll(filepath.Join(w.root, strconv.FormatInt(run, 10)))
 }
 
-// Recover deletes what a crash left half-made. Call it at start, before any step runs.
+// Recover deletes what a crash left half-made, and all trees: after a power cut their files may be empty, and
+// they are made again when a step asks. What steps made stays. Call it at start, before any step runs.
 func (w *Workspaces) Recover() error {
-	half, err := filepath.Glob(filepath.Join(w.root, "*", tempPrefix+"*"))
-	errs := []error{err}
-	for _, d := range half {
-		errs = append(errs, removeAll(d))
+	var errs []error
+	for _, prefix := range []string{tempPrefix, treePrefix} {
+		left, err := filepath.Glob(filepath.Join(w.root, "*", prefix+"*"))
+		errs = append(errs, err)
+		for _, d := range left {
+			errs = append(errs, removeAll(d))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -112,7 +119,7 @@ func (s workspace) Tree(ctx context.Context, codebase, commit string) (string, e
 	if codebase != "" && !slipway.ValidName(codebase) {
 		return "", slipway.Errorf(slipway.Invalid, "%.80q is not the name of a codebase", codebase)
 	}
-	dir, key := filepath.Join(s.dir, "tree-"+commit), slipway.CodebaseKey(s.project, codebase)
+	dir, key := filepath.Join(s.dir, treePrefix+commit), slipway.CodebaseKey(s.project, codebase)
 	if codebase != "" {
 		dir += "-" + codebase
 	}

@@ -133,6 +133,9 @@ func TestSweepAndRemove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := all.For("demo", 1).Dir("chart-cart"); err != nil {
+		t.Fatal(err)
+	}
 	half := filepath.Join(root, "1", tempPrefix+"123")
 	if err := errors.Join(os.MkdirAll(filepath.Join(half, "tree"), 0o755), os.MkdirAll(filepath.Join(root, "rubbish"), 0o755)); err != nil {
 		t.Fatal(err)
@@ -143,7 +146,7 @@ func TestSweepAndRemove(t *testing.T) {
 	if entries, err := os.ReadDir(root); err != nil || len(entries) != 1 || entries[0].Name() != "1" {
 		t.Errorf("%v, %v", entries, err)
 	}
-	if entries, err := os.ReadDir(filepath.Join(root, "1")); err != nil || len(entries) != 1 {
+	if entries, err := os.ReadDir(filepath.Join(root, "1")); err != nil || len(entries) != 1 || entries[0].Name() != "step" {
 		t.Errorf("%v, %v", entries, err)
 	}
 	for range 2 {
