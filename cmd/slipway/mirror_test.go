@@ -161,7 +161,7 @@ func TestMirror(t *testing.T) {
 	}
 	poll := func() {
 		t.Helper()
-		if err := s.pollMirror(t.Context(), p, nil); err != nil {
+		if err := s.pollMirror(t.Context(), p.Key(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 		first := u.commit("first")
 		u.git("push", "-q", "origin", "HEAD:trunk")
 		s, p := mirror(t, u)
-		if err := s.pollMirror(t.Context(), p, nil); err != nil {
+		if err := s.pollMirror(t.Context(), p.Key(), nil); err != nil {
 			t.Fatal(err)
 		}
 		second := u.commit("second")
@@ -226,7 +226,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := s.pollMirror(t.Context(), p, nil); err != nil {
+			if err := s.pollMirror(t.Context(), p.Key(), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
