@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,7 +21,11 @@ func (f *Forges) SyncPulls(ctx context.Context, codebase string) error {
 	}
 	ctx, done := f.During(ctx, src)
 	defer done()
-	return orAnew(ctx, f.syncPulls(ctx, src))
+	err = f.syncPulls(ctx, src)
+	if cause := context.Cause(ctx); errors.Is(cause, ErrConnectedAnew) { // what was left of it is no error of a pull request
+		return cause
+	}
+	return err
 }
 
 func (f *Forges) syncPulls(ctx context.Context, src Source) error {
