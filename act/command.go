@@ -31,8 +31,8 @@ func parseCommand(text string) (word, commit string) {
 
 // comment obeys a comment, once. Whoever wrote it must have the right to write on the forge and, if the
 // account is linked with a user, the role for it here.
-func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Received) (string, error) {
-	in := r.Delivery.Comment
+func (f *Forges) comment(ctx context.Context, src Source, r slipway.Received) (string, error) {
+	c, in := src.Connection, r.Delivery.Comment
 	word, commit := parseCommand(in.Text)
 	if word == "" {
 		return "no command", nil
@@ -41,7 +41,7 @@ func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Re
 		return "obeyed before: " + had.Answer, err
 	}
 	done := slipway.ForgeCommand{Project: c.Project, Codebase: c.Codebase, Comment: in.ID, Pull: in.Pull, Text: word, Author: in.Author.Name}
-	by, err := f.mayCommand(ctx, c, in.Author)
+	by, err := f.mayCommand(ctx, src, in.Author)
 	switch code := slipway.ErrorCode(err); {
 	case code == slipway.Forbidden:
 		done.Answer = "refused: " + err.Error()
@@ -49,6 +49,11 @@ func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Re
 	case err != nil:
 		return "", err
 	}
+	release, err := f.Acting(ctx, src)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	done.Allowed = true
 	done.Answer, err = f.obey(ctx, c, by, r, word, commit)
 	if code := slipway.ErrorCode(err); err != nil && (code == slipway.Unavailable || code == slipway.Internal) {
@@ -60,9 +65,11 @@ func (f *Forges) comment(ctx context.Context, c slipway.Connection, r slipway.Re
 	return done.Answer, f.Commands.SaveCommand(ctx, done)
 }
 
-// mayCommand returns as whom an account acts. The error is Forbidden for one that may not.
-func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway.Account) (string, error) {
-	if err := f.Confirm(ctx, c.Key()); err != nil { // who owns the name now may write there
+// mayCommand returns as whom an account acts. The error is Forbidden for one that may not. Who owns the repository's
+// name may write there: so whose that is, is asked before and after.
+func (f *Forges) mayCommand(ctx context.Context, src Source, a slipway.Account) (string, error) {
+	c := src.Connection
+	if err := f.Confirm(ctx, src); err != nil {
 		return "", slipway.Errorf(slipway.Unavailable, "ask for the rights of %s: %w", a.Name, err)
 	}
 	client, err := f.open(ctx, c)
@@ -76,6 +83,9 @@ func (f *Forges) mayCommand(ctx context.Context, c slipway.Connection, a slipway
 			return "", slipway.Errorf(slipway.Unavailable, "ask for the rights of %s: %w", a.Name, err)
 		}
 		return "", err
+	}
+	if err := f.Confirm(ctx, src); err != nil {
+		return "", slipway.Errorf(slipway.Unavailable, "ask for the rights of %s: %w", a.Name, err)
 	}
 	if !may {
 		return "", slipway.Errorf(slipway.Forbidden, "%s has no right to write to %s", a.Name, c.Repository)

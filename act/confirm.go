@@ -4,68 +4,39 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/slipway-cd/slipway"
 )
 
-// confirmed is what a forge said last of the name by which a codebase is fetched.
-type confirmed struct {
-	own   time.Time // when the repository was found under its own name; zero when the name only leads to it
-	taken error     // the name is another repository's
-}
-
-// standsFor is for how long a repository that was found under its own name counts as found while its forge's API
-// does not answer. In that time somebody would have to give it another name, and somebody else take the old one,
-// with the API away all along.
-const standsFor = 24 * time.Hour
-
-// Confirm asks the forge whether the name by which a codebase is fetched is still that of the repository that was
-// connected, by the forge's own id. A repository that was renamed or moved leaves its name to whoever takes it, and
-// git is then given the stranger's. It is to be asked after something was fetched and before that is taken: so a
-// poll that finds nothing asks nothing, and no time is left in which another repository would be taken unseen.
+// Confirm asks the forge whether the name by which a codebase is fetched is that of the repository that is connected,
+// by the forge's own id. A repository that was renamed or moved leaves its name to whoever takes it, and git is then
+// given the stranger's. It is to be asked before and after the fetch whose result is to be taken: what was asked for
+// another fetch, or is remembered, says nothing of this one.
 //
-// The error is Conflict for a name that is another repository's. While the API does not answer, a repository that was
-// found under its own name in the last day is taken to be there still; else the error is Unavailable, and what was
-// fetched waits: the next poll finds it again. Without a token, and for what is on no forge, there is nobody to ask.
-func (f *Forges) Confirm(ctx context.Context, codebase string) error {
-	c, err := f.Connections.Connection(ctx, codebase)
-	if slipway.ErrorCode(err) == slipway.NotFound || err == nil && (c.Credential == "" || c.RepositoryID == "") {
+// The error is Conflict for a name that is another repository's; whatever else keeps the forge from saying whose it
+// is, is an error too, and what was fetched waits: the next poll finds it again. Where there is nobody to ask (see
+// Source.Asked) it is nil.
+func (f *Forges) Confirm(ctx context.Context, src Source) error {
+	if !src.Asked() {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	at, err := f.x.o.Planner.Codebase(ctx, codebase)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	before, anew := f.names[codebase], f.anew[codebase]
-	f.mu.Unlock()
-	name, repository, err := f.lookUp(ctx, c, at.GitURL)
-	if slipway.ErrorCode(err) == slipway.Unavailable && before.taken == nil && f.now().Sub(before.own) < standsFor {
-		f.log.WarnContext(ctx, "the forge does not say whose name this is; it was the repository's own a while ago", "codebase", codebase, "error", err)
-		return nil
-	}
+	c := src.Connection
+	name, repository, err := f.lookUp(ctx, c, src.Codebase.GitURL)
 	if err != nil {
 		return fmt.Errorf("is %s still the repository that was connected? What was fetched waits until the forge says so: %w", name, err)
 	}
-	now := confirmed{}
-	switch {
-	case repository.ID != c.RepositoryID:
-		now.taken = slipway.Errorf(slipway.Conflict, "%s on %s is another repository than the one that was connected (id %s, not %s): it has taken over the name. Nothing of it is taken. "+
+	var taken error
+	if repository.ID != c.RepositoryID {
+		taken = slipway.Errorf(slipway.Conflict, "%s on %s is another repository than the one that was connected (id %s, not %s): it has taken over the name. Nothing of it is taken. "+
 			"Say where the repository is now: %s --git URL --token-file FILE; with the URL of today, if that other one is meant",
-			name, c.Forge.Title(), slipway.CleanLine(repository.ID, 40), c.RepositoryID, connectCommand(at))
-	case strings.EqualFold(repository.Name, name):
-		now.own = f.now()
+			name, c.Forge.Title(), slipway.CleanLine(repository.ID, 40), c.RepositoryID, connectCommand(src.Codebase))
 	}
 	f.mu.Lock()
-	if f.anew[codebase] == anew { // else that was about what it was connected with before
-		f.names[codebase] = now
+	defer f.mu.Unlock()
+	if f.anew[src.key()] == src.version { // else that was about what it was connected with before
+		f.taken[src.key()] = taken
 	}
-	f.mu.Unlock()
-	return now.taken
+	return taken
 }
 
 // lookUp asks a forge for the repository that has the name by which git asks for it, and returns that name. Where the
@@ -93,12 +64,12 @@ func (f *Forges) lookUp(ctx context.Context, c slipway.Connection, gitURL string
 	}
 }
 
-// Taken is why nothing may be told to the forge of a codebase nor taken from it: Confirm found its name to be another
-// repository's, and has not found anything else since. It asks nobody.
+// Taken is what Confirm said last of a codebase, where that was that its name is another repository's. It asks
+// nobody, and is only a reason to ask again.
 func (f *Forges) Taken(codebase string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.names[codebase].taken
+	return f.taken[codebase]
 }
 
 func connectCommand(at slipway.Codebase) string {

@@ -91,7 +91,7 @@ type ForgeOptions struct {
 	// Mirror fetches branches and tags and takes what moved as pushes. actors says who moved a ref, by
 	// ref and commit with a blank between.
 	Mirror func(ctx context.Context, codebase string, actors map[string]string) error
-	// FetchPull fetches the ref of a pull request and returns its commit.
+	// FetchPull fetches the ref of a pull request and returns its commit; nothing else moves.
 	FetchPull func(ctx context.Context, codebase string, number int64, ref string) (string, error)
 	// Wake has the deliveries of a codebase worked off; it does not block.
 	Wake func(codebase string)
@@ -112,10 +112,14 @@ type Forges struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	hooks map[string]hooked    // by codebase
-	names map[string]confirmed // by codebase
-	anew  map[string]int       // how often codebases were connected: what was read before is not remembered after
-	stuck map[string]map[int64]stuck
+	hooks map[string]hooked // by codebase
+	taken map[string]error  // by codebase
+	anew  map[string]int    // how often codebases were connected: what was read before is not acted on after
+	under map[string]map[*context.CancelCauseFunc]bool
+	// receiving is held for reading while a webhook is verified and kept, for writing while its codebase is connected
+	// anew: what was verified with the secret of before is kept before that, or not at all.
+	receiving map[string]*sync.RWMutex
+	stuck     map[string]map[int64]stuck
 }
 
 // hooked is what a webhook's request is verified with.
@@ -126,7 +130,8 @@ type hooked struct {
 
 // NewForges returns Forges that act through x.
 func NewForges(x *Actions, o ForgeOptions) *Forges {
-	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}, names: map[string]confirmed{}, anew: map[string]int{}, stuck: map[string]map[int64]stuck{}}
+	return &Forges{ForgeOptions: o, x: x, url: x.o.URL, log: x.o.Log, now: x.o.Now, hooks: map[string]hooked{}, taken: map[string]error{}, anew: map[string]int{},
+		under: map[string]map[*context.CancelCauseFunc]bool{}, receiving: map[string]*sync.RWMutex{}, stuck: map[string]map[int64]stuck{}}
 }
 
 // HookURL is where the forge of a codebase sends to.
@@ -194,14 +199,9 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 	if err := f.same(ctx, r, at, c); err != nil {
 		return slipway.Connected{}, err
 	}
-	if r.ByKey() {
-		key, err := f.tried(ctx, r, at.GitURL)
-		if err != nil {
-			return slipway.Connected{}, err
-		}
-		if err := f.Keys.SaveDeployKey(ctx, key.DeployKey, key.private, by.Name); err != nil {
-			return slipway.Connected{}, err
-		}
+	key, err := f.tried(ctx, r, at.GitURL)
+	if err != nil {
+		return slipway.Connected{}, err
 	}
 	forks := r.Forks
 	if forks == "" {
@@ -209,8 +209,16 @@ func (f *Forges) Connect(ctx context.Context, by slipway.User, r slipway.Connect
 			forks = slipway.ForksRun
 		}
 	}
-	defer f.forget(at.Key())
-	c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Codebase: slipway.Codebase{GitURL: r.GitURL}, Connection: &c, Forks: forks, Link: repository.Link}, strings.TrimSpace(r.Token), by.Name)
+	err = f.change(at.Key(), func() (err error) {
+		if r.ByKey() {
+			if err := f.Keys.SaveDeployKey(ctx, key.DeployKey, key.private, by.Name); err != nil {
+				return err
+			}
+		}
+		d := slipway.CodebaseDetail{Codebase: slipway.Codebase{GitURL: r.GitURL}, Connection: &c, Forks: forks, Link: repository.Link}
+		c, err = f.Connections.SaveConnection(ctx, d, strings.TrimSpace(r.Token), by.Name)
+		return err
+	})
 	if err != nil {
 		return slipway.Connected{}, err
 	}

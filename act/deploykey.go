@@ -197,16 +197,20 @@ func (f *Forges) connectByKey(ctx context.Context, by slipway.User, at slipway.C
 	if err != nil {
 		return out, err
 	}
-	if err := f.Keys.SaveDeployKey(ctx, key.DeployKey, key.private, by.Name); err != nil {
+	onForge := c.Forge != "" && (before.Connection == nil || before.Connection.Credential == "")
+	err = f.change(at.Key(), func() (err error) {
+		if err := f.Keys.SaveDeployKey(ctx, key.DeployKey, key.private, by.Name); err != nil || !onForge {
+			return err
+		}
+		forks := slipway.ForkPolicy(first(string(r.Forks), string(before.Forks), string(slipway.ForksApprove)))
+		c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Connection: &c, Forks: forks}, "", by.Name)
+		return err
+	})
+	if err != nil {
 		return out, err
 	}
 	defer f.Connected(at.Key())
-	if c.Forge != "" && (before.Connection == nil || before.Connection.Credential == "") {
-		defer f.forget(at.Key())
-		forks := slipway.ForkPolicy(first(string(r.Forks), string(before.Forks), string(slipway.ForksApprove)))
-		if c, err = f.Connections.SaveConnection(ctx, slipway.CodebaseDetail{Connection: &c, Forks: forks}, "", by.Name); err != nil {
-			return out, err
-		}
+	if onForge {
 		secret, err := f.Connections.Credential(ctx, c.HookSecret)
 		if err != nil {
 			return out, err

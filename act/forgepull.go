@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,10 +14,22 @@ import (
 // SyncPulls takes over every pull request that the forge has open, and the end of those that it has not
 // any more: what webhooks missed. Those that were there before the codebase was connected are taken as
 // they are, without a run. Without a token for the API there is nothing to take over.
-func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
-	if c.Credential == "" {
-		return nil
+func (f *Forges) SyncPulls(ctx context.Context, codebase string) error {
+	src, err := f.Source(ctx, codebase)
+	if err != nil || src.Connection.Credential == "" {
+		return err
 	}
+	ctx, done := f.During(ctx, src)
+	defer done()
+	err = f.syncPulls(ctx, src)
+	if cause := context.Cause(ctx); errors.Is(cause, ErrConnectedAnew) { // what was left of it is no error of a pull request
+		return cause
+	}
+	return err
+}
+
+func (f *Forges) syncPulls(ctx context.Context, src Source) error {
+	c := src.Connection
 	client, err := f.open(ctx, c)
 	if err != nil {
 		return err
@@ -52,65 +65,70 @@ func (f *Forges) SyncPulls(ctx context.Context, c slipway.Connection) error {
 		if known && have.Head == p.Head && have.Base == p.Base && have.Title == title(p.Title) && refs[have.Ref()] == p.Head {
 			continue
 		}
-		if !sweep.goOn(ctx, p.Number, func() error { return f.take(ctx, c, p, f.actor(ctx, c, p.Author), !synced) }) {
+		if !sweep.goOn(ctx, p.Number, func() error { return f.take(ctx, src, p, f.actor(ctx, c, p.Author), !synced) }) {
 			return sweep.err()
 		}
 	}
 	for _, number := range slices.Sorted(maps.Keys(gone)) {
-		if !sweep.goOn(ctx, number, func() error { return f.gone(ctx, c, client, number) }) {
+		if !sweep.goOn(ctx, number, func() error { return f.gone(ctx, src, client, number) }) {
 			return sweep.err()
 		}
 	}
 	if !synced {
-		if err := f.Pulls.SetSynced(ctx, c.Key()); err != nil {
+		if err := f.synced(ctx, src); err != nil {
 			return err
 		}
 	}
 	return sweep.err()
 }
 
+// synced keeps that the pull requests are known that were there before the codebase was connected.
+func (f *Forges) synced(ctx context.Context, src Source) error {
+	if err := f.Confirm(ctx, src); err != nil { // else they may have been a stranger's
+		return err
+	}
+	release, err := f.Acting(ctx, src)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return f.Pulls.SetSynced(ctx, src.key())
+}
+
 // gone takes over what became of a pull request that is not open any more.
-func (f *Forges) gone(ctx context.Context, c slipway.Connection, client Forge, number int64) error {
+func (f *Forges) gone(ctx context.Context, src Source, client Forge, number int64) error {
 	p, err := client.Pull(ctx, number)
 	if slipway.ErrorCode(err) == slipway.Invalid { // it now has what Slipway does not take, such as an odd base
-		f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", c.Key(), "pull", number, "error", err)
+		f.x.o.Log.WarnContext(ctx, "leave a pull request of the forge as it was", "codebase", src.key(), "pull", number, "error", err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return f.sync(ctx, c, p, mirrorActor)
+	return f.sync(ctx, src, p, mirrorActor)
 }
 
 // sync takes over a pull request as the forge's API has it.
-func (f *Forges) sync(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string) error {
-	return f.take(ctx, c, p, actor, false)
+func (f *Forges) sync(ctx context.Context, src Source, p slipway.ForgePull, actor string) error {
+	return f.take(ctx, src, p, actor, false)
 }
 
 // take takes over a pull request; a quiet one makes no run.
-func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string, quiet bool) error {
-	own := p.Repository == c.RepositoryID
+func (f *Forges) take(ctx context.Context, src Source, p slipway.ForgePull, actor string, quiet bool) error {
 	if p.State != slipway.PullOpen {
-		if !own {
-			if err := f.Confirm(ctx, c.Key()); err != nil {
-				return err
-			}
-		}
-		return f.ended(ctx, c, p, actor)
+		return f.ended(ctx, src, p, actor)
 	}
-	head, err := f.head(ctx, c, p)
+	head, err := f.ownHead(ctx, src, p)
 	if err != nil {
 		return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
 	}
-	if !own || head != p.Head { // else git gave what the repository's own forge said
-		if err := f.Confirm(ctx, c.Key()); err != nil {
-			return fmt.Errorf("fetch pull request %d: %w", p.Number, err)
-		}
-	}
-	defer f.x.lock(c.Project)()
-	if _, err := f.Connections.Connection(ctx, c.Key()); err != nil { // the codebase was removed meanwhile
+	release, err := f.Acting(ctx, src)
+	if err != nil {
 		return err
 	}
+	defer release()
+	c := src.Connection
+	defer f.x.lock(c.Project)()
 	old, err := f.x.o.Pulls.Pull(ctx, c.Key(), p.Number)
 	known := err == nil
 	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
@@ -135,7 +153,13 @@ func (f *Forges) take(ctx context.Context, c slipway.Connection, p slipway.Forge
 
 // ensureRun makes a run for the head of an open pull request that has none: polling took it for one that
 // was there before the codebase was connected, and the forge says that it is new.
-func (f *Forges) ensureRun(ctx context.Context, c slipway.Connection, number int64, actor string) error {
+func (f *Forges) ensureRun(ctx context.Context, src Source, number int64, actor string) error {
+	release, err := f.Acting(ctx, src)
+	if err != nil {
+		return err
+	}
+	defer release()
+	c := src.Connection
 	defer f.x.lock(c.Project)()
 	p, err := f.x.o.Pulls.Pull(ctx, c.Key(), number)
 	if slipway.ErrorCode(err) == slipway.NotFound || (err == nil && (p.State != slipway.PullOpen || p.Held != "")) {
@@ -152,14 +176,45 @@ func (f *Forges) ensureRun(ctx context.Context, c slipway.Connection, number int
 	return err
 }
 
+// ownHead is the commit of an open pull request as git has it, where that is one of the connected repository. It is
+// when the forge says that the pull request is of that repository, and that this commit is its head. Else, as for one
+// that moves at this moment, the repository is confirmed before and after git is asked once more.
+func (f *Forges) ownHead(ctx context.Context, src Source, p slipway.ForgePull) (string, error) {
+	head, err := f.head(ctx, src, p)
+	if err != nil || !src.Asked() || p.Repository == src.Connection.RepositoryID && head == p.Head {
+		return head, err
+	}
+	if err := f.ofRepository(ctx, src, p); err != nil {
+		return "", err
+	}
+	if head, err = f.head(ctx, src, p); err != nil {
+		return "", err
+	}
+	return head, f.Confirm(ctx, src)
+}
+
+// ofRepository confirms that what the forge's API said of a pull request, it said of the connected repository. Where
+// it named another one, that stays so, whosever the name is now.
+func (f *Forges) ofRepository(ctx context.Context, src Source, p slipway.ForgePull) error {
+	if !src.Asked() {
+		return nil
+	}
+	own := p.Repository == src.Connection.RepositoryID
+	if err := f.Confirm(ctx, src); err != nil || own || p.Repository == "" {
+		return err
+	}
+	return slipway.Errorf(slipway.Unavailable, "pull request %d is of another repository than the one that is connected (id %s, not %s), whose name this is again: it is asked for once more",
+		p.Number, slipway.CleanLine(p.Repository, 40), src.Connection.RepositoryID)
+}
+
 // head is the commit of a pull request as git has it. Where the forge only offers a merge of it, that
 // holds the head.
-func (f *Forges) head(ctx context.Context, c slipway.Connection, p slipway.ForgePull) (string, error) {
-	commit, err := f.FetchPull(ctx, c.Key(), p.Number, p.FetchRef)
+func (f *Forges) head(ctx context.Context, src Source, p slipway.ForgePull) (string, error) {
+	commit, err := f.FetchPull(ctx, src.key(), p.Number, p.FetchRef)
 	if err != nil || !strings.HasSuffix(p.FetchRef, "/merge") || strings.HasPrefix(p.FetchRef, "refs/heads/") {
 		return commit, err
 	}
-	in, err := f.x.o.Repo(c.Key()).IsAncestor(ctx, p.Head, commit)
+	in, err := f.x.o.Repo(src.key()).IsAncestor(ctx, p.Head, commit)
 	if err == nil && !in {
 		err = slipway.Errorf(slipway.Unavailable, "%s does not hold %s yet", p.FetchRef, slipway.ShortHash(p.Head))
 	}
@@ -206,7 +261,18 @@ func (f *Forges) move(ctx context.Context, p slipway.PullRequest, actor string, 
 }
 
 // ended takes over that a pull request was merged or closed; its runs that are under way are cancelled.
-func (f *Forges) ended(ctx context.Context, c slipway.Connection, p slipway.ForgePull, actor string) error {
+func (f *Forges) ended(ctx context.Context, src Source, p slipway.ForgePull, actor string) error {
+	c := src.Connection
+	if p.Repository != c.RepositoryID {
+		if err := f.ofRepository(ctx, src, p); err != nil {
+			return err
+		}
+	}
+	release, err := f.Acting(ctx, src)
+	if err != nil {
+		return err
+	}
+	defer release()
 	defer f.x.lock(c.Project)()
 	old, err := f.x.o.Pulls.Pull(ctx, c.Key(), p.Number)
 	if slipway.ErrorCode(err) == slipway.NotFound {

@@ -93,10 +93,9 @@ func (f *Forges) RemoveCodebase(ctx context.Context, by slipway.User, project, n
 	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
 		return slipway.Removed{}, err
 	}
-	if err := f.x.RemoveCodebase(ctx, by, project, name); err != nil {
+	if err := f.change(key, func() error { return f.x.RemoveCodebase(ctx, by, project, name) }); err != nil {
 		return slipway.Removed{}, err
 	}
-	f.forget(key)
 	if len(c.HookIDs) == 0 {
 		return slipway.Removed{}, nil
 	}

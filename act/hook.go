@@ -19,6 +19,9 @@ func (f *Forges) Receive(ctx context.Context, codebase string, h http.Header, bo
 	if project, name := slipway.SplitCodebase(codebase); !slipway.ValidName(project) || name != "" && !slipway.ValidName(name) {
 		return d, false, slipway.Errorf(slipway.NotFound, "there is no such project or codebase")
 	}
+	receiving := f.receivingOf(codebase)
+	receiving.RLock()
+	defer receiving.RUnlock()
 	k, err := f.hooked(ctx, codebase)
 	if err != nil {
 		return d, false, err
@@ -60,15 +63,6 @@ func (f *Forges) hooked(ctx context.Context, codebase string) (hooked, error) {
 	return k, nil
 }
 
-func (f *Forges) forget(codebase string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.hooks, codebase)
-	delete(f.names, codebase)
-	delete(f.stuck, codebase)
-	f.anew[codebase]++
-}
-
 // atOnce is how many deliveries of a codebase are worked off together.
 const atOnce = 500
 
@@ -77,16 +71,19 @@ const atOnce = 500
 // What cannot be done now is tried again later.
 func (f *Forges) Work(ctx context.Context, codebase string) (next time.Time, err error) {
 	for {
+		src, err := f.Source(ctx, codebase) // before what came for it is read
+		if err == nil && src.Connection.Project == "" {
+			err = slipway.Errorf(slipway.NotFound, "%s is not connected with a forge", codebase)
+		}
+		if err != nil {
+			return next, err
+		}
 		due, next, err := f.Deliveries.DueDeliveries(ctx, codebase, atOnce)
 		if err != nil || len(due) == 0 {
 			return next, err
 		}
-		c, err := f.Connections.Connection(ctx, codebase)
-		if err != nil {
-			return next, err
-		}
 		for _, b := range batches(due) {
-			if err := f.batch(ctx, c, b); err != nil {
+			if err := f.batch(ctx, src, b); err != nil {
 				return next, err
 			}
 		}
@@ -143,8 +140,8 @@ func batches(due []slipway.Received) []batch {
 
 // batch does what a batch asks for. Its error is one of the store alone; trouble with the forge delays
 // the batch.
-func (f *Forges) batch(ctx context.Context, c slipway.Connection, b batch) error {
-	reason, err := f.do(ctx, c, b)
+func (f *Forges) batch(ctx context.Context, src Source, b batch) error {
+	reason, err := f.do(ctx, src, b)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -155,7 +152,7 @@ func (f *Forges) batch(ctx context.Context, c slipway.Connection, b batch) error
 	hopeless := b.kind == slipway.DeliveryComment && (slipway.ErrorCode(err) == slipway.Invalid || slipway.ErrorCode(err) == slipway.Conflict)
 	over, left := b.split(func(r slipway.Received) bool { return hopeless || r.Attempts >= mostAttempts })
 	if len(over.all) > 0 {
-		f.log.WarnContext(ctx, "work off deliveries; given up", "codebase", c.Key(), "kind", b.kind, "deliveries", len(over.all), "error", err)
+		f.log.WarnContext(ctx, "work off deliveries; given up", "codebase", src.key(), "kind", b.kind, "deliveries", len(over.all), "error", err)
 		if err := f.Deliveries.FinishDeliveries(ctx, over.ids(), "given up: "+why); err != nil {
 			return err
 		}
@@ -163,7 +160,7 @@ func (f *Forges) batch(ctx context.Context, c slipway.Connection, b batch) error
 	if len(left.all) == 0 {
 		return nil
 	}
-	f.log.WarnContext(ctx, "work off deliveries; tried again later", "codebase", c.Key(), "kind", b.kind, "error", err)
+	f.log.WarnContext(ctx, "work off deliveries; tried again later", "codebase", src.key(), "kind", b.kind, "error", err)
 	wait := min(time.Second<<min(left.all[len(left.all)-1].Attempts, 10), 5*time.Minute) // as the newest waits
 	return f.Deliveries.DelayDeliveries(ctx, left.ids(), f.now().Add(max(wait, slipway.RetryAfter(err))), why)
 }
@@ -187,14 +184,21 @@ const mostAttempts = 300
 
 // do does what a batch asks for and says what followed. A panic is an error of this batch: a server that died of it
 // would die of it again, as soon as it is there again.
-func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (followed string, err error) {
+func (f *Forges) do(ctx context.Context, src Source, b batch) (followed string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			f.log.ErrorContext(ctx, "panic in a delivery", "codebase", c.Key(), "kind", b.kind, "panic", p, "stack", string(debug.Stack()))
+			f.log.ErrorContext(ctx, "panic in a delivery", "codebase", src.key(), "kind", b.kind, "panic", p, "stack", string(debug.Stack()))
 			err = slipway.Errorf(slipway.Internal, "panic: %v", p)
 		}
 	}()
-	newest := b.all[len(b.all)-1]
+	ctx, done := f.During(ctx, src)
+	defer done()
+	followed, err = f.follow(ctx, src, b)
+	return followed, orAnew(ctx, err)
+}
+
+func (f *Forges) follow(ctx context.Context, src Source, b batch) (string, error) {
+	c, newest := src.Connection, b.all[len(b.all)-1]
 	if c.Credential == "" && b.kind == slipway.DeliveryComment {
 		return "nothing follows: comments need a token for the forge's API", nil
 	}
@@ -202,26 +206,27 @@ func (f *Forges) do(ctx context.Context, c slipway.Connection, b batch) (followe
 	case slipway.DeliveryPush:
 		return "fetched", f.pushed(ctx, c, b.all)
 	case slipway.DeliveryPull:
-		p, why, err := f.pullOf(ctx, c, b)
+		p, why, err := f.pullOf(ctx, src, b)
 		if err != nil || why != "" {
 			return why, err
 		}
 		actor := f.actor(ctx, c, newest.Delivery.Actor)
-		if err := f.sync(ctx, c, p, actor); err != nil || !b.moved() {
+		if err := f.sync(ctx, src, p, actor); err != nil || !b.moved() {
 			return "taken over", err
 		}
-		return "taken over", f.ensureRun(ctx, c, b.pull, actor)
+		return "taken over", f.ensureRun(ctx, src, b.pull, actor)
 	case slipway.DeliveryComment:
-		return f.comment(ctx, c, newest)
+		return f.comment(ctx, src, newest)
 	}
 	return first(newest.Delivery.Reason, "nothing follows"), nil
 }
 
 // pullOf is the pull request of a batch as the forge's API has it now or, without a token for that, as the
 // deliveries and git have it; the text says why nothing follows.
-func (f *Forges) pullOf(ctx context.Context, c slipway.Connection, b batch) (slipway.ForgePull, string, error) {
+func (f *Forges) pullOf(ctx context.Context, src Source, b batch) (slipway.ForgePull, string, error) {
+	c := src.Connection
 	if c.Credential == "" {
-		return f.pullByGit(ctx, c, b)
+		return f.pullByGit(ctx, src, b)
 	}
 	client, err := f.open(ctx, c)
 	if err != nil {
@@ -268,6 +273,8 @@ func (f *Forges) problem(ctx context.Context, codebase, area string, err error) 
 	text := ""
 	switch code := slipway.ErrorCode(err); {
 	case err == nil:
+	case errors.Is(err, ErrConnectedAnew): // of what is not connected any more
+		return
 	case code == slipway.Unavailable && area != "fetch", code == slipway.Internal, errors.Is(err, context.Canceled):
 		return
 	default:

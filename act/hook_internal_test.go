@@ -33,10 +33,11 @@ func push(id int64, attempts int) slipway.Received {
 }
 
 func forgesOf(k *kept, mirror func() error) *Forges {
-	return &Forges{log: slog.New(slog.DiscardHandler), now: func() time.Time { return time.Unix(1000, 0) }, ForgeOptions: ForgeOptions{
+	x := New(Options{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(1000, 0) }})
+	return NewForges(x, ForgeOptions{
 		Deliveries: k, Problem: func(context.Context, string, string, string) error { return nil },
 		Mirror: func(context.Context, string, map[string]string) error { return mirror() },
-	}}
+	})
 }
 
 // What was tried often enough is given up, and nothing that came later with it; the pause is that of the newest.
@@ -44,7 +45,7 @@ func TestGivenUp(t *testing.T) {
 	t.Parallel()
 	k := &kept{}
 	f := forgesOf(k, func() error { return slipway.Errorf(slipway.Unavailable, "away %s", strings.Repeat("ä", 5000)) })
-	if err := f.batch(t.Context(), slipway.Connection{}, batch{kind: slipway.DeliveryPush, all: []slipway.Received{push(1, 300), push(2, 299), push(3, 0)}}); err != nil {
+	if err := f.batch(t.Context(), Source{}, batch{kind: slipway.DeliveryPush, all: []slipway.Received{push(1, 300), push(2, 299), push(3, 0)}}); err != nil {
 		t.Fatal(err)
 	}
 	if len(k.said) != 2 || !strings.HasPrefix(k.said[0], "finish [1] given up: away") || !strings.HasPrefix(k.said[1], "delay [2 3] 1001 away") || len(k.said[1]) > 1300 {
@@ -57,12 +58,12 @@ func TestPanic(t *testing.T) {
 	t.Parallel()
 	k := &kept{}
 	f := forgesOf(k, func() error { panic("boom") })
-	if err := f.batch(t.Context(), slipway.Connection{}, batch{kind: slipway.DeliveryPush, all: []slipway.Received{push(1, 0)}}); err != nil {
+	if err := f.batch(t.Context(), Source{}, batch{kind: slipway.DeliveryPush, all: []slipway.Received{push(1, 0)}}); err != nil {
 		t.Fatal(err)
 	}
 	broken := push(2, 0)
 	broken.Delivery = slipway.Delivery{Kind: slipway.DeliveryIgnored, Reason: "cannot be read: x"}
-	if err := f.batch(t.Context(), slipway.Connection{}, batch{kind: slipway.DeliveryIgnored, all: []slipway.Received{broken}}); err != nil {
+	if err := f.batch(t.Context(), Source{}, batch{kind: slipway.DeliveryIgnored, all: []slipway.Received{broken}}); err != nil {
 		t.Fatal(err)
 	}
 	if text := strings.Join(k.said, "; "); text != "delay [1] 1001 panic: boom; finish [2] cannot be read: x" {

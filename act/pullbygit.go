@@ -10,8 +10,8 @@ import (
 // newest delivery says, the head as git has it. Whatever the deliveries say, it counts as a fork's unless git
 // itself has its head in a branch of this repository: who may push one is trusted, who may send a webhook
 // is not. No statuses and no comment follow.
-func (f *Forges) pullByGit(ctx context.Context, c slipway.Connection, b batch) (p slipway.ForgePull, ignore string, err error) {
-	opened := false
+func (f *Forges) pullByGit(ctx context.Context, src Source, b batch) (p slipway.ForgePull, ignore string, err error) {
+	c, opened := src.Connection, false
 	for _, r := range b.all {
 		opened = opened || r.Delivery.Event == slipway.PullEventOpened
 		if next := r.Delivery.Pull; !next.UpdatedAt.Before(p.UpdatedAt) {
@@ -35,7 +35,7 @@ func (f *Forges) pullByGit(ctx context.Context, c slipway.Connection, b batch) (
 	if err := f.Poll(ctx, c, nil); err != nil {
 		return p, "", err
 	}
-	head, err := f.head(ctx, c, p)
+	head, err := f.head(ctx, src, p)
 	if err != nil {
 		return p, "", err
 	}

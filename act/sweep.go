@@ -22,6 +22,7 @@ const mostInARow = 5
 type sweep struct {
 	*Forges
 	codebase string
+	anew     int // as Forges.anew when it began
 	had, now map[int64]stuck
 	row      int
 	ended    bool // before all were seen
@@ -30,7 +31,7 @@ type sweep struct {
 func (f *Forges) sweep(codebase string) *sweep {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &sweep{Forges: f, codebase: codebase, had: f.stuck[codebase], now: map[int64]stuck{}}
+	return &sweep{Forges: f, codebase: codebase, anew: f.anew[codebase], had: f.stuck[codebase], now: map[int64]stuck{}}
 }
 
 // goOn takes a pull request over unless that failed a moment ago, and reports whether to go on with others.
@@ -71,6 +72,9 @@ func (s *sweep) err() (err error) {
 func (s *sweep) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.Forges.anew[s.codebase] != s.anew { // that was of what it was connected with before
+		return
+	}
 	for number, k := range s.had {
 		if _, seen := s.now[number]; s.ended && !seen {
 			s.now[number] = k

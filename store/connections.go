@@ -41,7 +41,7 @@ func connection(ctx context.Context, q querier, codebase string) (slipway.Connec
 // SaveConnection connects a codebase, or changes how it is connected. The token is kept sealed. Without one the one
 // that was kept stays, or the connection is Shared, which takes a main codebase with a token on the same forge; with
 // neither it takes a deploy key in use, else it is Invalid. The secret of the webhook is made the first time, and
-// again when the repository is another one. A git URL in d.Codebase is where it is fetched from then on. What happened before is not told to the forge.
+// again when the repository is another one; what waits of the deliveries of the one before is not processed any more. A git URL in d.Codebase is where it is fetched from then on. What happened before is not told to the forge.
 func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, token, actor string) (slipway.Connection, error) {
 	c := *d.Connection
 	if err := c.Check(); err != nil {
@@ -72,7 +72,13 @@ func (s *Store) SaveConnection(ctx context.Context, d slipway.CodebaseDetail, to
 		if err := t.saveGitURL(c, d.Codebase.GitURL, actor); err != nil {
 			return err
 		}
-		if another := old.RepositoryID != "" && c.RepositoryID != "" && old.RepositoryID != c.RepositoryID; !had || another || old.API != c.API || old.Repository != c.Repository {
+		another := old.RepositoryID != "" && c.RepositoryID != "" && old.RepositoryID != c.RepositoryID
+		if had && (another || old.API != c.API) {
+			if err := t.dropDeliveries(c); err != nil {
+				return err
+			}
+		}
+		if !had || another || old.API != c.API || old.Repository != c.Repository {
 			if err := t.saveCredential(c, "webhook", newSecret()); err != nil {
 				return err
 			}
@@ -145,6 +151,15 @@ func (t *tx) saveConnection(c slipway.Connection, d slipway.CodebaseDetail) erro
 			repository_id = excluded.repository_id, shared = excluded.shared, link = excluded.link, forks = excluded.forks, problem = '', problem_at = 0`,
 		c.Project, c.Codebase, c.Forge, c.API, c.Repository, c.RepositoryID, bit(c.Shared), d.Link, d.Forks, ms(t.now))
 	return err
+}
+
+// dropDeliveries finishes what waits of the deliveries of the repository that a codebase was connected with before.
+func (t *tx) dropDeliveries(c slipway.Connection) error {
+	_, err := t.exec(`UPDATE deliveries SET state = 'processed', reason = 'nothing follows: another repository is connected since' WHERE project = $1 AND codebase = $2 AND state = 'received'`, c.Project, c.Codebase)
+	if err != nil {
+		return fmt.Errorf("drop the deliveries of what %s was connected with: %w", c.Key(), err)
+	}
+	return nil
 }
 
 // saveGitURL keeps where a mirrored codebase is from now on; "" leaves it where it is.

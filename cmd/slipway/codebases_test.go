@@ -44,7 +44,7 @@ func TestMirrorOfAFurtherCodebase(t *testing.T) {
 		t.Error("the loop does not see which mirrors are new")
 	}
 	for range 2 {
-		if err := s.pollMirror(ctx, web, nil); err != nil {
+		if err := s.pollMirror(ctx, web.Key(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -159,14 +159,9 @@ func (s *server) openForges() {
 		Open:    func(c slipway.Connection, token string) (act.Forge, error) { return s.openForge(c, token) },
 		Receive: receiveDelivery, HookText: hookText, Unhook: s.unhook,
 		Polled: s.polled,
-		Mirror: func(ctx context.Context, codebase string, actors map[string]string) error {
-			c, err := s.planner.Codebase(ctx, codebase)
-			if err != nil {
-				return err
-			}
-			return s.pollMirror(ctx, c, actors)
-		},
+		Mirror: s.pollMirror,
 		FetchPull: func(ctx context.Context, codebase string, number int64, ref string) (string, error) {
+			defer s.mirrors.lock(codebase)()
 			c, err := s.planner.Codebase(ctx, codebase)
 			if err != nil {
 				return "", err
@@ -187,7 +182,11 @@ func (s *server) openForges() {
 	s.reactor = react.New(react.Options{
 		Events: s.store, Runs: s.store, Gates: s.store, Watch: s.store.Watch, URL: s.opts.url, Log: s.log, Pause: s.opts.pause,
 		Connect: func(ctx context.Context, codebase string) (react.Forge, error) {
-			if err := s.forges.Taken(codebase); err != nil {
+			src, err := s.forges.Source(ctx, codebase)
+			if err == nil {
+				err = s.forges.Confirm(ctx, src)
+			}
+			if err != nil {
 				return nil, err
 			}
 			return s.forgeOf(ctx, codebase)
@@ -357,17 +356,23 @@ func (s *server) followForge(ctx context.Context, codebase string, wake <-chan s
 	}
 }
 
-// pollForge finds what webhooks missed.
+// pollForge finds what webhooks missed. When the codebase is connected anew meanwhile it begins again.
 func (s *server) pollForge(ctx context.Context, codebase string) {
-	c, err := s.store.Connection(ctx, codebase)
-	if err == nil {
-		err = s.forges.Poll(ctx, c, nil)
-	}
-	if err == nil {
-		err = s.forges.SyncPulls(ctx, c)
-	}
-	s.polls.note(ctx, codebase, err)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-		s.log.Warn("poll forge", "codebase", codebase, "error", err)
+	again := true
+	for again && ctx.Err() == nil {
+		c, err := s.store.Connection(ctx, codebase)
+		if err == nil {
+			err = s.forges.Poll(ctx, c, nil)
+		}
+		if err == nil {
+			err = s.forges.SyncPulls(ctx, codebase)
+		}
+		if again = errors.Is(err, act.ErrConnectedAnew); again {
+			continue
+		}
+		s.polls.note(ctx, codebase, err)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			s.log.Warn("poll forge", "codebase", codebase, "error", err)
+		}
 	}
 }

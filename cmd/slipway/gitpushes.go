@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -154,28 +155,40 @@ const mirrorTimeout = 10 * time.Minute
 // pollMirror fetches what a codebase mirrors and takes every ref that moved there as a push: recorded,
 // then moved, then accepted, so that a crash at any point loses none and makes none twice. What was
 // there before the codebase was added is taken as it is, but for the default branch. actors says who moved
-// a ref, by ref and commit with a blank between; nil: nobody knows.
-func (s *server) pollMirror(ctx context.Context, p slipway.Codebase, actors map[string]string) error {
+// a ref, by ref and commit with a blank between; nil: nobody knows. What was fetched before the codebase was
+// connected anew is dropped: the error is act.ErrConnectedAnew then.
+func (s *server) pollMirror(ctx context.Context, codebase string, actors map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
 	defer cancel()
-	defer s.mirrors.lock(p.Key())()
-	r := s.repos.Open(p.Key())
-	remote, err := s.remoteOf(ctx, p)
+	defer s.mirrors.lock(codebase)()
+	src, err := s.forges.Source(ctx, codebase)
 	if err != nil {
 		return err
 	}
-	changes, err := r.Fetch(ctx, remote)
+	ctx, done := s.forges.During(ctx, src)
+	defer done()
+	err = s.pollSource(ctx, src, actors)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, act.ErrConnectedAnew) {
+		return cause
+	}
+	return err
+}
+
+// pollSource polls what is connected now, and takes it if that is so still.
+func (s *server) pollSource(ctx context.Context, src act.Source, actors map[string]string) error {
+	p, r := src.Codebase, s.repos.Open(src.Codebase.Key())
+	changes, err := s.changesOf(ctx, r, src)
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", p.Key(), err)
-	}
-	if len(changes) > 0 || s.forges.Taken(p.Key()) != nil {
-		if err := s.forges.Confirm(ctx, p.Key()); err != nil {
-			return fmt.Errorf("fetch %s: %w", p.Key(), err)
-		}
 	}
 	if len(changes) == 0 {
 		return nil
 	}
+	release, err := s.forges.Acting(ctx, src)
+	if err != nil {
+		return err
+	}
+	defer release()
 	have, err := r.Refs(ctx)
 	if err != nil {
 		return err
@@ -204,6 +217,27 @@ func (s *server) pollMirror(ctx context.Context, p slipway.Codebase, actors map[
 	}
 	s.actions.Moved(context.WithoutCancel(ctx), pushes)
 	return nil
+}
+
+// changesOf fetches and returns what is new in the repository that is connected. A first fetch says whether something
+// is; what is taken is that of a second one, before and after which the forge says whose the name is. Until then what
+// came is where nothing looks but the next fetch.
+func (s *server) changesOf(ctx context.Context, r repos.Repo, src act.Source) ([]git.RefChange, error) {
+	remote, err := s.remoteOf(ctx, src.Codebase)
+	if err != nil {
+		return nil, err
+	}
+	changes, err := r.Fetch(ctx, remote)
+	if err != nil || !src.Asked() || len(changes) == 0 && s.forges.Taken(src.Codebase.Key()) == nil {
+		return changes, err
+	}
+	if err := s.forges.Confirm(ctx, src); err != nil || len(changes) == 0 {
+		return nil, err
+	}
+	if changes, err = r.Fetch(ctx, remote); err != nil {
+		return nil, err
+	}
+	return changes, s.forges.Confirm(ctx, src)
 }
 
 // mirrorLocks keep two fetches of one repository apart: that of a webhook and that of the clock.

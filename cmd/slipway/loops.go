@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/act"
 )
 
 // pollMirrors fetches the mirrored repositories every so often, one after another.
@@ -54,8 +55,8 @@ func (s *server) pollMirrors(ctx context.Context) {
 
 // pollAlone polls a mirrored codebase that is on no forge, and keeps how that ended.
 func (s *server) pollAlone(ctx context.Context, c slipway.Codebase) {
-	err := s.pollMirror(ctx, c, nil)
-	if ctx.Err() != nil {
+	err := s.pollMirror(ctx, c.Key(), nil)
+	if ctx.Err() != nil || errors.Is(err, act.ErrConnectedAnew) || slipway.ErrorCode(err) == slipway.NotFound { // this is woken, or it is gone
 		return
 	}
 	s.polls.note(ctx, c.Key(), err)

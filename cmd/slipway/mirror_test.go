@@ -132,7 +132,9 @@ func TestPolls(t *testing.T) {
 	if good.Problem != "" || time.Since(good.Time) > time.Minute {
 		t.Fatalf("after the first poll %v is known", good)
 	}
-	p.GitURL = "http://127.0.0.1:1/gone.git"
+	gone := &stepped{server: s, t: t}
+	gone.mirroring("gone", "http://127.0.0.1:1/gone.git")
+	p = must[slipway.Project](t)(s.store.Project(t.Context(), "gone")).Main()
 	s.pollAlone(t.Context(), p)
 	if bad := s.polled(p.Key()); bad.Problem == "" || bad.Time.Before(good.Time) {
 		t.Errorf("after one that found nothing out %v is known", bad)
@@ -142,7 +144,6 @@ func TestPolls(t *testing.T) {
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	p.GitURL = u.url
 	before := s.polled(p.Key())
 	s.pollAlone(stopped, p)
 	if got := s.polled(p.Key()); *got != *before {
@@ -161,7 +162,7 @@ func TestMirror(t *testing.T) {
 	}
 	poll := func() {
 		t.Helper()
-		if err := s.pollMirror(t.Context(), p, nil); err != nil {
+		if err := s.pollMirror(t.Context(), p.Key(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,7 +215,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 		first := u.commit("first")
 		u.git("push", "-q", "origin", "HEAD:trunk")
 		s, p := mirror(t, u)
-		if err := s.pollMirror(t.Context(), p, nil); err != nil {
+		if err := s.pollMirror(t.Context(), p.Key(), nil); err != nil {
 			t.Fatal(err)
 		}
 		second := u.commit("second")
@@ -226,7 +227,7 @@ func TestMirrorSurvivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := s.pollMirror(t.Context(), p, nil); err != nil {
+			if err := s.pollMirror(t.Context(), p.Key(), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
