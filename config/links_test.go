@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"io/fs"
 	"reflect"
 	"testing"
@@ -53,6 +54,47 @@ func TestCopiesThroughLinks(t *testing.T) {
 	}
 	if depend, _ := c.Service("depend"); !reflect.DeepEqual(depend.Shared, []string{"libs/current", "libs/v2"}) {
 		t.Errorf("depend depends on %q", depend.Shared)
+	}
+}
+
+// A link that a wildcard fits is followed as one that is named, wherever the wildcard stands.
+func TestCopiesThroughLinksThatWildcardsFit(t *testing.T) {
+	t.Parallel()
+	for dockerfile, want := range map[string][]slipway.Copy{
+		"FROM scratch\nCOPY shared/* /x/\n":          {{Path: "shared/*", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2", Line: 2}, {Path: "shared/gone.txt", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY shared/*.txt /x/\n":      {{Path: "shared/*.txt", Line: 2}, {Path: "shared/gone.txt", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY shared/[n-o]ne.txt /x\n": {{Path: "shared", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY */common/f /x/\n":        {{Path: "*/common/f", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2/f", Line: 2}},
+		"FROM scratch\nCOPY s*/common/*.md /x/\n":    {{Path: "s*/common/*.md", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2/*.md", Line: 2}, {Path: "libs/v2/a.md", Line: 2}, {Path: "texts/a.md", Line: 2}},
+		"FROM scratch\nCOPY shared/$WHAT /x/\n":      {{Path: "shared", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2", Line: 2}, {Path: "shared/gone.txt", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY shared /x/\n":            {{Path: "shared", Line: 2}},
+	} {
+		tree := fstest.MapFS{
+			"shared/common": link("../libs/v2"), "shared/one.txt": link("../texts/one.txt"), "shared/gone.txt": link("nothing"), "shared/plain.txt": file(""),
+			"libs/v2/f": file(""), "libs/v2/a.md": link("../../texts/a.md"), "texts/one.txt": file(""), "texts/a.md": file(""),
+			"src/a/Dockerfile": file(dockerfile), "slipway.yaml": file("services: {a: {context: .}}\n"),
+		}
+		c, problems := config.LoadServices(tree, options())
+		if err := problems.Err(); err != nil {
+			t.Fatal(err)
+		}
+		got := c.Services[0].Copies
+		if len(got) == 0 || !reflect.DeepEqual(got[:len(got)-1], want) { // the last one is the .dockerignore
+			t.Errorf("%q: made of\n%+v, want\n%+v", dockerfile, got, want)
+		}
+	}
+}
+
+// With more links than are told apart, all of the build context counts.
+func TestCopiesThroughManyLinks(t *testing.T) {
+	t.Parallel()
+	tree := fstest.MapFS{"src/a/Dockerfile": file("FROM scratch\nCOPY links/* /x/\n"), "to/f": file("")}
+	for i := range 120 {
+		tree[fmt.Sprintf("links/%d", i)] = link(fmt.Sprintf("../to/%d", i))
+	}
+	c, problems := config.LoadServices(tree, options())
+	if err := problems.Err(); err != nil || c.Services[0].Copies[0] != (slipway.Copy{Path: ".", Line: 2}) {
+		t.Errorf("%v: made of %+v", err, c.Services[0].Copies)
 	}
 }
 
