@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -144,5 +145,35 @@ func TestFoldersThroughLinks(t *testing.T) {
 	}
 	if s, _ := c.Service("mail"); s.Dir != "src/mail" || s.Context != "src" || s.Chart != "shared/chart" {
 		t.Errorf("mail is %+v", s)
+	}
+}
+
+// A build follows a link in place of its Dockerfile only within its context.
+func TestDockerfilesThatAreLinks(t *testing.T) {
+	t.Parallel()
+	tree := func(dockerfile, settings string) fstest.MapFS {
+		return fstest.MapFS{
+			"build/Dockerfile": file(dockerfile), "src/a/Dockerfile": link("../../build/Dockerfile"), "src/a/f": file(""), "src/a/own": file("FROM scratch\n"),
+			"src/a/inside": link("own"), "src/a/around": link("../a/own"), "src/a/far": link("../b"), "src/b/x": file("FROM scratch\n"), "slipway.yaml": file(settings), "README.md": file(""),
+		}
+	}
+	for _, c := range []struct{ dockerfile, settings, problem string }{
+		{"FROM scratch\nCOPY f /\n", "", "src/a/Dockerfile:1: it is a link that leads out of its build context src/a, the service's folder, where a build does not follow it" +
+			" (replace the link by the file, or let the build context be a folder that holds both: services: {a: {context: .}})"},
+		{"FROM scratch\nCOPY README.md /\n", "", ""}, // from the root
+		{"FROM scratch\nCOPY f /\n", "services: {build: false, a: {context: .}}\n", ""},
+		{"FROM scratch\n", "services: {build: false, a: {context: src}}\n", "slipway.yaml:1:39: services.a: src/a/Dockerfile: it is a link that leads out of its build context src, where"},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: inside}}\n", ""},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: around}}\n", "slipway.yaml:1:42: services.a: src/a/around: it is a link"},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: far/x}}\n", "slipway.yaml:1:42: services.a: src/a/far/x: it is a link"},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: far/x, context: src}}\n", ""},
+	} {
+		got, problems := config.LoadServices(tree(c.dockerfile, c.settings), options())
+		switch {
+		case c.problem == "" && len(problems) > 0:
+			t.Errorf("%q of %q: %v", c.settings, c.dockerfile, problems)
+		case c.problem != "" && (len(problems) != 1 || !strings.HasPrefix(problems[0].String(), c.problem)):
+			t.Errorf("%q of %q: problems %v of %+v, want %s", c.settings, c.dockerfile, problems, got, c.problem)
+		}
 	}
 }
