@@ -2,6 +2,8 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path"
@@ -169,6 +171,8 @@ func (d *draft) dockerfileOf(s *found) {
 		d.problems.add(p)
 		return
 	}
+	sum := sha256.Sum256(data)
+	s.DockerfileSum = hex.EncodeToString(sum[:])
 	content, problems := ParseDockerfile(file, data)
 	for _, p := range problems {
 		d.problems.add(p)
