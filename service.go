@@ -38,6 +38,9 @@ type Service struct {
 	Rollback RollbackMode      `json:"rollback"`
 	Verify   ServiceVerify     `json:"verify"`
 	Scan     ServiceScan       `json:"scan,omitzero"`
+
+	// DockerfileSum is a checksum of the Dockerfile's text, by which a folder with another name is known again.
+	DockerfileSum string `json:"-"`
 }
 
 // BuildContext is the folder that a build of the service sees, and its Dockerfile relative to that.

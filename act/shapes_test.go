@@ -116,6 +116,17 @@ func TestShapesOfHistory(t *testing.T) {
 		"a service renamed in slipway.yaml alone": {func(w *world, first string) []string {
 			return []string{w.commit(first, "x", three.with("slipway.yaml", "services: {basket: {path: src/cart}}\n"))}
 		}, map[string]string{"basket": "runs: it is new: what is built from src/cart was cart before", "cart": "removed: what is built from src/cart is basket now", "mail": "skipped", "orders": "skipped"}},
+		"a folder with another name": {func(w *world, first string) []string {
+			return []string{w.commit(first, "x", service("mail", "orders").with("src/basket/Dockerfile", three["src/cart/Dockerfile"]))}
+		}, map[string]string{"basket": "runs: it is what cart was until this change: it has the Dockerfile that was in src/cart",
+			"cart": "removed: it is basket now, which has its Dockerfile in src/basket; what is deployed of it stays until a person removes it (helm uninstall cart, in its namespace)",
+			"mail": "skipped", "orders": "skipped"}},
+		"two folders with other names": {func(w *world, first string) []string {
+			return []string{w.commit(first, "x", service("mail").with("src/basket/Dockerfile", three["src/cart/Dockerfile"]).with("src/sales/Dockerfile", three["src/cart/Dockerfile"]))}
+		}, map[string]string{"basket": "runs: it is new: there was no service basket before", "sales": "runs: it is new", "cart": "removed: there is no such service at src/cart any more", "mail": "skipped", "orders": "removed: there is no such"}},
+		"a folder with another name and another Dockerfile": {func(w *world, first string) []string {
+			return []string{w.commit(first, "x", service("mail", "orders").with("src/basket/Dockerfile", "FROM scratch\nLABEL a=b\n"))}
+		}, map[string]string{"basket": "runs: it is new", "cart": "removed: there is no such service at src/cart any more", "mail": "skipped", "orders": "skipped"}},
 		"renamed and back": {func(w *world, first string) []string {
 			x := w.commit(first, "x", three.with("slipway.yaml", "services: {basket: {path: src/cart}}\n"))
 			return []string{x, w.commit(x, "y", three)}

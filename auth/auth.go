@@ -69,6 +69,49 @@ func Allowed(role slipway.Role, a Action) bool {
 	return ok && rank(role) >= rank(least)
 }
 
+// words say an action in a project as people do, after "may not".
+func (a Action) words(project string) string {
+	switch a {
+	case View:
+		return "see project " + project
+	case PullArtifacts:
+		return "pull images and charts of " + project
+	case Clone:
+		return "read the repository of " + project
+	case PushBranch:
+		return "push to branches of " + project
+	case OpenPull:
+		return "open pull requests in " + project
+	case PushRelease:
+		return "push release branches and tags of " + project
+	case Merge:
+		return "merge pull requests of " + project
+	case ClosePull:
+		return "close pull requests of " + project
+	case CancelRun:
+		return "cancel runs of " + project
+	case RetryRun:
+		return "retry runs of " + project
+	case PushCandidates:
+		return "push images and charts of " + project
+	case ReviewPull:
+		return "approve pull requests of " + project
+	case PushDefault:
+		return "push to the default branch of " + project
+	case Approve:
+		return "approve or reject deployments of " + project
+	case Rollback:
+		return "roll back services of " + project
+	case Waive:
+		return "waive what the gates of " + project + " found"
+	case ManageProject:
+		return "manage members and settings of " + project
+	case ManageServer:
+		return "manage projects, users and clusters of the server"
+	}
+	return string(a)
+}
+
 func rank(r slipway.Role) int {
 	for i, known := range slipway.Roles() {
 		if r == known {
@@ -93,12 +136,12 @@ func Check(u slipway.User, a Action, project string) error {
 	case u.Admin:
 		return nil
 	case a == ManageServer:
-		return slipway.Errorf(slipway.Forbidden, "%s may not %s: only an admin of the server may", u.Name, a)
+		return slipway.Errorf(slipway.Forbidden, "%s may not %s: only an admin of the server may", u.Name, a.words(""))
 	case u.Role(project) == "":
 		return slipway.Errorf(slipway.NotFound, "project %q does not exist, or you have no role in it", project)
 	case !Allowed(u.Role(project), a):
-		return slipway.Errorf(slipway.Forbidden, "%s may not %s in project %s: that takes the role %s, and %s is %s there",
-			u.Name, a, project, table()[a], u.Name, u.Role(project))
+		return slipway.Errorf(slipway.Forbidden, "%s may not %s: that takes the role %s, and %s is %s there",
+			u.Name, a.words(project), table()[a], u.Name, u.Role(project))
 	}
 	return nil
 }

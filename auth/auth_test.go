@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
@@ -51,6 +52,31 @@ func TestStrangersAreNotToldThatAProjectExists(t *testing.T) {
 	err := auth.Check(slipway.User{Name: "eve"}, auth.View, "secret")
 	if slipway.ErrorCode(err) != slipway.NotFound {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A refusal says in words what it takes which role for, without the names that actions have in the code.
+func TestRefusalsAreInWords(t *testing.T) {
+	t.Parallel()
+	dev := slipway.User{Name: "dev", Roles: map[string]slipway.Role{"shop": slipway.Developer}}
+	want := "dev may not push to the default branch of shop: that takes the role approver, and dev is developer there"
+	if err := auth.Check(dev, auth.PushDefault, "shop"); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	said := map[string]auth.Action{}
+	for _, a := range auth.Actions() {
+		err := auth.Check(slipway.User{Name: "eve", Roles: map[string]slipway.Role{"shop": "none"}}, a, "shop")
+		if err == nil {
+			t.Fatalf("%s is allowed", a)
+		}
+		text, _, _ := strings.Cut(err.Error(), ":")
+		if what := strings.TrimPrefix(text, "eve may not "); !strings.Contains(what, " ") || strings.Contains(string(a), "-") && strings.Contains(what, string(a)) {
+			t.Errorf("%s is refused as %q", a, text)
+		}
+		if other, twice := said[text]; twice {
+			t.Errorf("%s is refused as %s is: %q", a, other, text)
+		}
+		said[text] = a
 	}
 }
 

@@ -118,46 +118,6 @@ func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
 	return out
 }
 
-// behindLinks adds the links that a build follows on the way to what it takes, and where they lead to: a change
-// there is one of what is built, and a change of the link too. Links in a folder that is copied stay links.
-func (d *draft) behindLinks(copies []slipway.Copy, s found, content Dockerfile) []slipway.Copy {
-	context, dockerfile := s.BuildContext()
-	if slices.ContainsFunc(copies, func(c slipway.Copy) bool { return c.Path == context }) {
-		return copies // all of it counts
-	}
-	sources := []slipway.Copy{{Path: path.Join(context, dockerfile)}}
-	for _, source := range content.Sources {
-		p, sure := content.Path(source, s.Args)
-		if !sure || strings.ContainsAny(p, "[\\") {
-			p = fixedPart(p)
-		}
-		sources = append(sources, slipway.Copy{Path: path.Join(context, p), Line: source.Line})
-	}
-	for _, source := range sources {
-		for _, p := range linked(d.fsys, source.Path) {
-			known := slices.ContainsFunc(copies, func(c slipway.Copy) bool { return c.Path == p })
-			if !known && len(copies) <= maxCopies && inside(fixedPart(p), context) && !inside(fixedPart(p), s.Dir) {
-				copies = append(copies, slipway.Copy{Path: p, Line: source.Line})
-			}
-		}
-	}
-	return copies
-}
-
-// linked are the links on the way to a path, which may have wildcards, and where they lead to; none for a path
-// without links. A link that leads nowhere is one all the same.
-func linked(fsys fs.FS, name string) (out []string) {
-	fixed := fixedPart(name)
-	real, links, err := follow(fsys, fixed)
-	if len(links) == 0 {
-		return nil
-	}
-	if err == nil {
-		links = append(links, path.Join(real, strings.TrimPrefix(name, fixed)))
-	}
-	return links
-}
-
 // fixedPart is the folder that everything a path with wildcards names is in.
 func fixedPart(p string) string {
 	i := strings.IndexAny(p, "*?[\\")

@@ -24,7 +24,7 @@ func (d *draft) dependencies() {
 				s.DependsOn = append(s.DependsOn, name)
 			} else if p, ok := d.dependency(item, names); ok {
 				s.Shared = append(s.Shared, p)
-				for _, behind := range linked(d.fsys, p) {
+				for _, behind := range (&ways{fsys: d.fsys, left: maxMatched}).linked(p) {
 					if behind != p && !slices.Contains(s.Shared, behind) {
 						s.Shared = append(s.Shared, behind)
 					}

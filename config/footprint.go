@@ -13,6 +13,8 @@ type Footprint struct {
 	read  map[string]bool // files that were read, and links that were followed
 	asked map[string]bool // paths that were looked for, and whether they are there
 	kept  map[string]bool // folders that the files that were read are in
+	// matched are folders of which the links were asked for that fit a pattern, which may go on below them.
+	matched map[string]bool
 }
 
 // Change is a file that differs between two trees.
@@ -25,7 +27,7 @@ type Change struct {
 
 // Watch makes a tree that notes what is read of it. What Load makes of it is what Load makes of fsys.
 func Watch(fsys fs.FS) *Footprint {
-	return &Footprint{fsys: fsys, read: map[string]bool{}, asked: map[string]bool{}, kept: map[string]bool{}}
+	return &Footprint{fsys: fsys, read: map[string]bool{}, asked: map[string]bool{}, kept: map[string]bool{}, matched: map[string]bool{}}
 }
 
 // Same reports whether a tree that differs in these files alone says the same as the one that was read. It
@@ -42,6 +44,8 @@ func (f *Footprint) Same(changes []Change) bool {
 func (f *Footprint) matters(c Change) bool {
 	_, asked := f.asked[c.Path]
 	switch {
+	case !c.Plain && f.fits(c.Path):
+		return true
 	case f.read[c.Path], asked && !c.Plain, c.Added && path.Base(c.Path) == "Dockerfile":
 		return true
 	case !c.Added && !c.Deleted:
@@ -53,6 +57,17 @@ func (f *Footprint) matters(c Change) bool {
 		there, asked := f.asked[dir]
 		if asked && (!there || (c.Deleted && !f.kept[dir])) {
 			return true // a folder that comes, or that may go
+		}
+	}
+	return false
+}
+
+// fits reports whether a path is in a folder, or below one, of which links were asked for by a pattern.
+func (f *Footprint) fits(name string) bool {
+	for dir := name; dir != "."; {
+		dir = path.Dir(dir)
+		if f.matched[dir] {
+			return true
 		}
 	}
 	return false

@@ -19,14 +19,16 @@ import (
 func drawTree(t *rapid.T) fstest.MapFS {
 	tree := fstest.MapFS{}
 	texts := map[string][]string{
-		"Dockerfile":         {"FROM scratch\nCOPY . /\n", "FROM scratch\nCOPY go.mod libs/a ./\n", "FROM alpine\nEXPOSE 80\n", "FROM\n"},
+		"Dockerfile":         {"FROM scratch\nCOPY . /\n", "FROM scratch\nCOPY go.mod libs/a ./\n", "FROM alpine\nEXPOSE 80\n", "FROM\n", "FROM a\nCOPY go.mod libs/* */x* ./\n"},
 		"slipway.yaml":       {"services: {a: {dependsOn: [libs]}}\n", "services: {a: {port: 1, chart: charts/a}, b: false}\n", "shared: {libs/a: {dependsOn: [x]}}\n", "nonsense: 1\n", "services: {c: {path: src/a, dockerfile: other}}\n"},
 		"slipway.yml":        {"x"},
 		".dockerignore":      {"*.md\n", "# nothing\n", "docs\n!docs/x\n", "[\n"},
 		"src/a/Dockerfile->": {"../../Dockerfile", "../../../x", "other"},
 		"libs->":             {"src", "/x"},
+		"libs/a/xl->":        {"../../src", "../y", "../../.."},
+		"libs/z->":           {"../docs", "a", "gone"},
 	}
-	for _, name := range []string{"slipway.yaml", "slipway.yml", "Dockerfile", "src/a/Dockerfile", "src/a/Dockerfile->", "src/b/Dockerfile", "src/a/other", "src/a/go.mod", "go.mod", "libs/a/x", "libs/y", "libs->", "src/a/libs/a/x",
+	for _, name := range []string{"slipway.yaml", "slipway.yml", "Dockerfile", "src/a/Dockerfile", "src/a/Dockerfile->", "src/b/Dockerfile", "src/a/other", "src/a/go.mod", "go.mod", "libs/a/x", "libs/y", "libs/z->", "libs/a/xl->", "libs->", "src/a/libs/a/x",
 		"charts/a/Chart.yaml", "src/a/chart/Chart.yaml", "src/a/main.go", ".dockerignore", "src/a/.dockerignore", "src/a/Dockerfile.dockerignore", "docs/x", "vendor/x/Dockerfile", "x"} {
 		if rapid.IntRange(0, 2).Draw(t, name+"?") > 0 {
 			continue

@@ -1,8 +1,10 @@
 package config_test
 
 import (
+	"fmt"
 	"io/fs"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -56,6 +58,47 @@ func TestCopiesThroughLinks(t *testing.T) {
 	}
 }
 
+// A link that a wildcard fits is followed as one that is named, wherever the wildcard stands.
+func TestCopiesThroughLinksThatWildcardsFit(t *testing.T) {
+	t.Parallel()
+	for dockerfile, want := range map[string][]slipway.Copy{
+		"FROM scratch\nCOPY shared/* /x/\n":          {{Path: "shared/*", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2", Line: 2}, {Path: "shared/gone.txt", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY shared/*.txt /x/\n":      {{Path: "shared/*.txt", Line: 2}, {Path: "shared/gone.txt", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY shared/[n-o]ne.txt /x\n": {{Path: "shared", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY */common/f /x/\n":        {{Path: "*/common/f", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2/f", Line: 2}},
+		"FROM scratch\nCOPY s*/common/*.md /x/\n":    {{Path: "s*/common/*.md", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2/*.md", Line: 2}, {Path: "libs/v2/a.md", Line: 2}, {Path: "texts/a.md", Line: 2}},
+		"FROM scratch\nCOPY shared/$WHAT /x/\n":      {{Path: "shared", Line: 2}, {Path: "shared/common", Line: 2}, {Path: "libs/v2", Line: 2}, {Path: "shared/gone.txt", Line: 2}, {Path: "shared/one.txt", Line: 2}, {Path: "texts/one.txt", Line: 2}},
+		"FROM scratch\nCOPY shared /x/\n":            {{Path: "shared", Line: 2}},
+	} {
+		tree := fstest.MapFS{
+			"shared/common": link("../libs/v2"), "shared/one.txt": link("../texts/one.txt"), "shared/gone.txt": link("nothing"), "shared/plain.txt": file(""),
+			"libs/v2/f": file(""), "libs/v2/a.md": link("../../texts/a.md"), "texts/one.txt": file(""), "texts/a.md": file(""),
+			"src/a/Dockerfile": file(dockerfile), "slipway.yaml": file("services: {a: {context: .}}\n"),
+		}
+		c, problems := config.LoadServices(tree, options())
+		if err := problems.Err(); err != nil {
+			t.Fatal(err)
+		}
+		got := c.Services[0].Copies
+		if len(got) == 0 || !reflect.DeepEqual(got[:len(got)-1], want) { // the last one is the .dockerignore
+			t.Errorf("%q: made of\n%+v, want\n%+v", dockerfile, got, want)
+		}
+	}
+}
+
+// With more links than are told apart, all of the build context counts.
+func TestCopiesThroughManyLinks(t *testing.T) {
+	t.Parallel()
+	tree := fstest.MapFS{"src/a/Dockerfile": file("FROM scratch\nCOPY links/* /x/\n"), "to/f": file("")}
+	for i := range 120 {
+		tree[fmt.Sprintf("links/%d", i)] = link(fmt.Sprintf("../to/%d", i))
+	}
+	c, problems := config.LoadServices(tree, options())
+	if err := problems.Err(); err != nil || c.Services[0].Copies[0] != (slipway.Copy{Path: ".", Line: 2}) {
+		t.Errorf("%v: made of %+v", err, c.Services[0].Copies)
+	}
+}
+
 // What ENV says counts before what ARG says, and what an ONBUILD copies is copied by the stage that is built on it.
 func TestCopiesByEnvAndOnbuild(t *testing.T) {
 	t.Parallel()
@@ -102,5 +145,35 @@ func TestFoldersThroughLinks(t *testing.T) {
 	}
 	if s, _ := c.Service("mail"); s.Dir != "src/mail" || s.Context != "src" || s.Chart != "shared/chart" {
 		t.Errorf("mail is %+v", s)
+	}
+}
+
+// A build follows a link in place of its Dockerfile only within its context.
+func TestDockerfilesThatAreLinks(t *testing.T) {
+	t.Parallel()
+	tree := func(dockerfile, settings string) fstest.MapFS {
+		return fstest.MapFS{
+			"build/Dockerfile": file(dockerfile), "src/a/Dockerfile": link("../../build/Dockerfile"), "src/a/f": file(""), "src/a/own": file("FROM scratch\n"),
+			"src/a/inside": link("own"), "src/a/around": link("../a/own"), "src/a/far": link("../b"), "src/b/x": file("FROM scratch\n"), "slipway.yaml": file(settings), "README.md": file(""),
+		}
+	}
+	for _, c := range []struct{ dockerfile, settings, problem string }{
+		{"FROM scratch\nCOPY f /\n", "", "src/a/Dockerfile:1: it is a link that leads out of its build context src/a, the service's folder, where a build does not follow it" +
+			" (replace the link by the file, or let the build context be a folder that holds both: services: {a: {context: .}})"},
+		{"FROM scratch\nCOPY README.md /\n", "", ""}, // from the root
+		{"FROM scratch\nCOPY f /\n", "services: {build: false, a: {context: .}}\n", ""},
+		{"FROM scratch\n", "services: {build: false, a: {context: src}}\n", "slipway.yaml:1:39: services.a: src/a/Dockerfile: it is a link that leads out of its build context src, where"},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: inside}}\n", ""},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: around}}\n", "slipway.yaml:1:42: services.a: src/a/around: it is a link"},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: far/x}}\n", "slipway.yaml:1:42: services.a: src/a/far/x: it is a link"},
+		{"FROM scratch\n", "services: {build: false, a: {dockerfile: far/x, context: src}}\n", ""},
+	} {
+		got, problems := config.LoadServices(tree(c.dockerfile, c.settings), options())
+		switch {
+		case c.problem == "" && len(problems) > 0:
+			t.Errorf("%q of %q: %v", c.settings, c.dockerfile, problems)
+		case c.problem != "" && (len(problems) != 1 || !strings.HasPrefix(problems[0].String(), c.problem)):
+			t.Errorf("%q of %q: problems %v of %+v, want %s", c.settings, c.dockerfile, problems, got, c.problem)
+		}
 	}
 }

@@ -188,8 +188,8 @@ func TestLinks(t *testing.T) {
 		}
 	}
 	write(filepath.Join(outside, "Dockerfile"), "FROM secret\n")
-	write(filepath.Join(dir, "common/Dockerfile.go"), "FROM scratch\nEXPOSE 81\n")
-	link("../common/Dockerfile.go", filepath.Join(dir, "inside/Dockerfile"))
+	write(filepath.Join(dir, "inside/common/Dockerfile.go"), "FROM scratch\nEXPOSE 81\n")
+	link("common/Dockerfile.go", filepath.Join(dir, "inside/Dockerfile"))
 	link(filepath.Join(outside, "Dockerfile"), filepath.Join(dir, "absolute/Dockerfile"))
 	link("../../"+filepath.Base(outside)+"/Dockerfile", filepath.Join(dir, "relative/Dockerfile"))
 	link("Dockerfile", filepath.Join(dir, "itself/Dockerfile"))

@@ -2,6 +2,10 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -167,6 +171,8 @@ func (d *draft) dockerfileOf(s *found) {
 		d.problems.add(p)
 		return
 	}
+	sum := sha256.Sum256(data)
+	s.DockerfileSum = hex.EncodeToString(sum[:])
 	content, problems := ParseDockerfile(file, data)
 	for _, p := range problems {
 		d.problems.add(p)
@@ -183,8 +189,32 @@ func (d *draft) dockerfileOf(s *found) {
 	}
 	d.testOf(s, content)
 	d.contextOf(s, content)
+	d.dockerfileInContext(s)
 	s.Pins = pinsOf(content, s.Service, d.pins)
 	s.images = content.Images
+}
+
+// dockerfileInContext refuses a Dockerfile that is a link out of the build context, which a build does not follow.
+func (d *draft) dockerfileInContext(s *found) {
+	context, dockerfile := s.BuildContext()
+	file := path.Join(s.Dir, s.Dockerfile)
+	if ok, err := exists(d.fsys, context, true); err != nil || !ok || !inside(file, context) {
+		return // which is told
+	}
+	if _, _, err := followIn(d.fsys, context, dockerfile); !errors.Is(err, errOutside) {
+		return
+	}
+	where := "its build context " + context
+	if context == s.Dir {
+		where += ", the service's folder"
+	}
+	p := Problem{File: file, Line: 1, Message: "it is a link that leads out of " + where + ", where a build does not follow it",
+		Hint: fmt.Sprintf("replace the link by the file, or let the build context be a folder that holds both: services: {%s: {context: .}}", s.Name)}
+	if at := cmp.Or(s.settings.get("context").node, s.settings.get("dockerfile").node, s.settings.get("path").node); at != nil {
+		p = s.settings.problem(p.Hint, "%s: %s", file, p.Message)
+		p.Line, p.Column = at.Line, at.Column
+	}
+	d.problems.add(p)
 }
 
 func didYouMeanStage(name string, content Dockerfile) string {

@@ -23,7 +23,13 @@ func resolve(fsys fs.FS, name string) (string, error) {
 
 // follow is resolve, and returns the links that it came by.
 func follow(fsys fs.FS, name string) (real string, links []string, err error) {
-	done, rest := ".", strings.Split(path.Clean(name), "/")
+	return followIn(fsys, ".", name)
+}
+
+// followIn is follow for a path of a folder without links, with which the tree ends: a link that leads out of the folder
+// is errOutside, also if it leads back in.
+func followIn(fsys fs.FS, root, name string) (real string, links []string, err error) {
+	done, rest := root, strings.Split(path.Clean(name), "/")
 	for len(rest) > 0 {
 		part := rest[0]
 		rest = rest[1:]
@@ -31,7 +37,7 @@ func follow(fsys fs.FS, name string) (real string, links []string, err error) {
 			continue
 		}
 		if part == ".." {
-			if done == "." {
+			if done == root {
 				return "", links, errOutside
 			}
 			done = path.Dir(done)

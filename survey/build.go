@@ -262,8 +262,8 @@ func (s *Findings) builds(t *tree, found slipway.Config) {
 		if len(absent) > 0 {
 			svc.missing("its build would fail: %s copies what its build context %s does not hold: %s; what is built is what is committed, so make it in a stage of the Dockerfile", file, context, slipway.InShort(absent, 3))
 		}
-		if len(everything) > 0 && svc.code != "." {
-			svc.missing("every change runs it: line %s of %s copies the whole repository; copy what it needs, or say what it is made of with trigger.paths in slipway.yaml", everything[0], file)
+		if len(everything) > 0 && svc.code != "." && !allowsOnly(known.Ignore) {
+			svc.missing("every change runs it: line %s of %s copies the whole repository%s; copy what it needs, or say what it is made of with trigger.paths in slipway.yaml", everything[0], file, svc.doubt)
 		}
 	}
 }

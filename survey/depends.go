@@ -14,6 +14,8 @@ type Dependency struct {
 	Service string `json:"service,omitempty"` // whose folder it is
 	Why     string `json:"why"`
 	copied  bool   // the Dockerfile says so too: nothing has to be written
+	// imported: packages there are; the service whose folder it is is no part of that beyond the folder.
+	imported bool
 }
 
 // dependenciesOf are the folders of the repository that the manifests in a folder name, and those that

@@ -37,6 +37,7 @@ type Service struct {
 	Missing   []string     `json:"missing"` // each with what to do
 	Settings  []Setting    `json:"-"`       // of slipway.yaml, in its order
 
+	doubt      string // why not all is known that it takes of a build context which its Dockerfile copies as a whole
 	code       string // folder of its code: Dir, unless the Dockerfile is in a folder of its own
 	variant    string // which of several Dockerfiles of the folder it is built with, by its name
 	dockerfile string // relative to Dir
@@ -412,22 +413,23 @@ func (s *Findings) depend(t *tree, found slipway.Config) {
 	for i := range s.Services {
 		svc := &s.Services[i]
 		known, _ := found.Service(svc.Name)
+		context, _ := known.BuildContext()
+		b := t.buildOf(svc, known)
+		code := t.goCodeIn(svc, b)
+		narrow := svc.narrow(t, known, b, code)
 		var written, unseen []string
-		for _, d := range t.dependenciesOf(svc.code) {
+		for _, d := range withImports(t.dependenciesOf(svc.code), code.needs) {
 			d.Service = owner[d.Path]
-			d.copied = slices.ContainsFunc(known.Copies, func(c slipway.Copy) bool { return under(d.Path, c.Path) })
-			context, _ := known.BuildContext()
+			d.copied = slices.ContainsFunc(known.Copies, func(c slipway.Copy) bool { return under(d.Path, c.Path) && !(narrow && c.Path == context) })
 			switch {
-			case d.copied:
-			case d.Service != "" && s.reaches(d.Service, svc.Name):
+			case d.copied && !narrow: // what paths name takes the place of what is copied
+			case d.Service != "" && !d.imported && s.reaches(d.Service, svc.Name):
 				s.Notes = append(s.Notes, fmt.Sprintf("%s and %s depend on each other: only one of them can be written down", svc.Name, d.Service))
 				continue
+			case d.imported:
+				written = append(written, folderItem(found, d.Path))
 			default:
-				item := cmp.Or(d.Service, d.Path)
-				if _, ok := found.Service(d.Path); ok && d.Service == "" {
-					item = "./" + d.Path // the folder, not the service of that name
-				}
-				written = append(written, item)
+				written = append(written, cmp.Or(d.Service, folderItem(found, d.Path)))
 			}
 			if !under(d.Path, context) {
 				unseen = append(unseen, d.Path)
@@ -435,7 +437,7 @@ func (s *Findings) depend(t *tree, found slipway.Config) {
 			svc.DependsOn = append(svc.DependsOn, d)
 		}
 		for _, c := range known.Copies {
-			if c.Line > 0 && c.Path != "." && !slices.ContainsFunc(svc.DependsOn, func(d Dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
+			if c.Line > 0 && c.Path != "." && !(narrow && c.Path == context) && !slices.ContainsFunc(svc.DependsOn, func(d Dependency) bool { return under(d.Path, c.Path) }) && !under(c.Path, svc.code) {
 				svc.DependsOn = append(svc.DependsOn, Dependency{Path: c.Path, Service: owner[c.Path], Why: fmt.Sprintf("line %d of its Dockerfile copies it", c.Line), copied: true})
 			}
 		}
@@ -448,11 +450,19 @@ func (s *Findings) depend(t *tree, found slipway.Config) {
 	}
 }
 
+// folderItem names a folder in dependsOn, and not the service of that name.
+func folderItem(found slipway.Config, dir string) string {
+	if _, ok := found.Service(dir); ok {
+		return "./" + dir
+	}
+	return dir
+}
+
 // reaches reports whether a service depends on another one, as far as it is known now.
 func (s *Findings) reaches(from, to string) bool {
 	at := slices.IndexFunc(s.Services, func(x Service) bool { return x.Name == from })
 	return at >= 0 && slices.ContainsFunc(s.Services[at].DependsOn, func(d Dependency) bool {
-		return !d.copied && d.Service != "" && (d.Service == to || s.reaches(d.Service, to))
+		return !d.copied && !d.imported && d.Service != "" && (d.Service == to || s.reaches(d.Service, to))
 	})
 }
 

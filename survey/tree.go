@@ -20,13 +20,15 @@ const (
 // tree is what a repository holds of the files that init looks for.
 type tree struct {
 	fsys        fs.FS
-	folders     []string            // sorted
-	files       map[string][]string // folder -> names of its files
-	unsearched  []string            // Dockerfiles in folders that are not searched for services
-	charts      []chart             // without those that are part of another
-	dockerfiles []string            // folders with a file named Dockerfile that are services by convention
-	unfit       []string            // what could be a service and is none, and why
-	modules     map[string]string   // of Maven: artifact -> folder; nil until asked for
+	folders     []string             // sorted
+	files       map[string][]string  // folder -> names of its files
+	unsearched  []string             // Dockerfiles in folders that are not searched for services
+	charts      []chart              // without those that are part of another
+	dockerfiles []string             // folders with a file named Dockerfile that are services by convention
+	unfit       []string             // what could be a service and is none, and why
+	modules     map[string]string    // of Maven: artifact -> folder; nil until asked for
+	packages    map[string]goPackage // of Go, by folder, as far as they were asked for
+	goFiles     int                  // that were read
 }
 
 // chart is a chart's folder.

@@ -109,12 +109,16 @@ func (c *cli) madeService(made newResult, files []starter.File, workspace bool) 
 	return nil
 }
 
-// repositoryRoot is the top of the git working tree that a folder is in, else the folder itself.
+// repositoryRoot is the top of the git working tree that a folder is in, else the folder itself. A bare repository, and
+// the folder in which git keeps a repository, are refused.
 func repositoryRoot(ctx context.Context, dir string) (string, error) {
 	if top, err := worktree.Git(ctx, dir, "rev-parse", "--show-toplevel"); err == nil {
 		return top, nil
 	} else if ctx.Err() != nil {
 		return "", err
+	}
+	if inside, err := worktree.Git(ctx, dir, "rev-parse", "--absolute-git-dir"); err == nil {
+		return "", slipway.Errorf(slipway.Invalid, "%s is where git keeps a repository, and no working tree: what is made there is no file of the repository; go to a working tree of it, or make one (git clone %s)", inside, inside)
 	}
 	return filepath.Abs(dir)
 }

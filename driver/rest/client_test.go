@@ -154,8 +154,8 @@ func TestRefusals(t *testing.T) {
 		{"409", answer(409, `{"message":"exists"}`), slipway.Conflict, 0, "exists", false},
 		{"422", answer(422, `{"message":"Validation Failed","errors":[{"message":"No commit found"}]}`), slipway.Invalid, 0, "No commit found", false},
 		{"400 with fields", answer(400, `{"message":{"name":["is too long"]}}`), slipway.Invalid, 0, "is too long", false},
-		{"429", answer(429, ``, "Retry-After", "7"), slipway.Unavailable, 7 * time.Second, "too many requests", false},
-		{"429 until a date", answer(429, ``, "Retry-After", "Sat, 21 Nov 2026 10:01:00 GMT"), slipway.Unavailable, time.Minute, "too many requests", false},
+		{"429", answer(429, ``, "Retry-After", "7"), slipway.Unavailable, 7 * time.Second, "too many requests; it asks to wait 7s", false},
+		{"429 until a date", answer(429, ``, "Retry-After", "Sat, 21 Nov 2026 10:01:00 GMT"), slipway.Unavailable, time.Minute, "too many requests; it asks to wait 1m0s", false},
 		{"429 for years", answer(429, ``, "Retry-After", "999999999"), slipway.Unavailable, time.Hour, "too many requests", false},
 		{"429 of nonsense", answer(429, ``, "Retry-After", "-5"), slipway.Unavailable, 0, "too many requests", false},
 		{"403 of a limit", answer(403, `{"message":"API rate limit exceeded"}`, "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "1795255260"), slipway.Unavailable, time.Minute, "rate limit exceeded", false},
@@ -182,6 +182,9 @@ func TestRefusals(t *testing.T) {
 				}
 				if slipway.Temporary(err) != (c.code == slipway.Unavailable) || slipway.RetryAfter(err) != c.after {
 					t.Errorf("temporary %v, after %s: %v", slipway.Temporary(err), slipway.RetryAfter(err), err)
+				}
+				if asked := c.after > 0 && !strings.HasSuffix(c.name, "names no time"); strings.Contains(err.Error(), "; it asks to wait ") != asked {
+					t.Errorf("that it asks to wait is not told as it is: %v", err)
 				}
 				if c.needed && !strings.Contains(err.Error(), "it needs the") && !strings.Contains(err.Error(), "whose token it is") {
 					t.Errorf("the scope is not named: %v", err)

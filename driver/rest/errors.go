@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -32,6 +33,14 @@ func (e *waitError) Unwrap() error { return e.error }
 
 // RetryAfter is how long the forge wants to be left alone.
 func (e *waitError) RetryAfter() time.Duration { return e.after }
+
+// asksToWait says how long the forge wants to be left alone, "" when it did not say.
+func asksToWait(after time.Duration) string {
+	if after <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("; it asks to wait %s", max(after.Round(time.Second), time.Second))
+}
 
 // retryAfter reads Retry-After, in seconds or as a date, else the time at which a limit that is used up
 // begins anew.

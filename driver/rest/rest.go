@@ -263,6 +263,7 @@ func needs(r Request) string {
 
 func (c *Client) refused(r Request, res *http.Response, body []byte) error {
 	after := retryAfter(res.Header, c.now())
+	wait := asksToWait(after)
 	at := fmt.Sprintf("%s: %s answers %d", r.What, c.forge, res.StatusCode)
 	said := message(body, credential(res.Request))
 	if said != "" {
@@ -274,9 +275,9 @@ func (c *Client) refused(r Request, res *http.Response, body []byte) error {
 	}
 	switch {
 	case res.StatusCode == http.StatusTooManyRequests || limited:
-		return later(after, "%s: too many requests", at)
+		return later(after, "%s: too many requests%s", at, wait)
 	case res.StatusCode >= 500 || res.StatusCode == http.StatusRequestTimeout:
-		return later(after, "%s: it is in trouble itself", at)
+		return later(after, "%s: it is in trouble itself%s", at, wait)
 	case res.StatusCode == http.StatusUnauthorized:
 		return slipway.Errorf(slipway.Forbidden, "%s: the token is wrong, expired or revoked; give the project a new one%s", at, needs(r))
 	case res.StatusCode == http.StatusForbidden:

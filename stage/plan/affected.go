@@ -25,6 +25,8 @@ type Question struct {
 	Nothing string
 	// Ignores keeps what is worth keeping from one question to the next, and changes no answer; may be nil.
 	Ignores *ignore.Cache
+
+	gone []slipway.Service // Answer.Removed
 }
 
 // Since is a commit whose services were built, and what is different from it.
@@ -62,6 +64,8 @@ type Answer struct {
 // Branches, tags and paths that its trigger leaves out do not count.
 func Affected(q Question) Answer {
 	a := Answer{Changes: make(map[string]Change, len(q.Config.Services))}
+	a.Removed = removed(q)
+	q.gone = a.Removed
 	var views []map[string]Change
 	for _, since := range q.Since {
 		changes, doubts := compare(q, since)
@@ -70,6 +74,9 @@ func Affected(q Question) Answer {
 	only := ownBranch(q)
 	for _, s := range q.Config.Services {
 		c := q.change(s, views)
+		if was, ok := q.formerly(s); ok {
+			c.Was = was.Name
+		}
 		if why, bypass := triggered(q, s, only); why != "" {
 			c.Changed, c.ChartOnly, c.Why = false, false, why
 		} else if bypass != "" {
@@ -77,7 +84,6 @@ func Affected(q Question) Answer {
 		}
 		a.Changes[s.Name] = c
 	}
-	a.Removed = removed(q)
 	return a
 }
 
@@ -208,7 +214,7 @@ func compare(q Question, since Since) (map[string]Change, []string) {
 	}
 	g.count(since.Files)
 	g.spread()
-	v := view{graph: g, since: since, total: len(since.Files), all: since.everyService(q)}
+	v := view{graph: g, asked: q, since: since, total: len(since.Files), all: since.everyService(q)}
 	for _, f := range since.Files {
 		if v.first == "" || f < v.first {
 			v.first = f
@@ -255,6 +261,7 @@ const configFile = "slipway.yaml"
 // view is one comparison.
 type view struct {
 	*graph
+	asked Question
 	since Since
 	old   map[string]slipway.Service // by name; nil when not known
 	all   settings
@@ -292,7 +299,7 @@ func (v view) codeReasons(i int, s slipway.Service, c *Change) (why []string, co
 	if v.old != nil {
 		was, known := v.old[s.Name]
 		if !known {
-			return []string{v.appeared(s)}, true
+			return []string{v.asked.appeared(s, *v.since.Config)}, true
 		}
 		changed := changedSettings(was, s)
 		for _, key := range changed.code {
@@ -317,16 +324,6 @@ func (v view) codeReasons(i int, s slipway.Service, c *Change) (why []string, co
 
 // at is an area by its number.
 func (v view) at(i int) *area { return &v.graph.all[i] }
-
-// appeared is the reason for a service that was not there before.
-func (v view) appeared(s slipway.Service) string {
-	for _, o := range v.since.Config.Services {
-		if clean(o.Dir) == clean(s.Dir) && o.Dockerfile == s.Dockerfile && o.Target == s.Target {
-			return fmt.Sprintf("it is new: what is built from %s was %s before", folderName(s.Dir), o.Name)
-		}
-	}
-	return fmt.Sprintf("it is new: there was no service %s before", s.Name)
-}
 
 func (v view) chartReasons(sa serviceAreas, s slipway.Service, c *Change) (why []string) {
 	if sa.chart >= 0 {

@@ -69,7 +69,7 @@ func (q Question) alone(s slipway.Service) string {
 	}
 	if len(q.Since) > 0 && q.Since[0].Config != nil {
 		if _, there := q.Since[0].Config.Service(s.Name); !there {
-			return view{since: q.Since[0]}.appeared(s)
+			return q.appeared(s, *q.Since[0].Config)
 		}
 	}
 	if len(q.Since) > 0 {

@@ -70,6 +70,8 @@ type Change struct {
 	Since string
 	// Waiting says that an earlier run waits for people with it, and is therefore not done with it; "" when none does.
 	Waiting string
+	// Was is the service that it was until its folder got another name, which is removed; "" when it was none.
+	Was string
 	// Left is the run that waits for people with the same of it, to which it is left; 0: to none.
 	Left int64
 	// Unchanged: it is as it was where it was built before, whatever its trigger says of the run.
@@ -195,6 +197,11 @@ func goneReason(in Input, svc slipway.Service) string {
 			why = fmt.Sprintf("removed: what is built from %s is %s now", folderName(svc.Dir), other.Name)
 		default:
 			why = fmt.Sprintf("removed: %s takes its place at %s, as slipway.yaml names %s and not %s there", other.Name, folderName(svc.Dir), other.Name, svc.Name)
+		}
+	}
+	for _, other := range in.Config.Services {
+		if in.Changes[other.Name].Was == svc.Name {
+			why = fmt.Sprintf("removed: it is %s now, which has its Dockerfile in %s", other.Name, folderName(other.Dir))
 		}
 	}
 	if in.Run.Event != slipway.DefaultPush {
