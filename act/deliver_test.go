@@ -186,7 +186,7 @@ func TestRollback(t *testing.T) {
 	_, err = w.Rollback(w.ctx, slipway.User{}, ask)
 	w.code(err, slipway.Unauthorized)
 	_, err = w.Rollback(w.ctx, w.developer, ask)
-	w.code(err, slipway.Forbidden, "rollback")
+	w.code(err, slipway.Forbidden, "may not roll back services of shop")
 	_, err = w.Rollback(w.ctx, w.approver, slipway.RollbackRequest{Project: "shop", Environment: "qa"})
 	w.code(err, slipway.Invalid, "names a service and an environment")
 	_, err = w.Rollback(w.ctx, w.approver, slipway.RollbackRequest{Project: "shop", Service: "cart"})

@@ -78,7 +78,7 @@ func TestRefusedProposals(t *testing.T) {
 		says string
 	}{
 		"nobody":           {slipway.User{}, act.Proposal{Project: "shop", Base: base, Head: head}, slipway.Unauthorized, "sign in"},
-		"a viewer":         {w.viewer, act.Proposal{Project: "shop", Base: base, Head: head}, slipway.Forbidden, "open-pull"},
+		"a viewer":         {w.viewer, act.Proposal{Project: "shop", Base: base, Head: head}, slipway.Forbidden, "may not open pull requests in shop"},
 		"a stranger":       {w.stranger, act.Proposal{Project: "shop", Base: base, Head: head}, slipway.NotFound, "no role"},
 		"no such branch":   {w.developer, act.Proposal{Project: "shop", Base: "mian", Head: head}, slipway.NotFound, `no branch "mian"`},
 		"nothing to merge": {w.developer, act.Proposal{Project: "shop", Base: base, Head: c}, slipway.Conflict, "has commit " + slipway.ShortHash(c) + " already"},
@@ -168,7 +168,7 @@ func TestWhoAndWhatMayMerge(t *testing.T) {
 	w.code(err, slipway.Forbidden, "opened pull request 2")
 
 	_, err = w.ClosePull(w.ctx, w.viewer, "shop", own.Number)
-	w.code(err, slipway.Forbidden, "close-pull")
+	w.code(err, slipway.Forbidden, "may not close pull requests of shop")
 	_, err = w.ClosePull(w.ctx, w.stranger, "shop", own.Number)
 	w.code(err, slipway.NotFound)
 	if closed, err := w.ClosePull(w.ctx, w.developer, "shop", own.Number); err != nil || closed.State != slipway.PullClosed {

@@ -73,7 +73,7 @@ func TestRefusedPushes(t *testing.T) {
 		"nobody":                     {slipway.User{}, "refs/heads/x", other, slipway.Unauthorized, "sign in"},
 		"a stranger":                 {w.stranger, "refs/heads/x", other, slipway.NotFound, "no role"},
 		"a viewer":                   {w.viewer, "refs/heads/x", other, slipway.Forbidden, "viewer"},
-		"a developer, to main":       {w.developer, "refs/heads/main", other, slipway.Forbidden, "push-default"},
+		"a developer, to main":       {w.developer, "refs/heads/main", other, slipway.Forbidden, "may not push to the default branch of shop"},
 		"main, rewritten":            {w.admin, "refs/heads/main", other, slipway.Forbidden, "never rewritten"},
 		"main, deleted":              {w.admin, "refs/heads/main", slipway.ZeroHash, slipway.Forbidden, "never rewritten"},
 		"dots":                       {w.admin, "refs/heads/a..b", other, slipway.Invalid, ".."},

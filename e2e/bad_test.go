@@ -117,7 +117,7 @@ func TestRefusedPushes(t *testing.T) {
 		{"ada", "refs/heads/$(id)", "not allowed"},
 		{"ada", "refs/pull/1/head", "refs/for/"},
 		{"ada", "refs/slipway/x", ""},
-		{"ada", "refs/heads/main", "push-default"},
+		{"ada", "refs/heads/main", "may not push to the default branch of refused"},
 		{"eve", "refs/heads/feature/x", "eve"},
 		{"eve", "refs/heads/release/tick/v1.0.0", "eve"},
 		{"eve", "refs/for/main", "eve"},
