@@ -364,7 +364,7 @@ func TestSlipwayIsKilledBesideServices(t *testing.T) {
 	w := newWorld(t)
 	w.Detach()
 	cmd := exec.CommandContext(w.ctx, os.Args[0], "-test.run", "^TestSlipwayIsKilledBesideServices$")
-	cmd.Env = append(os.Environ(), killedDir+"="+w.dir, killedMirror+"="+w.reg.address)
+	cmd.Env = append(os.Environ(), killedDir+"="+w.dir, killedMirror+"="+w.reg.address, "TMPDIR="+t.TempDir()) // who is killed removes nothing
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

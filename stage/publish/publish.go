@@ -1,7 +1,8 @@
 // Package publish gives what a run has built its names: Runner tags the image and pushes the chart
-// among the candidates, where a release's image tag is the claim of its version (D1, D16); Retagger
-// gives the same digests their names in the production namespace (D2, S64). Names are written once:
-// equal content again succeeds, other content is refused and the refusal says what to do.
+// among the candidates, where a release's image tag is the claim of its version (D1, D16), recorded
+// before it is made; Retagger gives the same digests their names in the production namespace (D2,
+// S64). Names are written once: equal content again succeeds, other content is refused and the refusal
+// says what to do.
 //
 // It builds and deploys nothing and never changes a digest. Registries are behind the interfaces
 // Registry and Copier; the embedded registry and driver/oci implement them.
