@@ -86,7 +86,7 @@ func (c *cli) clusters() *cobra.Command {
 		}, func(_ question, clusters []slipway.Cluster) {
 			var rows [][]string
 			for _, k := range clusters {
-				rows = append(rows, []string{k.Name, printable(k.Context), printable(k.Server), ago(k.Created)})
+				rows = append(rows, []string{k.Name, slipway.Printable(k.Context), slipway.Printable(k.Server), ago(k.Created)})
 			}
 			c.out.table([]string{"CLUSTER", "CONTEXT", "SERVER", "ADDED"}, rows)
 		}),
@@ -111,7 +111,7 @@ func (c *cli) clustersAdd() *cobra.Command {
 	ask := answer(c, func(ctx context.Context, q question) (slipway.Cluster, error) {
 		return q.api.AddCluster(ctx, q.args[0], contextName, kubeconfig)
 	}, func(_ question, k slipway.Cluster) {
-		c.out.line("cluster %s is %s (context %s)", k.Name, printable(k.Server), printable(k.Context))
+		c.out.line("cluster %s is %s (context %s)", k.Name, slipway.Printable(k.Server), slipway.Printable(k.Context))
 	})
 	add.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		path := first(file, os.Getenv("KUBECONFIG"), os.ExpandEnv("$HOME/.kube/config"))

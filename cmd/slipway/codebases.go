@@ -20,7 +20,7 @@ func (c *cli) codebases() *cobra.Command {
 				if b.Linked {
 					builds = "where it is linked"
 				}
-				rows = append(rows, []string{first(b.Name, slipway.MainCodebase), printable(b.DefaultBranch), first(printable(b.GitURL), gitURL(q, b)), builds, ago(b.CreatedAt)})
+				rows = append(rows, []string{first(b.Name, slipway.MainCodebase), slipway.Printable(b.DefaultBranch), first(slipway.Printable(b.GitURL), gitURL(q, b)), builds, ago(b.CreatedAt)})
 			}
 			c.out.table([]string{"CODEBASE", "DEFAULT BRANCH", "REPOSITORY", "BUILT", "CREATED"}, rows)
 		}),
@@ -33,7 +33,7 @@ func (c *cli) codebases() *cobra.Command {
 		}, func(q question, left slipway.Removed) {
 			c.out.line("codebase %s is no longer part of project %s; its repository stays on the server, under repos/.removed", q.args[0], q.project)
 			if left.Problem != "" {
-				c.out.line("%s", printable(left.Problem))
+				c.out.line("%s", slipway.Printable(left.Problem))
 			}
 		}),
 	})
@@ -69,9 +69,9 @@ func (c *cli) codebaseAdd() *cobra.Command {
 		case made.Connection != nil || made.DeployKey != nil:
 			c.connected(out)
 		case at.GitURL != "":
-			c.out.line("codebase %s of project %s mirrors %s, by polling", at.Name, at.Project, printable(at.GitURL))
+			c.out.line("codebase %s of project %s mirrors %s, by polling", at.Name, at.Project, slipway.Printable(at.GitURL))
 			if out.Problem != "" {
-				c.out.line("It is not connected with its forge: %s", printable(out.Problem))
+				c.out.line("It is not connected with its forge: %s", slipway.Printable(out.Problem))
 			}
 			c.out.line("for its webhook, pull requests and commit statuses: slipway codebase connect %s --token-file FILE", at.Name)
 		default:

@@ -32,7 +32,7 @@ func (f *keyFlags) wanted() bool { return f.key != "" || f.knownHosts != "" || f
 // read puts what the flags name into a request. The key is never an argument, which other processes could see.
 func (f *keyFlags) read(r *slipway.ConnectRequest, in io.Reader) (err error) {
 	if r.HostKey = f.hostKey; f.hostKey != "" && !strings.HasPrefix(f.hostKey, "SHA256:") {
-		return slipway.Errorf(slipway.Invalid, "--host-key %s: expected a fingerprint such as SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU", printable(f.hostKey))
+		return slipway.Errorf(slipway.Invalid, "--host-key %s: expected a fingerprint such as SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU", slipway.Printable(f.hostKey))
 	}
 	if f.hostKey != "" && f.knownHosts != "" {
 		return slipway.Errorf(slipway.Invalid, "give --known-hosts or --host-key, not both")
@@ -84,9 +84,9 @@ func (c *cli) prepareKey(ctx context.Context, api *client.Client, r slipway.Conn
 	if done, err := c.out.value(k); done {
 		return false, err
 	}
-	c.out.line("Slipway made a deploy key for %s. Enter its public half\n%s:\n\n%s\n", printable(k.GitURL), printable(k.Where), printable(k.Public))
+	c.out.line("Slipway made a deploy key for %s. Enter its public half\n%s:\n\n%s\n", slipway.Printable(k.GitURL), slipway.Printable(k.Where), slipway.Printable(k.Public))
 	for _, h := range k.HostKeys() {
-		c.out.line("host key that is trusted: %s", printable(h))
+		c.out.line("host key that is trusted: %s", slipway.Printable(h))
 	}
 	c.out.line("\nThen run the same command again. Nothing is fetched until the host takes the key; the private half stays here, encrypted.")
 	return false, nil
@@ -109,9 +109,9 @@ func keyRows(k *slipway.DeployKey) (rows [][]string) {
 	if k == nil {
 		return nil
 	}
-	rows = [][]string{{"deploy key", printable(slipway.KeyFingerprint(k.Public))}, {"public half", printable(k.Public)}}
+	rows = [][]string{{"deploy key", slipway.Printable(slipway.KeyFingerprint(k.Public))}, {"public half", slipway.Printable(k.Public)}}
 	for _, h := range k.HostKeys() {
-		rows = append(rows, []string{"host key", printable(h)})
+		rows = append(rows, []string{"host key", slipway.Printable(h)})
 	}
 	return rows
 }

@@ -40,17 +40,17 @@ func (c *cli) approvalRows(waiting []slipway.Approval, diff bool) {
 	}
 	var rows [][]string
 	for _, a := range waiting {
-		row := []string{fmt.Sprintf("#%d", a.RunID), a.Service, printable(a.Version), a.Environment,
-			fmt.Sprintf("%d of %d", len(a.Votes), a.Required), printable(a.Requester), ago(a.CreatedAt), shortDigest(a.ImageDigest), shortDigest(a.ChartDigest)}
+		row := []string{fmt.Sprintf("#%d", a.RunID), a.Service, slipway.Printable(a.Version), a.Environment,
+			fmt.Sprintf("%d of %d", len(a.Votes), a.Required), slipway.Printable(a.Requester), ago(a.CreatedAt), shortDigest(a.ImageDigest), shortDigest(a.ChartDigest)}
 		rows = append(rows, row[:len(head)])
 	}
 	c.out.table(head, rows)
 	for _, a := range waiting {
 		for _, n := range a.Notes {
-			c.out.line("  %s %s: %s", a.Service, printable(a.Version), printable(n))
+			c.out.line("  %s %s: %s", a.Service, slipway.Printable(a.Version), slipway.Printable(n))
 		}
 		if diff {
-			c.out.line("\n%s\n%s", c.out.bold(a.Service+" "+a.Version+" to "+a.Environment), printable(a.Diff))
+			c.out.line("\n%s\n%s", c.out.bold(a.Service+" "+a.Version+" to "+a.Environment), slipway.Printable(a.Diff))
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (c *cli) vote(verb string, approve bool) *cobra.Command {
 		}
 		return q.api.Vote(ctx, a.ID, approve, reason)
 	}, func(_ question, a slipway.Approval) {
-		c.out.line("%s %s %s to %s (run #%d)%s", c.out.state(string(a.State)), a.Service, printable(a.Version), a.Environment, a.RunID, missing(a))
+		c.out.line("%s %s %s to %s (run #%d)%s", c.out.state(string(a.State)), a.Service, slipway.Printable(a.Version), a.Environment, a.RunID, missing(a))
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if strings.TrimSpace(reason) == "" {
@@ -228,7 +228,7 @@ func (c *cli) lift() *cobra.Command {
 		RunE: inProject(c, func(ctx context.Context, q question) (slipway.Release, error) {
 			return q.api.LiftQuarantine(ctx, q.project, q.args[0], q.args[1])
 		}, func(_ question, r slipway.Release) {
-			c.out.line("%s %s may be deployed again", r.Service, printable(r.Version))
+			c.out.line("%s %s may be deployed again", r.Service, slipway.Printable(r.Version))
 		}),
 	}
 }

@@ -36,7 +36,7 @@ func (c *cli) gates() *cobra.Command {
 			return q.api.Gates(ctx, f)
 		}, func(q question, gates []slipway.GateResult) {
 			if len(gates) == 0 && len(q.args) == 1 {
-				c.out.line("no gate has spoken yet of %s", printable(q.args[0]))
+				c.out.line("no gate has spoken yet of %s", slipway.Printable(q.args[0]))
 				return
 			}
 			c.gateRows(gates, all)
@@ -63,7 +63,7 @@ func (c *cli) gateRows(gates []slipway.GateResult, all bool) {
 	gates = lastSaid(gates)
 	var rows [][]string
 	for _, g := range gates {
-		rows = append(rows, []string{printable(g.Gate), c.out.state(string(g.Verdict)), printable(g.Service), first(g.Environment, "-"), printable(c.shortSummary(g.Summary))})
+		rows = append(rows, []string{slipway.Printable(g.Gate), c.out.state(string(g.Verdict)), slipway.Printable(g.Service), first(g.Environment, "-"), slipway.Printable(c.shortSummary(g.Summary))})
 	}
 	c.out.table([]string{"GATE", "VERDICT", "SERVICE", "ENVIRONMENT", ""}, rows)
 	for _, g := range gates {
@@ -90,7 +90,7 @@ func (c *cli) gateReasons(g slipway.GateResult, all bool) {
 	if g.Environment != "" {
 		title += " for " + g.Environment
 	}
-	c.out.line("\n%s", c.out.bold(printable(title)))
+	c.out.line("\n%s", c.out.bold(slipway.Printable(title)))
 	shown, waived, left := 0, 0, 0
 	for _, r := range g.Reasons {
 		n := &shown
@@ -101,13 +101,13 @@ func (c *cli) gateReasons(g slipway.GateResult, all bool) {
 			left++
 			continue
 		}
-		line := fmt.Sprintf("  %s %s: %s", c.out.state(string(r.Verdict)), c.out.bold(printable(r.Subject)), printable(r.Message))
+		line := fmt.Sprintf("  %s %s: %s", c.out.state(string(r.Verdict)), c.out.bold(slipway.Printable(r.Subject)), slipway.Printable(r.Message))
 		if r.Place != "" {
-			line += c.out.dim(" at " + printable(r.Place))
+			line += c.out.dim(" at " + slipway.Printable(r.Place))
 		}
 		c.out.line("%s", line)
 		if w := r.Waiver; w != nil {
-			c.out.line("    %s", c.out.dim(printable(fmt.Sprintf("waived by %s until %s: %s", w.Author, day(w.Expires), w.Reason))))
+			c.out.line("    %s", c.out.dim(slipway.Printable(fmt.Sprintf("waived by %s until %s: %s", w.Author, day(w.Expires), w.Reason))))
 		}
 	}
 	if left > 0 {
@@ -153,7 +153,7 @@ func (c *cli) waive() *cobra.Command {
 			w.Project, w.Gate, w.Subject = q.project, q.args[0], q.args[1]
 			return q.api.GiveWaiver(ctx, w)
 		}, func(_ question, w slipway.Waiver) {
-			c.out.line("waiver %d: %s of gate %s until %s", w.ID, printable(w.Subject), w.Gate, day(w.Expires))
+			c.out.line("waiver %d: %s of gate %s until %s", w.ID, slipway.Printable(w.Subject), w.Gate, day(w.Expires))
 		}),
 	}
 	cmd.Flags().StringVarP(&w.Reason, "reason", "m", "", "why; kept with the waiver")
@@ -199,9 +199,9 @@ func (c *cli) waivers() *cobra.Command {
 		}
 		var rows [][]string
 		for _, w := range found {
-			id := first(printable(w.Place), strconv.FormatInt(w.ID, 10))
-			rows = append(rows, []string{id, w.Gate, printable(w.Subject), first(w.Service, "every"), first(w.Environment, "every"),
-				waiverState(w, time.Now()), printable(w.Author), printable(clip(w.Reason, 60))})
+			id := first(slipway.Printable(w.Place), strconv.FormatInt(w.ID, 10))
+			rows = append(rows, []string{id, w.Gate, slipway.Printable(w.Subject), first(w.Service, "every"), first(w.Environment, "every"),
+				waiverState(w, time.Now()), slipway.Printable(w.Author), slipway.Printable(clip(w.Reason, 60))})
 		}
 		c.out.table([]string{"WAIVER", "GATE", "SUBJECT", "SERVICE", "ENVIRONMENT", "HOLDS", "BY", "REASON"}, rows)
 		if last := found[len(found)-1]; !f.Holding && over(found) >= f.Limit && last.ID > 0 {
@@ -221,7 +221,7 @@ func (c *cli) waivers() *cobra.Command {
 			}
 			return q.api.WithdrawWaiver(ctx, id)
 		}, func(_ question, w slipway.Waiver) {
-			c.out.line("waiver %d of %s is withdrawn", w.ID, printable(w.Subject))
+			c.out.line("waiver %d of %s is withdrawn", w.ID, slipway.Printable(w.Subject))
 		}),
 	})
 	return cmd
@@ -255,7 +255,7 @@ func waiverState(w slipway.Waiver, now time.Time) string {
 		return "expired " + day(w.Expires)
 	}
 	if w.Problem != "" {
-		return "until " + day(w.Expires) + "; " + printable(w.Problem)
+		return "until " + day(w.Expires) + "; " + slipway.Printable(w.Problem)
 	}
 	return "until " + day(w.Expires)
 }

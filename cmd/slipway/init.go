@@ -106,9 +106,9 @@ func (c *cli) initialise(root *os.Root, s initialised, force, dry bool) error {
 	case s.File == "":
 		c.out.line("no service was found: a service is a folder with a Dockerfile; slipway new service NAME makes one")
 	case dry:
-		c.out.line("%s", strings.TrimSuffix(printable(s.File), "\n"))
+		c.out.line("%s", strings.TrimSuffix(slipway.Printable(s.File), "\n"))
 	default:
-		c.out.line("%s wrote %s, %s; slipway validate shows what it makes of it", c.out.state("ok"), config.Name, plural(strings.Count(s.File, "\n"), "line"))
+		c.out.line("%s wrote %s, %s; slipway validate shows what it makes of it", c.out.state("ok"), config.Name, slipway.Counted(strings.Count(s.File, "\n"), "line"))
 	}
 	return refused
 }
@@ -156,7 +156,7 @@ func (c *cli) surveyed(s survey.Findings) {
 			for _, d := range svc.DependsOn {
 				depends = append(depends, first(d.Service, d.Path))
 			}
-			rows = append(rows, []string{c.out.bold(svc.Name), printable(svc.Dir), printable(language), printable(tests), printable(first(svc.Chart, "standard")), printable(slipway.InShort(depends, 3))})
+			rows = append(rows, []string{c.out.bold(svc.Name), slipway.Printable(svc.Dir), slipway.Printable(language), slipway.Printable(tests), slipway.Printable(first(svc.Chart, "standard")), slipway.Printable(slipway.InShort(depends, 3))})
 		}
 		c.out.table([]string{"SERVICE", "FOLDER", "LANGUAGE", "TESTS", "CHART", "DEPENDS ON"}, rows)
 	}
@@ -164,11 +164,11 @@ func (c *cli) surveyed(s survey.Findings) {
 	for _, svc := range s.Services {
 		for _, set := range svc.Settings {
 			if set.Why != "" && len(set.List) == 0 {
-				why = append(why, []string{"  " + svc.Name, set.Key + ": " + printable(set.Value), printable(set.Why)})
+				why = append(why, []string{"  " + svc.Name, set.Key + ": " + slipway.Printable(set.Value), slipway.Printable(set.Why)})
 			}
 		}
 		for _, d := range svc.DependsOn {
-			why = append(why, []string{"  " + svc.Name, "depends on " + printable(first(d.Service, d.Path)), printable(d.Why)})
+			why = append(why, []string{"  " + svc.Name, "depends on " + slipway.Printable(first(d.Service, d.Path)), slipway.Printable(d.Why)})
 		}
 	}
 	c.section("Differs from the conventions, or follows from the code:", why)
@@ -206,8 +206,8 @@ func (c *cli) missing(services []survey.Service) {
 		c.out.line("\nMissing:")
 	}
 	for _, l := range all {
-		c.out.line("  %s: %s", c.out.bold(printable(l.what)), slipway.InShort(l.services, 10))
-		c.out.line("    %s", printable(l.do))
+		c.out.line("  %s: %s", c.out.bold(slipway.Printable(l.what)), slipway.InShort(l.services, 10))
+		c.out.line("    %s", slipway.Printable(l.do))
 	}
 }
 
@@ -218,14 +218,14 @@ func otherRows(others []survey.Folder) (rows [][]string) {
 		if i == most && len(others) > most+1 {
 			return append(rows, []string{fmt.Sprintf("  and %d more, which -o json lists", len(others)-most)})
 		}
-		rows = append(rows, []string{"  " + printable(o.Dir), printable(o.Language + " (" + o.Known + ")")})
+		rows = append(rows, []string{"  " + slipway.Printable(o.Dir), slipway.Printable(o.Language + " (" + o.Known + ")")})
 	}
 	return rows
 }
 
 func paragraphs(texts []string) (rows [][]string) {
 	for _, text := range texts {
-		rows = append(rows, []string{" ", printable(text)})
+		rows = append(rows, []string{" ", slipway.Printable(text)})
 	}
 	return rows
 }

@@ -36,7 +36,7 @@ func run(ctx context.Context) int {
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))):
 		return interrupted
 	case err != nil && !errors.Is(err, errQuiet):
-		fmt.Fprintln(os.Stderr, "slipway: "+printable(err.Error()))
+		fmt.Fprintln(os.Stderr, "slipway: "+slipway.Printable(err.Error()))
 	}
 	return exitStatus(err)
 }
@@ -133,9 +133,9 @@ func given(args []string) string {
 	case 0:
 		return "there is no argument"
 	case 1:
-		return "there is 1 argument: " + printable(args[0])
+		return "there is 1 argument: " + slipway.Printable(args[0])
 	}
-	return fmt.Sprintf("there are %d arguments: %s", len(args), printable(strings.Join(args, " ")))
+	return fmt.Sprintf("there are %d arguments: %s", len(args), slipway.Printable(strings.Join(args, " ")))
 }
 
 func newRoot() *cobra.Command {

@@ -121,7 +121,7 @@ func (c *cli) tokens() *cobra.Command {
 	}, func(_ question, tokens []slipway.Token) {
 		var rows [][]string
 		for _, t := range tokens {
-			rows = append(rows, []string{strconv.FormatInt(t.ID, 10), printable(t.Name), t.User, ago(t.Created), first(ago(t.Used), "never")})
+			rows = append(rows, []string{strconv.FormatInt(t.ID, 10), slipway.Printable(t.Name), t.User, ago(t.Created), first(ago(t.Used), "never")})
 		}
 		c.out.table([]string{"TOKEN", "NAME", "USER", "CREATED", "USED"}, rows)
 	})

@@ -76,13 +76,13 @@ func codebaseFlags(cmd *cobra.Command, named *laptop.Named) {
 // told prints which other codebases are at hand.
 func (c *cli) told(x laptop.Checkouts) {
 	for _, line := range x.Told() {
-		c.out.line("%s", printable(line))
+		c.out.line("%s", slipway.Printable(line))
 	}
 }
 
 // printPlan draws the plan as a tree: services, and below each its steps.
 func (c *cli) printPlan(x laptop.Checkouts, p laptop.Pushed) {
-	c.out.line("%s", printable(planTitle(x.Here(), p)))
+	c.out.line("%s", slipway.Printable(planTitle(x.Here(), p)))
 	c.told(x)
 	runs, services := 0, 0
 	for i, d := range p.Plan.Decisions {
@@ -90,12 +90,12 @@ func (c *cli) printPlan(x laptop.Checkouts, p laptop.Pushed) {
 		if i == len(p.Plan.Decisions)-1 {
 			branch, below = "└─ ", "   "
 		}
-		reason := printable(d.Reason)
+		reason := slipway.Printable(d.Reason)
 		if d.Service != "" {
 			reason = c.out.bold(d.Service) + ": " + reason
 		}
 		if !d.Runs {
-			reason = c.out.dim(printable(d.String()))
+			reason = c.out.dim(slipway.Printable(d.String()))
 		}
 		c.out.line("%s%s", branch, reason)
 		var steps []slipway.PlanStep
@@ -109,7 +109,7 @@ func (c *cli) printPlan(x laptop.Checkouts, p laptop.Pushed) {
 			if j == len(steps)-1 {
 				twig = "└─ "
 			}
-			c.out.line("%s%s%s", below, twig, printable(stepLine(s)))
+			c.out.line("%s%s%s", below, twig, slipway.Printable(stepLine(s)))
 		}
 		if d.Runs {
 			runs++
@@ -118,7 +118,7 @@ func (c *cli) printPlan(x laptop.Checkouts, p laptop.Pushed) {
 			services++
 		}
 	}
-	c.out.line("%d of %s would run", runs, plural(services, "service"))
+	c.out.line("%d of %s would run", runs, slipway.Counted(services, "service"))
 }
 
 func planTitle(w worktree.Tree, p laptop.Pushed) string {
@@ -134,7 +134,7 @@ func planTitle(w worktree.Tree, p laptop.Pushed) string {
 		at = " at " + slipway.ShortHash(p.Commit)
 	}
 	if p.Uncommitted > 0 {
-		at += " with " + plural(p.Uncommitted, "file") + " not committed"
+		at += " with " + slipway.Counted(p.Uncommitted, "file") + " not committed"
 	}
 	var since []string
 	for _, s := range p.Plan.Since {
@@ -168,7 +168,7 @@ func stepLine(s slipway.PlanStep) string {
 	case s.Publish != nil:
 		return fmt.Sprintf("%s %s", kind, s.Publish.Tag)
 	case s.Approve != nil:
-		return fmt.Sprintf("%s %s: %s", kind, s.Environment, plural(s.Approve.Approvals.Required, "approval"))
+		return fmt.Sprintf("%s %s: %s", kind, s.Environment, slipway.Counted(s.Approve.Approvals.Required, "approval"))
 	case s.Deploy != nil:
 		return fmt.Sprintf("%s to %s (namespace %s)", kind, s.Environment, s.Deploy.Target.Namespace)
 	case s.Environment != "":

@@ -10,8 +10,6 @@ import (
 
 	"charm.land/lipgloss/v2"
 	"golang.org/x/term"
-
-	"github.com/slipway-cd/slipway"
 )
 
 // printer writes what a command found: tables and colours in a terminal, plain columns when piped,
@@ -181,9 +179,6 @@ func (p *printer) bold(s string) string {
 	}
 	return lipgloss.NewStyle().Bold(true).Render(s)
 }
-
-// printable is what may be shown of a text.
-func printable(s string) string { return slipway.Printable(s) }
 
 // ago says how long ago t was, "" for the zero time.
 func ago(t time.Time) string {

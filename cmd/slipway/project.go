@@ -28,7 +28,7 @@ func (c *cli) projects() *cobra.Command {
 			}
 			var rows [][]string
 			for _, p := range list {
-				rows = append(rows, []string{p.Name, printable(p.DefaultBranch), first(printable(p.GitURL), api.Address()+"/git/"+p.Name+".git"), ago(p.CreatedAt)})
+				rows = append(rows, []string{p.Name, slipway.Printable(p.DefaultBranch), first(slipway.Printable(p.GitURL), api.Address()+"/git/"+p.Name+".git"), ago(p.CreatedAt)})
 			}
 			c.out.table([]string{"PROJECT", "DEFAULT BRANCH", "REPOSITORY", "CREATED"}, rows)
 			return nil
@@ -81,7 +81,7 @@ func (c *cli) projectAdd() *cobra.Command {
 				return err
 			}
 			if created.GitURL != "" {
-				c.out.line("project %s mirrors %s", created.Name, printable(created.GitURL))
+				c.out.line("project %s mirrors %s", created.Name, slipway.Printable(created.GitURL))
 				return nil
 			}
 			c.out.line("project %s is ready:\n  git remote add slipway %s/git/%s.git\n  git push slipway %s\nGit asks for a user name and a password: %s and a token (slipway users token %s NAME).",
@@ -208,10 +208,10 @@ func (c *cli) connected(made slipway.Connected) {
 	if d.Connection.Shared {
 		whose = ", with the project's token"
 	}
-	c.out.line("%s is connected with %s on %s%s", title, printable(d.Connection.Repository), d.Connection.Forge.Title(), whose)
+	c.out.line("%s is connected with %s on %s%s", title, slipway.Printable(d.Connection.Repository), d.Connection.Forge.Title(), whose)
 	byKey := d.Connection.Credential == ""
 	if made.Paste == "" {
-		c.out.line("its webhook sends to %s", printable(d.HookURL))
+		c.out.line("its webhook sends to %s", slipway.Printable(d.HookURL))
 	} else {
 		c.paste(made, byKey)
 	}
@@ -229,9 +229,9 @@ func (c *cli) paste(made slipway.Connected, byKey bool) {
 	if byKey {
 		why, again = "The webhook is made by a person", "`%s` with the same options shows the secret again."
 	}
-	c.out.line("\n%s: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", why, strings.TrimSuffix(printable(made.Problem), "."))
+	c.out.line("\n%s: %s.\nUntil it is there, polling finds what happens, more slowly. To make it yourself:\n", why, strings.TrimSuffix(slipway.Printable(made.Problem), "."))
 	for line := range strings.Lines(made.Paste) {
-		c.out.line("%s", printable(strings.TrimSuffix(line, "\n")))
+		c.out.line("%s", slipway.Printable(strings.TrimSuffix(line, "\n")))
 	}
 	_, connect := titleOf(made.Of().Codebase)
 	c.out.line("\n"+again, connect)
@@ -243,9 +243,9 @@ func (c *cli) keyed(d slipway.CodebaseDetail) {
 		return
 	}
 	title, _ := titleOf(d.Codebase)
-	c.out.line("%s is fetched from %s with the deploy key %s", title, printable(d.Codebase.GitURL), printable(slipway.KeyFingerprint(d.DeployKey.Public)))
+	c.out.line("%s is fetched from %s with the deploy key %s", title, slipway.Printable(d.Codebase.GitURL), slipway.Printable(slipway.KeyFingerprint(d.DeployKey.Public)))
 	for _, h := range d.DeployKey.HostKeys() {
-		c.out.line("host key that is trusted, and no other: %s", printable(h))
+		c.out.line("host key that is trusted, and no other: %s", slipway.Printable(h))
 	}
 	if d.Connection == nil {
 		c.out.line("It is polled. Which forge it is on is not known: with --forge KIND a webhook can tell of pushes at once.")
@@ -289,16 +289,16 @@ func (c *cli) projectShow() *cobra.Command {
 func (c *cli) showProject(d slipway.ProjectDetail, address string) {
 	c.rows([][]string{
 		{"project", d.Project.Name},
-		{"repository", first(printable(d.Project.GitURL), address+"/git/"+d.Project.Name+".git")},
-		{"default branch", printable(d.Project.DefaultBranch)},
+		{"repository", first(slipway.Printable(d.Project.GitURL), address+"/git/"+d.Project.Name+".git")},
+		{"default branch", slipway.Printable(d.Project.DefaultBranch)},
 	})
 	c.showConnection(d.CodebaseDetail)
 	for _, further := range d.Codebases {
 		c.out.line("")
 		c.rows([][]string{
 			{"codebase", further.Codebase.Name},
-			{"repository", first(printable(further.Codebase.GitURL), address+"/git/"+further.Codebase.Key()+".git")},
-			{"default branch", printable(further.Codebase.DefaultBranch)},
+			{"repository", first(slipway.Printable(further.Codebase.GitURL), address+"/git/"+further.Codebase.Key()+".git")},
+			{"default branch", slipway.Printable(further.Codebase.DefaultBranch)},
 		})
 		c.showConnection(further)
 	}
@@ -317,7 +317,7 @@ func (c *cli) showConnection(d slipway.CodebaseDetail) {
 	k := d.Connection
 	switch {
 	case k == nil && d.DeployKey != nil:
-		c.rows([][]string{{"state", first(printable(d.DeployKey.Problem), "fetched as it should be")}})
+		c.rows([][]string{{"state", first(slipway.Printable(d.DeployKey.Problem), "fetched as it should be")}})
 		return
 	case k == nil:
 		if d.Codebase.Name != "" && d.Codebase.GitURL != "" {
@@ -337,8 +337,8 @@ func (c *cli) showConnection(d slipway.CodebaseDetail) {
 		delivered = ago(d.Health.Delivered)
 	}
 	c.rows([][]string{
-		{"forge", fmt.Sprintf("%s, %s%s", k.Forge.Title(), printable(first(d.Link, k.Repository)), whose)},
-		{"webhook", fmt.Sprintf("%s (%s)", printable(d.HookURL), hook)},
+		{"forge", fmt.Sprintf("%s, %s%s", k.Forge.Title(), slipway.Printable(first(d.Link, k.Repository)), whose)},
+		{"webhook", fmt.Sprintf("%s (%s)", slipway.Printable(d.HookURL), hook)},
 		{"last delivery", delivered},
 	})
 	c.rows([][]string{{"forks", forksText(d.Forks)}})
@@ -359,7 +359,7 @@ func pollRows(p *slipway.Poll) [][]string {
 	case p.Time.IsZero():
 		return [][]string{{"last poll", "not since the server started, " + ago(p.Since)}}
 	case p.Problem != "":
-		return [][]string{{"last poll", ago(p.Time) + ", and it did nothing: " + printable(p.Problem)}}
+		return [][]string{{"last poll", ago(p.Time) + ", and it did nothing: " + slipway.Printable(p.Problem)}}
 	}
 	return [][]string{{"last poll", ago(p.Time)}}
 }
@@ -380,7 +380,7 @@ func (c *cli) showHealth(d slipway.CodebaseDetail) {
 	}
 	c.out.line("\nThe forge does not answer as it should, since %s:", ago(d.Health.Since))
 	for _, p := range d.Health.Problems {
-		c.out.line("  %s: %s", p.Area, printable(p.Message))
+		c.out.line("  %s: %s", p.Area, slipway.Printable(p.Message))
 	}
 	_, connect := titleOf(d.Codebase)
 	switch {
@@ -425,10 +425,10 @@ func (c *cli) projectAccount() *cobra.Command {
 				return err
 			}
 			if user == "" {
-				c.out.line("the account %s is nobody's here", printable(args[0]))
+				c.out.line("the account %s is nobody's here", slipway.Printable(args[0]))
 				return nil
 			}
-			c.out.line("the account %s is %s here", printable(args[0]), user)
+			c.out.line("the account %s is %s here", slipway.Printable(args[0]), user)
 			return nil
 		},
 	}

@@ -21,7 +21,7 @@ func (c *cli) pulls() *cobra.Command {
 		}, func(_ question, pulls []slipway.PullRequest) {
 			var rows [][]string
 			for _, p := range pulls {
-				rows = append(rows, []string{p.Name(), c.out.state(string(p.State)), p.Base, printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), printable(clip(p.Title, 60)) + fromFork(p)})
+				rows = append(rows, []string{p.Name(), c.out.state(string(p.State)), p.Base, slipway.Printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), slipway.Printable(clip(p.Title, 60)) + fromFork(p)})
 			}
 			c.out.table([]string{"PULL", "STATE", "INTO", "BY", "HEAD", "UPDATED", "TITLE"}, rows)
 		}),
@@ -54,7 +54,7 @@ func (c *cli) ended(_ question, p slipway.PullRequest) {
 	if p.MergedAs != "" {
 		at = " as " + slipway.ShortHash(p.MergedAs) + " into " + p.Base
 	}
-	c.out.line("pull request %s %s%s: %s", p.Name(), c.out.state(string(p.State)), at, printable(p.Title))
+	c.out.line("pull request %s %s%s: %s", p.Name(), c.out.state(string(p.State)), at, slipway.Printable(p.Title))
 }
 
 func (c *cli) merge() *cobra.Command {
@@ -91,11 +91,11 @@ func (c *cli) pullsShow() *cobra.Command {
 }
 
 func (c *cli) showPull(q question, p pullShown) {
-	c.out.line("%s  %s  %s", c.out.bold("pull request "+p.Name()), c.out.state(string(p.State)), printable(p.Title))
-	c.out.line("into %s by %s, %s%s", p.Base, printable(p.Author), ago(p.UpdatedAt), fromFork(p.PullRequest))
+	c.out.line("%s  %s  %s", c.out.bold("pull request "+p.Name()), c.out.state(string(p.State)), slipway.Printable(p.Title))
+	c.out.line("into %s by %s, %s%s", p.Base, slipway.Printable(p.Author), ago(p.UpdatedAt), fromFork(p.PullRequest))
 	c.out.line("head %s", p.Head)
 	if len(p.Reviewers) > 0 {
-		c.out.line("approved by %s", printable(strings.Join(p.Reviewers, ", ")))
+		c.out.line("approved by %s", slipway.Printable(strings.Join(p.Reviewers, ", ")))
 	}
 	if p.Run != nil {
 		c.out.line("run #%d %s", p.Run.ID, c.out.state(string(p.Run.State)))
@@ -126,7 +126,7 @@ func (c *cli) pullsApprove() *cobra.Command {
 			}
 			return q.api.ReviewPull(ctx, keyOf(p), p.Number, commit)
 		}, func(_ question, p slipway.PullRequest) {
-			c.out.line("%s pull request %s at %s: %s", c.out.state("approved"), p.Name(), slipway.ShortHash(p.Head), printable(p.Title))
+			c.out.line("%s pull request %s at %s: %s", c.out.state("approved"), p.Name(), slipway.ShortHash(p.Head), slipway.Printable(p.Title))
 		}),
 	}
 	cmd.Flags().StringVar(&head, "head", "", "commit that you looked at, by its whole hash (default: the one that was shown last)")

@@ -55,13 +55,13 @@ func (c *cli) validate() *cobra.Command {
 				return err
 			}
 			for _, p := range problems {
-				c.out.line("%s", printable(p.String()))
+				c.out.line("%s", slipway.Printable(p.String()))
 			}
 			for _, p := range unknown {
-				c.out.line("warning: %s", printable(p.String()))
+				c.out.line("warning: %s", slipway.Printable(p.String()))
 			}
 			if len(problems) > 0 {
-				c.out.line("%s", plural(len(problems), "problem"))
+				c.out.line("%s", slipway.Counted(len(problems), "problem"))
 				return errQuiet
 			}
 			c.validated(found)
@@ -87,8 +87,6 @@ func loneFlag(cmd *cobra.Command, codebase *string) {
 	cmd.Flags().StringVar(codebase, "codebase", "", "which codebase of a project with several it is (main for the main one): dependsOn and after may name services of others")
 }
 
-func plural(n int, what string) string { return slipway.Counted(n, what) }
-
 func (c *cli) validated(found slipway.Config) {
 	var rows [][]string
 	for _, s := range found.Services {
@@ -106,13 +104,13 @@ func (c *cli) validated(found slipway.Config) {
 	for _, e := range found.Environments {
 		needs := "automatic"
 		if e.Approvals.Required > 0 {
-			needs = plural(e.Approvals.Required, "approval")
+			needs = slipway.Counted(e.Approvals.Required, "approval")
 		}
 		rows = append(rows, []string{c.out.bold(e.Name), string(e.Trigger), e.Cluster, e.Namespace, needs})
 	}
 	c.out.line("")
 	c.out.table([]string{"ENVIRONMENT", "TRIGGER", "CLUSTER", "NAMESPACE", "DEPLOYS"}, rows)
-	c.out.line("\n%s valid: %s, %s", c.out.state("ok"), plural(len(found.Services), "service"), plural(len(found.Environments), "environment"))
+	c.out.line("\n%s valid: %s, %s", c.out.state("ok"), slipway.Counted(len(found.Services), "service"), slipway.Counted(len(found.Environments), "environment"))
 }
 
 func (c *cli) schema() *cobra.Command {

@@ -179,7 +179,7 @@ func (c *cli) retentionCommand() *cobra.Command {
 func (c *cli) retentionRows(r slipway.RetentionReport, all bool) {
 	list := func(what string, items []slipway.RetentionItem) (rows [][]string) {
 		for _, i := range items {
-			rows = append(rows, []string{what, printable(i.Repository), printable(first(strings.Join(i.Tags, ", "), "-")), shortDigest(i.Digest), ago(i.Pushed), i.Reason})
+			rows = append(rows, []string{what, slipway.Printable(i.Repository), slipway.Printable(first(strings.Join(i.Tags, ", "), "-")), shortDigest(i.Digest), ago(i.Pushed), i.Reason})
 		}
 		return rows
 	}

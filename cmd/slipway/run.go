@@ -162,7 +162,7 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	}
 	here := x.Here()
 	say := c.said(progress)
-	say.out.line("%s: %s", say.out.bold(project), printable(here.Describe()))
+	say.out.line("%s: %s", say.out.bold(project), slipway.Printable(here.Describe()))
 	say.told(x)
 	found, err := say.checkConfiguration(ctx, x)
 	if err != nil {
@@ -186,7 +186,7 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	case req.Base == "":
 		say.out.line("compared with nothing, as there is no other branch: every file counts as new")
 	default:
-		say.out.line("compared with %s (%s)", printable(req.BaseName), slipway.ShortHash(req.Base))
+		say.out.line("compared with %s (%s)", slipway.Printable(req.BaseName), slipway.ShortHash(req.Base))
 	}
 	say.decisions(p)
 	if len(p.Steps) > 0 {
@@ -202,12 +202,12 @@ func (c *cli) checkConfiguration(ctx context.Context, x laptop.Checkouts) (slipw
 		return found, laptop.Surroundings(err)
 	}
 	for _, p := range problems {
-		c.out.line("%s", printable(p.String()))
+		c.out.line("%s", slipway.Printable(p.String()))
 	}
 	if len(problems) > 0 {
-		c.out.line("%s", plural(len(problems), "problem"))
+		c.out.line("%s", slipway.Counted(len(problems), "problem"))
 		for _, m := range x.Missing(ctx) {
-			c.out.line("%s", printable(m))
+			c.out.line("%s", slipway.Printable(m))
 		}
 		return found, errQuiet
 	}
@@ -219,7 +219,7 @@ func (c *cli) mayDeploy(ctx context.Context, o runOptions, d *laptop.Deployer, p
 	if err := c.said(progress).announce(ctx, d, p); err != nil || o.deploy.yes {
 		return err
 	}
-	yes, err := confirm(ctx, o.in, progress, fmt.Sprintf("\nDeploy to %s on %s?", p.To.Environment, printable(p.To.Context)))
+	yes, err := confirm(ctx, o.in, progress, fmt.Sprintf("\nDeploy to %s on %s?", p.To.Environment, slipway.Printable(p.To.Context)))
 	if err == nil && !yes {
 		err = slipway.Errorf(slipway.Invalid, "nothing was done: the answer was not yes")
 	}
@@ -239,7 +239,7 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, p laptop.Plan, parts r
 		return nil, nil
 	}
 	say := c.said(progress)
-	engine, err := openLocalBuildkit(ctx, o, p, func(line string) { fmt.Fprintln(progress, printable(line)) })
+	engine, err := openLocalBuildkit(ctx, o, p, func(line string) { fmt.Fprintln(progress, slipway.Printable(line)) })
 	if err != nil {
 		return nil, laptop.Surroundings(err)
 	}

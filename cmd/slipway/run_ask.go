@@ -56,9 +56,9 @@ func (c *cli) announce(ctx context.Context, d *laptop.Deployer, p laptop.Plan) e
 	to := p.To
 	c.out.line("\ndeploys to %s when everything has succeeded:", c.out.bold(to.Environment))
 	rows := [][]string{
-		{"  cluster", printable(to.Context), printable(to.Server)},
+		{"  cluster", slipway.Printable(to.Context), slipway.Printable(to.Server)},
 		{"  namespace", to.Namespace, ""},
-		{"  registry", printable(to.Registry), "gets the images as they are built"},
+		{"  registry", slipway.Printable(to.Registry), "gets the images as they are built"},
 	}
 	for _, s := range p.Steps {
 		if s.Deploy == nil {
@@ -70,7 +70,7 @@ func (c *cli) announce(ctx context.Context, d *laptop.Deployer, p laptop.Plan) e
 		}
 		there := "there is nothing of it yet"
 		if now.Number > 0 {
-			there = fmt.Sprintf("replaces revision %d: %s", now.Number, printable(clip(now.Description, 100)))
+			there = fmt.Sprintf("replaces revision %d: %s", now.Number, slipway.Printable(clip(now.Description, 100)))
 		}
 		rows = append(rows, []string{"  " + c.out.bold(s.Service), s.Deploy.Version, there})
 	}

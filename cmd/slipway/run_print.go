@@ -54,7 +54,7 @@ func (l *live) moved(s laptop.Step) {
 		text += " in " + short(s.Took)
 	}
 	if s.Reason != "" {
-		text += ": " + printable(firstLine(s.Reason))
+		text += ": " + slipway.Printable(firstLine(s.Reason))
 	}
 	l.line(s.Key, text)
 }
@@ -110,10 +110,10 @@ func (s *stepLog) Line(in slipway.LogLine) {
 }
 
 func (s *stepLog) text(in slipway.LogLine) []string {
-	p, group := s.all.out, printable(clip(in.Group, 100))
+	p, group := s.all.out, slipway.Printable(clip(in.Group, 100))
 	if in.State != "" {
 		s.group = in.Group
-		text := printable(in.Text)
+		text := slipway.Printable(in.Text)
 		if in.State == "started" || in.State == "cached" || text == "" {
 			return []string{"  " + p.state(in.State) + " " + p.dim(group)}
 		}
@@ -127,7 +127,7 @@ func (s *stepLog) text(in slipway.LogLine) []string {
 		}
 	}
 	for text := range strings.Lines(in.Text + "\n") {
-		text = "    " + printable(strings.TrimSuffix(text, "\n"))
+		text = "    " + slipway.Printable(strings.TrimSuffix(text, "\n"))
 		if in.Stream == "" {
 			text = p.dim(text)
 		}
@@ -150,11 +150,11 @@ func (s *stepLog) showTail() {
 func (c *cli) decisions(p laptop.Plan) {
 	rows := make([][]string, 0, len(p.Decisions))
 	for _, d := range p.Decisions {
-		name := printable(d.Service)
+		name := slipway.Printable(d.Service)
 		if d.Runs {
 			name = c.out.bold(name)
 		}
-		rows = append(rows, []string{"  " + name, printable(d.Reason)})
+		rows = append(rows, []string{"  " + name, slipway.Printable(d.Reason)})
 	}
 	c.out.table(nil, rows)
 	if len(p.Left) > 0 {
@@ -172,7 +172,7 @@ func (c *cli) summary(steps []laptop.Step, took time.Duration) {
 		}
 		why := ""
 		if s.State != slipway.StepSucceeded || !s.Reused.IsZero() {
-			why = printable(clip(s.Reason, mostWhy))
+			why = slipway.Printable(clip(s.Reason, mostWhy))
 		}
 		rows = append(rows, []string{c.out.bold(s.Service), string(s.Kind), c.out.state(string(s.State)), took, testCount(s.Report), why})
 	}
@@ -183,7 +183,7 @@ func (c *cli) summary(steps []laptop.Step, took time.Duration) {
 	for _, s := range steps {
 		services[s.Service] = true
 	}
-	c.out.line("\n%s: %s of %s in %s", c.out.state(string(state)), plural(len(steps), "step"), plural(len(services), "service"), short(took))
+	c.out.line("\n%s: %s of %s in %s", c.out.state(string(state)), slipway.Counted(len(steps), "step"), slipway.Counted(len(services), "service"), short(took))
 }
 
 func testCount(r *slipway.TestReport) string {

@@ -185,12 +185,12 @@ func (c *cli) writeScan(rep scan.Report, f scanFlags) error {
 	if done, err := c.out.value(rep.Scan); done || err != nil {
 		return err
 	}
-	c.out.line("%s", c.out.bold(printable(strings.TrimSuffix(rep.Scan.Image+"@"+rep.Scan.Digest, "@"))))
+	c.out.line("%s", c.out.bold(slipway.Printable(strings.TrimSuffix(rep.Scan.Image+"@"+rep.Scan.Digest, "@"))))
 	if rep.Scan.Distro != "" {
-		c.out.line("%s", printable(rep.Scan.Distro))
+		c.out.line("%s", slipway.Printable(rep.Scan.Distro))
 	}
 	if len(rep.Scan.Platforms) > 0 {
-		c.out.line("for %s", printable(strings.Join(rep.Scan.Platforms, ", ")))
+		c.out.line("for %s", slipway.Printable(strings.Join(rep.Scan.Platforms, ", ")))
 	}
 	c.databaseLine(rep.Scan.Database)
 	var rows [][]string
@@ -215,7 +215,7 @@ func (c *cli) writeScan(rep scan.Report, f scanFlags) error {
 		c.out.line("and %d more: --all shows them", n)
 	}
 	for _, p := range rep.Scan.Problems {
-		c.out.line("%s", printable(p))
+		c.out.line("%s", slipway.Printable(p))
 	}
 	c.out.line("%s", scan.Summary(rep.Scan))
 	return nil
@@ -229,15 +229,15 @@ func findingRow(x slipway.Finding) []string {
 	if x.Line > 0 {
 		place = fmt.Sprintf("%s:%d", x.Path, x.Line)
 	}
-	return []string{string(x.Severity), printable(x.ID), printable(what), printable(first(x.FixedIn, "-")), printable(place)}
+	return []string{string(x.Severity), slipway.Printable(x.ID), slipway.Printable(what), slipway.Printable(first(x.FixedIn, "-")), slipway.Printable(place)}
 }
 
 func (c *cli) databaseLine(db slipway.ScanDatabase) {
 	if db.Missing != "" {
-		c.out.line("no vulnerability can be found: %s", printable(db.Missing))
+		c.out.line("no vulnerability can be found: %s", slipway.Printable(db.Missing))
 		return
 	}
-	c.out.line("vulnerability database of %s, from %s", db.Built.UTC().Format("2006-01-02 15:04"), printable(db.Source))
+	c.out.line("vulnerability database of %s, from %s", db.Built.UTC().Format("2006-01-02 15:04"), slipway.Printable(db.Source))
 }
 
 func (c *cli) scanDatabaseStatus(f *scanFlags) *cobra.Command {

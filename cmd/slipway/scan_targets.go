@@ -127,5 +127,5 @@ func platformsOf(x slipway.Finding, s slipway.Scan) string {
 	if len(x.Platforms) == len(s.Platforms) {
 		return "all"
 	}
-	return printable(strings.Join(x.Platforms, ", "))
+	return slipway.Printable(strings.Join(x.Platforms, ", "))
 }

@@ -37,7 +37,7 @@ func (c *cli) board(b slipway.Board) {
 	head = append(append(head, upper(b.Environments)...), "LAST RUN")
 	var rows [][]string
 	for _, r := range b.Rows {
-		row := []string{c.out.bold(printable(r.Service))}
+		row := []string{c.out.bold(slipway.Printable(r.Service))}
 		if len(b.Codebases) > 0 {
 			row = append(row, first(r.Codebase, slipway.MainCodebase))
 		}
@@ -64,16 +64,16 @@ func upper(s []string) []string {
 func (c *cli) cell(cell slipway.BoardCell) string {
 	var parts []string
 	if d := cell.Current; d != nil {
-		parts = append(parts, printable(d.Version)+" "+c.out.state(string(d.State)))
+		parts = append(parts, slipway.Printable(d.Version)+" "+c.out.state(string(d.State)))
 	}
 	if o := cell.Outside; o != nil {
 		parts = append(parts, c.out.state("warning")+" "+changedOutside(*o))
 	}
 	if d := cell.Pending; d != nil {
-		parts = append(parts, printable(d.Version)+" "+c.out.state(string(d.State)))
+		parts = append(parts, slipway.Printable(d.Version)+" "+c.out.state(string(d.State)))
 	}
 	if a := cell.Approval; a != nil {
-		parts = append(parts, printable(a.Version)+" "+c.out.state("waiting")+" "+c.out.dim(fmt.Sprintf("for approval, run #%d", a.RunID)))
+		parts = append(parts, slipway.Printable(a.Version)+" "+c.out.state("waiting")+" "+c.out.dim(fmt.Sprintf("for approval, run #%d", a.RunID)))
 	}
 	if len(parts) == 0 {
 		return c.out.dim("-")
@@ -88,7 +88,7 @@ func changedOutside(o slipway.ObservedRevision) string {
 	}
 	text := fmt.Sprintf("changed outside: revision %d", o.Number)
 	if o.AppVersion != "" {
-		text += ", app version " + printable(o.AppVersion)
+		text += ", app version " + slipway.Printable(o.AppVersion)
 	}
 	return text
 }
@@ -134,9 +134,9 @@ func (c *cli) runRows(runs []slipway.Run) {
 	}
 	var rows [][]string
 	for _, r := range runs {
-		row := []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), printable(shortRef(r)), ago(r.CreatedAt), printable(clip(first(r.Reason, r.Title), 60))}
+		row := []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), slipway.Printable(shortRef(r)), ago(r.CreatedAt), slipway.Printable(clip(first(r.Reason, r.Title), 60))}
 		if !c.out.narrow() {
-			row = []string{row[0], row[1], string(r.Event), row[2], slipway.ShortHash(r.Commit), printable(r.Actor), took(first2(r.StartedAt, r.CreatedAt), r.FinishedAt), row[3], row[4]}
+			row = []string{row[0], row[1], string(r.Event), row[2], slipway.ShortHash(r.Commit), slipway.Printable(r.Actor), took(first2(r.StartedAt, r.CreatedAt), r.FinishedAt), row[3], row[4]}
 		}
 		rows = append(rows, row)
 	}
@@ -205,23 +205,23 @@ func (c *cli) runsShow() *cobra.Command {
 
 func (c *cli) runDetail(d slipway.RunDetail) {
 	r := d.Run
-	c.out.line("%s  %s  %s", c.out.bold(fmt.Sprintf("run #%d", r.ID)), c.out.state(string(r.State)), printable(r.Reason))
-	c.out.line("%s of %s at %s by %s, %s", r.Event, printable(shortRef(r)), slipway.ShortHash(r.Commit), printable(r.Actor), ago(r.CreatedAt))
+	c.out.line("%s  %s  %s", c.out.bold(fmt.Sprintf("run #%d", r.ID)), c.out.state(string(r.State)), slipway.Printable(r.Reason))
+	c.out.line("%s of %s at %s by %s, %s", r.Event, slipway.Printable(shortRef(r)), slipway.ShortHash(r.Commit), slipway.Printable(r.Actor), ago(r.CreatedAt))
 	if r.Title != "" {
-		c.out.line("%s", c.out.dim(printable(r.Title)))
+		c.out.line("%s", c.out.dim(slipway.Printable(r.Title)))
 	}
 	if r.Codebase != "" {
 		c.out.line("in codebase %s", r.Codebase)
 	}
 	shown, rest := slipway.DecisionsInShort(d.Plan.Decisions)
 	for _, dec := range shown {
-		c.out.line("  %s", printable(dec.String()))
+		c.out.line("  %s", slipway.Printable(dec.String()))
 	}
 	if rest != "" {
-		c.out.line("  %s (--output json has each)", printable(rest))
+		c.out.line("  %s (--output json has each)", slipway.Printable(rest))
 	}
 	for _, note := range d.Plan.Notes {
-		c.out.line("  %s", printable(note))
+		c.out.line("  %s", slipway.Printable(note))
 	}
 	c.out.line("")
 	var rows [][]string
@@ -230,7 +230,7 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 		if s.Attempt > 1 {
 			reason = strings.TrimSpace(fmt.Sprintf("attempt %d %s", s.Attempt, reason))
 		}
-		rows = append(rows, []string{s.Spec.Key, c.out.state(string(s.State)), took(s.StartedAt, s.FinishedAt), c.out.dim(printable(reason))})
+		rows = append(rows, []string{s.Spec.Key, c.out.state(string(s.State)), took(s.StartedAt, s.FinishedAt), c.out.dim(slipway.Printable(reason))})
 	}
 	c.out.table([]string{"STEP", "STATE", "TOOK", ""}, rows)
 	rows = nil
@@ -240,7 +240,7 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 			digest = shortDigest(digest)
 		}
 		if a.Repository != "" {
-			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), digest})
+			rows = append(rows, []string{string(a.Kind), slipway.Printable(a.Repository + colon(a.Tag)), digest})
 		}
 	}
 	if len(rows) > 0 {
@@ -249,7 +249,7 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 	}
 	for _, a := range d.Approvals {
 		if a.State == slipway.ApprovalWaiting {
-			c.out.line("\n%s %s %s to %s: slipway approve %d --reason ... (what changes: slipway approvals --diff)", c.out.state("waiting"), a.Service, printable(a.Version), a.Environment, r.ID)
+			c.out.line("\n%s %s %s to %s: slipway approve %d --reason ... (what changes: slipway approvals --diff)", c.out.state("waiting"), a.Service, slipway.Printable(a.Version), a.Environment, r.ID)
 		}
 	}
 }
@@ -346,9 +346,9 @@ func (c *cli) printLog(ctx context.Context, api *client.Client, id int64, step s
 		}
 		group := ""
 		if l.Group != "" {
-			group = c.out.dim(printable(clip(l.Group, 48))+" │") + " "
+			group = c.out.dim(slipway.Printable(clip(l.Group, 48))+" │") + " "
 		}
-		text := printable(l.Text)
+		text := slipway.Printable(l.Text)
 		if l.State != "" {
 			text = strings.TrimSpace(c.out.state(l.State) + " " + text)
 		}
@@ -381,7 +381,7 @@ func (c *cli) trace() *cobra.Command {
 }
 
 func (c *cli) printTrace(t slipway.Trace) {
-	c.out.line("%s is a %s", c.out.bold(printable(t.Query)), strings.Join(t.Matched, " and a "))
+	c.out.line("%s is a %s", c.out.bold(slipway.Printable(t.Query)), strings.Join(t.Matched, " and a "))
 	if t.More {
 		c.out.line("it leads to more than is shown: these are the newest")
 	}
@@ -398,13 +398,13 @@ func (c *cli) printTrace(t slipway.Trace) {
 	section("commits", rows)
 	rows = nil
 	for _, r := range t.Runs {
-		rows = append(rows, []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), string(r.Event), printable(shortRef(r)), slipway.ShortHash(r.Commit), printable(r.Actor), ago(r.CreatedAt)})
+		rows = append(rows, []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), string(r.Event), slipway.Printable(shortRef(r)), slipway.ShortHash(r.Commit), slipway.Printable(r.Actor), ago(r.CreatedAt)})
 	}
 	section("runs", rows)
 	rows = nil
 	for _, a := range t.Artifacts {
 		if a.Repository != "" { // reports and packages on their way are nobody's to look up
-			rows = append(rows, []string{string(a.Kind), printable(a.Repository + colon(a.Tag)), shortDigest(a.Digest), fmt.Sprintf("run #%d", a.RunID)})
+			rows = append(rows, []string{string(a.Kind), slipway.Printable(a.Repository + colon(a.Tag)), shortDigest(a.Digest), fmt.Sprintf("run #%d", a.RunID)})
 		}
 	}
 	section("artifacts", rows)
@@ -412,14 +412,14 @@ func (c *cli) printTrace(t slipway.Trace) {
 	for _, r := range t.Releases {
 		q := ""
 		if r.Quarantined != "" {
-			q = c.out.state("waiting") + " quarantined: " + printable(r.Quarantined)
+			q = c.out.state("waiting") + " quarantined: " + slipway.Printable(r.Quarantined)
 		}
-		rows = append(rows, []string{r.Service, printable(r.Version), "image " + shortDigest(r.ImageDigest), "chart " + shortDigest(r.ChartDigest), slipway.ShortHash(r.Commit), q})
+		rows = append(rows, []string{r.Service, slipway.Printable(r.Version), "image " + shortDigest(r.ImageDigest), "chart " + shortDigest(r.ChartDigest), slipway.ShortHash(r.Commit), q})
 	}
 	section("releases", rows)
 	rows = nil
 	for _, d := range t.Deployments {
-		row := []string{d.Target.Environment, d.Target.Service, printable(d.Version), c.out.state(string(d.State)), fmt.Sprintf("revision %d", d.Revision), fmt.Sprintf("run #%d", d.RunID), ago(d.UpdatedAt), "image " + shortDigest(d.ImageDigest)}
+		row := []string{d.Target.Environment, d.Target.Service, slipway.Printable(d.Version), c.out.state(string(d.State)), fmt.Sprintf("revision %d", d.Revision), fmt.Sprintf("run #%d", d.RunID), ago(d.UpdatedAt), "image " + shortDigest(d.ImageDigest)}
 		if c.out.narrow() {
 			row = row[:7]
 		}
@@ -433,10 +433,10 @@ func (c *cli) printTrace(t slipway.Trace) {
 			if v.Approve {
 				word = "approved"
 			}
-			rows = append(rows, []string{a.Environment, a.Service, printable(a.Version), c.out.state(word), "by " + printable(v.User), printable(v.Reason), ago(v.Time)})
+			rows = append(rows, []string{a.Environment, a.Service, slipway.Printable(a.Version), c.out.state(word), "by " + slipway.Printable(v.User), slipway.Printable(v.Reason), ago(v.Time)})
 		}
 		if len(a.Votes) == 0 {
-			rows = append(rows, []string{a.Environment, a.Service, printable(a.Version), c.out.state(string(a.State)), "", "", ago(a.CreatedAt)})
+			rows = append(rows, []string{a.Environment, a.Service, slipway.Printable(a.Version), c.out.state(string(a.State)), "", "", ago(a.CreatedAt)})
 		}
 	}
 	section("approvals", rows)
@@ -549,8 +549,8 @@ func (c *cli) releaseRows(releases []slipway.Release) {
 				good = append(good, env)
 			}
 		}
-		row := []string{r.Service, printable(r.Version), first(strings.Join(runs, ", "), "-"), first(strings.Join(good, ", "), "-"), slipway.ShortHash(r.Commit),
-			fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
+		row := []string{r.Service, slipway.Printable(r.Version), first(strings.Join(runs, ", "), "-"), first(strings.Join(good, ", "), "-"), slipway.ShortHash(r.Commit),
+			fmt.Sprintf("#%d", r.RunID), ago(r.CreatedAt), slipway.Printable(r.Quarantined), shortDigest(r.ImageDigest), shortDigest(r.ChartDigest)}
 		rows = append(rows, row[:len(head)])
 	}
 	c.out.table(head, rows)
@@ -571,7 +571,7 @@ func (c *cli) events() *cobra.Command {
 				if done, err := c.out.value(e); done {
 					return err
 				}
-				c.out.line("%s %-20s %s", c.out.dim(e.Time.Local().Format("15:04:05.000")), e.Kind, printable(e.Message))
+				c.out.line("%s %-20s %s", c.out.dim(e.Time.Local().Format("15:04:05.000")), e.Kind, slipway.Printable(e.Message))
 				return nil
 			})
 			if errors.Is(err, context.Canceled) {

@@ -54,7 +54,7 @@ func remember(server string, shown map[string]string) {
 		err = writeJSON(file, s)
 	}
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
-		fmt.Fprintf(os.Stderr, "slipway: what was shown is not remembered: %s\n", printable(err.Error()))
+		fmt.Fprintf(os.Stderr, "slipway: what was shown is not remembered: %s\n", slipway.Printable(err.Error()))
 	}
 }
 

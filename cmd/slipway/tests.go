@@ -120,7 +120,7 @@ func (c *cli) serviceTests(f testFlags) func(*cobra.Command, []string) error {
 		c.out.line("\n%s", c.out.bold("reports"))
 		var rows [][]string
 		for _, p := range t.Past {
-			rows = append(rows, []string{fmt.Sprintf("#%d", p.RunID), printable(refName(p.Ref)), slipway.ShortHash(p.Commit), totalsText(p), coverageText(p.Coverage), short(p.Duration), ago(p.CreatedAt)})
+			rows = append(rows, []string{fmt.Sprintf("#%d", p.RunID), slipway.Printable(refName(p.Ref)), slipway.ShortHash(p.Commit), totalsText(p), coverageText(p.Coverage), short(p.Duration), ago(p.CreatedAt)})
 		}
 		c.out.table([]string{"RUN", "REF", "COMMIT", "TESTS", "COVERAGE", "TOOK", "CREATED"}, rows)
 	})
@@ -148,7 +148,7 @@ func coverageText(v *slipway.Coverage) string {
 // stepTests prints a report, what people look for first.
 func (c *cli) stepTests(s slipway.StepTests, f testFlags) {
 	r := s.Report
-	line := fmt.Sprintf("%s  %s  %s in %s", c.out.bold(fmt.Sprintf("run #%d %s", s.RunID, printable(s.Step))), c.out.state(string(s.State)), r.Counts(), short(r.Duration))
+	line := fmt.Sprintf("%s  %s  %s in %s", c.out.bold(fmt.Sprintf("run #%d %s", s.RunID, slipway.Printable(s.Step))), c.out.state(string(s.State)), r.Counts(), short(r.Duration))
 	if s.ReusedFrom != 0 {
 		line += c.out.dim(fmt.Sprintf("  reused from run #%d", s.ReusedFrom))
 	}
@@ -159,7 +159,7 @@ func (c *cli) stepTests(s slipway.StepTests, f testFlags) {
 		c.out.line("\n%s", c.out.bold("slowest"))
 		var rows [][]string
 		for _, t := range slow {
-			rows = append(rows, []string{"  " + short(t.Duration), printable(caseName(t))})
+			rows = append(rows, []string{"  " + short(t.Duration), slipway.Printable(caseName(t))})
 		}
 		c.out.table(nil, rows)
 	}
@@ -167,7 +167,7 @@ func (c *cli) stepTests(s slipway.StepTests, f testFlags) {
 		c.out.line("\n%s", c.out.bold("least covered"))
 		var rows [][]string
 		for _, file := range v.Files[:min(f.limit, len(v.Files))] {
-			rows = append(rows, []string{"  " + coverageText(&slipway.Coverage{Covered: file.Covered, Total: file.Total}), fmt.Sprintf("%d of %d", file.Covered, file.Total), printable(file.Path)})
+			rows = append(rows, []string{"  " + coverageText(&slipway.Coverage{Covered: file.Covered, Total: file.Total}), fmt.Sprintf("%d of %d", file.Covered, file.Total), slipway.Printable(file.Path)})
 		}
 		c.out.table(nil, rows)
 	}
@@ -175,7 +175,7 @@ func (c *cli) stepTests(s slipway.StepTests, f testFlags) {
 		c.out.line("\n%s", c.out.bold("attachments"))
 		var rows [][]string
 		for _, a := range r.Attachments[:min(f.limit, len(r.Attachments))] {
-			rows = append(rows, []string{"  " + printable(a.Name), fmt.Sprintf("%d bytes", a.Size), shortDigest(a.Digest), printable(a.Case)})
+			rows = append(rows, []string{"  " + slipway.Printable(a.Name), fmt.Sprintf("%d bytes", a.Size), shortDigest(a.Digest), slipway.Printable(a.Case)})
 		}
 		c.out.table(nil, rows)
 		if more := len(r.Attachments) - f.limit; more > 0 {
@@ -183,7 +183,7 @@ func (c *cli) stepTests(s slipway.StepTests, f testFlags) {
 		}
 	}
 	for _, p := range slices.Concat(r.Problems, r.Notes) {
-		c.out.line("%s %s", c.out.state("warning"), printable(p))
+		c.out.line("%s %s", c.out.state("warning"), slipway.Printable(p))
 	}
 }
 
@@ -195,7 +195,7 @@ func (c *cli) coverageLine(s slipway.StepTests) {
 	text := fmt.Sprintf("coverage %s of %d", coverageText(v), v.Total)
 	if s.Base != nil {
 		if change, ok := slipway.CoverageChange(v, s.Base.Coverage); ok {
-			text += fmt.Sprintf(" (%+.1f against %s, run #%d)", change, printable(refName(s.Base.Ref)), s.Base.RunID)
+			text += fmt.Sprintf(" (%+.1f against %s, run #%d)", change, slipway.Printable(refName(s.Base.Ref)), s.Base.RunID)
 		}
 	}
 	c.out.line("%s", text)
@@ -234,7 +234,7 @@ func (c *cli) notableCase(t slipway.SuiteCase, all bool) {
 	if t.Flaky {
 		words = append(words, "flaky")
 	}
-	c.out.line("\n%s %s %s", strings.Join(words, " "), c.out.bold(printable(caseName(t))), c.out.dim(short(t.Duration)))
+	c.out.line("\n%s %s %s", strings.Join(words, " "), c.out.bold(slipway.Printable(caseName(t))), c.out.dim(short(t.Duration)))
 	if t.Message != "" && !(t.State == slipway.TestFailed && strings.HasPrefix(t.Output, strings.TrimSpace(t.Message))) {
 		c.indented(t.Message, linesShown, all)
 	}
@@ -263,7 +263,7 @@ func (c *cli) indented(text string, limit int, all bool) {
 			c.out.line("    %s", c.out.dim(fmt.Sprintf("and %d lines more: --all shows them", len(lines)-i)))
 			return
 		}
-		c.out.line("    %s", printable(l))
+		c.out.line("    %s", slipway.Printable(l))
 	}
 }
 
@@ -290,13 +290,13 @@ func (c *cli) caseHistory(f testFlags) func(*cobra.Command, []string) error {
 }
 
 func (c *cli) caseResults(h slipway.CaseHistory, f testFlags) {
-	title := c.out.bold(printable(caseName(slipway.SuiteCase{Suite: h.Suite, TestCase: slipway.TestCase{Class: h.Class, Name: h.Case}})))
+	title := c.out.bold(slipway.Printable(caseName(slipway.SuiteCase{Suite: h.Suite, TestCase: slipway.TestCase{Class: h.Class, Name: h.Case}})))
 	c.out.line("%s  failed in %d of %d reports", title, h.Failed(), len(h.Results))
 	if h.Flaky {
-		c.out.line("%s: %s", c.out.state("flaky"), printable(h.Why))
+		c.out.line("%s: %s", c.out.state("flaky"), slipway.Printable(h.Why))
 	}
 	if r := h.FailingSince; r != nil {
-		line := fmt.Sprintf("fails on %s since run #%d, commit %s, %s", printable(refName(r.Ref)), r.RunID, slipway.ShortHash(r.Commit), ago(r.CreatedAt))
+		line := fmt.Sprintf("fails on %s since run #%d, commit %s, %s", slipway.Printable(refName(r.Ref)), r.RunID, slipway.ShortHash(r.Commit), ago(r.CreatedAt))
 		if p := h.PassedBefore; p != nil {
 			line += fmt.Sprintf("; passed before that in run #%d, commit %s", p.RunID, slipway.ShortHash(p.Commit))
 		}
@@ -318,7 +318,7 @@ func (c *cli) caseResults(h slipway.CaseHistory, f testFlags) {
 		if r.Duration != nil {
 			took = short(*r.Duration)
 		}
-		rows = append(rows, []string{fmt.Sprintf("#%d", r.RunID), c.out.state(string(r.State)), took, printable(refName(r.Ref)), slipway.ShortHash(r.Commit), ago(r.CreatedAt), note})
+		rows = append(rows, []string{fmt.Sprintf("#%d", r.RunID), c.out.state(string(r.State)), took, slipway.Printable(refName(r.Ref)), slipway.ShortHash(r.Commit), ago(r.CreatedAt), note})
 	}
 	c.out.table([]string{"RUN", "STATE", "TOOK", "REF", "COMMIT", "CREATED", ""}, rows)
 	if more := len(h.Results) - len(rows); more > 0 {

@@ -102,16 +102,16 @@ func judge(subject attest.Subject, proofs []attest.Proof, require []string) veri
 }
 
 func (c *cli) showVerified(v verified) {
-	c.out.line("%s", printable(v.Name))
+	c.out.line("%s", slipway.Printable(v.Name))
 	var rows [][]string
 	for _, p := range v.Proofs {
-		name, says, by := first(p.Name, printable(p.Type), "unknown"), printable(p.Summary), "key "+p.Key
+		name, says, by := first(p.Name, slipway.Printable(p.Type), "unknown"), slipway.Printable(p.Summary), "key "+p.Key
 		if p.Problem != "" {
-			rows = append(rows, []string{name, "no", printable(p.Problem), ""})
+			rows = append(rows, []string{name, "no", slipway.Printable(p.Problem), ""})
 			continue
 		}
 		if p.Builder != "" {
-			by = printable(p.Builder)
+			by = slipway.Printable(p.Builder)
 		}
 		rows = append(rows, []string{name, "yes", says, by})
 	}

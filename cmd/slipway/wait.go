@@ -43,7 +43,7 @@ func (c *cli) follow(ctx context.Context, api *client.Client, id int64, look fun
 			return err
 		case silent.IsZero():
 			silent = time.Now()
-			fmt.Fprintf(os.Stderr, "slipway: %s; waiting for it\n", printable(err.Error()))
+			fmt.Fprintf(os.Stderr, "slipway: %s; waiting for it\n", slipway.Printable(err.Error()))
 		case time.Since(silent) > silence:
 			return err
 		}
@@ -88,7 +88,7 @@ func (c *cli) waitRun(ctx context.Context, api *client.Client, id int64) error {
 			}
 			seen[s.Spec.Key] = s.State
 			if !c.out.json {
-				c.out.line("  %s  %s %s %s", time.Now().Format("15:04:05"), c.out.state(string(s.State)), s.Spec.Key, c.out.dim(printable(clip(s.Reason, 120))))
+				c.out.line("  %s  %s %s %s", time.Now().Format("15:04:05"), c.out.state(string(s.State)), s.Spec.Key, c.out.dim(slipway.Printable(clip(s.Reason, 120))))
 			}
 		}
 		return d.Run.State.Final() || d.Run.State == slipway.RunWaiting, nil
@@ -99,7 +99,7 @@ func (c *cli) waitRun(ctx context.Context, api *client.Client, id int64) error {
 	if done, err := c.out.value(last); err != nil {
 		return err
 	} else if !done {
-		c.out.line("run #%d %s %s", id, c.out.state(string(last.Run.State)), printable(last.Run.Reason))
+		c.out.line("run #%d %s %s", id, c.out.state(string(last.Run.State)), slipway.Printable(last.Run.Reason))
 	}
 	if s := last.Run.State; s != slipway.RunSucceeded && s != slipway.RunWaiting {
 		return errQuiet
@@ -116,7 +116,7 @@ func (c *cli) doneBefore(d slipway.RunDetail) map[string]slipway.StepState {
 		}
 	}
 	if len(over) > 0 && !c.out.json {
-		c.out.line("  %s", c.out.dim(plural(len(over), "step")+" done before"))
+		c.out.line("  %s", c.out.dim(slipway.Counted(len(over), "step")+" done before"))
 	}
 	return over
 }
