@@ -201,13 +201,8 @@ func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Targ
 	if err != nil {
 		return nil, err
 	}
-	plan := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: firstLine(reason), Automatic: true, Limits: limits, Taken: taken})
+	plan := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: slipway.FirstLine(reason), Automatic: true, Limits: limits, Taken: taken})
 	return &plan, nil
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
 }
 
 // builder builds with BuildKit, and tells it where the embedded registry is reached now.

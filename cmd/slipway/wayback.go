@@ -58,7 +58,7 @@ func (s *server) proveBack(ctx context.Context, env stage.Env, step slipway.Plan
 	said, err := s.judgeBack(ctx, env, *back, now.Gates, seen)
 	if err != nil {
 		said = []slipway.GateResult{{Project: env.Run.Project, Gate: slipway.GateSignatures, Service: step.Service, Environment: step.Environment, Verdict: slipway.Warn,
-			Summary: "the signatures of " + back.To.Version + " could not be verified: " + firstLine(err.Error()), Time: seen.Now}}
+			Summary: "the signatures of " + back.To.Version + " could not be verified: " + slipway.FirstLine(err.Error()), Time: seen.Now}}
 	}
 	for _, g := range said {
 		told(env.Log, g, true)
