@@ -31,6 +31,7 @@ import (
 	"github.com/slipway-cd/slipway/hosting/registry"
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/repos"
+	"github.com/slipway-cd/slipway/retention"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
 	"github.com/slipway-cd/slipway/stage/scan"
@@ -267,6 +268,11 @@ func (s *server) recover(ctx context.Context) error {
 	return nil
 }
 
+// retention is what removes old candidates.
+func (s *server) retention() *retention.Cleaner {
+	return &retention.Cleaner{Registry: s.registry, Records: s.store, Policy: s.planner.Policy, Log: s.log, Now: time.Now}
+}
+
 // start starts the engine and the loops, and then answers that it is ready.
 func (s *server) start(ctx context.Context) error {
 	if err := s.engine.Start(context.WithoutCancel(ctx)); err != nil {
@@ -279,8 +285,11 @@ func (s *server) start(ctx context.Context) error {
 	s.loops.Go(func() { s.followForges(loops) })
 	s.loops.Go(func() { s.startLate(loops) })
 	s.loops.Go(func() { s.cleanRuns(loops) })
-	s.loops.Go(func() { s.retain(loops) })
-	s.loops.Go(func() { s.maintain(loops) })
+	s.loops.Go(func() { s.retention().Daily(loops) })
+	s.loops.Go(func() {
+		m := repos.Maintenance{Repos: s.repos, Codebases: s.codebases, Log: s.log}
+		m.Run(loops)
+	})
 	s.loops.Go(func() { s.watchVulnerabilities(loops) })
 	s.ready.Store(true)
 	return nil
@@ -325,7 +334,7 @@ func (s *server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{Reads: sees, Tests: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
 		Settings: settings{s.actions, s.clusters}, Codebases: s.forges, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
-		Gates: sees, Waivers: s.actions, Retention: retainer{s}, Log: s.log,
+		Gates: sees, Waivers: s.actions, Retention: s.retention(), Log: s.log,
 		Keys: &act.Keys{Store: s.store, Builders: s.builders, Registry: s.opts.registryHost, Now: time.Now}}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
