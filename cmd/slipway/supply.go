@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/judge"
 	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/store"
 )
@@ -99,21 +100,14 @@ func (e evidence) SBOM(ctx context.Context, digest string) ([]byte, error) {
 	return e.Document(ctx, digest)
 }
 
-// signatures verifies what is signed about the image and the chart of a deployment.
-func (s *server) signatures(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.SignatureGate) (*slipway.SignatureReport, error) {
-	d := step.Deploy
-	image, ok := env.Artifact(slipway.ArtifactImage, step.Service)
-	if !ok {
-		return nil, slipway.Errorf(slipway.Internal, "run %d made no image of %s", env.Run.ID, step.Service)
-	}
-	chart, ok := env.Artifact(slipway.ArtifactChart, step.Service)
-	if !ok {
-		return nil, slipway.Errorf(slipway.Internal, "run %d made no chart of %s", env.Run.ID, step.Service)
-	}
-	report, err := s.verifier.Report(ctx,
-		attest.Subject{Kind: slipway.ArtifactImage, Repository: d.Image, Digest: image.Digest, Attestations: policy.Attestations},
-		attest.Subject{Kind: slipway.ArtifactChart, Repository: d.Chart, Digest: chart.Digest, Attestations: []string{}})
-	return &report, err
+// judge is what lets gates speak.
+func (s *server) judge() *judge.Judge {
+	return &judge.Judge{Policies: s.store, Findings: s.store, Earlier: s.store, Environment: s.planner.Environment,
+		Verify: func(ctx context.Context, d judge.Delivered) (slipway.SignatureReport, error) {
+			return s.verifier.Report(ctx,
+				attest.Subject{Kind: slipway.ArtifactImage, Repository: d.Image, Digest: d.ImageDigest, Attestations: d.Attestations},
+				attest.Subject{Kind: slipway.ArtifactChart, Repository: d.Chart, Digest: d.ChartDigest, Attestations: []string{}})
+		}}
 }
 
 const (

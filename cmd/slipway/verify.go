@@ -71,7 +71,7 @@ func (c *cli) verifyRef(ctx context.Context, text string, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	v := judge(subject, proofs, f.require)
+	v := assess(subject, proofs, f.require)
 	if done, err := c.out.value(v); err != nil {
 		return err
 	} else if !done {
@@ -83,7 +83,7 @@ func (c *cli) verifyRef(ctx context.Context, text string, f verifyFlags) error {
 	return nil
 }
 
-func judge(subject attest.Subject, proofs []attest.Proof, require []string) verified {
+func assess(subject attest.Subject, proofs []attest.Proof, require []string) verified {
 	said := attest.Summarize(subject, proofs)
 	v := verified{Name: said.Name, Proofs: proofs}
 	if !said.Signed {
