@@ -68,6 +68,8 @@ func mayImport() []rule {
 		{"worktree", []string{".", "driver/git"}},
 		// A laptop does what a server does, with the stages and drivers for it and without the server's records.
 		{"laptop", []string{".", "act", "config", "stage", "stage/*", "driver/buildkit", "driver/git", "driver/helm", "driver/kube", "driver/oci", "repos", "worktree"}},
+		// What is elsewhere is fetched, and becomes pushes.
+		{"mirror", []string{".", "act", "driver/git", "repos"}},
 		// What is removed, for whom, and where.
 		{"retention", []string{".", "auth", "hosting/registry"}},
 		// A survey writes what the configuration reads back.

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -16,65 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/act"
 )
-
-// pollMirrors fetches the mirrored repositories every so often, one after another.
-func (s *server) pollMirrors(ctx context.Context) {
-	tick := time.NewTicker(s.opts.poll)
-	defer tick.Stop()
-	for {
-		after, err := s.store.LastEvent(ctx)
-		codebases, cerr := s.codebases(ctx)
-		if err = errors.Join(err, cerr); err != nil && ctx.Err() == nil {
-			s.log.Error("poll mirrors", "error", err)
-		}
-		for _, c := range codebases {
-			if c.GitURL != "" && ctx.Err() == nil && !s.onForge(ctx, c.Key()) {
-				s.pollAlone(ctx, c)
-			}
-		}
-		changed := s.store.Watch()
-		for waiting := true; waiting; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				waiting = false
-			case <-s.wakes.of(everyMirror):
-				waiting = false
-			case <-changed:
-				changed = s.store.Watch()
-				var added bool
-				after, added = s.added(ctx, after)
-				waiting = !added || !s.newMirror(ctx, codebases)
-			}
-		}
-	}
-}
-
-// pollAlone polls a mirrored codebase that is on no forge, and keeps how that ended.
-func (s *server) pollAlone(ctx context.Context, c slipway.Codebase) {
-	err := s.pollMirror(ctx, c.Key(), nil)
-	if ctx.Err() != nil || errors.Is(err, act.ErrConnectedAnew) || slipway.ErrorCode(err) == slipway.NotFound { // this is woken, or it is gone
-		return
-	}
-	s.polls.note(ctx, c.Key(), err)
-	problem := ""
-	if err != nil {
-		s.log.Warn("poll mirror", "codebase", c.Key(), "error", err)
-		problem = slipway.CleanLine(err.Error(), 600)
-	}
-	if err := s.store.SetDeployKeyProblem(ctx, c.Key(), problem); err != nil {
-		s.log.Error("keep why a codebase is not fetched", "codebase", c.Key(), "error", err)
-	}
-}
-
-// onForge reports whether a codebase has a loop of its own (followForge).
-func (s *server) onForge(ctx context.Context, codebase string) bool {
-	_, err := s.store.Connection(ctx, codebase)
-	return err == nil
-}
 
 // codebases are those of all projects.
 func (s *server) codebases(ctx context.Context) (all []slipway.Codebase, err error) {
@@ -84,32 +25,6 @@ func (s *server) codebases(ctx context.Context) (all []slipway.Codebase, err err
 		all, err = append(append(all, p.Main()), further...), errors.Join(err, ferr)
 	}
 	return all, err
-}
-
-// added reports whether an event after one says that there is a codebase or a connection more, and returns the
-// last event. Where events cannot be read there may be.
-func (s *server) added(ctx context.Context, after int64) (int64, bool) {
-	for found := false; ; {
-		events, err := s.store.Events(ctx, after, slipway.EventFilter{})
-		if err != nil || len(events) == 0 {
-			return after, found || err != nil
-		}
-		for _, e := range events {
-			after = e.ID
-			switch e.Kind {
-			case "project.created", "codebase.created", "forge.connected":
-				found = true
-			}
-		}
-	}
-}
-
-// newMirror reports whether a mirrored codebase was added since.
-func (s *server) newMirror(ctx context.Context, known []slipway.Codebase) bool {
-	now, err := s.codebases(ctx)
-	return err == nil && slices.ContainsFunc(now, func(c slipway.Codebase) bool {
-		return c.GitURL != "" && !slices.ContainsFunc(known, func(k slipway.Codebase) bool { return k.Key() == c.Key() && k.ID == c.ID })
-	})
 }
 
 // lateEvery is how often runs are tried again that could not be started when their refs moved.

@@ -29,6 +29,7 @@ import (
 	"github.com/slipway-cd/slipway/engine"
 	"github.com/slipway-cd/slipway/hosting/gitserver"
 	"github.com/slipway-cd/slipway/hosting/registry"
+	"github.com/slipway-cd/slipway/mirror"
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/retention"
@@ -81,10 +82,7 @@ type server struct {
 	clients  clients
 	sshDir   string
 	reactor  *react.Reactor
-	mirrors  mirrorLocks
-	wakes    wakes // deliveries came
-	polls    polls
-	again    wakes // connections changed
+	mirrors  *mirror.Mirrors
 
 	handler http.Handler
 	ready   atomic.Bool
@@ -281,8 +279,8 @@ func (s *server) start(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	before := s.stop
 	s.stop = func() { stop(); before() }
-	s.loops.Go(func() { s.pollMirrors(loops) })
-	s.loops.Go(func() { s.followForges(loops) })
+	s.loops.Go(func() { s.mirrors.Poll(loops) })
+	s.loops.Go(func() { s.mirrors.Follow(loops) })
 	s.loops.Go(func() { s.startLate(loops) })
 	s.loops.Go(func() { s.cleanRuns(loops) })
 	s.loops.Go(func() { s.retention().Daily(loops) })
