@@ -63,6 +63,8 @@ func mayImport() []rule {
 		{"slipwaytest", []string{".", "store", "driver/*"}},
 		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
 		{"starter", []string{"."}},
+		// What people look at is read from where it is kept.
+		{"see", []string{".", "act", "auth", "store"}},
 		// A repository as act asks for it, on a server and on a laptop.
 		{"repos", []string{".", "act", "driver/git"}},
 		{"worktree", []string{".", "driver/git"}},

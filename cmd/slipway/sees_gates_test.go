@@ -60,23 +60,3 @@ func TestWhoSeesGates(t *testing.T) {
 		t.Errorf("an SBOM for nobody: %d %s", resp.StatusCode, body)
 	}
 }
-
-// What only pages ask is refused to strangers before anything is read.
-func TestPagesAskForStrangers(t *testing.T) {
-	t.Parallel()
-	s, ctx := &sees{}, t.Context()
-	for who, by := range map[string]slipway.User{"a stranger": {Name: "eve"}, "nobody": {}} {
-		want := slipway.NotFound
-		if by.Name == "" {
-			want = slipway.Unauthorized
-		}
-		_, counts := s.DeployedCounts(ctx, by, "shop")
-		_, scan := s.DeployedScan(ctx, by, "shop", "cart", "qa")
-		_, history := s.CaseHistory(ctx, by, slipway.CaseFilter{Project: "shop", Service: "cart", Name: "a"})
-		for what, err := range map[string]error{"counts": counts, "a scan": scan, "a history": history} {
-			if slipway.ErrorCode(err) != want {
-				t.Errorf("%s, %s: %v", what, who, err)
-			}
-		}
-	}
-}

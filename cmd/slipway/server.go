@@ -33,6 +33,7 @@ import (
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/retention"
+	"github.com/slipway-cd/slipway/see"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
 	"github.com/slipway-cd/slipway/stage/scan"
@@ -320,7 +321,7 @@ func (s *server) close() error {
 }
 
 func (s *server) routes() (http.Handler, error) {
-	sees := &sees{Actions: s.actions, store: s.store}
+	sees := see.New(s.actions, s.store)
 	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Images: sees, Waivers: s.actions, Codebases: s.forges, Tests: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
 		May: func(by slipway.User, action, project string) bool {
 			return auth.Check(by, auth.Action(action), project) == nil
@@ -347,6 +348,15 @@ func (s *server) routes() (http.Handler, error) {
 	// here for the API too.
 	return http.NewCrossOriginProtection().Handler(mux), nil
 }
+
+// settings is what an admin keeps.
+type settings struct {
+	*act.Actions
+	*clusters
+}
+
+// clusters are act.Clusters under a name that does not hide their method Clusters.
+type clusters = act.Clusters
 
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	if !s.ready.Load() {
