@@ -289,7 +289,7 @@ func (s *server) start(ctx context.Context) error {
 		m := repos.Maintenance{Repos: s.repos, Codebases: s.codebases, Log: s.log}
 		m.Run(loops)
 	})
-	s.loops.Go(func() { s.watchVulnerabilities(loops) })
+	s.loops.Go(func() { s.watch().Run(loops) })
 	s.ready.Store(true)
 	return nil
 }

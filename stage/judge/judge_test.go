@@ -210,7 +210,7 @@ func TestTheGateOfAnEnvironment(t *testing.T) {
 	// Nothing passes for want of evidence.
 	gates["qa"] = failOn(slipway.SeverityCritical)
 	bare := c.plans(gates, "publish/cart", "gate/cart@qa")
-	c.finish(bare, "publish/cart", slipway.Result{Artifacts: published("sha256:"+strings.Repeat("6", 64))})
+	c.finish(bare, "publish/cart", slipway.Result{Artifacts: published("sha256:" + strings.Repeat("6", 64))})
 	res, err = c.step(bare, "gate/cart@qa", c.judge)
 	c.want("not scanned", res, err, slipway.Failed, "tests qa warn, vulnerabilities qa fail", "the image was not scanned")
 	if _, err = c.step(c.plans(gates, "gate/cart@qa"), "gate/cart@qa", c.judge); slipway.ErrorCode(err) != slipway.Internal {
