@@ -261,7 +261,7 @@ func (s *server) recover(ctx context.Context) error {
 	if err := s.actions.Recover(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.workspaces.Recover(), s.sweep(ctx)); err != nil {
+	if err := s.cleaner().Recover(ctx); err != nil {
 		s.log.Warn("remove old workspaces", "error", err)
 	}
 	return nil
@@ -283,7 +283,7 @@ func (s *server) start(ctx context.Context) error {
 	s.loops.Go(func() { s.mirrors.Poll(loops) })
 	s.loops.Go(func() { s.mirrors.Follow(loops) })
 	s.loops.Go(func() { s.startLate(loops) })
-	s.loops.Go(func() { s.cleanRuns(loops) })
+	s.loops.Go(func() { s.cleaner().Run(loops) })
 	s.loops.Go(func() { s.retention().Daily(loops) })
 	s.loops.Go(func() {
 		m := repos.Maintenance{Repos: s.repos, Codebases: s.codebases, Log: s.log}
