@@ -30,6 +30,8 @@ func mayImport() []rule {
 		// and where results are reused.
 		{"stage/plan", []string{".", "stage", "ignore"}},
 		{"stage/reuse", []string{".", "stage", "ignore"}},
+		// What gates make of the evidence that this gathers.
+		{"stage/judge", []string{".", "stage", "gate"}},
 		{"stage/*", []string{".", "stage"}},
 		// A rule that does not type-check, and a policy that there is not, are problems of the file: the
 		// configuration must not be readable without the question.
@@ -61,11 +63,17 @@ func mayImport() []rule {
 		{"slipwaytest", []string{".", "store", "driver/*"}},
 		{"slipwaytest/tools", []string{"slipwaytest", "driver/*"}},
 		{"starter", []string{"."}},
+		// What people look at is read from where it is kept.
+		{"see", []string{".", "act", "auth", "store"}},
 		// A repository as act asks for it, on a server and on a laptop.
 		{"repos", []string{".", "act", "driver/git"}},
 		{"worktree", []string{".", "driver/git"}},
 		// A laptop does what a server does, with the stages and drivers for it and without the server's records.
 		{"laptop", []string{".", "act", "config", "stage", "stage/*", "driver/buildkit", "driver/git", "driver/helm", "driver/kube", "driver/oci", "repos", "worktree"}},
+		// What is elsewhere is fetched, and becomes pushes.
+		{"mirror", []string{".", "act", "driver/git", "repos"}},
+		// What is removed, for whom, and where.
+		{"retention", []string{".", "auth", "hosting/registry"}},
 		// A survey writes what the configuration reads back.
 		{"survey", []string{".", "config"}},
 		{"demo", []string{".", "client", "slipwaytest"}},

@@ -45,3 +45,12 @@ func TestInShort(t *testing.T) {
 		}
 	}
 }
+
+func TestClip(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": "", "short": "short", "one\ntwo": "one", "1234567\nx": "1234567", "12345678": "123456…", "日本語日本語日本語": "日本語日本語…"} {
+		if got := slipway.Clip(in, 7); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}

@@ -85,8 +85,11 @@ type WaiverFilter struct {
 	Project string
 	Holding bool  // only those that hold
 	Before  int64 // only those that do not hold any more and have a smaller ID; 0: from the first
-	Limit   int   // of those that do not hold any more; 0: 100; at most 1000
+	Limit   int   // of those that do not hold any more; 0: 100; at most MostWaivers
 }
+
+// MostWaivers is how many waivers that do not hold any more are listed at once.
+const MostWaivers = 1000
 
 // EventFilter selects events.
 type EventFilter struct {

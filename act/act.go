@@ -202,13 +202,7 @@ func checkReason(s string) (string, error) {
 }
 
 // title is the first line of what somebody wrote, cut.
-func title(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	if r := []rune(s); len(r) > maxTitle {
-		return string(r[:maxTitle-1]) + "…"
-	}
-	return s
-}
+func title(s string) string { return slipway.Clip(s, maxTitle) }
 
 // run returns a run that the user may do a to.
 func (x *Actions) run(ctx context.Context, by slipway.User, a auth.Action, id int64) (slipway.RunDetail, error) {

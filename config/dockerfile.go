@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // Dockerfile is what Slipway reads from one: no more than its stages, ports and user.
@@ -51,7 +53,7 @@ type DockerfileStage struct {
 // ParseDockerfile reads a Dockerfile. A Dockerfile that does not parse is a Problem with its line.
 func ParseDockerfile(name string, data []byte) (Dockerfile, Problems) {
 	fault := func(line int, err error) (Dockerfile, Problems) {
-		return Dockerfile{}, Problems{{File: name, Line: line, Message: "does not parse: " + firstLine(err), Hint: "see what docker build says of it"}}
+		return Dockerfile{}, Problems{{File: name, Line: line, Message: "does not parse: " + inShort(err), Hint: "see what docker build says of it"}}
 	}
 	result, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
@@ -308,8 +310,8 @@ func (d Dockerfile) names() []string {
 	return out
 }
 
-func firstLine(err error) string {
-	msg, _, _ := strings.Cut(err.Error(), "\n")
+func inShort(err error) string {
+	msg := slipway.FirstLine(err.Error())
 	if len(msg) > 300 {
 		msg = fmt.Sprintf("%.300s...", msg)
 	}

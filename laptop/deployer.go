@@ -73,8 +73,7 @@ func (d *Deployer) wayBack(ctx context.Context, env stage.Env, target slipway.Ta
 			foreign.Number, foreign.Description, target.Release, foreign.Number, target.Namespace, d.to.Context)
 		return nil, nil
 	}
-	line, _, _ := strings.Cut(reason, "\n")
-	back := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: line, Automatic: true})
+	back := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: slipway.FirstLine(reason), Automatic: true})
 	return &back, nil
 }
 

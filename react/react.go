@@ -2,8 +2,7 @@
 // and pull requests. For each codebase on a forge it reads the events of the project after a durable cursor,
 // works out what that forge should show now of this codebase, and sends what is new of that, so that an event
 // that is read twice sends nothing twice.
-// It changes no run and holds none up; a forge that does not answer is asked again later. It also says which
-// candidates of the registry are old (Retain), and removes none itself.
+// It changes no run and holds none up; a forge that does not answer is asked again later.
 package react
 
 import (

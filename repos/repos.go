@@ -58,7 +58,7 @@ func (r Folder) aside(codebase string) string {
 }
 
 // Create makes the repository of a codebase aside, and keep puts it into its place. What it mirrors is
-// asked for its default branch and fetched later, by pollMirror.
+// asked for its default branch and fetched later, by package mirror.
 func (r Folder) Create(ctx context.Context, p slipway.Codebase) (slipway.Codebase, func() error, error) {
 	dir := r.aside(p.Key())
 	if _, err := os.Lstat(r.Path(p.Key())); err == nil {

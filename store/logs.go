@@ -211,11 +211,6 @@ func (l *Logs) close() error {
 	return nil
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 // Tail returns the log of an attempt as newline-separated JSON. With follow, reading waits for what
 // comes until the attempt ends or ctx is done; without, it ends with what is there. A log that does
 // not exist reads as empty. The caller closes it.

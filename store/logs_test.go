@@ -192,3 +192,8 @@ func TestALogCutByACrashReadsToTheCut(t *testing.T) {
 		t.Errorf("lines: %v", got)
 	}
 }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -14,9 +14,6 @@ func scanWaiver(r scanner) (w slipway.Waiver, err error) {
 		stamp{&w.Expires}, stamp{&w.CreatedAt}, stamp{&w.Withdrawn})
 }
 
-// MostWaivers is how many waivers that do not hold any more are returned at once.
-const MostWaivers = 1000
-
 // Waivers returns waivers that people gave, newest first: all of those that hold, then of those that do not hold any
 // more as many as the filter wants.
 func (s *Store) Waivers(ctx context.Context, f slipway.WaiverFilter) ([]slipway.Waiver, error) {
@@ -31,7 +28,7 @@ func (s *Store) Waivers(ctx context.Context, f slipway.WaiverFilter) ([]slipway.
 	}
 	over, err := list(ctx, s.reader, scanWaiver, `SELECT `+waiverColumns+` FROM waivers
 		WHERE project = $1 AND (withdrawn_at <> 0 OR expires_at <= $2) AND ($3 = 0 OR id < $3) ORDER BY id DESC LIMIT $4`,
-		f.Project, now, f.Before, limit(f.Limit, 100, MostWaivers))
+		f.Project, now, f.Before, limit(f.Limit, 100, slipway.MostWaivers))
 	return append(out, over...), err
 }
 

@@ -306,18 +306,13 @@ func gitGiven(ctx context.Context, dir string, env []string, input string, args 
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		why := strings.TrimPrefix(firstLine(stderr.String()), "fatal: ")
+		why := strings.TrimPrefix(slipway.FirstLine(strings.TrimSpace(stderr.String())), "fatal: ")
 		for len(args) > 2 && args[0] == "-c" {
 			args = args[2:]
 		}
 		return "", fmt.Errorf("git %s: %w", args[0], errors.New(cmp.Or(why, err.Error())))
 	}
 	return strings.TrimSpace(string(out)), nil
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return line
 }
 
 // Named says with what is wrong with the commit of a working tree what that commit is, which git does not know.

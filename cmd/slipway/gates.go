@@ -123,9 +123,9 @@ func (c *cli) shortSummary(summary string) string {
 	}
 	head, last, _ := cutLast(summary, ", ")
 	if len(summary) <= most || !strings.Contains(last, " waived until ") {
-		return clip(summary, most)
+		return slipway.Clip(summary, most)
 	}
-	return clip(head, most-len(last)-len(", ")) + ", " + last
+	return slipway.Clip(head, most-len(last)-len(", ")) + ", " + last
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -201,7 +201,7 @@ func (c *cli) waivers() *cobra.Command {
 		for _, w := range found {
 			id := first(slipway.Printable(w.Place), strconv.FormatInt(w.ID, 10))
 			rows = append(rows, []string{id, w.Gate, slipway.Printable(w.Subject), first(w.Service, "every"), first(w.Environment, "every"),
-				waiverState(w, time.Now()), slipway.Printable(w.Author), slipway.Printable(clip(w.Reason, 60))})
+				waiverState(w, time.Now()), slipway.Printable(w.Author), slipway.Printable(slipway.Clip(w.Reason, 60))})
 		}
 		c.out.table([]string{"WAIVER", "GATE", "SUBJECT", "SERVICE", "ENVIRONMENT", "HOLDS", "BY", "REASON"}, rows)
 		if last := found[len(found)-1]; !f.Holding && over(found) >= f.Limit && last.ID > 0 {

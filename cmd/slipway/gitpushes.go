@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
-	"time"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/act"
@@ -147,116 +143,4 @@ func (p *pushes) Moved(ctx context.Context, in gitserver.Push) []string {
 // Refused closes what did not move.
 func (p *pushes) Refused(ctx context.Context, in gitserver.Push) {
 	p.server.actions.Refused(ctx, p.take(in))
-}
-
-// mirrorTimeout bounds one fetch: a remote that hangs must not keep the others from being fetched.
-const mirrorTimeout = 10 * time.Minute
-
-// pollMirror fetches what a codebase mirrors and takes every ref that moved there as a push: recorded,
-// then moved, then accepted, so that a crash at any point loses none and makes none twice. What was
-// there before the codebase was added is taken as it is, but for the default branch. actors says who moved
-// a ref, by ref and commit with a blank between; nil: nobody knows. What was fetched before the codebase was
-// connected anew is dropped: the error is act.ErrConnectedAnew then.
-func (s *server) pollMirror(ctx context.Context, codebase string, actors map[string]string) error {
-	ctx, cancel := context.WithTimeout(ctx, mirrorTimeout)
-	defer cancel()
-	defer s.mirrors.lock(codebase)()
-	src, err := s.forges.Source(ctx, codebase)
-	if err != nil {
-		return err
-	}
-	ctx, done := s.forges.During(ctx, src)
-	defer done()
-	err = s.pollSource(ctx, src, actors)
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, act.ErrConnectedAnew) {
-		return cause
-	}
-	return err
-}
-
-// pollSource polls what is connected now, and takes it if that is so still.
-func (s *server) pollSource(ctx context.Context, src act.Source, actors map[string]string) error {
-	p, r := src.Codebase, s.repos.Open(src.Codebase.Key())
-	changes, err := s.changesOf(ctx, r, src)
-	if err != nil {
-		return fmt.Errorf("fetch %s: %w", p.Key(), err)
-	}
-	if len(changes) == 0 {
-		return nil
-	}
-	release, err := s.forges.Acting(ctx, src)
-	if err != nil {
-		return err
-	}
-	defer release()
-	have, err := r.Refs(ctx)
-	if err != nil {
-		return err
-	}
-	if len(have) == 0 {
-		main := slices.IndexFunc(changes, func(c git.RefChange) bool { return c.Ref == "refs/heads/"+p.DefaultBranch })
-		if main < 0 {
-			return r.Apply(ctx, changes)
-		}
-		if err := r.Apply(ctx, slices.Delete(slices.Clone(changes), main, main+1)); err != nil {
-			return err
-		}
-		changes = changes[main : main+1]
-	}
-	commands := make([]act.Command, len(changes))
-	for i, c := range changes {
-		commands[i] = act.Command{Ref: c.Ref, Old: c.Old, New: c.New, Actor: actors[c.Ref+" "+c.New]}
-	}
-	pushes, err := s.actions.Seen(ctx, p.Key(), commands)
-	if err != nil {
-		return err
-	}
-	if err := r.Apply(ctx, changes); err != nil {
-		s.actions.Settle(context.WithoutCancel(ctx), pushes)
-		return fmt.Errorf("move the refs of %s: %w", p.Key(), err)
-	}
-	s.actions.Moved(context.WithoutCancel(ctx), pushes)
-	return nil
-}
-
-// changesOf fetches and returns what is new in the repository that is connected. A first fetch says whether something
-// is; what is taken is that of a second one, before and after which the forge says whose the name is. Until then what
-// came is where nothing looks but the next fetch.
-func (s *server) changesOf(ctx context.Context, r repos.Repo, src act.Source) ([]git.RefChange, error) {
-	remote, err := s.remoteOf(ctx, src.Codebase)
-	if err != nil {
-		return nil, err
-	}
-	changes, err := r.Fetch(ctx, remote)
-	if err != nil || !src.Asked() || len(changes) == 0 && s.forges.Taken(src.Codebase.Key()) == nil {
-		return changes, err
-	}
-	if err := s.forges.Confirm(ctx, src); err != nil || len(changes) == 0 {
-		return nil, err
-	}
-	if changes, err = r.Fetch(ctx, remote); err != nil {
-		return nil, err
-	}
-	return changes, s.forges.Confirm(ctx, src)
-}
-
-// mirrorLocks keep two fetches of one repository apart: that of a webhook and that of the clock.
-type mirrorLocks struct {
-	mu sync.Mutex
-	of map[string]*sync.Mutex
-}
-
-func (m *mirrorLocks) lock(codebase string) (unlock func()) {
-	m.mu.Lock()
-	if m.of == nil {
-		m.of = map[string]*sync.Mutex{}
-	}
-	l := m.of[codebase]
-	if l == nil {
-		l = &sync.Mutex{}
-		m.of[codebase] = l
-	}
-	m.mu.Unlock()
-	l.Lock()
-	return l.Unlock
 }

@@ -105,7 +105,7 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%q: %q", in, got)
 		}
 	}
-	if got := clip("日本語日本語\nmore", 4); got != "日本語…" {
+	if got := slipway.Clip("日本語日本語\nmore", 4); got != "日本語…" {
 		t.Errorf("clipped to %q", got)
 	}
 }

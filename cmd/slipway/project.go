@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -14,25 +15,15 @@ import (
 func (c *cli) projects() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "project", Aliases: []string{"projects"}, Short: "Projects: list, add, show, connect with a forge", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			list, err := api.Projects(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(list); done {
-				return err
-			}
+		RunE: answer(c, func(ctx context.Context, q question) ([]slipway.Project, error) {
+			return q.api.Projects(ctx)
+		}, func(q question, list []slipway.Project) {
 			var rows [][]string
 			for _, p := range list {
-				rows = append(rows, []string{p.Name, slipway.Printable(p.DefaultBranch), first(slipway.Printable(p.GitURL), api.Address()+"/git/"+p.Name+".git"), ago(p.CreatedAt)})
+				rows = append(rows, []string{p.Name, slipway.Printable(p.DefaultBranch), first(slipway.Printable(p.GitURL), gitURL(q, p.Main())), ago(p.CreatedAt)})
 			}
 			c.out.table([]string{"PROJECT", "DEFAULT BRANCH", "REPOSITORY", "CREATED"}, rows)
-			return nil
-		},
+		}),
 	}
 	cmd.AddCommand(c.projectAdd(), c.projectShow(), c.projectConnect(), c.projectAccount())
 	return cmd
@@ -262,27 +253,16 @@ func forksText(p slipway.ForkPolicy) string {
 func (c *cli) projectShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [NAME]", Short: "A project, its forge, and what the forge refuses", Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
+		RunE: answer(c, func(ctx context.Context, q question) (slipway.ProjectDetail, error) {
+			if len(q.args) > 0 {
+				return q.api.Project(ctx, q.args[0])
+			}
+			name, err := c.project(ctx, q.api)
 			if err != nil {
-				return err
+				return slipway.ProjectDetail{}, err
 			}
-			name := ""
-			if len(args) > 0 {
-				name = args[0]
-			} else if name, err = c.project(cmd.Context(), api); err != nil {
-				return err
-			}
-			d, err := api.Project(cmd.Context(), name)
-			if err != nil {
-				return err
-			}
-			if done, err := c.out.value(d); done {
-				return err
-			}
-			c.showProject(d, api.Address())
-			return nil
-		},
+			return q.api.Project(ctx, name)
+		}, func(q question, d slipway.ProjectDetail) { c.showProject(d, q.api.Address()) }),
 	}
 }
 
@@ -400,37 +380,27 @@ func counted(n int, one, more string) string {
 	return fmt.Sprintf("%d %s", n, more)
 }
 
+// nobody is the user of an account that is nobody's.
+const nobody = "none"
+
 func (c *cli) projectAccount() *cobra.Command {
 	var codebase string
 	cmd := &cobra.Command{
 		Use: "account ACCOUNT USER", Short: "Say whose an account of the project's forge is; USER none takes that back", Args: cobra.ExactArgs(2),
 		Long: "What the account does on the forge is then the user's doing: they are named in runs, and what they ask for in\ncomments takes their role here as well. It holds for every project on that forge.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			api, err := c.client()
-			if err != nil {
-				return err
-			}
-			project, err := c.project(cmd.Context(), api)
-			if err != nil {
-				return err
-			}
-			user := args[1]
-			if user == "none" {
+		RunE: inProject(c, func(ctx context.Context, q question) (struct{}, error) {
+			user := q.args[1]
+			if user == nobody {
 				user = ""
 			}
-			if err := api.LinkAccount(cmd.Context(), slipway.CodebaseKey(project, codebase), args[0], user); err != nil {
-				return err
+			return struct{}{}, q.api.LinkAccount(ctx, slipway.CodebaseKey(q.project, codebase), q.args[0], user)
+		}, func(q question, _ struct{}) {
+			if q.args[1] == nobody {
+				c.out.line("the account %s is nobody's here", slipway.Printable(q.args[0]))
+				return
 			}
-			if done, err := c.out.value(struct{}{}); done {
-				return err
-			}
-			if user == "" {
-				c.out.line("the account %s is nobody's here", slipway.Printable(args[0]))
-				return nil
-			}
-			c.out.line("the account %s is %s here", slipway.Printable(args[0]), user)
-			return nil
-		},
+			c.out.line("the account %s is %s here", slipway.Printable(q.args[0]), q.args[1])
+		}),
 	}
 	cmd.Flags().StringVar(&codebase, "codebase", "", "codebase whose forge is meant (default: the main one)")
 	return cmd

@@ -49,3 +49,21 @@ func TestTroubleOfAForgeIsNotItsToken(t *testing.T) {
 		t.Errorf("%d deploy keys in\n%s", n, got)
 	}
 }
+
+// A person is told when a codebase was polled last, and that it did nothing.
+func TestPollRows(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for want, poll := range map[string]*slipway.Poll{
+		"not since the server started, ": {Since: now},
+		"and it did nothing: no answer":  {Since: now, Time: now, Problem: "no answer"},
+		"ago":                            {Since: now, Time: now.Add(-time.Hour)},
+	} {
+		if rows := pollRows(poll); len(rows) != 1 || !strings.Contains(rows[0][1], want) {
+			t.Errorf("a person is told %v, want %q", rows, want)
+		}
+	}
+	if rows := pollRows(nil); rows != nil {
+		t.Errorf("of what is not polled a person is told %v", rows)
+	}
+}

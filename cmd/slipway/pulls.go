@@ -21,7 +21,7 @@ func (c *cli) pulls() *cobra.Command {
 		}, func(_ question, pulls []slipway.PullRequest) {
 			var rows [][]string
 			for _, p := range pulls {
-				rows = append(rows, []string{p.Name(), c.out.state(string(p.State)), p.Base, slipway.Printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), slipway.Printable(clip(p.Title, 60)) + fromFork(p)})
+				rows = append(rows, []string{p.Name(), c.out.state(string(p.State)), p.Base, slipway.Printable(p.Author), slipway.ShortHash(p.Head), ago(p.UpdatedAt), slipway.Printable(slipway.Clip(p.Title, 60)) + fromFork(p)})
 			}
 			c.out.table([]string{"PULL", "STATE", "INTO", "BY", "HEAD", "UPDATED", "TITLE"}, rows)
 		}),

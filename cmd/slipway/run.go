@@ -25,6 +25,7 @@ import (
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/build"
 	"github.com/slipway-cd/slipway/stage/chart"
+	"github.com/slipway-cd/slipway/stage/judge"
 	"github.com/slipway-cd/slipway/stage/source"
 	"github.com/slipway-cd/slipway/stage/test"
 	"github.com/slipway-cd/slipway/worktree"
@@ -262,8 +263,8 @@ func (c *cli) runSteps(ctx context.Context, o runOptions, p laptop.Plan, parts r
 		Workspace: source.NewWorkspaces(filepath.Join(scratch, "work"), func(key string) (source.Exporter, error) { return parts.with.Repo(key), nil }).For(p.Run.Project, p.Run.ID),
 		Runners: map[slipway.StepKind]stage.Runner{
 			slipway.KindBuild: results.Reusing(build.Runner{Builder: engine}, parts.with, parts.deploy, engine),
-			slipway.KindTest:  judgedHere(p.Gates, results.Reusing(test.Runner{Container: engine}, parts.with, parts.deploy, engine)),
-			slipway.KindChart: judgedHere(p.Gates, chart.New(parts.charts, &kubeschema.Library{}, chart.Options{Tracer: parts.charts})),
+			slipway.KindTest:  judge.Here(p.Gates, results.Reusing(test.Runner{Container: engine}, parts.with, parts.deploy, engine)),
+			slipway.KindChart: judge.Here(p.Gates, chart.New(parts.charts, &kubeschema.Library{}, chart.Options{Tracer: parts.charts})),
 		},
 		LogOf: func(s slipway.PlanStep) stage.Log { return printed.of(s.Key) },
 		Moved: func(s laptop.Step) {

@@ -70,7 +70,7 @@ func (c *cli) announce(ctx context.Context, d *laptop.Deployer, p laptop.Plan) e
 		}
 		there := "there is nothing of it yet"
 		if now.Number > 0 {
-			there = fmt.Sprintf("replaces revision %d: %s", now.Number, slipway.Printable(clip(now.Description, 100)))
+			there = fmt.Sprintf("replaces revision %d: %s", now.Number, slipway.Printable(slipway.Clip(now.Description, 100)))
 		}
 		rows = append(rows, []string{"  " + c.out.bold(s.Service), s.Deploy.Version, there})
 	}

@@ -54,7 +54,7 @@ func (l *live) moved(s laptop.Step) {
 		text += " in " + short(s.Took)
 	}
 	if s.Reason != "" {
-		text += ": " + slipway.Printable(firstLine(s.Reason))
+		text += ": " + slipway.Printable(slipway.FirstLine(s.Reason))
 	}
 	l.line(s.Key, text)
 }
@@ -110,7 +110,7 @@ func (s *stepLog) Line(in slipway.LogLine) {
 }
 
 func (s *stepLog) text(in slipway.LogLine) []string {
-	p, group := s.all.out, slipway.Printable(clip(in.Group, 100))
+	p, group := s.all.out, slipway.Printable(slipway.Clip(in.Group, 100))
 	if in.State != "" {
 		s.group = in.Group
 		text := slipway.Printable(in.Text)
@@ -172,7 +172,7 @@ func (c *cli) summary(steps []laptop.Step, took time.Duration) {
 		}
 		why := ""
 		if s.State != slipway.StepSucceeded || !s.Reused.IsZero() {
-			why = slipway.Printable(clip(s.Reason, mostWhy))
+			why = slipway.Printable(slipway.Clip(s.Reason, mostWhy))
 		}
 		rows = append(rows, []string{c.out.bold(s.Service), string(s.Kind), c.out.state(string(s.State)), took, testCount(s.Report), why})
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -34,20 +33,22 @@ import (
 func (s *server) runners() map[slipway.StepKind]stage.Runner {
 	deployer := &deploy.Runner{Helm: s.helm, Charts: s.oci, Cluster: s.kube, Robots: robots{s}, Deployments: deployments{s.store}}
 	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
+	gates := s.judge()
+	back := rollback.Back{Records: s.store, Limits: s.planner.Limits}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
 		slipway.KindBuild:    s.reusing(build.Runner{Builder: builder{s}}),
-		slipway.KindTest:     s.judged(s.reusing(test.Runner{Container: s.buildkit, Attachments: s.store.Attachments()})),
-		slipway.KindScan:     s.judged(s.scans()),
-		slipway.KindChart:    s.judged(s.reusingCharts(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube}))),
+		slipway.KindTest:     gates.Judged(s.reusing(test.Runner{Container: s.buildkit, Attachments: s.store.Attachments()})),
+		slipway.KindScan:     gates.Judged(s.scans()),
+		slipway.KindChart:    gates.Judged(s.reusingCharts(chart.New(s.charts, &kubeschema.Library{}, chart.Options{Tracer: s.charts, Clusters: s.kube}))),
 		slipway.KindPublish:  &publish.Runner{Registry: s.oci, Releases: s.store},
 		slipway.KindAttest:   s.signer(),
-		slipway.KindGate:     s.gate(),
-		slipway.KindApprove:  s.noted(&approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")}),
+		slipway.KindGate:     gates,
+		slipway.KindApprove:  gates.Noted(&approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")}),
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
-		slipway.KindDeploy:   s.guarded(s.proven(rollback.After(deployer, s.wayBack))),
-		slipway.KindVerify:   rollback.After(verifier, s.wayBack),
-		slipway.KindRollback: s.guarded(s.remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm})),
+		slipway.KindDeploy:   deploy.Guarded(gates.Proven(rollback.After(deployer, back.Plan)), s.store),
+		slipway.KindVerify:   rollback.After(verifier, back.Plan),
+		slipway.KindRollback: deploy.Guarded(gates.Remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm}), s.store),
 	}
 }
 
@@ -107,107 +108,6 @@ func renderProcess() []string {
 		return nil
 	}
 	return []string{self, renderCommand}
-}
-
-// guarded looks, once the target's lock is held, whether the world has moved on since the step was
-// planned: an older version is never deployed over a newer one (D1), a quarantined one not at all (D10),
-// and a rollback does not take back what has been replaced already. Nothing touches a namespace that
-// another project deploys to.
-func (s *server) guarded(r stage.Runner) stage.Runner {
-	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
-		why, err := s.overtaken(ctx, env, step)
-		if err != nil {
-			return slipway.Result{}, err
-		}
-		if why != "" {
-			return slipway.Result{Outcome: slipway.Failed, Reason: why}, nil
-		}
-		return r.Run(ctx, env, step)
-	})
-}
-
-func (s *server) overtaken(ctx context.Context, env stage.Env, step slipway.PlanStep) (string, error) {
-	target := targetOf(step)
-	owner, err := s.store.NamespaceOwner(ctx, target.Project, target.Cluster, target.Namespace)
-	if err != nil {
-		return "", err
-	}
-	if owner != "" && owner != target.Project {
-		return slipway.ForeignNamespace(step.Environment, target.Namespace, target.Cluster, owner).Error(), nil
-	}
-	current, err := s.store.CurrentDeployment(ctx, env.Run.Project, step.Environment, step.Service)
-	if slipway.ErrorCode(err) == slipway.NotFound {
-		current = slipway.Deployment{}
-	} else if err != nil {
-		return "", err
-	}
-	if back := step.Rollback; back != nil {
-		if current.ID > back.From.ID && current.RunID != env.Run.ID {
-			return fmt.Sprintf("not rolled back: %s was deployed to %s since, by run #%d", current.Version, step.Environment, current.RunID), nil
-		}
-		return "", nil
-	}
-	version := step.Deploy.Version
-	quarantined, err := s.store.Quarantined(ctx, env.Run.Project, step.Service, version)
-	if err != nil {
-		return "", err
-	}
-	if quarantined != "" {
-		return fmt.Sprintf("not deployed: %s is in quarantine (%s); lift that first: slipway lift %s %s", version, quarantined, step.Service, version), nil
-	}
-	if current.RunID != env.Run.ID && newer(current, version, env.Run) {
-		return fmt.Sprintf("not deployed: the newer %s is in %s since run #%d; only a rollback goes back", current.Version, step.Environment, current.RunID), nil
-	}
-	return "", nil
-}
-
-// targetOf is where a deployment or a rollback goes.
-func targetOf(step slipway.PlanStep) slipway.Target {
-	if step.Rollback != nil {
-		return step.Rollback.Target
-	}
-	return step.Deploy.Target
-}
-
-// newer reports whether what is deployed is newer than a version: by SemVer, or for commits of a
-// branch by the order of their runs.
-func newer(current slipway.Deployment, version string, run slipway.Run) bool {
-	v, verr := slipway.ParseVersion(version)
-	w, werr := slipway.ParseVersion(current.Version)
-	if verr == nil && werr == nil {
-		return w.Compare(v) > 0
-	}
-	return verr != nil && werr != nil && current.RunID > run.ID
-}
-
-func (s *server) wayBack(ctx context.Context, env stage.Env, target slipway.Target, failed slipway.Deployment, reason string) (*slipway.Plan, error) {
-	var taken []string
-	for _, st := range env.Steps {
-		taken = append(taken, st.Spec.Key)
-	}
-	history, err := s.store.Deployments(ctx, slipway.DeploymentFilter{Project: target.Project, Environment: target.Environment, Service: target.Service, Limit: 500})
-	if err != nil {
-		return nil, err
-	}
-	quarantined, err := s.store.Quarantines(ctx, target.Project, target.Service)
-	if err != nil {
-		return nil, err
-	}
-	to, err := rollback.Choose(history, "", quarantined)
-	if err != nil && slipway.ErrorCode(err) != slipway.NotFound {
-		return nil, err
-	}
-	limits, err := s.planner.Limits(ctx, target.Project)
-	if err != nil {
-		return nil, err
-	}
-	plan := rollback.Plan(rollback.Input{Target: target, From: failed, To: to, Reason: firstLine(reason), Automatic: true, Limits: limits, Taken: taken})
-	return &plan, nil
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
 }
 
 // builder builds with BuildKit, and tells it where the embedded registry is reached now.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/grype"
-	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/stage/scan"
 )
 
@@ -133,29 +132,6 @@ func (f scanFlags) check() error {
 		return nil
 	}
 	return slipway.Errorf(slipway.Invalid, "--fail-on %q: expected critical, high, medium, low or none", f.failOn)
-}
-
-// registryOf is the way to an image: the server's at the server, as who is signed in; another one as docker
-// goes there.
-func (c *cli) registryOf(ctx context.Context, ref *artifactRef, address string) (*oci.Client, error) {
-	credentials := oci.Credentials(oci.DockerCredentials)
-	api, err := c.client()
-	var ring slipway.KeyRing
-	if err == nil {
-		ring, err = api.Keys(ctx)
-	}
-	host := ref.repo.Registry.Host
-	switch {
-	case err != nil && host == "":
-		return nil, err
-	case err == nil && (host == "" || host == ring.Registry):
-		ref.repo.Registry = slipway.Registry{Host: ring.Registry, Address: api.Address()}
-		credentials = signedIn(api, ring.Registry)
-	}
-	if address != "" {
-		ref.repo.Registry.Address = address
-	}
-	return oci.New(credentials, oci.Options{}), nil
 }
 
 func (c *cli) showScan(rep scan.Report, f scanFlags) error {

@@ -39,10 +39,11 @@ func (c *cli) targets(ctx context.Context, image, work string, f scanFlags) (tar
 	if err != nil {
 		return targets{}, slipway.Errorf(slipway.Invalid, "%q is neither a file nor a folder here, nor an image such as shop/delivery:v1.0.2", image)
 	}
-	registry, err := c.registryOf(ctx, &ref, f.registry)
+	at, err := c.reach(ctx, &ref, f.registry)
 	if err != nil {
 		return targets{}, err
 	}
+	registry := at.registry
 	if ref.digest == "" {
 		if ref.digest, err = registry.Resolve(ctx, ref.repo, ref.tag); err != nil {
 			return targets{}, err

@@ -134,7 +134,7 @@ func (c *cli) runRows(runs []slipway.Run) {
 	}
 	var rows [][]string
 	for _, r := range runs {
-		row := []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), slipway.Printable(shortRef(r)), ago(r.CreatedAt), slipway.Printable(clip(first(r.Reason, r.Title), 60))}
+		row := []string{fmt.Sprintf("#%d", r.ID), c.out.state(string(r.State)), slipway.Printable(shortRef(r)), ago(r.CreatedAt), slipway.Printable(slipway.Clip(first(r.Reason, r.Title), 60))}
 		if !c.out.narrow() {
 			row = []string{row[0], row[1], string(r.Event), row[2], slipway.ShortHash(r.Commit), slipway.Printable(r.Actor), took(first2(r.StartedAt, r.CreatedAt), r.FinishedAt), row[3], row[4]}
 		}
@@ -148,14 +148,6 @@ func first2(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func clip(s string, n int) string {
-	s, _, _ = strings.Cut(s, "\n")
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
 }
 
 func shortRef(r slipway.Run) string {
@@ -226,7 +218,7 @@ func (c *cli) runDetail(d slipway.RunDetail) {
 	c.out.line("")
 	var rows [][]string
 	for _, s := range d.Steps {
-		reason := clip(s.Reason, 100)
+		reason := slipway.Clip(s.Reason, 100)
 		if s.Attempt > 1 {
 			reason = strings.TrimSpace(fmt.Sprintf("attempt %d %s", s.Attempt, reason))
 		}
@@ -346,7 +338,7 @@ func (c *cli) printLog(ctx context.Context, api *client.Client, id int64, step s
 		}
 		group := ""
 		if l.Group != "" {
-			group = c.out.dim(slipway.Printable(clip(l.Group, 48))+" │") + " "
+			group = c.out.dim(slipway.Printable(slipway.Clip(l.Group, 48))+" │") + " "
 		}
 		text := slipway.Printable(l.Text)
 		if l.State != "" {

@@ -49,7 +49,7 @@ func TestWhoSeesGates(t *testing.T) {
 	}
 	// A run is asked for by its number alone: its project is the run's own.
 	all, err := bob.Gates(ctx, slipway.GateFilter{RunID: 4})
-	if err != nil || verdicts(all) != "tests fail, coverage pass" || all[0].Project != "shop" {
+	if err != nil || len(all) != 2 || all[0].Gate != "tests" || all[0].Verdict != slipway.Fail || all[1].Gate != "coverage" || all[1].Verdict != slipway.Pass || all[0].Project != "shop" {
 		t.Errorf("%+v %v", all, err)
 	}
 	const doc = "/api/v1/projects/shop/sboms/sha256:none"
@@ -58,25 +58,5 @@ func TestWhoSeesGates(t *testing.T) {
 	}
 	if resp, body := s.get(doc, ""); resp.StatusCode != 401 {
 		t.Errorf("an SBOM for nobody: %d %s", resp.StatusCode, body)
-	}
-}
-
-// What only pages ask is refused to strangers before anything is read.
-func TestPagesAskForStrangers(t *testing.T) {
-	t.Parallel()
-	s, ctx := &sees{}, t.Context()
-	for who, by := range map[string]slipway.User{"a stranger": {Name: "eve"}, "nobody": {}} {
-		want := slipway.NotFound
-		if by.Name == "" {
-			want = slipway.Unauthorized
-		}
-		_, counts := s.DeployedCounts(ctx, by, "shop")
-		_, scan := s.DeployedScan(ctx, by, "shop", "cart", "qa")
-		_, history := s.CaseHistory(ctx, by, slipway.CaseFilter{Project: "shop", Service: "cart", Name: "a"})
-		for what, err := range map[string]error{"counts": counts, "a scan": scan, "a history": history} {
-			if slipway.ErrorCode(err) != want {
-				t.Errorf("%s, %s: %v", what, who, err)
-			}
-		}
 	}
 }

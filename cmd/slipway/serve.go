@@ -124,6 +124,12 @@ func runServer(ctx context.Context, o serveOptions, out io.Writer) (err error) {
 	if err := s.recover(ctx); err != nil {
 		return err
 	}
+	return s.serve(ctx, out, listener, inside)
+}
+
+// serve answers on both listeners, which may be one, until ctx ends, and starts what the server does by itself.
+func (s *server) serve(ctx context.Context, out io.Writer, listener, inside net.Listener) (err error) {
+	log := s.log
 	// Requests end when the server stops; Shutdown alone would wait for every event stream.
 	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	server := &http.Server{

@@ -29,8 +29,11 @@ import (
 	"github.com/slipway-cd/slipway/engine"
 	"github.com/slipway-cd/slipway/hosting/gitserver"
 	"github.com/slipway-cd/slipway/hosting/registry"
+	"github.com/slipway-cd/slipway/mirror"
 	"github.com/slipway-cd/slipway/react"
 	"github.com/slipway-cd/slipway/repos"
+	"github.com/slipway-cd/slipway/retention"
+	"github.com/slipway-cd/slipway/see"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
 	"github.com/slipway-cd/slipway/stage/scan"
@@ -80,10 +83,7 @@ type server struct {
 	clients  clients
 	sshDir   string
 	reactor  *react.Reactor
-	mirrors  mirrorLocks
-	wakes    wakes // deliveries came
-	polls    polls
-	again    wakes // connections changed
+	mirrors  *mirror.Mirrors
 
 	handler http.Handler
 	ready   atomic.Bool
@@ -261,10 +261,15 @@ func (s *server) recover(ctx context.Context) error {
 	if err := s.actions.Recover(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.workspaces.Recover(), s.sweep(ctx)); err != nil {
+	if err := s.cleaner().Recover(ctx); err != nil {
 		s.log.Warn("remove old workspaces", "error", err)
 	}
 	return nil
+}
+
+// retention is what removes old candidates.
+func (s *server) retention() *retention.Cleaner {
+	return &retention.Cleaner{Registry: s.registry, Records: s.store, Policy: s.planner.Policy, Log: s.log, Now: time.Now}
 }
 
 // start starts the engine and the loops, and then answers that it is ready.
@@ -275,13 +280,16 @@ func (s *server) start(ctx context.Context) error {
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	before := s.stop
 	s.stop = func() { stop(); before() }
-	s.loops.Go(func() { s.pollMirrors(loops) })
-	s.loops.Go(func() { s.followForges(loops) })
+	s.loops.Go(func() { s.mirrors.Poll(loops) })
+	s.loops.Go(func() { s.mirrors.Follow(loops) })
 	s.loops.Go(func() { s.startLate(loops) })
-	s.loops.Go(func() { s.cleanRuns(loops) })
-	s.loops.Go(func() { s.retain(loops) })
-	s.loops.Go(func() { s.maintain(loops) })
-	s.loops.Go(func() { s.watchVulnerabilities(loops) })
+	s.loops.Go(func() { s.cleaner().Run(loops) })
+	s.loops.Go(func() { s.retention().Daily(loops) })
+	s.loops.Go(func() {
+		m := repos.Maintenance{Repos: s.repos, Codebases: s.codebases, Log: s.log}
+		m.Run(loops)
+	})
+	s.loops.Go(func() { s.watch().Run(loops) })
 	s.ready.Store(true)
 	return nil
 }
@@ -313,7 +321,7 @@ func (s *server) close() error {
 }
 
 func (s *server) routes() (http.Handler, error) {
-	sees := &sees{Actions: s.actions, store: s.store}
+	sees := see.New(s.actions, s.store)
 	ui, err := web.New(web.Options{Reads: sees, Evidence: sees, Images: sees, Waivers: s.actions, Codebases: s.forges, Tests: sees, Lists: s.actions, Deliveries: s.actions, Pulls: s.actions, Streams: sees, Identity: s.identity.with(s.people), Log: s.log,
 		May: func(by slipway.User, action, project string) bool {
 			return auth.Check(by, auth.Action(action), project) == nil
@@ -325,7 +333,7 @@ func (s *server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{Reads: sees, Tests: sees, Streams: sees, Deliveries: s.actions, Pulls: s.actions, Reviews: s.actions, Forges: s.forges,
 		Settings: settings{s.actions, s.clusters}, Codebases: s.forges, People: s.people, Credentials: s.people, Identity: s.identity.with(s.people),
-		Gates: sees, Waivers: s.actions, Retention: retainer{s}, Log: s.log,
+		Gates: sees, Waivers: s.actions, Retention: s.retention(), Log: s.log,
 		Keys: &act.Keys{Store: s.store, Builders: s.builders, Registry: s.opts.registryHost, Now: time.Now}}))
 	mux.Handle("/v2/", s.registry)
 	mux.Handle("/git/", s.git)
@@ -340,6 +348,15 @@ func (s *server) routes() (http.Handler, error) {
 	// here for the API too.
 	return http.NewCrossOriginProtection().Handler(mux), nil
 }
+
+// settings is what an admin keeps.
+type settings struct {
+	*act.Actions
+	*clusters
+}
+
+// clusters are act.Clusters under a name that does not hide their method Clusters.
+type clusters = act.Clusters
 
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	if !s.ready.Load() {

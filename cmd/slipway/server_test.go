@@ -249,28 +249,6 @@ func TestCredentialsAreNotLogged(t *testing.T) {
 	}
 }
 
-// What a run left is kept as long as a retry may want it.
-func TestWorkspacesAreKeptForARetry(t *testing.T) {
-	t.Parallel()
-	data := t.TempDir()
-	if err := seed(t.Context(), data); err != nil {
-		t.Fatal(err)
-	}
-	s := &server{opts: serveOptions{data: data}}
-	seeded := &seeder{jobs: map[int64]int{}}
-	if err := seeded.open(t.Context(), data); err != nil {
-		t.Fatal(err)
-	}
-	defer seeded.Close()
-	s.store = seeded.Store
-	for run, want := range map[int64]bool{1: false, 2: false, 3: true, 4: true, 99: false} { // succeeded, succeeded, waiting, failed, unknown
-		if got := s.wanted(t.Context(), run); got != want {
-			d, _ := s.store.Run(t.Context(), run)
-			t.Errorf("run #%d, %s: wanted %t", run, d.Run.State, got)
-		}
-	}
-}
-
 // A page of the log is read by lines of any length.
 func TestLogOfAServer(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/judge"
 	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/store"
 )
@@ -99,128 +100,23 @@ func (e evidence) SBOM(ctx context.Context, digest string) ([]byte, error) {
 	return e.Document(ctx, digest)
 }
 
-// signatures verifies what is signed about the image and the chart of a deployment.
-func (s *server) signatures(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.SignatureGate) (*slipway.SignatureReport, error) {
-	d := step.Deploy
-	image, ok := env.Artifact(slipway.ArtifactImage, step.Service)
-	if !ok {
-		return nil, slipway.Errorf(slipway.Internal, "run %d made no image of %s", env.Run.ID, step.Service)
-	}
-	chart, ok := env.Artifact(slipway.ArtifactChart, step.Service)
-	if !ok {
-		return nil, slipway.Errorf(slipway.Internal, "run %d made no chart of %s", env.Run.ID, step.Service)
-	}
-	report, err := s.verifier.Report(ctx,
-		attest.Subject{Kind: slipway.ArtifactImage, Repository: d.Image, Digest: image.Digest, Attestations: policy.Attestations},
-		attest.Subject{Kind: slipway.ArtifactChart, Repository: d.Chart, Digest: chart.Digest, Attestations: []string{}})
-	return &report, err
+// judge is what lets gates speak.
+func (s *server) judge() *judge.Judge {
+	return &judge.Judge{Policies: s.store, Findings: s.store, Earlier: s.store, Environment: s.planner.Environment,
+		Verify: func(ctx context.Context, d judge.Delivered) (slipway.SignatureReport, error) {
+			return s.verifier.Report(ctx,
+				attest.Subject{Kind: slipway.ArtifactImage, Repository: d.Image, Digest: d.ImageDigest, Attestations: d.Attestations},
+				attest.Subject{Kind: slipway.ArtifactChart, Repository: d.Chart, Digest: d.ChartDigest, Attestations: []string{}})
+		}}
 }
 
-const (
-	// updateEvery is how often the mirror of the vulnerability database is asked.
-	updateEvery = 6 * time.Hour
-	// updateAgain is when it is asked again after it could not be reached.
-	updateAgain = 15 * time.Minute
-	// lookEvery is how often it is looked whether somebody put another database in place.
-	lookEvery = 5 * time.Second
-	// rescanEvery is how often it is looked whether production runs what this database has not seen: what was
-	// approved came later than its scan.
-	rescanEvery = time.Hour
-	// rescanAgain is when that is first done again after it went wrong; the pause doubles up to rescanEvery.
-	rescanAgain = 10 * time.Second
-)
-
-// rescans says when production is scanned again. The zero value says at once.
-type rescans struct {
-	known string        // checksum of the database that was used last
-	due   time.Time     // of the next one with that database
-	pause time.Duration // since the last one failed
-}
-
-func (r *rescans) wanted(database string, now time.Time) bool {
-	return database != r.known || !now.Before(r.due)
-}
-
-// done notes how a rescan ended. One that fails is not repeated at once: what cannot be scanned today may take the
-// scanner ten minutes to find out.
-func (r *rescans) done(database string, now time.Time, failed bool) {
-	switch {
-	case !failed:
-		r.pause = 0
-		r.due = now.Add(rescanEvery)
-	default:
-		r.pause = min(max(2*r.pause, rescanAgain), rescanEvery)
-		r.due = now.Add(r.pause)
-	}
-	r.known = database
-}
-
-// watchVulnerabilities keeps the vulnerability database up to date, and looks again at what runs in production
-// when it has changed: a new critical finding is an event that names the environments.
-func (s *server) watchVulnerabilities(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	var due time.Time // for an update
-	var again rescans
-	for {
-		if s.opts.scanDatabase != "" && !time.Now().Before(due) {
-			due = time.Now().Add(updateEvery)
-			if changed, err := s.scanner.Update(ctx, s.opts.scanDatabase); err != nil && ctx.Err() == nil {
-				due = time.Now().Add(updateAgain)
-				s.log.Error("update the vulnerability database; the one that is there is used on", "error", err)
-			} else if changed {
-				s.log.Info("the vulnerability database was updated", "built", s.scanner.Database().Built)
-			}
-		}
-		if database := s.scanner.Database().Checksum; again.wanted(database, time.Now()) {
-			err := s.rescan(ctx)
-			if err != nil && ctx.Err() == nil {
-				s.log.Error("scan again what runs in production", "error", err)
-			}
-			again.done(database, time.Now(), err != nil)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+// watch keeps the vulnerability database up to date and looks again at what runs in production.
+func (s *server) watch() *scan.Watch {
+	return &scan.Watch{
+		Rescan:   scan.Rescan{Runner: s.scans(), Deployed: s.store, Dir: filepath.Join(s.opts.data, "scans")},
+		Database: s.scanner, Mirror: s.opts.scanDatabase, Policy: s.planner.Policy, Log: s.log,
+		Tell: func(ctx context.Context, f scan.Found) error {
+			return s.store.RecordFound(ctx, f.Project, f.Service, f.Version, f.Digest, f.Environments, f.New)
+		},
 	}
 }
-
-func (s *server) rescan(ctx context.Context) error {
-	again := scan.Rescan{Runner: s.scans(), Deployed: s.store, Log: quietly{}, Dir: filepath.Join(s.opts.data, "scans"), Wanted: s.inProduction(ctx)}
-	return again.Run(ctx, func(f scan.Found) error {
-		s.log.Warn("new critical findings in production", "project", f.Project, "service", f.Service, "version", f.Version, "environments", strings.Join(f.Environments, ","), "findings", len(f.New))
-		return s.store.RecordFound(ctx, f.Project, f.Service, f.Version, f.Digest, f.Environments, f.New)
-	})
-}
-
-// inProduction says which deployments are in production, and where their images are.
-func (s *server) inProduction(ctx context.Context) func(slipway.Deployment) (slipway.Repository, bool) {
-	configs := map[string]slipway.Config{}
-	return func(d slipway.Deployment) (slipway.Repository, bool) {
-		c, known := configs[d.Target.Project]
-		if !known {
-			var err error
-			if c, err = s.planner.Policy(ctx, d.Target.Project); err != nil && slipway.ErrorCode(err) != slipway.Invalid {
-				s.log.Error("read which environments are production", "project", d.Target.Project, "error", err)
-			}
-			configs[d.Target.Project] = c
-		}
-		env, ok := c.Environment(d.Target.Environment)
-		_, name, cut := strings.Cut(d.Image, "/")
-		if !ok || !env.Production || !cut {
-			return slipway.Repository{}, false
-		}
-		return slipway.Repository{Registry: c.Production, Name: name}, true
-	}
-}
-
-// quietly is a log that nobody reads.
-type quietly struct{}
-
-// Line drops a line.
-func (quietly) Line(slipway.LogLine) {}
-
-// Printf drops a line.
-func (quietly) Printf(string, ...any) {}

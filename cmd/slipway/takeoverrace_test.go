@@ -66,7 +66,7 @@ func newStepped(t *testing.T) *stepped {
 	s.mirroring("shop", f.gitURL())
 	s.again = slipway.ConnectRequest{Project: "shop", Forge: slipway.GitHub, Address: f.url, Token: f.token}
 	must[slipway.Connected](t)(s.forges.Connect(t.Context(), s.by, s.again))
-	if err := s.pollMirror(t.Context(), "shop", nil); err != nil {
+	if err := s.mirrors.Fetch(t.Context(), "shop", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.forges.SyncPulls(t.Context(), "shop"); err != nil {
@@ -89,6 +89,16 @@ func serverAlone(t *testing.T) *server {
 		}
 	})
 	return s
+}
+
+// runsOf are the refs and commits that have runs, newest first.
+func runsOf(t *testing.T, s *server) string {
+	t.Helper()
+	var out []string
+	for _, r := range must[[]slipway.Run](t)(s.store.Runs(t.Context(), slipway.RunFilter{})) {
+		out = append(out, strings.TrimPrefix(r.Ref, "refs/heads/")+"@"+r.Commit)
+	}
+	return strings.Join(out, " ")
 }
 
 // mirroring makes a project that mirrors, and nothing of it yet.
@@ -161,12 +171,12 @@ func TestTakenOverAndConnectedDuringAFetch(t *testing.T) {
 	s := newStepped(t)
 	s.evil()
 	happened := s.f.on(http.MethodPost, packPath, 2, nil, s.moved(s.f.beside("shop/store", 7)))
-	if err := s.pollMirror(t.Context(), "shop", nil); !errors.Is(err, act.ErrConnectedAnew) {
+	if err := s.mirrors.Fetch(t.Context(), "shop", nil); !errors.Is(err, act.ErrConnectedAnew) {
 		t.Errorf("the poll of the old place: %v", err)
 	}
 	happened()
 	s.untouched()
-	if err := s.pollMirror(t.Context(), "shop", nil); err != nil {
+	if err := s.mirrors.Fetch(t.Context(), "shop", nil); err != nil {
 		t.Errorf("the next poll: %v", err)
 	}
 	s.untouched()
@@ -188,7 +198,7 @@ func TestTakenOverBetweenFetchAndQuestion(t *testing.T) {
 	s := newStepped(t)
 	s.evil()
 	happened := s.f.on(http.MethodGet, "/repos/shop/backend", 1, s.back, nil)
-	if err := s.pollMirror(t.Context(), "shop", nil); err != nil {
+	if err := s.mirrors.Fetch(t.Context(), "shop", nil); err != nil {
 		t.Error(err)
 	}
 	happened()
@@ -197,7 +207,7 @@ func TestTakenOverBetweenFetchAndQuestion(t *testing.T) {
 	s.f.commit("README", "two")
 	s.f.push("HEAD:refs/heads/main")
 	happened = s.f.on(http.MethodGet, "/repos/shop/backend", 1, nil, func() { s.evil() })
-	if err := s.pollMirror(t.Context(), "shop", nil); slipway.ErrorCode(err) != slipway.Conflict {
+	if err := s.mirrors.Fetch(t.Context(), "shop", nil); slipway.ErrorCode(err) != slipway.Conflict {
 		t.Errorf("taken over after the question: %v", err)
 	}
 	happened()
@@ -278,12 +288,12 @@ func TestTokenRevokedDuringAPoll(t *testing.T) {
 				return false
 			})
 		})
-		if err := s.pollMirror(t.Context(), "shop", nil); slipway.ErrorCode(err) != code {
+		if err := s.mirrors.Fetch(t.Context(), "shop", nil); slipway.ErrorCode(err) != code {
 			t.Errorf("%d: %v", status, err)
 		}
 		s.untouched()
 		s.f.setRefuse(nil)
-		if err := s.pollMirror(t.Context(), "shop", nil); err != nil {
+		if err := s.mirrors.Fetch(t.Context(), "shop", nil); err != nil {
 			t.Error(err)
 		}
 		if got := runsOf(t, s.server); !strings.Contains(got, two) {
@@ -314,7 +324,7 @@ func TestCodebaseReplacedDuringAPoll(t *testing.T) {
 		}
 		create(other)
 	})
-	if err := s.pollMirror(t.Context(), "shop/web", nil); !errors.Is(err, act.ErrConnectedAnew) {
+	if err := s.mirrors.Fetch(t.Context(), "shop/web", nil); !errors.Is(err, act.ErrConnectedAnew) {
 		t.Errorf("the poll of what was removed: %v", err)
 	}
 	happened()
@@ -322,7 +332,7 @@ func TestCodebaseReplacedDuringAPoll(t *testing.T) {
 	if refs := must[map[string]string](t)(s.repos.Open("shop/web").Refs(t.Context())); len(refs) != 0 {
 		t.Errorf("refs %v", refs)
 	}
-	if err := s.pollMirror(t.Context(), "shop/web", nil); err != nil {
+	if err := s.mirrors.Fetch(t.Context(), "shop/web", nil); err != nil {
 		t.Error(err)
 	}
 	if got := runsOf(t, s.server); strings.Contains(got, old) || len(strings.Fields(got)) != 2 {

@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/client"
 	"github.com/slipway-cd/slipway/driver/cosign"
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/stage/attest"
@@ -71,7 +69,7 @@ func (c *cli) verifyRef(ctx context.Context, text string, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	v := judge(subject, proofs, f.require)
+	v := assess(subject, proofs, f.require)
 	if done, err := c.out.value(v); err != nil {
 		return err
 	} else if !done {
@@ -83,7 +81,7 @@ func (c *cli) verifyRef(ctx context.Context, text string, f verifyFlags) error {
 	return nil
 }
 
-func judge(subject attest.Subject, proofs []attest.Proof, require []string) verified {
+func assess(subject attest.Subject, proofs []attest.Proof, require []string) verified {
 	said := attest.Summarize(subject, proofs)
 	v := verified{Name: said.Name, Proofs: proofs}
 	if !said.Signed {
@@ -131,30 +129,15 @@ type verifying struct {
 	verifier *attest.Verifier
 }
 
-// verifying finds the keys, and the way to the registry: the server's at the server, as who is signed in;
-// another one as docker goes there.
+// verifying finds the keys, and the way to the registry.
 func (c *cli) verifying(ctx context.Context, ref *artifactRef, f verifyFlags) (verifying, error) {
-	var ring slipway.KeyRing
-	api, err := c.client()
-	if err == nil {
-		ring, err = api.Keys(ctx)
-	}
-	if err != nil && (f.key == "" || ref.repo.Registry.Host == "") {
+	at, err := c.reach(ctx, ref, f.registry)
+	if err != nil {
 		return verifying{}, err
 	}
-	own := ref.repo.Registry.Host == "" || ref.repo.Registry.Host == ring.Registry
-	credentials := oci.Credentials(oci.DockerCredentials)
-	if own && err == nil {
-		ref.repo.Registry = slipway.Registry{Host: ring.Registry, Address: api.Address()}
-		credentials = signedIn(api, ring.Registry)
-	}
-	if f.registry != "" {
-		if own && err == nil && strings.TrimSuffix(f.registry, "/") != api.Address() {
-			credentials = oci.DockerCredentials // a token goes to the server that made it and to no other
-		}
-		ref.repo.Registry.Address = f.registry
-	}
-	if f.key != "" {
+	ring := at.ring
+	switch {
+	case f.key != "":
 		text, err := os.ReadFile(f.key)
 		if err != nil {
 			return verifying{}, slipway.Errorf(slipway.Invalid, "read the public key: %w", err)
@@ -164,40 +147,9 @@ func (c *cli) verifying(ctx context.Context, ref *artifactRef, f verifyFlags) (v
 			return verifying{}, fmt.Errorf("%s: %w", f.key, err)
 		}
 		ring = slipway.KeyRing{Keys: []slipway.Key{k}}
+	case at.noKeys != nil:
+		return verifying{}, at.noKeys
 	}
-	registry := oci.New(credentials, oci.Options{})
 	keys := func(context.Context) ([]slipway.Key, error) { return ring.Keys, nil }
-	return verifying{registry, attest.NewVerifier(registry, cosign.Bundles{}, keys, attest.VerifierOptions{Builders: ring.Builders})}, nil
-}
-
-// signedIn are the credentials of who is signed in, for the server's registry and no other.
-func signedIn(api *client.Client, registry string) oci.Credentials {
-	return func(ctx context.Context, host string) (string, string, error) {
-		if host != registry {
-			return oci.DockerCredentials(ctx, host)
-		}
-		return api.Credentials(ctx)
-	}
-}
-
-// artifactRef names an image or a chart by tag or digest.
-type artifactRef struct {
-	repo        slipway.Repository
-	tag, digest string
-}
-
-var artifactRefExpr = regexp.MustCompile(`^(?:oci://)?([a-zA-Z0-9.:\[\]-]+/)?([a-z0-9][a-z0-9._/-]*?)(?::([A-Za-z0-9_][A-Za-z0-9._+-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$`)
-
-// parseArtifactRef reads a reference. The first part is a registry when it could be no folder: it has a dot or
-// a port, or is localhost.
-func parseArtifactRef(text string) (artifactRef, error) {
-	m := artifactRefExpr.FindStringSubmatch(text)
-	if m == nil || m[3] == "" && m[4] == "" {
-		return artifactRef{}, slipway.Errorf(slipway.Invalid, "%q: expected REPOSITORY:TAG or REPOSITORY@sha256:..., such as shop/delivery:v1.0.2", text)
-	}
-	host, name := strings.TrimSuffix(m[1], "/"), m[2]
-	if host != "" && host != "localhost" && !strings.ContainsAny(host, ".:") {
-		host, name = "", host+"/"+name
-	}
-	return artifactRef{slipway.Repository{Registry: slipway.Registry{Host: host}, Name: name}, strings.ReplaceAll(m[3], "+", "_"), m[4]}, nil
+	return verifying{at.registry, attest.NewVerifier(at.registry, cosign.Bundles{}, keys, attest.VerifierOptions{Builders: ring.Builders})}, nil
 }

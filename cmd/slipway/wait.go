@@ -88,7 +88,7 @@ func (c *cli) waitRun(ctx context.Context, api *client.Client, id int64) error {
 			}
 			seen[s.Spec.Key] = s.State
 			if !c.out.json {
-				c.out.line("  %s  %s %s %s", time.Now().Format("15:04:05"), c.out.state(string(s.State)), s.Spec.Key, c.out.dim(slipway.Printable(clip(s.Reason, 120))))
+				c.out.line("  %s  %s %s %s", time.Now().Format("15:04:05"), c.out.state(string(s.State)), s.Spec.Key, c.out.dim(slipway.Printable(slipway.Clip(s.Reason, 120))))
 			}
 		}
 		return d.Run.State.Final() || d.Run.State == slipway.RunWaiting, nil

@@ -217,7 +217,7 @@ func (r *testRun) start(ctx context.Context, ctr gateway.Container, req gateway.
 		r.log.Line(lineOf(end, group, "failed", fmt.Sprintf("exit code %d after %s", exit.ExitCode, took)))
 		return int(exit.ExitCode), nil
 	}
-	r.log.Line(lineOf(end, group, "failed", firstLine(err.Error())))
+	r.log.Line(lineOf(end, group, "failed", slipway.FirstLine(err.Error())))
 	return 0, fmt.Errorf("run tests: %w", err)
 }
 

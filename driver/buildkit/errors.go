@@ -179,7 +179,7 @@ var around = regexp.MustCompile(`^(failed to solve: |failed to compute cache key
 
 // message is the reason for people: what was asked for, and what is wrong with it.
 func message(err error, vertex string) string {
-	s := firstLine(err.Error())
+	s := slipway.FirstLine(err.Error())
 	for {
 		short := around.ReplaceAllString(s, "")
 		if short == s {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // machine looks at what the own daemon needs of this machine.
@@ -147,7 +149,7 @@ func fenceable(ctx context.Context, opts Options) Finding {
 		err = fw.fenceable(ctx, dir)
 	}
 	if err != nil {
-		f.Detail = "a redirect of what a Dockerfile fetches could lead to this machine: " + firstLine(err.Error())
+		f.Detail = "a redirect of what a Dockerfile fetches could lead to this machine: " + slipway.FirstLine(err.Error())
 		return f
 	}
 	f.OK = true

@@ -21,6 +21,8 @@ import (
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/tonistiigi/fsutil"
+
+	"github.com/slipway-cd/slipway"
 )
 
 // Finding is one thing that was looked at.
@@ -61,7 +63,7 @@ func probe(ctx context.Context, ln *link, opts Options) []Finding {
 	defer cancel()
 	exporter := Finding{Name: "image exporter", Needed: true, Detail: "pushes images by digest", Do: useAnother}
 	if err := probeExporter(ctx, ln); err != nil {
-		exporter.Detail = firstLine(err.Error())
+		exporter.Detail = slipway.FirstLine(err.Error())
 	} else {
 		exporter.OK = true
 	}
@@ -93,7 +95,7 @@ func probeFetch(ctx context.Context, ln *link, opts Options) Finding {
 	reached, err := fetchesLoopback(ctx, ln)
 	switch {
 	case err != nil:
-		f.Detail, f.Do = "not known: "+firstLine(err.Error()), useAnother
+		f.Detail, f.Do = "not known: "+slipway.FirstLine(err.Error()), useAnother
 	case reached && ln.fenced:
 		f.Detail, f.Do = "a source of a Dockerfile can be fetched from this machine's loopback address", "see whether another program changes the firewall's rules"
 	case ln.fenced:
@@ -201,7 +203,7 @@ func (p *containerProbe) unknown(err error) []Finding {
 }
 
 func (p *containerProbe) failed(err error) []Finding {
-	not := Finding{Detail: firstLine(err.Error())}
+	not := Finding{Detail: slipway.FirstLine(err.Error())}
 	return p.findings(not, not, not)
 }
 
@@ -239,7 +241,7 @@ func (p *containerProbe) run(ctx context.Context, g gateway.Client) (*gateway.Re
 	if err := caps.Supports(gwpb.CapGatewayExecFilesystem); err != nil {
 		files = Finding{Detail: "this BuildKit cannot read files of a test container"}
 	} else if _, err := ctr.ReadDir(ctx, gateway.ReadDirContainerRequest{ReadDirRequest: gateway.ReadDirRequest{Path: "/bin"}}); err != nil {
-		files = Finding{Detail: firstLine(err.Error())}
+		files = Finding{Detail: slipway.FirstLine(err.Error())}
 	}
 	p.found = p.findings(container, files, isolated(out))
 	return gateway.NewResult(), nil

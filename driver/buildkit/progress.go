@@ -116,7 +116,7 @@ func (p *progress) close(v *vertex, in *client.Vertex) {
 	line := slipway.LogLine{Time: *in.Completed, Group: v.name}
 	switch {
 	case in.Error != "":
-		line.State, line.Text = "failed", p.names.Replace(firstLine(in.Error))
+		line.State, line.Text = "failed", p.names.Replace(slipway.FirstLine(in.Error))
 		p.mu.Lock()
 		if p.failed == "" {
 			p.failed = v.name
@@ -336,11 +336,6 @@ func size(n int64) string {
 		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 	}
 	return fmt.Sprintf("%d B", n)
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
 }
 
 func lineOf(at time.Time, group, state, text string) slipway.LogLine {

@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 // Gates returns what the gates of a run said, or those of a service's newest run that has any. A service or an environment
 // that the project does not have is refused.
-func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error) {
+func (s *Reader) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter) ([]slipway.GateResult, error) {
 	if f.RunID != 0 {
 		d, err := s.Actions.Run(ctx, by, f.RunID)
 		if err != nil {
@@ -31,7 +31,7 @@ func (s *sees) Gates(ctx context.Context, by slipway.User, f slipway.GateFilter)
 }
 
 // Manifests returns what the chart of a service rendered in a run.
-func (s *sees) Manifests(ctx context.Context, by slipway.User, run int64, service string) ([]slipway.ManifestReport, error) {
+func (s *Reader) Manifests(ctx context.Context, by slipway.User, run int64, service string) ([]slipway.ManifestReport, error) {
 	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (s *sees) Manifests(ctx context.Context, by slipway.User, run int64, servic
 }
 
 // Scan returns what the scan of a service found in a run.
-func (s *sees) Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error) {
+func (s *Reader) Scan(ctx context.Context, by slipway.User, run int64, service string) (slipway.Scan, error) {
 	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return slipway.Scan{}, err
 	}
@@ -47,7 +47,7 @@ func (s *sees) Scan(ctx context.Context, by slipway.User, run int64, service str
 }
 
 // SBOM returns an SPDX document of a project by its digest.
-func (s *sees) SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error) {
+func (s *Reader) SBOM(ctx context.Context, by slipway.User, project, digest string) ([]byte, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func (s *sees) SBOM(ctx context.Context, by slipway.User, project, digest string
 }
 
 // Deployed returns what runs of a project, each with the newest scan of its image.
-func (s *sees) Deployed(ctx context.Context, by slipway.User, project string) ([]slipway.DeployedScan, error) {
+func (s *Reader) Deployed(ctx context.Context, by slipway.User, project string) ([]slipway.DeployedScan, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (s *sees) Deployed(ctx context.Context, by slipway.User, project string) ([
 }
 
 // DeployedScan returns what of a service runs in an environment, with the newest scan of its image.
-func (s *sees) DeployedScan(ctx context.Context, by slipway.User, project, service, environment string) (slipway.DeployedScan, error) {
+func (s *Reader) DeployedScan(ctx context.Context, by slipway.User, project, service, environment string) (slipway.DeployedScan, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.DeployedScan{}, err
 	}
@@ -71,7 +71,7 @@ func (s *sees) DeployedScan(ctx context.Context, by slipway.User, project, servi
 }
 
 // DeployedCounts returns how many findings the images have that run in a project.
-func (s *sees) DeployedCounts(ctx context.Context, by slipway.User, project string) ([]slipway.ImageCounts, error) {
+func (s *Reader) DeployedCounts(ctx context.Context, by slipway.User, project string) ([]slipway.ImageCounts, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return nil, err
 	}

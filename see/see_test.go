@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"strings"
@@ -10,7 +10,7 @@ import (
 // One person's streams do not take the place of another's, and a stream is left once.
 func TestStreamsOfAUser(t *testing.T) {
 	t.Parallel()
-	s := &sees{}
+	s := &Reader{}
 	ada, bob := slipway.User{Name: "ada"}, slipway.User{Name: "bob"}
 	var leaves []func()
 	for range maxStreams {
@@ -39,5 +39,25 @@ func TestStreamsOfAUser(t *testing.T) {
 	}
 	if s.open["ada"] != 1 || s.open["bob"] != 1 {
 		t.Errorf("open: %v", s.open)
+	}
+}
+
+// What only pages ask is refused to strangers before anything is read.
+func TestPagesAskForStrangers(t *testing.T) {
+	t.Parallel()
+	s, ctx := &Reader{}, t.Context()
+	for who, by := range map[string]slipway.User{"a stranger": {Name: "eve"}, "nobody": {}} {
+		want := slipway.NotFound
+		if by.Name == "" {
+			want = slipway.Unauthorized
+		}
+		_, counts := s.DeployedCounts(ctx, by, "shop")
+		_, scan := s.DeployedScan(ctx, by, "shop", "cart", "qa")
+		_, history := s.CaseHistory(ctx, by, slipway.CaseFilter{Project: "shop", Service: "cart", Name: "a"})
+		for what, err := range map[string]error{"counts": counts, "a scan": scan, "a history": history} {
+			if slipway.ErrorCode(err) != want {
+				t.Errorf("%s, %s: %v", what, who, err)
+			}
+		}
 	}
 }

@@ -1,4 +1,10 @@
-package main
+// Package judge lets gates speak: when a step has found something out, as the step gate before an environment, and
+// once more before what they let through is deployed. A gate that fails fails its step. A rollback is only told what
+// they say, and so are the people who are asked to approve.
+//
+// It gathers the evidence, from interfaces that are declared here. What gates make of it is package gate's, and what
+// they said is recorded by whoever records the result of the step.
+package judge
 
 import (
 	"context"
@@ -10,27 +16,74 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/gate"
 	"github.com/slipway-cd/slipway/stage"
-	"github.com/slipway-cd/slipway/store"
 )
 
-// judged lets the gates of a step speak when it has done its work: one that fails fails the step. What
+// Judge is the runner of gate steps, and wraps those of other steps. Its fields are set before it is used; it is safe
+// for concurrent use then.
+type Judge struct {
+	Policies Policies
+	Findings Findings
+	Earlier  Earlier
+	// Environment is what the default branch demands now: NotFound when the environment was taken out, Invalid when
+	// the configuration is broken.
+	Environment func(ctx context.Context, project, name string) (slipway.Environment, error)
+	// Verify verifies signatures. A bad one is in the report; an error means that it could not be found out.
+	Verify func(ctx context.Context, d Delivered) (slipway.SignatureReport, error)
+}
+
+// Policies is what gates demand, what people let through, and what gates have said.
+type Policies interface {
+	// GatesOf returns what the plan of a run demands, by environment and with "" of the project; nil for a run that
+	// was planned before there were gates.
+	GatesOf(ctx context.Context, run int64) (map[string]slipway.Gates, error)
+	Waivers(ctx context.Context, f slipway.WaiverFilter) ([]slipway.Waiver, error)
+	Gates(ctx context.Context, f slipway.GateFilter) ([]slipway.GateResult, error)
+}
+
+// Findings is what the steps of a run found out about a service. What there is nothing of is NotFound.
+type Findings interface {
+	TestsOf(ctx context.Context, run int64, service, image string) (slipway.TestReport, error)
+	ScanOf(ctx context.Context, run int64, service string) (slipway.Scan, error)
+	Manifests(ctx context.Context, run int64, service string) ([]slipway.ManifestReport, error)
+	// AnnotateTests says in the report of a result which failures are new and which tests flaky.
+	AnnotateTests(ctx context.Context, step int64, res slipway.Result) error
+}
+
+// Earlier is what a run is compared with.
+type Earlier interface {
+	// BaseCoverage returns the coverage of the branch that the run is compared with, nil when there is none.
+	BaseCoverage(ctx context.Context, run slipway.Run, service string) (*slipway.Coverage, error)
+	Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error)
+	// LastScan returns the newest scan of an image, and whether there is one.
+	LastScan(ctx context.Context, project, digest string) (slipway.Scan, bool, error)
+}
+
+// Delivered is an image with its chart, of which signatures are wanted.
+type Delivered struct {
+	Image, Chart             slipway.Repository
+	ImageDigest, ChartDigest string
+	// Attestations are those that the image must have; nil: all that there are are looked at.
+	Attestations []string
+}
+
+// Judged lets the gates of a step speak when it has done its work: one that fails fails the step. What
 // they said is recorded with the step's outcome.
-func (s *server) judged(r stage.Runner) stage.Runner {
+func (j *Judge) Judged(r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
 		if err != nil || (res.Outcome != slipway.Succeeded && res.Outcome != slipway.Failed) {
 			return res, err
 		}
-		policies, given, err := s.gatesOf(ctx, env.Run)
+		policies, given, err := j.demanded(ctx, env.Run)
 		if err != nil || policies == nil {
 			return res, err
 		}
-		if err := s.store.AnnotateTests(ctx, env.StepID, res); err != nil {
+		if err := j.Findings.AnnotateTests(ctx, env.StepID, res); err != nil {
 			return res, err
 		}
 		seen := evidenceOf(env, step)
 		seen.Tests, seen.Scan = res.Report, res.Scan
-		if err := s.compare(ctx, env.Run, &seen); err != nil {
+		if err := j.compare(ctx, env.Run, &seen); err != nil {
 			return res, err
 		}
 		return judgeStep(ctx, env.Log, res, policies, seen, given)
@@ -68,8 +121,8 @@ func judgeStep(ctx context.Context, log stage.Log, res slipway.Result, policies 
 	return res, nil
 }
 
-// judgedHere is judged on the laptop, where there is no history and nobody gave a waiver.
-func judgedHere(policies map[string]slipway.Gates, r stage.Runner) stage.Runner {
+// Here is Judged on a laptop, where there is no history and nobody gave a waiver.
+func Here(policies map[string]slipway.Gates, r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
 		if err != nil || (res.Outcome != slipway.Succeeded && res.Outcome != slipway.Failed) {
@@ -153,21 +206,26 @@ func told(log stage.Log, g slipway.GateResult, reasons bool) {
 			text += " (" + r.Place + ")"
 		}
 		if r.Waiver != nil {
-			text += fmt.Sprintf(", waived by %s until %s", r.Waiver.Author, day(r.Waiver.Expires))
+			text += fmt.Sprintf(", waived by %s until %s", r.Waiver.Author, r.Waiver.Expires.UTC().Format(time.DateOnly))
 		}
 		log.Line(slipway.LogLine{Group: "gates", Text: text})
 	}
 }
 
-// gatesOf is what the gates of a run demand, and the waivers that people gave. A run that was planned before there were
+// demanded is what the gates of a run demand, and the waivers that people gave. A run that was planned before there were
 // gates has none.
-func (s *server) gatesOf(ctx context.Context, run slipway.Run) (map[string]slipway.Gates, []slipway.Waiver, error) {
-	policies, err := s.store.GatesOf(ctx, run.ID)
+func (j *Judge) demanded(ctx context.Context, run slipway.Run) (map[string]slipway.Gates, []slipway.Waiver, error) {
+	policies, err := j.Policies.GatesOf(ctx, run.ID)
 	if err != nil || policies == nil {
 		return nil, nil, err
 	}
-	given, err := s.store.Waivers(ctx, slipway.WaiverFilter{Project: run.Project, Limit: store.MostWaivers})
+	given, err := j.given(ctx, run.Project)
 	return policies, given, err
+}
+
+// given are the waivers of a project, those that have ended too: a gate says of them that they did.
+func (j *Judge) given(ctx context.Context, project string) ([]slipway.Waiver, error) {
+	return j.Policies.Waivers(ctx, slipway.WaiverFilter{Project: project, Limit: slipway.MostWaivers})
 }
 
 // evidenceOf is what gates see of any step.
@@ -185,9 +243,9 @@ func evidenceOf(env stage.Env, step slipway.PlanStep) slipway.Evidence {
 }
 
 // compare adds what was before: the coverage of the base branch, the scan of the last release.
-func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evidence) error {
+func (j *Judge) compare(ctx context.Context, run slipway.Run, seen *slipway.Evidence) error {
 	if seen.Tests != nil && seen.Tests.Coverage != nil {
-		base, err := s.store.BaseCoverage(ctx, run, seen.Service)
+		base, err := j.Earlier.BaseCoverage(ctx, run, seen.Service)
 		if err != nil {
 			return err
 		}
@@ -196,7 +254,7 @@ func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evi
 	if seen.Scan == nil {
 		return nil
 	}
-	releases, err := s.store.Releases(ctx, slipway.ReleaseFilter{Project: run.Project, Service: seen.Service, Limit: slipway.MostReleases})
+	releases, err := j.Earlier.Releases(ctx, slipway.ReleaseFilter{Project: run.Project, Service: seen.Service, Limit: slipway.MostReleases})
 	if err != nil {
 		return err
 	}
@@ -204,7 +262,7 @@ func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evi
 		if r.ImageDigest == seen.Scan.Digest {
 			continue
 		}
-		before, found, err := s.store.LastScan(ctx, run.Project, r.ImageDigest)
+		before, found, err := j.Earlier.LastScan(ctx, run.Project, r.ImageDigest)
 		if err != nil {
 			return err
 		}
@@ -216,24 +274,22 @@ func (s *server) compare(ctx context.Context, run slipway.Run, seen *slipway.Evi
 	return nil
 }
 
-// gate is the runner of gate steps: it judges all that is on record about a candidate by what the
-// environment demands.
-func (s *server) gate() stage.Runner {
-	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
-		policies, given, err := s.gatesOf(ctx, env.Run)
-		if err != nil {
-			return slipway.Result{}, err
-		}
-		seen, err := s.evidence(ctx, env, step, step.Gate.Production, step.Gate.Version)
-		if err != nil {
-			return slipway.Result{}, err
-		}
-		res, err := speak(ctx, env.Log, slipway.Result{Outcome: slipway.Succeeded}, policies[step.Environment], seen, given)
-		if err == nil && res.Outcome == slipway.Succeeded {
-			res.Reason = summary(res.Gates)
-		}
-		return res, err
-	})
+// Run judges all that is on record about a candidate by what the environment demands.
+func (j *Judge) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+	policies, given, err := j.demanded(ctx, env.Run)
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	seen, err := j.evidence(ctx, env, step)
+	if err != nil {
+		return slipway.Result{}, err
+	}
+	seen.Production, seen.Version = step.Gate.Production, step.Gate.Version
+	res, err := speak(ctx, env.Log, slipway.Result{Outcome: slipway.Succeeded}, policies[step.Environment], seen, given)
+	if err == nil && res.Outcome == slipway.Succeeded {
+		res.Reason = summary(res.Gates)
+	}
+	return res, err
 }
 
 // summary is the gates in a few words.
@@ -245,31 +301,31 @@ func summary(gates []slipway.GateResult) string {
 		}
 	}
 	if len(warned) == 0 {
-		return counted(len(gates), "gate passed", "gates passed")
+		return slipway.Counted(len(gates), "gate") + " passed"
 	}
-	return fmt.Sprintf("%s, %d warned: %s", counted(len(gates)-len(warned), "gate passed", "gates passed"), len(warned), strings.Join(warned, ", "))
+	return fmt.Sprintf("%s passed, %d warned: %s", slipway.Counted(len(gates)-len(warned), "gate"), len(warned), strings.Join(warned, ", "))
 }
 
 // evidence is all that is on record about what a run is to deploy.
-func (s *server) evidence(ctx context.Context, env stage.Env, step slipway.PlanStep, production bool, version string) (slipway.Evidence, error) {
+func (j *Judge) evidence(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Evidence, error) {
 	seen := evidenceOf(env, step)
-	seen.Stage, seen.Production, seen.Version = slipway.KindGate, production, version
+	seen.Stage = slipway.KindGate
 	if seen.Image == nil {
 		return seen, slipway.Errorf(slipway.Internal, "gates of %s: run %d made no image of it", step.Service, env.Run.ID)
 	}
-	report, err := s.store.TestsOf(ctx, env.Run.ID, step.Service, seen.Image.Digest)
+	report, err := j.Findings.TestsOf(ctx, env.Run.ID, step.Service, seen.Image.Digest)
 	if found, err := there(err); err != nil {
 		return seen, err
 	} else if found {
 		seen.Tests = &report
 	}
-	scan, err := s.store.ScanOf(ctx, env.Run.ID, step.Service)
+	scan, err := j.Findings.ScanOf(ctx, env.Run.ID, step.Service)
 	if found, err := there(err); err != nil {
 		return seen, err
 	} else if found {
 		seen.Scan = &scan
 	}
-	reports, err := s.store.Manifests(ctx, env.Run.ID, step.Service)
+	reports, err := j.Findings.Manifests(ctx, env.Run.ID, step.Service)
 	if _, err := there(err); err != nil {
 		return seen, err
 	}
@@ -283,9 +339,10 @@ func (s *server) evidence(ctx context.Context, env stage.Env, step slipway.PlanS
 			seen.Deployments = append(seen.Deployments, d)
 		}
 	}
-	return seen, s.compare(ctx, env.Run, &seen)
+	return seen, j.compare(ctx, env.Run, &seen)
 }
 
+// there reports whether something is on record.
 func there(err error) (bool, error) {
 	if slipway.ErrorCode(err) == slipway.NotFound {
 		return false, nil
@@ -293,19 +350,19 @@ func there(err error) (bool, error) {
 	return err == nil, err
 }
 
-// proven deploys only what can prove where it comes from, and what the gates still let through: people may
+// Proven deploys only what can prove where it comes from, and what the gates still let through: people may
 // have taken days to approve, in which waivers end and thresholds change; the stricter of then and now
 // holds (D14).
-func (s *server) proven(r stage.Runner) stage.Runner {
+func (j *Judge) Proven(r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
-		policies, given, err := s.gatesOf(ctx, env.Run)
+		policies, given, err := j.demanded(ctx, env.Run)
 		if err != nil {
 			return slipway.Result{}, err
 		}
 		if policies == nil {
 			return r.Run(ctx, env, step)
 		}
-		said, err := s.prove(ctx, env, step, policies[step.Environment], given)
+		said, err := j.prove(ctx, env, step, policies[step.Environment], given)
 		if err != nil || said.Outcome == slipway.Failed {
 			return said, err
 		}
@@ -315,18 +372,19 @@ func (s *server) proven(r stage.Runner) stage.Runner {
 	})
 }
 
-func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.Gates, given []slipway.Waiver) (slipway.Result, error) {
-	switch now, err := s.planner.Environment(ctx, env.Run.Project, step.Environment); slipway.ErrorCode(err) {
+func (j *Judge) prove(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.Gates, given []slipway.Waiver) (slipway.Result, error) {
+	switch now, err := j.Environment(ctx, env.Run.Project, step.Environment); slipway.ErrorCode(err) {
 	case "":
 		policy = gate.Stricter(policy, now.Gates)
 	case slipway.NotFound, slipway.Invalid: // taken out, or broken, since: what was planned holds
 	default:
 		return slipway.Result{}, err
 	}
-	seen, err := s.evidence(ctx, env, step, step.Deploy.Production, step.Deploy.Version)
+	seen, err := j.evidence(ctx, env, step)
 	if err != nil {
 		return slipway.Result{}, err
 	}
+	seen.Production, seen.Version = step.Deploy.Production, step.Deploy.Version
 	again, err := gate.Judge(ctx, policy, seen, given)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("judge %s: %w", step.Service, err)
@@ -347,28 +405,42 @@ func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep
 	if policy.Signatures.Level == slipway.LevelOff {
 		return res, nil
 	}
-	began := time.Now()
-	if seen.Signatures, err = s.signatures(ctx, env, step, policy.Signatures); err != nil {
+	began := env.Now()
+	if seen.Signatures, err = j.signatures(ctx, env, step, policy.Signatures); err != nil {
 		return res, fmt.Errorf("verify the signatures of %s: %w", step.Service, err)
 	}
 	seen.Stage = slipway.KindDeploy
 	res, err = speak(ctx, env.Log, res, policy, seen, given)
 	if err == nil && res.Outcome == slipway.Succeeded {
-		env.Log.Printf("signatures verified in %s", time.Since(began).Round(time.Millisecond))
+		env.Log.Printf("signatures verified in %s", env.Now().Sub(began).Round(time.Millisecond))
 	} else if err == nil {
 		res.Reason = "not deployed: " + res.Reason
 	}
 	return res, err
 }
 
-// noted puts what the gates said before people who are asked to approve.
-func (s *server) noted(r stage.Runner) stage.Runner {
+// signatures verifies what is signed about the image and the chart of a deployment.
+func (j *Judge) signatures(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.SignatureGate) (*slipway.SignatureReport, error) {
+	image, ok := env.Artifact(slipway.ArtifactImage, step.Service)
+	if !ok {
+		return nil, slipway.Errorf(slipway.Internal, "run %d made no image of %s", env.Run.ID, step.Service)
+	}
+	chart, ok := env.Artifact(slipway.ArtifactChart, step.Service)
+	if !ok {
+		return nil, slipway.Errorf(slipway.Internal, "run %d made no chart of %s", env.Run.ID, step.Service)
+	}
+	report, err := j.Verify(ctx, Delivered{Image: step.Deploy.Image, ImageDigest: image.Digest, Chart: step.Deploy.Chart, ChartDigest: chart.Digest, Attestations: policy.Attestations})
+	return &report, err
+}
+
+// Noted puts what the gates said before people who are asked to approve.
+func (j *Judge) Noted(r stage.Runner) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
 		res, err := r.Run(ctx, env, step)
 		if err != nil || res.Approval == nil {
 			return res, err
 		}
-		said, err := s.store.Gates(ctx, slipway.GateFilter{Project: env.Run.Project, RunID: env.Run.ID, Service: step.Service, Environment: step.Environment})
+		said, err := j.Policies.Gates(ctx, slipway.GateFilter{Project: env.Run.Project, RunID: env.Run.ID, Service: step.Service, Environment: step.Environment})
 		if err != nil {
 			return res, err
 		}
@@ -393,7 +465,7 @@ func letThroughBy(g slipway.GateResult) string {
 			continue
 		}
 		if n++; n <= notedWaivers {
-			fmt.Fprintf(&b, "; %s waived by %s until %s: %s", r.Subject, r.Waiver.Author, day(r.Waiver.Expires), r.Waiver.Reason)
+			fmt.Fprintf(&b, "; %s waived by %s until %s: %s", r.Subject, r.Waiver.Author, r.Waiver.Expires.UTC().Format(time.DateOnly), r.Waiver.Reason)
 		}
 	}
 	if n > notedWaivers {

@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 )
 
 // RunTests returns the reports of a run's test steps.
-func (s *sees) RunTests(ctx context.Context, by slipway.User, run int64) (slipway.RunTests, error) {
+func (s *Reader) RunTests(ctx context.Context, by slipway.User, run int64) (slipway.RunTests, error) {
 	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return slipway.RunTests{}, err
 	}
@@ -17,7 +17,7 @@ func (s *sees) RunTests(ctx context.Context, by slipway.User, run int64) (slipwa
 }
 
 // ServiceTests returns the newest report of a service and the numbers of those before it.
-func (s *sees) ServiceTests(ctx context.Context, by slipway.User, project, service, ref string, limit int) (slipway.ServiceTests, error) {
+func (s *Reader) ServiceTests(ctx context.Context, by slipway.User, project, service, ref string, limit int) (slipway.ServiceTests, error) {
 	if err := auth.Check(by, auth.View, project); err != nil {
 		return slipway.ServiceTests{}, err
 	}
@@ -25,7 +25,7 @@ func (s *sees) ServiceTests(ctx context.Context, by slipway.User, project, servi
 }
 
 // BaseTests returns the numbers of the report that a run's test step is compared with; nil when there is none.
-func (s *sees) BaseTests(ctx context.Context, by slipway.User, run int64, step string) (*slipway.TestTotals, error) {
+func (s *Reader) BaseTests(ctx context.Context, by slipway.User, run int64, step string) (*slipway.TestTotals, error) {
 	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (s *sees) BaseTests(ctx context.Context, by slipway.User, run int64, step s
 }
 
 // CaseHistory returns how the tests that a filter selects ended over the runs of a service.
-func (s *sees) CaseHistory(ctx context.Context, by slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error) {
+func (s *Reader) CaseHistory(ctx context.Context, by slipway.User, f slipway.CaseFilter) ([]slipway.CaseHistory, error) {
 	if err := auth.Check(by, auth.View, f.Project); err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func (s *sees) CaseHistory(ctx context.Context, by slipway.User, f slipway.CaseF
 }
 
 // OpenAttachment opens a file that the tests of a run left.
-func (s *sees) OpenAttachment(ctx context.Context, by slipway.User, run int64, digest string) (slipway.Attachment, io.ReadSeekCloser, error) {
+func (s *Reader) OpenAttachment(ctx context.Context, by slipway.User, run int64, digest string) (slipway.Attachment, io.ReadSeekCloser, error) {
 	if _, err := s.Actions.Run(ctx, by, run); err != nil {
 		return slipway.Attachment{}, nil, err
 	}

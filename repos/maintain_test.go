@@ -1,4 +1,4 @@
-package main
+package repos_test
 
 import (
 	"context"
@@ -13,20 +13,32 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/git"
+	"github.com/slipway-cd/slipway/repos"
 )
+
+// worn is a maintenance of the repositories of project shop and its codebases, and what it logs.
+func worn(t *testing.T, further ...string) (*repos.Maintenance, *strings.Builder) {
+	t.Helper()
+	logged := &strings.Builder{}
+	codebases := []slipway.Codebase{{Project: "shop"}}
+	for _, name := range further {
+		codebases = append(codebases, slipway.Codebase{Project: "shop", Name: name})
+	}
+	m := &repos.Maintenance{Repos: repos.In(t.TempDir()), Log: slog.New(slog.NewTextHandler(logged, nil)),
+		Codebases: func(context.Context) ([]slipway.Codebase, error) { return codebases, nil }}
+	for _, c := range codebases {
+		if _, err := git.Init(t.Context(), m.Repos.Path(c.Key()), "main"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m, logged
+}
 
 // One broken repository keeps no other from being packed, and is told once; what is tidy is left alone.
 func TestMaintainAll(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t)
-	logged := &strings.Builder{}
-	c.server.log = slog.New(slog.NewTextHandler(logged, nil))
-	broken := c.server.repos.Path("shop/aaa")
-	untidy := c.server.repos.Path("shop/further")
-	for _, name := range []string{"aaa", "further"} {
-		must[slipway.Codebase](t)(c.CreateCodebase(t.Context(), slipway.Codebase{Project: "shop", Name: name}, "ada"))
-		must[git.Repo](t)(git.Init(t.Context(), c.server.repos.Path("shop/"+name), "main"))
-	}
+	m, logged := worn(t, "aaa", "further")
+	broken, untidy := m.Repos.Path("shop/aaa"), m.Repos.Path("shop/further")
 	scatter(t, untidy, 12)
 	part := filepath.Join(untidy, "objects", "pack", "tmp_pack_dead")
 	old := time.Now().Add(-48 * time.Hour)
@@ -39,13 +51,12 @@ func TestMaintainAll(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(broken, "objects", "pack", "pack-1.idx"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tidy := c.server.repos.Path("shop")
+	tidy := m.Repos.Path("shop")
 	scatter(t, tidy, 3)
 	before := packs(t, tidy)
 
-	known := map[string]string{}
 	for range 2 {
-		c.server.maintainAll(t.Context(), known)
+		m.Once(t.Context())
 	}
 	if n := len(packs(t, untidy)); n != 1 {
 		t.Errorf("%d packs behind the broken repository", n)
@@ -66,7 +77,7 @@ func TestMaintainAll(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(broken, "objects", "pack", "pack-1.idx")); err != nil {
 		t.Fatal(err)
 	}
-	c.server.maintainAll(t.Context(), known)
+	m.Once(t.Context())
 	if logged.Len() > 0 {
 		t.Errorf("nothing to do, and logged\n%s", logged)
 	}
@@ -75,15 +86,13 @@ func TestMaintainAll(t *testing.T) {
 // A server that stops does not wait for repositories, and this is no error.
 func TestMaintainEndsWithTheServer(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t)
-	logged := &strings.Builder{}
-	c.server.log = slog.New(slog.NewTextHandler(logged, nil))
-	scatter(t, c.server.repos.Path("shop"), 12)
+	m, logged := worn(t)
+	scatter(t, m.Repos.Path("shop"), 12)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	c.server.maintain(ctx)
-	c.server.maintainAll(ctx, map[string]string{})
-	if n := len(packs(t, c.server.repos.Path("shop"))); n < 12 || logged.Len() > 0 {
+	m.Run(ctx)
+	m.Once(ctx)
+	if n := len(packs(t, m.Repos.Path("shop"))); n < 12 || logged.Len() > 0 {
 		t.Errorf("%d packs, logged %s", n, logged)
 	}
 }
@@ -103,5 +112,9 @@ func scatter(t *testing.T, dir string, n int) {
 
 func packs(t *testing.T, dir string) []string {
 	t.Helper()
-	return must[[]string](t)(filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack")))
+	found, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.pack"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

@@ -1,4 +1,4 @@
-package react_test
+package retention
 
 import (
 	"fmt"
@@ -9,7 +9,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/react"
 )
 
 const day = 24 * time.Hour
@@ -24,7 +23,7 @@ func TestRetain(t *testing.T) {
 		Candidates:   slipway.Keep{MaxAge: slipway.Duration(30 * day), Newest: 2},
 		PullRequests: slipway.Keep{MaxAge: slipway.Duration(7 * day)},
 	}
-	removed, kept := react.Retain(policy, []slipway.RetentionItem{
+	removed, kept := decide(policy, []slipway.RetentionItem{
 		item("a", 400*day, "v1.0.0"), item("b", 300*day, "v1.1.0"), item("c", 200*day, "v1.2.0", "pr-3-abcdef0"),
 		item("d", 100*day, "main-1234567"), item("e", 10*day, "pr-4-abcdef0"), item("f", 2*day, "pr-5-abcdef0"), item("g", 8*day),
 	}, map[string]string{"a": "runs in production"}, now)
@@ -74,7 +73,7 @@ func TestRetainKeepsWhatIsNeeded(t *testing.T) {
 			}
 			held = append(held, item)
 		}
-		removed, kept := react.Retain(policy, held, needed, now)
+		removed, kept := decide(policy, held, needed, now)
 		if len(removed)+len(kept) != len(held) {
 			t.Fatalf("%d removed and %d kept of %d", len(removed), len(kept), len(held))
 		}
@@ -105,11 +104,11 @@ func TestRetainOfIndexes(t *testing.T) {
 	item := func(digest string, names ...string) slipway.RetentionItem {
 		return slipway.RetentionItem{Repository: "shop/web", Digest: digest, Tags: []string{"v" + digest}, Pushed: now.Add(-9 * day), Names: names}
 	}
-	removed, kept := react.Retain(policy, []slipway.RetentionItem{item("index", "platform"), item("a"), item("b")}, map[string]string{"platform": "runs in qa"}, now)
+	removed, kept := decide(policy, []slipway.RetentionItem{item("index", "platform"), item("a"), item("b")}, map[string]string{"platform": "runs in qa"}, now)
 	if len(removed) != 2 || len(kept) != 1 || kept[0].Reason != "it names platform: runs in qa" {
 		t.Fatalf("removed %v, kept %v", removed, kept)
 	}
-	removed, kept = react.Spare(removed, kept, map[string]string{"b": "v1-multi"})
+	removed, kept = spare(removed, kept, map[string]string{"b": "v1-multi"})
 	if len(removed) != 1 || removed[0].Digest != "a" || len(kept) != 2 || kept[1].Reason != "the index v1-multi names it, which stays" {
 		t.Errorf("removed %v, kept %v", removed, kept)
 	}

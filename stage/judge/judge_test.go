@@ -1,212 +1,17 @@
-package main
+package judge_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/slipway-cd/slipway"
-	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/config"
-	"github.com/slipway-cd/slipway/driver/cosign"
-	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/stage"
-	"github.com/slipway-cd/slipway/stage/attest"
 )
-
-// court is a server's gates over a real store, a real repository, and a registry in which nothing is signed.
-type court struct {
-	*seeder
-	t      *testing.T
-	server *server
-	log    *courtLog
-	now    time.Time
-}
-
-// courtLog is a log that is read afterwards.
-type courtLog struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *courtLog) Line(v slipway.LogLine) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, v.Text)
-}
-
-func (l *courtLog) Printf(format string, args ...any) {
-	l.Line(slipway.LogLine{Text: fmt.Sprintf(format, args...)})
-}
-
-func (l *courtLog) text() string { return strings.Join(l.lines, "\n") }
-
-// unsigned is a registry that has every digest, and nothing that is attached to one.
-type unsigned struct{ attest.Registry }
-
-func (unsigned) Intact(context.Context, slipway.Repository, string) error { return nil }
-
-func (unsigned) Referrers(context.Context, slipway.Repository, string) ([]attest.Attachment, error) {
-	return nil, nil
-}
-
-// slow is a registry that does not answer.
-type slow struct{ attest.Registry }
-
-func (slow) Intact(context.Context, slipway.Repository, string) error { return nil }
-
-func (slow) Referrers(context.Context, slipway.Repository, string) ([]attest.Attachment, error) {
-	return nil, slipway.Errorf(slipway.Unavailable, "the registry does not answer")
-}
-
-func newCourt(t *testing.T) *court {
-	t.Helper()
-	c := &court{seeder: &seeder{ctx: t.Context(), dir: t.TempDir(), jobs: map[int64]int{}}, t: t, log: &courtLog{}, now: time.Now()}
-	if err := c.open(t.Context(), c.dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c.project()
-	s := &server{store: c.Store, repos: repos.In(filepath.Join(c.dir, "repos"))}
-	s.planner = &act.Planner{Repo: func(p string) act.PlanRepo { return s.repos.Open(p) }, Projects: c.Store, History: c.Store, Namespaces: c.Store,
-		Candidates: slipway.Registry{Host: "registry.test"}, Production: slipway.Registry{Host: "registry.test", Prefix: "prod"}}
-	s.verifier = attest.NewVerifier(unsigned{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
-	c.server = s
-	c.check()
-	return c
-}
-
-func (c *court) check() {
-	c.t.Helper()
-	if c.err != nil {
-		c.t.Fatal(c.err)
-	}
-}
-
-// governs puts slipway.yaml on the default branch.
-func (c *court) governs(yaml string) {
-	c.t.Helper()
-	cmd := exec.CommandContext(c.ctx, "git", "--git-dir", c.server.repos.Path("shop"), "fast-import", "--quiet", "--force")
-	cmd.Stdin = strings.NewReader(fmt.Sprintf("commit refs/heads/main\ncommitter Ada <ada@example.com> 1700000000 +0000\ndata 1\nx\ndeleteall\nM 100644 inline slipway.yaml\ndata %d\n%s\n", len(yaml), yaml))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		c.t.Fatalf("git fast-import: %v\n%s", err, out)
-	}
-}
-
-// lenient gates look at nothing but what a test turns on.
-func lenient(change func(g *slipway.Gates)) slipway.Gates {
-	off := slipway.LevelOff
-	g := slipway.Gates{Tests: off, Secrets: off, Coverage: slipway.CoverageGate{Level: off, MaxDrop: -1}, Database: slipway.DatabaseGate{Missing: off, Old: off},
-		Vulnerabilities: slipway.VulnerabilityGate{FailOn: slipway.SeverityNone, WarnOn: slipway.SeverityNone},
-		Manifests:       slipway.ManifestGate{Policies: map[string]slipway.Level{"probes": off}}, Signatures: slipway.SignatureGate{Level: off}}
-	if change != nil {
-		change(&g)
-	}
-	return g
-}
-
-// plans makes a run whose plan demands gates, nil for one of before there were any.
-func (c *court) plans(gates map[string]slipway.Gates, keys ...string) slipway.Run {
-	c.t.Helper()
-	p := slipway.Plan{Gates: gates}
-	for _, key := range keys {
-		st := planned(key)
-		switch st.Kind {
-		case slipway.KindGate:
-			st.Gate = &slipway.GateSpec{Environment: st.Environment, Version: "v1.0.0"}
-		case slipway.KindRollback:
-			to := slipway.Deployment{ID: 1, Version: "v1.0.0", Image: "registry.test/shop/cart", ImageDigest: imageOf["v1.0.0"], Chart: "registry.test/shop/charts/cart", ChartDigest: imageOf["v1.0.0"]}
-			st.Rollback = &slipway.RollbackSpec{Target: slipway.Target{Project: "shop", Environment: st.Environment, Service: "cart"}, To: to}
-		case slipway.KindDeploy:
-			repo := slipway.Repository{Registry: slipway.Registry{Host: "registry.test"}, Name: "shop/cart"}
-			st.Deploy = &slipway.DeploySpec{Target: slipway.Target{Project: "shop", Environment: st.Environment, Service: "cart"}, Version: "v1.0.0", Image: repo, Chart: repo}
-		}
-		p.Steps = append(p.Steps, st)
-	}
-	r, err := c.CreateRun(c.ctx, slipway.Run{Project: "shop", Event: slipway.DefaultPush, Ref: "refs/heads/main", Commit: commitOf["main"], Actor: "ada"}, p)
-	c.ok(err)
-	c.check()
-	return r
-}
-
-// step runs a step through a wrapper as the engine does, and ends it with what comes out.
-func (c *court) step(run slipway.Run, key string, r stage.Runner) (slipway.Result, error) {
-	c.t.Helper()
-	d, err := c.Run(c.ctx, run.ID)
-	c.ok(err)
-	c.check()
-	for _, st := range d.Steps {
-		if st.Spec.Key != key {
-			continue
-		}
-		st, _, err := c.StartStep(c.ctx, st.ID, c.jobs[st.ID], "here")
-		c.ok(err)
-		c.check()
-		env := stage.Env{Run: d.Run, StepID: st.ID, Attempt: st.Attempt, Log: c.log, Journal: noJournal{}, Now: func() time.Time { return c.now }, Artifacts: d.Artifacts, Deployments: d.Deployments}
-		res, err := r.Run(c.ctx, env, st.Spec)
-		if err == nil && res.Outcome != slipway.Waiting {
-			c.ok(c.FinishStep(c.ctx, st.ID, st.Attempt, res, nil))
-			c.check()
-		}
-		return res, err
-	}
-	c.t.Fatalf("no step %s", key)
-	return slipway.Result{}, nil
-}
-
-// gives is a runner that has that result.
-func gives(res slipway.Result) stage.Runner {
-	return stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) { return res, nil })
-}
-
-// deploys counts how often it was let through.
-func deploys(n *int) stage.Runner {
-	return stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
-		*n++
-		return slipway.Result{Outcome: slipway.Succeeded, Reason: "deployed"}, nil
-	})
-}
-
-func verdicts(gates []slipway.GateResult) string {
-	var out []string
-	for _, g := range gates {
-		out = append(out, strings.TrimSpace(g.Gate+" "+g.Environment)+" "+string(g.Verdict))
-	}
-	return strings.Join(out, ", ")
-}
-
-func (c *court) want(name string, res slipway.Result, err error, outcome slipway.Outcome, gates string, reasons ...string) {
-	c.t.Helper()
-	if err != nil {
-		c.t.Fatalf("%s: %v", name, err)
-	}
-	if res.Outcome != outcome || verdicts(res.Gates) != gates {
-		c.t.Errorf("%s: %s (%s), gates %q; want %s, gates %q", name, res.Outcome, res.Reason, verdicts(res.Gates), outcome, gates)
-	}
-	for _, words := range reasons {
-		if !strings.Contains(res.Reason, words) {
-			c.t.Errorf("%s: reason %q does not say %q", name, res.Reason, words)
-		}
-	}
-}
-
-func critical(id string) slipway.Finding {
-	return slipway.Finding{Kind: slipway.FindingVulnerability, ID: id, Severity: slipway.SeverityCritical, Package: "openssl", FixedIn: "3.1"}
-}
-
-func scanned(findings ...slipway.Finding) *slipway.Scan {
-	return &slipway.Scan{Digest: imageOf["v1.0.0"], Scanner: "grype 1", Packages: 7, Findings: findings, ScannedAt: time.Now(), Database: slipway.ScanDatabase{Built: time.Now(), Checksum: "db"}}
-}
 
 func TestAFailedGateFailsItsStep(t *testing.T) {
 	t.Parallel()
@@ -215,14 +20,13 @@ func TestAFailedGateFailsItsStep(t *testing.T) {
 		g.Tests, g.Coverage = slipway.LevelFail, slipway.CoverageGate{Level: slipway.LevelFail, Minimum: 80, MaxDrop: -1}
 	})}, "test/cart", "build/cart")
 	report := &slipway.TestReport{Passed: 3, Suites: []slipway.TestSuite{{Name: "unit"}}, Coverage: &slipway.Coverage{Covered: 1, Total: 2}}
-	res, err := c.step(run, "test/cart", c.server.judged(gives(slipway.Result{Outcome: slipway.Succeeded, Report: report, Inputs: "same", Reason: "3 passed"})))
+	res, err := c.step(run, "test/cart", c.judge.Judged(gives(slipway.Result{Outcome: slipway.Succeeded, Report: report, Inputs: "same", Reason: "3 passed"})))
 	c.want("uncovered", res, err, slipway.Failed, "tests pass, coverage fail", "gate coverage: 50.0 % covered, 80.0 % wanted")
 	if res.Inputs != "same" {
 		t.Errorf("the inputs are %q: a flaky test is told by them", res.Inputs)
 	}
 	on, err := c.Gates(c.ctx, slipway.GateFilter{Project: "shop", RunID: run.ID})
 	c.ok(err)
-	c.check()
 	if verdicts(on) != "tests pass, coverage fail" || on[1].Step != "test/cart" || on[1].Service != "cart" {
 		t.Errorf("on record: %+v", on)
 	}
@@ -236,7 +40,8 @@ func TestAFailedStepKeepsItsReason(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t)
 	run := c.plans(map[string]slipway.Gates{"": lenient(func(g *slipway.Gates) { g.Tests = slipway.LevelFail })}, "test/cart")
-	res, err := c.step(run, "test/cart", c.server.judged(gives(slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed", Report: redReport()})))
+	res, err := c.step(run, "test/cart", c.judge.Judged(gives(slipway.Result{Outcome: slipway.Failed, Reason: "2 of 14 tests failed", Report: &slipway.TestReport{Passed: 12, Failed: 2, Files: []string{"r.xml"}, Suites: []slipway.TestSuite{{Name: "unit", Cases: []slipway.TestCase{
+		{Name: "TestSend", State: slipway.TestFailed}, {Name: "TestReceive", State: slipway.TestFailed}}}}}})))
 	c.want("red", res, err, slipway.Failed, "tests fail", "2 of 14 tests failed")
 	if strings.Contains(res.Reason, "gate") || len(res.Gates[0].Reasons) == 0 {
 		t.Errorf("%q %+v", res.Reason, res.Gates)
@@ -280,7 +85,7 @@ func TestWaivedTestsAreLetThrough(t *testing.T) {
 		"killed":      {waived("unit/TestB", now.Add(time.Hour)), killed, slipway.Failed},
 	} {
 		court := newCourt(t)
-		res, err := court.step(court.plans(map[string]slipway.Gates{"": lenient(c.change)}, "test/cart"), "test/cart", court.server.judged(gives(c.res)))
+		res, err := court.step(court.plans(map[string]slipway.Gates{"": lenient(c.change)}, "test/cart"), "test/cart", court.judge.Judged(gives(c.res)))
 		if err != nil || res.Outcome != c.want || (c.want == slipway.Succeeded && res.Reason != "let through by gate tests: "+red.Reason) {
 			t.Errorf("%s: %s %q %v", name, res.Outcome, res.Reason, err)
 		}
@@ -295,9 +100,8 @@ func TestWhatGatesDoNotJudge(t *testing.T) {
 		run := c.plans(strict, "scan/cart")
 		d, err := c.Run(c.ctx, run.ID)
 		c.ok(err)
-		c.check()
 		env := stage.Env{Run: d.Run, StepID: d.Steps[0].ID, Log: c.log, Now: time.Now}
-		res, err := c.server.judged(gives(slipway.Result{Outcome: outcome, Reason: "so"})).Run(c.ctx, env, d.Steps[0].Spec)
+		res, err := c.judge.Judged(gives(slipway.Result{Outcome: outcome, Reason: "so"})).Run(c.ctx, env, d.Steps[0].Spec)
 		if outcome == slipway.Succeeded {
 			outcome = slipway.Failed
 		}
@@ -305,7 +109,7 @@ func TestWhatGatesDoNotJudge(t *testing.T) {
 	}
 	broken := errors.New("no BuildKit")
 	run := c.plans(strict, "test/cart")
-	res, err := c.step(run, "test/cart", c.server.judged(stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
+	res, err := c.step(run, "test/cart", c.judge.Judged(stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
 		return slipway.Result{}, broken
 	})))
 	if !errors.Is(err, broken) || len(res.Gates) != 0 {
@@ -319,10 +123,10 @@ func TestARunPlannedBeforeGates(t *testing.T) {
 	c := newCourt(t)
 	c.governs("environments: [{name: qa, gates: {signatures: {level: fail}}}]\n")
 	run := c.plans(nil, "scan/cart", "deploy/cart@qa")
-	res, err := c.step(run, "scan/cart", c.server.judged(gives(slipway.Result{Outcome: slipway.Succeeded, Scan: scanned(critical("CVE-1"))})))
+	res, err := c.step(run, "scan/cart", c.judge.Judged(gives(slipway.Result{Outcome: slipway.Succeeded, Scan: scanned(critical("CVE-1"))})))
 	c.want("scan", res, err, slipway.Succeeded, "")
 	n := 0
-	res, err = c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+	res, err = c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
 	c.want("deploy", res, err, slipway.Succeeded, "", "deployed")
 	if n != 1 {
 		t.Errorf("deployed %d times", n)
@@ -361,7 +165,7 @@ func TestChartsAreJudgedForEachEnvironment(t *testing.T) {
 			x.in.Outcome = slipway.Succeeded
 		}
 		run := c.plans(policies, "chart/cart")
-		res, err := c.step(run, "chart/cart", c.server.judged(gives(x.in)))
+		res, err := c.step(run, "chart/cart", c.judge.Judged(gives(x.in)))
 		c.want(name, res, err, x.outcome, x.gates, x.reason)
 	}
 }
@@ -370,11 +174,10 @@ func TestChartsAreJudgedForEachEnvironment(t *testing.T) {
 func (c *court) candidate(gates map[string]slipway.Gates, findings ...slipway.Finding) slipway.Run {
 	c.t.Helper()
 	run := c.plans(gates, "publish/cart", "scan/cart", "test/cart", "chart/cart", "gate/cart@qa", "approve/cart@qa", "deploy/cart@qa")
-	c.finish(run, "publish/cart", slipway.Result{Artifacts: artifacts("v1.0.0")})
+	c.finish(run, "publish/cart", slipway.Result{Artifacts: published(imageDigest)})
 	c.finish(run, "scan/cart", slipway.Result{Scan: scanned(findings...)})
 	c.finish(run, "test/cart", slipway.Result{Report: &slipway.TestReport{Passed: 3, Suites: []slipway.TestSuite{{Name: "unit"}}}})
 	c.finish(run, "chart/cart", slipway.Result{Manifests: []slipway.ManifestReport{{Environment: "qa", Live: true, Objects: []slipway.ManifestObject{{Name: "Deployment/cart"}}}}})
-	c.check()
 	return run
 }
 
@@ -386,30 +189,31 @@ func TestTheGateOfAnEnvironment(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t)
 	gates := map[string]slipway.Gates{"": lenient(nil), "qa": failOn(slipway.SeverityCritical)}
-	res, err := c.step(c.candidate(gates), "gate/cart@qa", c.server.gate())
+	res, err := c.step(c.candidate(gates), "gate/cart@qa", c.judge)
 	c.want("clean", res, err, slipway.Succeeded, "tests qa pass, vulnerabilities qa pass", "2 gates passed")
 	gates["qa"] = lenient(func(g *slipway.Gates) { g.Vulnerabilities.WarnOn = slipway.SeverityCritical })
-	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.server.gate())
+	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.judge)
 	c.want("warned", res, err, slipway.Succeeded, "vulnerabilities qa warn", "0 gates passed, 1 warned: vulnerabilities")
 	gates["qa"] = failOn(slipway.SeverityCritical)
-	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.server.gate())
+	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.judge)
 	c.want("vulnerable", res, err, slipway.Failed, "tests qa pass, vulnerabilities qa fail", "gate vulnerabilities: 1 critical (1 fixable)")
-	c.do(c.GiveWaiver(c.ctx, slipway.Waiver{Project: "shop", Gate: "vulnerabilities", Subject: "CVE-1 *", Environment: "qa", Reason: "r", Author: "ada", Expires: c.now.Add(time.Hour)}))
-	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.server.gate())
+	_, err = c.GiveWaiver(c.ctx, slipway.Waiver{Project: "shop", Gate: "vulnerabilities", Subject: "CVE-1 *", Environment: "qa", Reason: "r", Author: "ada", Expires: c.now.Add(time.Hour)})
+	c.ok(err)
+	res, err = c.step(c.candidate(gates, critical("CVE-1")), "gate/cart@qa", c.judge)
 	c.want("waived", res, err, slipway.Succeeded, "tests qa pass, vulnerabilities qa pass", "2 gates passed")
 	// What was demanded of an environment is not known: the strictest holds.
 	delete(gates, "qa")
-	res, err = c.step(c.candidate(gates), "gate/cart@qa", c.server.gate())
+	res, err = c.step(c.candidate(gates), "gate/cart@qa", c.judge)
 	if err != nil || res.Outcome != slipway.Failed || !strings.Contains(verdicts(res.Gates), "tests qa pass") {
 		t.Errorf("%+v %v", res, err)
 	}
 	// Nothing passes for want of evidence.
 	gates["qa"] = failOn(slipway.SeverityCritical)
 	bare := c.plans(gates, "publish/cart", "gate/cart@qa")
-	c.finish(bare, "publish/cart", slipway.Result{Artifacts: artifacts("v1.1.0")})
-	res, err = c.step(bare, "gate/cart@qa", c.server.gate())
+	c.finish(bare, "publish/cart", slipway.Result{Artifacts: published("sha256:" + strings.Repeat("6", 64))})
+	res, err = c.step(bare, "gate/cart@qa", c.judge)
 	c.want("not scanned", res, err, slipway.Failed, "tests qa warn, vulnerabilities qa fail", "the image was not scanned")
-	if _, err = c.step(c.plans(gates, "gate/cart@qa"), "gate/cart@qa", c.server.gate()); slipway.ErrorCode(err) != slipway.Internal {
+	if _, err = c.step(c.plans(gates, "gate/cart@qa"), "gate/cart@qa", c.judge); slipway.ErrorCode(err) != slipway.Internal {
 		t.Errorf("without an image: %v", err)
 	}
 }
@@ -425,7 +229,7 @@ func TestWhatEndedBetweenGateAndDeployment(t *testing.T) {
 	deploy := func(name string, outcome slipway.Outcome, said string, times int, reasons ...string) {
 		t.Helper()
 		run, n := c.candidate(gates, critical("CVE-1")), 0
-		res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+		res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
 		c.want(name, res, err, outcome, said, reasons...)
 		if n != times {
 			t.Errorf("%s: deployed %d times, want %d", name, n, times)
@@ -438,7 +242,8 @@ func TestWhatEndedBetweenGateAndDeployment(t *testing.T) {
 		t.Errorf("log:\n%s", text)
 	}
 	c.now = c.now.Add(-25 * time.Hour)
-	c.do(c.WithdrawWaiver(c.ctx, given.ID, "bob"))
+	_, err = c.WithdrawWaiver(c.ctx, given.ID, "bob")
+	c.ok(err)
 	deploy("it was withdrawn", slipway.Failed, "vulnerabilities qa fail", 0, "gates do not let it through")
 }
 
@@ -465,7 +270,7 @@ func TestWhatIsDemandedNow(t *testing.T) {
 			c := newCourt(t)
 			c.governs(x.now)
 			run, n := c.candidate(map[string]slipway.Gates{"": lenient(nil), "qa": failOn(x.planned)}, medium), 0
-			res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+			res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
 			c.want(name, res, err, x.outcome, x.said)
 			if (n == 1) != (x.outcome == slipway.Succeeded) {
 				t.Errorf("deployed %d times", n)
@@ -492,11 +297,10 @@ func TestARuleThatWasChanged(t *testing.T) {
 			c := newCourt(t)
 			c.governs("environments:\n  - name: qa\n    gates:\n      signatures: {level: off}\n      secrets: off\n      rules: [{name: small, expression: " + x.now + ", message: now it is too large}]\n")
 			run, n := c.candidate(map[string]slipway.Gates{"": lenient(nil), "qa": rule(x.then)}), 0
-			res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+			res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
 			c.want(name, res, err, slipway.Failed, "small qa fail", x.said)
 			on, err := c.Gates(c.ctx, slipway.GateFilter{Project: "shop", RunID: run.ID, Environment: "qa", Service: "cart"})
 			c.ok(err)
-			c.check()
 			if n != 0 || verdicts(on) != "small qa fail" || (name == "both fail") != (len(on[0].Reasons) == 2) {
 				t.Errorf("deployed %d times, on record %+v", n, on)
 			}
@@ -521,19 +325,19 @@ func TestSignaturesBeforeADeployment(t *testing.T) {
 		run, n := c.candidate(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) {
 			g.Signatures = slipway.SignatureGate{Level: level, Attestations: []string{"provenance"}}
 		})}), 0
-		res, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n)))
+		res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
 		c.want(string(level), res, err, want.outcome, want.said, want.reason)
 		if n != want.times {
 			t.Errorf("%s: deployed %d times", level, n)
 		}
 	}
-	if text := c.log.text(); !strings.Contains(text, "fail unsigned registry.test/shop/cart@"+imageOf["v1.0.0"]) {
+	if text := c.log.text(); !strings.Contains(text, "fail unsigned registry.test/shop/cart@"+imageDigest) {
 		t.Errorf("log:\n%s", text)
 	}
 	// A registry that does not answer is no verdict: it is asked again.
-	c.server.verifier = attest.NewVerifier(slow{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
+	c.judge.Verify = c.verifies(away{})
 	run, n := c.candidate(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) { g.Signatures = slipway.SignatureGate{Level: slipway.LevelWarn} })}), 0
-	if _, err := c.step(run, "deploy/cart@qa", c.server.proven(deploys(&n))); !slipway.Temporary(err) || n != 0 {
+	if _, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n))); !slipway.Temporary(err) || n != 0 {
 		t.Errorf("deployed %d times: %v", n, err)
 	}
 }
@@ -542,25 +346,25 @@ func TestSignaturesBeforeADeployment(t *testing.T) {
 func TestSignaturesBeforeARollback(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t)
-	back := func(verifier *attest.Verifier, level slipway.Level) (slipway.Result, error) {
+	back := func(verify verification, level slipway.Level) (slipway.Result, error) {
 		c.governs(fmt.Sprintf("environments: [{name: qa, gates: {signatures: {level: %s, attestations: [provenance]}}}]\n", level))
-		c.server.verifier = verifier
+		c.judge.Verify = verify
 		n := 0
-		res, err := c.step(c.plans(nil, "rollback/cart@qa"), "rollback/cart@qa", c.server.remarked(deploys(&n)))
+		res, err := c.step(c.plans(nil, "rollback/cart@qa"), "rollback/cart@qa", c.judge.Remarked(deploys(&n)))
 		if n != 1 {
 			t.Errorf("%s: it went back %d times", level, n)
 		}
 		return res, err
 	}
-	nothing := attest.NewVerifier(unsigned{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{})
+	nothing := c.judge.Verify
 	res, err := back(nothing, slipway.LevelFail)
 	c.want("stripped", res, err, slipway.Succeeded, "signatures qa fail", "deployed; look at what runs now: gate signatures: 0 of 2 signed, provenance required")
-	if text := c.log.text(); !strings.Contains(text, "fail unsigned registry.test/shop/cart@"+imageOf["v1.0.0"]) {
+	if text := c.log.text(); !strings.Contains(text, "fail unsigned registry.test/shop/cart@"+imageDigest) {
 		t.Errorf("log:\n%s", text)
 	}
 	res, err = back(nothing, slipway.LevelOff)
 	c.want("nobody asks for them", res, err, slipway.Succeeded, "")
-	res, err = back(attest.NewVerifier(slow{}, cosign.Bundles{}, c.Keys, attest.VerifierOptions{}), slipway.LevelFail)
+	res, err = back(c.verifies(away{}), slipway.LevelFail)
 	c.want("no answer", res, err, slipway.Succeeded, "signatures qa warn", "the signatures of v1.0.0 could not be verified: ", "the registry does not answer")
 	res, err = back(nothing, slipway.LevelWarn)
 	c.want("warn", res, err, slipway.Succeeded, "signatures qa warn")
@@ -571,9 +375,9 @@ func TestApprovalsAreNotedWithGates(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t)
 	run := c.candidate(map[string]slipway.Gates{"": failOn(slipway.SeverityCritical), "qa": failOn(slipway.SeverityCritical)})
-	res, err := c.step(run, "gate/cart@qa", c.server.gate())
+	res, err := c.step(run, "gate/cart@qa", c.judge)
 	c.want("gate", res, err, slipway.Succeeded, "tests qa pass, vulnerabilities qa pass")
-	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Notes: []string{"first install"}}})))
+	res, err = c.step(run, "approve/cart@qa", c.judge.Noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{Notes: []string{"first install"}}})))
 	c.want("approve", res, err, slipway.Waiting, "")
 	if got := strings.Join(res.Approval.Notes, "\n"); got != "first install\ngate tests: pass: 3 passed\ngate vulnerabilities: pass: none that count in 7 packages" {
 		t.Errorf("notes:\n%s", got)
@@ -581,14 +385,14 @@ func TestApprovalsAreNotedWithGates(t *testing.T) {
 	waives := failOn(slipway.SeverityCritical)
 	waives.Waivers = []slipway.Waiver{{Gate: "vulnerabilities", Subject: "CVE-1 *", Reason: "not reachable", Author: "ada", Expires: c.now.Add(time.Hour)}}
 	run = c.candidate(map[string]slipway.Gates{"": waives, "qa": waives}, critical("CVE-1"))
-	_, err = c.step(run, "gate/cart@qa", c.server.gate())
-	c.do(nil, err)
-	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{}})))
+	_, err = c.step(run, "gate/cart@qa", c.judge)
+	c.ok(err)
+	res, err = c.step(run, "approve/cart@qa", c.judge.Noted(gives(slipway.Result{Outcome: slipway.Waiting, Approval: &slipway.Approval{}})))
 	c.want("waived", res, err, slipway.Waiting, "")
-	if got := strings.Join(res.Approval.Notes, "\n"); !strings.HasSuffix(got, " waived by ada until "+day(c.now.Add(time.Hour))+": not reachable") {
+	if got := strings.Join(res.Approval.Notes, "\n"); !strings.HasSuffix(got, " waived by ada until "+c.now.Add(time.Hour).UTC().Format(time.DateOnly)+": not reachable") {
 		t.Errorf("notes:\n%s", got)
 	}
 	run = c.candidate(nil)
-	res, err = c.step(run, "approve/cart@qa", c.server.noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
+	res, err = c.step(run, "approve/cart@qa", c.judge.Noted(gives(slipway.Result{Outcome: slipway.Succeeded, Reason: "approved before"})))
 	c.want("approved before", res, err, slipway.Succeeded, "", "approved before")
 }

@@ -1,4 +1,4 @@
-package react
+package retention
 
 import (
 	"cmp"
@@ -12,9 +12,9 @@ import (
 
 var pullTag = regexp.MustCompile(`^pr-[0-9]+-[0-9a-f]+$`)
 
-// Retain sorts what is held of a project's candidates into what is removed and what is kept, and says why
+// decide sorts what is held of a project's candidates into what is removed and what is kept, and says why
 // of each. needed says of digests what needs them; those are kept whatever the policy says. It is pure.
-func Retain(policy slipway.Retention, held []slipway.RetentionItem, needed map[string]string, now time.Time) (removed, kept []slipway.RetentionItem) {
+func decide(policy slipway.Retention, held []slipway.RetentionItem, needed map[string]string, now time.Time) (removed, kept []slipway.RetentionItem) {
 	removed, kept = []slipway.RetentionItem{}, []slipway.RetentionItem{}
 	held = slices.Clone(held)
 	slices.SortFunc(held, func(a, b slipway.RetentionItem) int {
@@ -59,9 +59,9 @@ func need(item slipway.RetentionItem, needed map[string]string) string {
 	return ""
 }
 
-// Spare moves what cannot go from what is removed to what is kept. by says of digests which index names them that
+// spare moves what cannot go from what is removed to what is kept. by says of digests which index names them that
 // stays.
-func Spare(removed, kept []slipway.RetentionItem, by map[string]string) (goes, stays []slipway.RetentionItem) {
+func spare(removed, kept []slipway.RetentionItem, by map[string]string) (goes, stays []slipway.RetentionItem) {
 	goes = []slipway.RetentionItem{}
 	for _, item := range removed {
 		name := by[item.Digest]

@@ -1,4 +1,4 @@
-package main
+package retention_test
 
 import (
 	"context"
@@ -18,15 +18,34 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/hosting/registry"
+	"github.com/slipway-cd/slipway/retention"
+	"github.com/slipway-cd/slipway/store"
 )
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
 
 // An image that a young index names, pushed by hand, stays whatever its age, and the report says why; another one
 // that is as old goes. What is foretold is what is done.
 func TestRetentionKeepsWhatAnIndexNames(t *testing.T) {
 	t.Parallel()
-	c := newCourt(t)
-	c.governs("retention: {candidates: {maxAge: 30d, keep: 1}, pullRequests: {maxAge: 30d}}\n")
+	month := slipway.Duration(30 * 24 * time.Hour)
+	policy := slipway.Config{Retention: slipway.Retention{Candidates: slipway.Keep{MaxAge: month, Newest: 1}, PullRequests: slipway.Keep{MaxAge: month}}}
 	dir := t.TempDir()
+	records := must[*store.Store](t)(store.Open(t.Context(), filepath.Join(t.TempDir(), "slipway.db"), store.Options{}))
+	t.Cleanup(func() {
+		if err := records.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	must[slipway.Project](t)(records.CreateProject(t.Context(), slipway.Project{Name: "shop"}, "ada"))
 	reg := must[*registry.Registry](t)(registry.Open(dir, func(context.Context, string, string, registry.Action, string) (string, error) { return "ada", nil }, registry.Options{}))
 	t.Cleanup(func() {
 		if err := reg.Close(context.Background()); err != nil {
@@ -35,7 +54,8 @@ func TestRetentionKeepsWhatAnIndexNames(t *testing.T) {
 	})
 	web := httptest.NewServer(reg)
 	t.Cleanup(web.Close)
-	c.server.registry = reg
+	c := &retention.Cleaner{Registry: reg, Records: records, Now: time.Now,
+		Policy: func(context.Context, string) (slipway.Config, error) { return policy, nil }}
 	push := func(tag string, what remote.Taggable, digest v1.Hash, age time.Duration) {
 		ref := must[name.Tag](t)(name.NewTag(strings.TrimPrefix(web.URL, "http://")+"/shop/cart:"+tag, name.Insecure))
 		if err := remote.Push(ref, what, remote.WithTransport(web.Client().Transport)); err != nil {
@@ -52,8 +72,8 @@ func TestRetentionKeepsWhatAnIndexNames(t *testing.T) {
 	push("v1.0.0", named, must[v1.Hash](t)(named.Digest()), old)
 	push("v1.0.1", alone, must[v1.Hash](t)(alone.Digest()), old)
 	push("v1-multi", index, must[v1.Hash](t)(index.Digest()), 0)
-	dry := must[slipway.RetentionReport](t)(c.server.retention(t.Context(), "shop", true, "ada"))
-	done := must[slipway.RetentionReport](t)(c.server.retention(t.Context(), "shop", false, "ada"))
+	dry := must[slipway.RetentionReport](t)(c.Foretell(t.Context(), "shop"))
+	done := must[slipway.RetentionReport](t)(c.Clean(t.Context(), "shop", "ada"))
 	for _, r := range []slipway.RetentionReport{dry, done} {
 		reasons := map[string]string{}
 		for _, k := range r.Kept {
@@ -69,5 +89,18 @@ func TestRetentionKeepsWhatAnIndexNames(t *testing.T) {
 	again := must[[]registry.Held](t)(reg.Held(t.Context(), "shop"))
 	if len(again) != 2 {
 		t.Errorf("held: %+v", again)
+	}
+}
+
+// Who may see a project is told what would go, and who manages it has it removed.
+func TestWhoMayRemoveCandidates(t *testing.T) {
+	t.Parallel()
+	var c retention.Cleaner // which is not reached
+	ada := slipway.User{Name: "ada", Roles: map[string]slipway.Role{"shop": slipway.Developer}}
+	if _, err := c.Retention(t.Context(), ada, "shop", false); slipway.ErrorCode(err) != slipway.Forbidden {
+		t.Errorf("a developer removes: %v", err)
+	}
+	if _, err := c.Retention(t.Context(), slipway.User{Name: "bob"}, "shop", true); slipway.ErrorCode(err) != slipway.Forbidden && slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("a stranger is told: %v", err)
 	}
 }

@@ -1,4 +1,8 @@
-package main
+// Package see answers what people look at: runs with their logs and tests, what gates and scans said, where an id leads,
+// and events as they come. Each question asks first whether the person may.
+//
+// It changes nothing; what people may do is act's.
+package see
 
 import (
 	"bufio"
@@ -14,8 +18,9 @@ import (
 	"github.com/slipway-cd/slipway/store"
 )
 
-// sees answers what people look at, for the API and the UI.
-type sees struct {
+// Reader answers what people look at, for the API and the UI; what is read of runs, projects and boards is that of the
+// Actions. Its methods are safe for concurrent use.
+type Reader struct {
 	*act.Actions
 	store *store.Store
 
@@ -23,11 +28,14 @@ type sees struct {
 	open map[string]int // streams, by user
 }
 
+// New returns a Reader of what is kept.
+func New(x *act.Actions, s *store.Store) *Reader { return &Reader{Actions: x, store: s} }
+
 // maxStreams is how many streams one user may have open at once: a few pages and terminals.
 const maxStreams = 32
 
 // Enter counts a stream of the user until leave.
-func (s *sees) Enter(by slipway.User) (leave func(), err error) {
+func (s *Reader) Enter(by slipway.User) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open[by.Name] >= maxStreams {
@@ -48,7 +56,7 @@ func (s *sees) Enter(by slipway.User) (leave func(), err error) {
 
 // Trace follows an id within a project, or with project "" within those that the user may see: when
 // several know it, it is a Conflict that names them.
-func (s *sees) Trace(ctx context.Context, by slipway.User, project, query string) (slipway.Trace, error) {
+func (s *Reader) Trace(ctx context.Context, by slipway.User, project, query string) (slipway.Trace, error) {
 	if project != "" {
 		if err := auth.Check(by, auth.View, project); err != nil {
 			return slipway.Trace{}, err
@@ -81,14 +89,14 @@ func (s *sees) Trace(ctx context.Context, by slipway.User, project, query string
 	return slipway.Trace{Query: query}, slipway.Errorf(slipway.Conflict, "%q is in more than one project: %s; choose one", query, strings.Join(in, ", "))
 }
 
-func (s *sees) traceIn(ctx context.Context, project, query string) (slipway.Trace, error) {
+func (s *Reader) traceIn(ctx context.Context, project, query string) (slipway.Trace, error) {
 	t, err := s.store.Trace(ctx, project, query)
 	t.Project = project
 	return t, err
 }
 
 // Run is a run with all that belongs to it, and where it is on the project's forge.
-func (s *sees) Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error) {
+func (s *Reader) Run(ctx context.Context, by slipway.User, id int64) (slipway.RunDetail, error) {
 	d, err := s.Actions.Run(ctx, by, id)
 	if err == nil {
 		d.Links, err = s.store.ForgeLinks(ctx, d.Run)
@@ -96,7 +104,7 @@ func (s *sees) Run(ctx context.Context, by slipway.User, id int64) (slipway.RunD
 	return d, err
 }
 
-func (s *sees) step(ctx context.Context, by slipway.User, run int64, key string) (slipway.Step, error) {
+func (s *Reader) step(ctx context.Context, by slipway.User, run int64, key string) (slipway.Step, error) {
 	d, err := s.Actions.Run(ctx, by, run)
 	if err != nil {
 		return slipway.Step{}, err
@@ -110,7 +118,7 @@ func (s *sees) step(ctx context.Context, by slipway.User, run int64, key string)
 }
 
 // Report returns the test report of a step.
-func (s *sees) Report(ctx context.Context, by slipway.User, run int64, key string) (slipway.TestReport, error) {
+func (s *Reader) Report(ctx context.Context, by slipway.User, run int64, key string) (slipway.TestReport, error) {
 	st, err := s.step(ctx, by, run, key)
 	if err != nil {
 		return slipway.TestReport{}, err
@@ -119,7 +127,7 @@ func (s *sees) Report(ctx context.Context, by slipway.User, run int64, key strin
 }
 
 // Log calls line for each line of a step's log, of each attempt; with follow until the step ends.
-func (s *sees) Log(ctx context.Context, by slipway.User, run int64, key string, follow bool, line func(slipway.LogLine) error) error {
+func (s *Reader) Log(ctx context.Context, by slipway.User, run int64, key string, follow bool, line func(slipway.LogLine) error) error {
 	for attempt := 1; ; attempt++ {
 		st, err := s.await(ctx, by, run, key, attempt, follow)
 		if err != nil || st.Attempt < attempt {
@@ -138,7 +146,7 @@ func (s *sees) Log(ctx context.Context, by slipway.User, run int64, key string, 
 
 // await returns the step once it has had that attempt; with follow it waits for it until the step is
 // final or waits for a person.
-func (s *sees) await(ctx context.Context, by slipway.User, run int64, key string, attempt int, follow bool) (slipway.Step, error) {
+func (s *Reader) await(ctx context.Context, by slipway.User, run int64, key string, attempt int, follow bool) (slipway.Step, error) {
 	for {
 		changed := s.store.Watch()
 		st, err := s.step(ctx, by, run, key)
@@ -153,7 +161,7 @@ func (s *sees) await(ctx context.Context, by slipway.User, run int64, key string
 	}
 }
 
-func (s *sees) attempt(ctx context.Context, st slipway.Step, attempt int, follow bool, line func(slipway.LogLine) error) error {
+func (s *Reader) attempt(ctx context.Context, st slipway.Step, attempt int, follow bool, line func(slipway.LogLine) error) error {
 	tail, err := s.store.Logs().Tail(ctx, st.RunID, st.ID, attempt, follow)
 	if err != nil {
 		return err
@@ -176,7 +184,7 @@ func (s *sees) attempt(ctx context.Context, st slipway.Step, attempt int, follow
 const eventPage = 200
 
 // Events returns what happened after a cursor that the user may see, and the next cursor.
-func (s *sees) Events(ctx context.Context, by slipway.User, project string, after int64) ([]slipway.Event, int64, error) {
+func (s *Reader) Events(ctx context.Context, by slipway.User, project string, after int64) ([]slipway.Event, int64, error) {
 	if by.Name == "" || project != "" {
 		if err := auth.Check(by, auth.View, project); err != nil {
 			return nil, after, err
@@ -205,7 +213,7 @@ func (s *sees) Events(ctx context.Context, by slipway.User, project string, afte
 
 // Changed returns a channel that gets a value after each commit that wrote events, and the function
 // that ends it.
-func (s *sees) Changed() (<-chan struct{}, func()) {
+func (s *Reader) Changed() (<-chan struct{}, func()) {
 	out, done := make(chan struct{}, 1), make(chan struct{})
 	var once sync.Once
 	changed := s.store.Watch()
@@ -224,25 +232,4 @@ func (s *sees) Changed() (<-chan struct{}, func()) {
 		}
 	}()
 	return out, func() { once.Do(func() { close(done) }) }
-}
-
-// settings is what an admin keeps.
-type settings struct {
-	*act.Actions
-	clusters *act.Clusters
-}
-
-// Clusters lists the registered clusters.
-func (s settings) Clusters(ctx context.Context, by slipway.User) ([]slipway.Cluster, error) {
-	return s.clusters.Clusters(ctx, by)
-}
-
-// AddCluster registers a cluster.
-func (s settings) AddCluster(ctx context.Context, by slipway.User, name, contextName string, kubeconfig []byte) (slipway.Cluster, error) {
-	return s.clusters.AddCluster(ctx, by, name, contextName, kubeconfig)
-}
-
-// RemoveCluster forgets a cluster.
-func (s settings) RemoveCluster(ctx context.Context, by slipway.User, name string) error {
-	return s.clusters.RemoveCluster(ctx, by, name)
 }
