@@ -170,11 +170,13 @@ func gives(res slipway.Result) stage.Runner {
 }
 
 // deploys counts how often it was let through.
-func deploys(n *int) stage.Runner {
-	return stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
-		*n++
-		return slipway.Result{Outcome: slipway.Succeeded, Reason: "deployed"}, nil
-	})
+func deploys(n *int) ahead {
+	return func(context.Context, stage.Env, slipway.PlanStep) stage.Runner {
+		return stage.Func(func(context.Context, stage.Env, slipway.PlanStep) (slipway.Result, error) {
+			*n++
+			return slipway.Result{Outcome: slipway.Succeeded, Reason: "deployed"}, nil
+		})
+	}
 }
 
 func verdicts(gates []slipway.GateResult) string {
@@ -326,6 +328,28 @@ func TestARunPlannedBeforeGates(t *testing.T) {
 	c.want("deploy", res, err, slipway.Succeeded, "", "deployed")
 	if n != 1 {
 		t.Errorf("deployed %d times", n)
+	}
+}
+
+// What a deployment needs to know is read beside the proof; without the proof the reading ends, and nothing runs.
+func TestReadingAheadOfTheProof(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	run := c.plans(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) { g.Signatures.Level = slipway.LevelFail })}, "deploy/cart@qa")
+	var reading context.Context
+	n := 0
+	res, err := c.step(run, "deploy/cart@qa", c.server.proven(func(ctx context.Context, env stage.Env, step slipway.PlanStep) stage.Runner {
+		reading = ctx
+		if ctx.Err() != nil {
+			t.Error("the reading had ended when it began")
+		}
+		return deploys(&n)(ctx, env, step)
+	}))
+	if err != nil || res.Outcome != slipway.Failed || n != 0 {
+		t.Errorf("deployed %d times without a signature: %+v, %v", n, res, err)
+	}
+	if reading == nil || reading.Err() == nil {
+		t.Error("the reading goes on")
 	}
 }
 

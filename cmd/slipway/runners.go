@@ -33,6 +33,9 @@ import (
 // runners says who does which step.
 func (s *server) runners() map[slipway.StepKind]stage.Runner {
 	deployer := &deploy.Runner{Helm: s.helm, Charts: s.oci, Cluster: s.kube, Robots: robots{s}, Deployments: deployments{s.store}}
+	deploying := func(ctx context.Context, env stage.Env, step slipway.PlanStep) stage.Runner {
+		return rollback.After(deployer.Ahead(ctx, env, step), s.wayBack)
+	}
 	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
@@ -45,7 +48,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindGate:     s.gate(),
 		slipway.KindApprove:  s.noted(&approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")}),
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
-		slipway.KindDeploy:   s.guarded(s.proven(rollback.After(deployer, s.wayBack))),
+		slipway.KindDeploy:   s.guarded(s.proven(deploying)),
 		slipway.KindVerify:   rollback.After(verifier, s.wayBack),
 		slipway.KindRollback: s.guarded(s.remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm})),
 	}
