@@ -107,10 +107,12 @@ func bench(ctx context.Context, o options) (ok bool, err error) {
 		w.say("docs are left as they were; what was measured is in %s", file+".part")
 		return false, errors.Join(append(problems, ctx.Err())...)
 	}
-	if o.only != "" && o.out == "" {
-		return report.ok(), os.Remove(file + ".part")
+	if o.only == "" || o.out != "" {
+		if err := os.WriteFile(file, []byte(report.markdown()), 0o644); err != nil {
+			return false, err
+		}
 	}
-	return report.ok(), os.Rename(file+".part", file)
+	return report.ok(), os.Remove(file + ".part")
 }
 
 // measure takes one measurement after the other, and keeps the report so far in a file.

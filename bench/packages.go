@@ -34,6 +34,7 @@ func benchmarks() []benchmark {
 		{"step ended to the next one started", "./engine", "^BenchmarkStepToStep$", "10x"},
 		{"transitions, each a transaction on disk", "./store", "^BenchmarkTransitions$", "100x"},
 		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
+		{"board, runs of one service, and whose a namespace is, with 500 services and 20,000 runs", "./store", "^BenchmarkLarge$", "20x"},
 		{"which of 1,000 services a push affects, with globs and dependencies 10 deep", "./stage/plan", "^BenchmarkAffected$", "10x"},
 		{"check of a chart with 100 resources for three environments, and one whose check is reused", "./stage/chart", "^BenchmarkReused$", "10x"},
 		{"JUnit file of 50,000 tests, at most 1 s", "./stage/test", "^BenchmarkJUnit$", "5x"},
