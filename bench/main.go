@@ -1,7 +1,8 @@
 // Command bench measures what Slipway promises about speed and memory, on real parts: the real binary,
 // git, BuildKit, registry and Kubernetes. Each figure is taken in the same run as what it is compared
 // with, one after the other in turns, so that a slow or a busy machine slows both. It prints a table and
-// writes docs/benchmarks.md; it exits with 1 when a budget is exceeded.
+// writes docs/benchmarks.md; it exits with 1 when a budget is exceeded. After each measurement the report so far is in
+// docs/benchmarks.md.part, which stays there when it is interrupted.
 //
 // It uses the cluster of $KUBECONFIG, else a slipway-cluster that runs, else it starts one of its own.
 // Whatever it makes it takes away again. It tests nothing: that what is measured is also right is shown
@@ -91,41 +92,61 @@ func bench(ctx context.Context, o options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := w.buildTests(ctx); err != nil {
+		return false, errors.Join(err, w.close(context.WithoutCancel(ctx)))
+	}
 	defer func() { err = errors.Join(err, w.close(context.WithoutCancel(ctx))) }()
+	file, err := reportFile(o)
+	if err != nil {
+		return false, err
+	}
 	report := report{machine: describeMachine(ctx), began: began}
-	var problems []error
-	for _, m := range measurements() {
-		if !o.wants(m.name) {
-			continue
+	problems := measure(ctx, w, &report, file+".part")
+	report.print(os.Stdout)
+	if len(problems) > 0 || len(report.missing) > 0 {
+		w.say("docs are left as they were; what was measured is in %s", file+".part")
+		return false, errors.Join(append(problems, ctx.Err())...)
+	}
+	if o.only == "" || o.out != "" {
+		if err := os.WriteFile(file, []byte(report.markdown()), 0o644); err != nil {
+			return false, err
 		}
-		w.say("measuring: %s", m.what)
+	}
+	return report.ok(), os.Remove(file + ".part")
+}
+
+// measure takes one measurement after the other, and keeps the report so far in a file.
+func measure(ctx context.Context, w *world, r *report, part string) (problems []error) {
+	wanted := slices.DeleteFunc(measurements(), func(m measurement) bool { return !w.o.wants(m.name) })
+	for i, m := range wanted {
+		if ctx.Err() != nil {
+			break
+		}
+		w.say("%d of %d: %s", i+1, len(wanted), m.what)
+		began := time.Now()
 		rows, err := m.run(ctx, w)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", m.name, err))
 			w.say("%v", problems[len(problems)-1])
 		}
-		report.rows = append(report.rows, rows...)
-		if ctx.Err() != nil {
-			break
+		r.rows, r.notes, r.took = append(r.rows, rows...), w.notes, time.Since(r.began)
+		r.parts = append(r.parts, fmt.Sprintf("%s %.0f s", m.name, time.Since(began).Seconds()))
+		r.missing = nil
+		for _, later := range wanted[i+1:] {
+			r.missing = append(r.missing, later.name)
+		}
+		if err := os.WriteFile(part, []byte(r.markdown()), 0o644); err != nil {
+			return append(problems, err)
 		}
 	}
-	report.notes, report.took = w.notes, time.Since(began)
-	report.print(os.Stdout)
-	problems = append(problems, writeReport(report, o, len(problems) == 0))
-	return report.ok(), errors.Join(problems...)
+	return problems
 }
 
-func writeReport(r report, o options, complete bool) error {
-	file := o.out
-	if file == "" {
-		if o.only != "" || !complete {
-			return nil
-		}
-		root, err := slipwaytest.Root()
-		if err != nil {
-			return err
-		}
-		file = filepath.Join(root, "docs", "benchmarks.md")
+// reportFile is where the report goes.
+func reportFile(o options) (string, error) {
+	if o.out != "" {
+		return o.out, nil
 	}
-	return os.WriteFile(file, []byte(r.markdown()), 0o644)
+	root, err := slipwaytest.Root()
+	return filepath.Join(root, "docs", "benchmarks.md"), err
 }

@@ -26,17 +26,12 @@ type footprint struct {
 // measureMemory starts the server on an empty data folder and on one with 1,000 runs.
 func measureMemory(ctx context.Context, w *world) ([]row, error) {
 	data := filepath.Join(w.dir, "memory")
-	if _, _, err := startIdle(ctx, w, data); err != nil { // makes the database
+	if _, _, err := startIdle(ctx, w, data, 0); err != nil { // makes the database
 		return nil, err
 	}
-	var emptyStarts []time.Duration
-	var empty []footprint
-	for range 3 {
-		took, f, err := startIdle(ctx, w, data)
-		if err != nil {
-			return nil, err
-		}
-		emptyStarts, empty = append(emptyStarts, took), append(empty, f)
+	emptyStarts, empty, err := starts(ctx, w, data, 2)
+	if err != nil {
+		return nil, err
 	}
 	began := time.Now()
 	steps, err := fill(ctx, data, memoryRuns)
@@ -44,14 +39,9 @@ func measureMemory(ctx context.Context, w *world) ([]row, error) {
 		return nil, fmt.Errorf("fill the store: %w", err)
 	}
 	w.say("%d runs with %d steps in %.1f s", memoryRuns, steps, time.Since(began).Seconds())
-	var starts []time.Duration
-	var full []footprint
-	for range 5 {
-		took, f, err := startIdle(ctx, w, data)
-		if err != nil {
-			return nil, err
-		}
-		starts, full = append(starts, took), append(full, f)
+	times, full, err := starts(ctx, w, data, 3)
+	if err != nil {
+		return nil, err
 	}
 	w.note("How memory is measured", `The stripped binary (-ldflags "-s -w") serves a data folder, with a BuildKit of its own beside it, which is another
 process and not counted. %d runs with %d steps, their artifacts, reports, logs, deployments and events were made by
@@ -64,9 +54,21 @@ process's own memory. In MiB, medians:
 	rss := func(f footprint) float64 { return f.rss }
 	memory := limitRow("Idle memory of `slipway serve` with 1,000 runs (RSS)", mebibytes(full, rss), mebibytes(empty, rss), memoryBudget)
 	memory.reference += " empty"
-	start := limitRow("Start to ready, with 1,000 runs", millis(starts), millis(emptyStarts), startBudget)
+	start := limitRow("Start to ready, with 1,000 runs", millis(times), millis(emptyStarts), startBudget)
 	start.reference += " empty"
 	return []row{memory, start}, nil
+}
+
+// starts are the times and footprints of n starts.
+func starts(ctx context.Context, w *world, data string, n int) (times []time.Duration, all []footprint, err error) {
+	for range n {
+		took, f, err := startIdle(ctx, w, data, idle)
+		if err != nil {
+			return nil, nil, err
+		}
+		times, all = append(times, took), append(all, f)
+	}
+	return times, all, nil
 }
 
 func mebibytes(all []footprint, of func(footprint) float64) sample {
@@ -88,9 +90,9 @@ func footprintCells(name string, all []footprint) []string {
 	return row
 }
 
-// startIdle starts the server, measures how long that takes and what it holds once it is idle, and
+// startIdle starts the server, measures how long that takes and what it holds once it was idle for a while, and
 // stops it.
-func startIdle(ctx context.Context, w *world, data string) (time.Duration, footprint, error) {
+func startIdle(ctx context.Context, w *world, data string, idle time.Duration) (time.Duration, footprint, error) {
 	began := time.Now()
 	server, err := slipwaytest.StartServer(ctx, w.bin.Slipway, data, slipwaytest.ServerOptions{Args: []string{"--registry-host", registryHost}})
 	if err != nil {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +34,7 @@ func benchmarks() []benchmark {
 		{"step ended to the next one started", "./engine", "^BenchmarkStepToStep$", "10x"},
 		{"transitions, each a transaction on disk", "./store", "^BenchmarkTransitions$", "100x"},
 		{"views with 1,000 runs in the store", "./store", "^BenchmarkViews$/^(Board|Runs|Run|Trace)$", "50x"},
+		{"board, runs of one service, and whose a namespace is, with 500 services and 20,000 runs", "./store", "^BenchmarkLarge$", "20x"},
 		{"which of 1,000 services a push affects, with globs and dependencies 10 deep", "./stage/plan", "^BenchmarkAffected$", "10x"},
 		{"check of a chart with 100 resources for three environments, and one whose check is reused", "./stage/chart", "^BenchmarkReused$", "10x"},
 		{"JUnit file of 50,000 tests, at most 1 s", "./stage/test", "^BenchmarkJUnit$", "5x"},
@@ -40,24 +44,67 @@ func benchmarks() []benchmark {
 	}
 }
 
-// measurePackages runs benchmarks of the packages and shows what they report; none has a budget here.
-func measurePackages(ctx context.Context, w *world) ([]row, error) {
+// testPackages are those whose benchmarks a measurement runs.
+func testPackages(o options) []string {
+	var all []string
+	if o.wants("plan") {
+		all = append(all, planPackage)
+	}
+	if o.wants("packages") {
+		for _, b := range benchmarks() {
+			all = append(all, b.pkg)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// buildTests builds the packages' tests, all at once and before anything is measured.
+func (w *world) buildTests(ctx context.Context) error {
+	all := testPackages(w.o)
+	if len(all) == 0 {
+		return nil
+	}
+	w.say("building the benchmarks of %d packages", len(all))
 	root, err := slipwaytest.Root()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	dir := filepath.Join(w.dir, "tests")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	_, err = command(ctx, root, "go", append([]string{"test", "-c", "-o", dir + string(filepath.Separator)}, all...)...)
+	return err
+}
+
+// runBenchmark runs benchmarks of a package whose tests were built, in its folder, and returns what they print.
+func (w *world) runBenchmark(ctx context.Context, pkg, run, times string) (string, error) {
+	root, err := slipwaytest.Root()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(w.dir, "tests", path.Base(pkg)+".test"), "-test.run", "^$", "-test.bench", run, "-test.benchtime", times)
+	cmd.Dir = filepath.Join(root, pkg)
+	cmd.Env = append(os.Environ(), "SLIPWAY_E2E=")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", pkg, err, out)
+	}
+	return string(out), err
+}
+
+// measurePackages runs benchmarks of the packages and shows what they report; none has a budget here.
+func measurePackages(ctx context.Context, w *world) ([]row, error) {
 	var rows [][]string
 	var problems []error
 	for _, b := range benchmarks() {
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", b.run, "-benchtime", b.time, b.pkg)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "SLIPWAY_E2E=")
-		out, err := cmd.CombinedOutput()
+		out, err := w.runBenchmark(ctx, b.pkg, b.run, b.time)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w\n%s", b.pkg, err, out))
+			problems = append(problems, err)
 			continue
 		}
-		found := results(string(out))
+		found := results(out)
 		if len(found) == 0 {
 			problems = append(problems, fmt.Errorf("%s has no benchmark %s", b.pkg, b.run))
 		}

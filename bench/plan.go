@@ -4,36 +4,27 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
-
-	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 const (
 	planBudget = 3   // times git diff-tree
 	planLimit  = 100 // ms
+
+	planPackage = "./act"
 )
 
 // measurePlan runs the benchmark of package act, which compares and plans in turns. It needs no server.
 func measurePlan(ctx context.Context, w *world) ([]row, error) {
-	root, err := slipwaytest.Root()
+	out, err := w.runBenchmark(ctx, planPackage, "^BenchmarkPlanOfAPush$", fmt.Sprintf("%dx", min(w.o.times(50), 60)))
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkPlanOfAPush$", "-benchtime", fmt.Sprintf("%dx", min(w.o.times(50), 60)), "./act")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "SLIPWAY_E2E=")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, out)
-	}
-	next, err := measured(string(out), "PlanOfAPush/next")
+	next, err := measured(out, "PlanOfAPush/next")
 	if err != nil {
 		return nil, err
 	}
-	restarted, err := measured(string(out), "PlanOfAPush/after_a_restart")
+	restarted, err := measured(out, "PlanOfAPush/after_a_restart")
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func measureScanner(ctx context.Context, w *world, program string) ([]row, error
 	req := scan.Request{Layout: filepath.Join(dir, "image"), Name: "bench/machine", Digest: image}
 	var ours, libraries []time.Duration
 	var rep scan.Report
-	for i := range w.o.times(7) + 1 {
+	for i := range w.o.times(5) + 1 {
 		took, err := alone.scan(req.Layout)
 		if err != nil {
 			return nil, err

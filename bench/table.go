@@ -120,6 +120,8 @@ type report struct {
 	machine machine
 	began   time.Time
 	took    time.Duration
+	parts   []string // how long each measurement took
+	missing []string // measurements that were not taken yet
 	rows    []row
 	notes   []note
 }
@@ -172,8 +174,12 @@ func (r report) markdown() string {
 	b.WriteString("Written by `make bench`; do not edit. Each figure was taken in the same run as what it is compared with,\n")
 	b.WriteString("in turns, so that the ratios hold on another machine although the times do not. Figures are medians, with\n")
 	b.WriteString("the 95th percentile and the number of measurements in brackets.\n\n")
-	fmt.Fprintf(&b, "- Command: `%s`\n- Machine: %s\n- Load when it began: %s\n- Date: %s, %.0f s in all\n- Slipway: %s\n\n",
-		"make bench", r.machine, r.machine.load, r.began.UTC().Format("2006-01-02 15:04 MST"), r.took.Seconds(), r.machine.commit)
+	fmt.Fprintf(&b, "- Command: `%s`\n- Machine: %s\n- Load when it began: %s\n- Date: %s, %.0f s in all\n- Of it: %s\n- Slipway: %s\n",
+		"make bench", r.machine, r.machine.load, r.began.UTC().Format("2006-01-02 15:04 MST"), r.took.Seconds(), strings.Join(r.parts, ", "), r.machine.commit)
+	if len(r.missing) > 0 {
+		fmt.Fprintf(&b, "- Interrupted: not measured are %s\n", strings.Join(r.missing, ", "))
+	}
+	b.WriteString("\n")
 	table(&b, header(), r.rows)
 	for _, n := range r.notes {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", n.title, strings.TrimSpace(n.text))

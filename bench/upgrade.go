@@ -82,8 +82,9 @@ the revision, install or upgrade decided), against action.Upgrade of the Helm SD
 cluster: the same chart in memory, values, image, options (server-side apply, hooks waited for, %d revisions kept), connections and
 discovery kept between upgrades. Each upgrade changes the reason, which is an annotation: no pod is replaced.
 
-Second row: the whole deploy step of real runs, as they record it, whose commits change the chart: chart pulled by digest, history read,
-intent written to the journal, namespace, pull secret and service account made sure of, deployment recorded, upgrade, history read again. What it is
+Second row: the whole deploy step of real runs, as they record it, whose commits change the chart: gates judged and signatures verified, and
+beside that chart pulled by digest, history read, namespace, pull secret and service account looked at; then intent written to the journal, deployment
+recorded, upgrade from the history that was read, result judged by what Helm stored. What it is
 compared with is what the SDK needs for helm upgrade --install oci://…: the chart pulled by digest with Helm's registry client, the look
 whether there is a release, the upgrade. Both replace the pods; each begins when the other's are ready. What the step does besides keeps a
 crash from losing or doubling a deployment, and is independent of the chart's size.`, d.Deployments[0].Target.HistoryMax)

@@ -18,7 +18,7 @@ import (
 
 const (
 	hookRate     = 200 // per second
-	hookSeconds  = 30
+	hookSeconds  = 20
 	hookBudget   = 50 // ms, of the 99th percentile
 	hookBranches = 50
 	hookDrain    = 3 * time.Minute // for everything to be worked off afterwards

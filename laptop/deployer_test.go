@@ -109,6 +109,10 @@ type clusterStandIn struct {
 	prepared []deploy.PullSecret
 }
 
+func (c *clusterStandIn) Prepared(context.Context, slipway.Target, deploy.PullSecret) bool {
+	return false
+}
+
 func (c *clusterStandIn) Prepare(_ context.Context, _ slipway.Target, pull deploy.PullSecret) error {
 	c.prepared = append(c.prepared, pull)
 	return nil

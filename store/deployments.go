@@ -90,13 +90,12 @@ func namespaceOwner(ctx context.Context, q querier, project, cluster, namespace 
 	if namespace == "" {
 		return "", nil
 	}
-	// As the target is encoded; neither name has a character that SQL or JSON would read otherwise.
-	like := fmt.Sprintf(`%%"cluster":"%s","namespace":"%s",%%`, cluster, namespace)
-	owner, ok, err := one(ctx, q, scanString, `SELECT project FROM deployments WHERE project = $1 AND target LIKE $2 LIMIT 1`, project, like)
+	const there = `SELECT project FROM deployments WHERE json_extract(target, '$.cluster') = $1 AND json_extract(target, '$.namespace') = $2`
+	owner, ok, err := one(ctx, q, scanString, there+` AND project = $3 LIMIT 1`, cluster, namespace, project)
 	if err != nil || ok {
 		return owner, err
 	}
-	owner, _, err = one(ctx, q, scanString, `SELECT project FROM deployments WHERE target LIKE $1 ORDER BY id LIMIT 1`, like)
+	owner, _, err = one(ctx, q, scanString, there+` ORDER BY id LIMIT 1`, cluster, namespace)
 	return owner, err
 }
 

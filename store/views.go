@@ -30,7 +30,11 @@ func (s *Store) Runs(ctx context.Context, f slipway.RunFilter) ([]slipway.Run, e
 	if f.State != "" {
 		q.where(`state = ?`, f.State)
 	}
-	if f.Service != "" {
+	switch {
+	case f.Service != "" && f.Project != "": // those of the service alone, instead of looking at each run
+		q.where(`id IN (SELECT run_id FROM steps WHERE project = ? AND service = ? UNION ALL SELECT id FROM runs WHERE project = ? AND service = ? AND service <> '')`,
+			f.Project, f.Service, f.Project, f.Service)
+	case f.Service != "":
 		q.where(`(service = ? OR EXISTS (SELECT 1 FROM steps s WHERE s.project = runs.project AND s.service = ? AND s.run_id = runs.id))`, f.Service, f.Service)
 	}
 	if f.Before != 0 {
@@ -121,38 +125,50 @@ func (s *Store) Board(ctx context.Context, project string, services, environment
 func boardNames(b *slipway.Board, services []string, current, pending []slipway.Deployment, waiting []slipway.Approval, last map[string]*slipway.Run) []string {
 	services = slices.Clone(services)
 	var moreServices, moreEnvs []string
-	add := func(list []string, more *[]string, name string) {
-		if name != "" && !slices.Contains(list, name) && !slices.Contains(*more, name) {
+	knownServices, knownEnvs := places(services), places(b.Environments)
+	add := func(known map[string]int, more *[]string, name string) {
+		if _, ok := known[name]; name != "" && !ok {
+			known[name] = -1
 			*more = append(*more, name)
 		}
 	}
 	for _, d := range slices.Concat(current, pending) {
-		add(services, &moreServices, d.Target.Service)
-		add(b.Environments, &moreEnvs, d.Target.Environment)
+		add(knownServices, &moreServices, d.Target.Service)
+		add(knownEnvs, &moreEnvs, d.Target.Environment)
 	}
 	for _, a := range waiting {
-		add(services, &moreServices, a.Service)
-		add(b.Environments, &moreEnvs, a.Environment)
+		add(knownServices, &moreServices, a.Service)
+		add(knownEnvs, &moreEnvs, a.Environment)
 	}
 	for name := range last {
-		add(services, &moreServices, name)
+		add(knownServices, &moreServices, name)
 	}
 	sort.Strings(moreServices)
 	b.Environments = append(b.Environments, moreEnvs...)
 	return append(services, moreServices...)
 }
 
+// places says where each name of a list stands.
+func places(names []string) map[string]int {
+	at := make(map[string]int, len(names))
+	for i, name := range names {
+		at[name] = i
+	}
+	return at
+}
+
 func fillBoard(b *slipway.Board, current, pending []slipway.Deployment, waiting []slipway.Approval) {
+	rows, columns := map[string]int{}, places(b.Environments)
+	for i := range b.Rows {
+		rows[b.Rows[i].Service] = i
+	}
 	cell := func(service, env string) *slipway.BoardCell {
-		for i := range b.Rows {
-			if b.Rows[i].Service != service {
-				continue
-			}
-			if j := slices.Index(b.Environments, env); j >= 0 {
-				return &b.Rows[i].Cells[j]
-			}
+		i, known := rows[service]
+		j, there := columns[env]
+		if !known || !there {
+			return &slipway.BoardCell{}
 		}
-		return &slipway.BoardCell{}
+		return &b.Rows[i].Cells[j]
 	}
 	for i := range current {
 		cell(current[i].Target.Service, current[i].Target.Environment).Current = &current[i]
@@ -180,17 +196,21 @@ func (s *Store) lastRuns(ctx context.Context, project string) (map[string]*slipw
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]*slipway.Run{}
-	seen := map[int64]*slipway.Run{}
+	ids := make([]int64, len(pairs))
+	for i, p := range pairs {
+		ids[i] = p.run
+	}
+	runs, err := list(ctx, s.reader, scanRun, `SELECT `+runColumns+` FROM runs WHERE id IN (SELECT value FROM json_each($1))`, string(data(ids)))
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[int64]*slipway.Run, len(runs))
+	for i := range runs {
+		byID[runs[i].ID] = &runs[i]
+	}
+	out := make(map[string]*slipway.Run, len(pairs))
 	for _, p := range pairs {
-		if seen[p.run] == nil {
-			r, err := getRun(ctx, s.reader, p.run)
-			if err != nil {
-				return nil, err
-			}
-			seen[p.run] = &r
-		}
-		out[p.service] = seen[p.run]
+		out[p.service] = byID[p.run]
 	}
 	return out, nil
 }

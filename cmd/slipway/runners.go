@@ -35,6 +35,9 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 	verifier := &verify.Runner{Helm: s.helm, Cluster: s.kube}
 	gates := s.judge()
 	back := rollback.Back{Records: s.store, Limits: s.planner.Limits}
+	deploying := func(ctx context.Context, env stage.Env, step slipway.PlanStep) stage.Runner {
+		return rollback.After(deployer.Ahead(ctx, env, step), back.Plan)
+	}
 	return map[slipway.StepKind]stage.Runner{
 		slipway.KindPlan:     atMost(runtime.NumCPU(), act.Distrust(s.planner)),
 		slipway.KindBuild:    s.reusing(build.Runner{Builder: builder{s}}),
@@ -46,7 +49,7 @@ func (s *server) runners() map[slipway.StepKind]stage.Runner {
 		slipway.KindGate:     gates,
 		slipway.KindApprove:  gates.Noted(&approve.Runner{Charts: s.oci, Renderer: s.helm, MaskKey: s.store.Key("masked values in diffs")}),
 		slipway.KindRetag:    &publish.Retagger{Host: s.opts.registryHost, Embedded: s.registry, Outside: s.oci},
-		slipway.KindDeploy:   deploy.Guarded(gates.Proven(rollback.After(deployer, back.Plan)), s.store),
+		slipway.KindDeploy:   deploy.Guarded(gates.Proven(deploying), s.store),
 		slipway.KindVerify:   rollback.After(verifier, back.Plan),
 		slipway.KindRollback: deploy.Guarded(gates.Remarked(&deploy.Rollback{Runner: deployer, Restore: s.helm}), s.store),
 	}

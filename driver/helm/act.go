@@ -35,6 +35,7 @@ func (c *Client) Apply(ctx context.Context, req deploy.Request) (deploy.Revision
 	}
 	defer op.close()
 	op.store.marks = req.Marks
+	op.store.recall(t, req.Seen)
 	if err := c.know(op, t); err != nil {
 		return deploy.Revision{}, err
 	}

@@ -1,6 +1,8 @@
 package helm
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	relv1 "helm.sh/helm/v4/pkg/release/v1"
 	"helm.sh/helm/v4/pkg/storage/driver"
 
+	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/stage/deploy"
 )
 
@@ -60,8 +63,15 @@ func TestMarkerReadsOnce(t *testing.T) {
 	if got := read(2).Info.Status; got != common.StatusSuperseded {
 		t.Errorf("the stored revision is %s", got)
 	}
-	if _, err := m.Query(map[string]string{"name": "delivery", "owner": "helm", "status": "deployed"}); inner.queries != 3 {
-		t.Errorf("other labels were not asked for: %v", err)
+	deployed := map[string]string{"name": "delivery", "owner": "helm", "status": "deployed"}
+	if list, err := m.Query(deployed); inner.queries != 2 || !errors.Is(err, driver.ErrReleaseNotFound) {
+		t.Errorf("of the history that was read, none is deployed: %v, %v after %d questions", list, err, inner.queries)
+	}
+	if list, err := m.Query(map[string]string{"name": "delivery", "owner": "helm", "status": "superseded"}); inner.queries != 2 || len(list) != 1 {
+		t.Errorf("of the history that was read, one is superseded: %v, %v after %d questions", list, err, inner.queries)
+	}
+	if _, err := m.Query(map[string]string{"name": "other", "owner": "helm", "status": "deployed"}); inner.queries != 3 {
+		t.Errorf("another release was not asked for: %v", err)
 	}
 	if _, err := m.Delete("sh.helm.release.v1.delivery.v1"); err != nil {
 		t.Fatal(err)
@@ -89,6 +99,7 @@ func TestApplyReturnsWhatIsStored(t *testing.T) {
 	for run, intent := range []string{"install", "upgrade"} {
 		made := apply(int64(run), intent)
 		history, err := c.History(t.Context(), qa())
+		history[0].Stored = nil
 		if err != nil || made.Marks.Intent != intent || made.Status != deploy.StatusDeployed || made != history[0] {
 			t.Errorf("%+v, %v\nhistory %+v", made, err, history)
 		}
@@ -104,6 +115,52 @@ func TestApplyReturnsWhatIsStored(t *testing.T) {
 	}
 	if history, err := c.History(t.Context(), qa()); err != nil || history[0].Status != deploy.StatusDeployed || history[1].Status != deploy.StatusDeployed {
 		t.Errorf("%+v, %v", history, err)
+	}
+}
+
+// An upgrade goes on from the history that was just seen, without asking for it again. Where another client was quicker,
+// the cluster refuses its revision: nothing is applied, and trying again may help.
+func TestApplyGoesOnFromWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	c := w.client()
+	request := func(run int64, intent string, seen []deploy.Revision) deploy.Request {
+		req := deploy.NewRequest(desired(run, digestA), pack(t, chartFiles()))
+		req.Marks.Intent, req.Seen = intent, seen
+		return req
+	}
+	see := func() []deploy.Revision {
+		t.Helper()
+		seen, err := c.History(t.Context(), qa())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.ops = nil
+		return seen
+	}
+	if _, err := c.Apply(t.Context(), request(1, "first", nil)); err != nil {
+		t.Fatal(err)
+	}
+	made, err := c.Apply(t.Context(), request(2, "second", see()))
+	if err != nil || made.Number != 2 || made.Marks.Intent != "second" {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	if at := slices.Index(w.ops, "create sh.helm.release.v1.delivery.v2"); at < 0 || slices.ContainsFunc(w.ops[:at], func(op string) bool { return strings.HasPrefix(op, "query") }) {
+		t.Errorf("before its revision it asked again: %q", w.ops)
+	}
+	seen := see()
+	if _, err := c.Apply(t.Context(), request(3, "by another", nil)); err != nil {
+		t.Fatal(err)
+	}
+	w.ops = nil
+	if made, err := c.Apply(t.Context(), request(4, "late", seen)); slipway.ErrorCode(err) != slipway.Unavailable || made.Number != 0 {
+		t.Errorf("over a revision that it did not see: %+v, %v", made, err)
+	}
+	if slices.Contains(w.ops, "apply ") {
+		t.Errorf("it applied objects: %q", w.ops)
+	}
+	if history := see(); len(history) != 3 || history[0].Marks.Intent != "by another" || history[0].Status != deploy.StatusDeployed {
+		t.Errorf("%+v", history)
 	}
 }
 

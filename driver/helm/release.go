@@ -94,17 +94,9 @@ func (m *marker) lost() bool {
 func (m *marker) Query(labels map[string]string) ([]release.Releaser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := fmt.Sprint(labels)
-	list, ok := m.read[key]
-	if !ok {
-		var err error
-		if list, err = m.Driver.Query(labels); err != nil {
-			return nil, err
-		}
-		if m.read == nil {
-			m.read = map[string][]release.Releaser{}
-		}
-		m.read[key] = list
+	list, err := m.query(labels)
+	if err != nil {
+		return nil, err
 	}
 	out := slices.Clone(list)
 	for i, r := range out {
@@ -120,6 +112,55 @@ func (m *marker) Query(labels map[string]string) ([]release.Releaser, error) {
 		out[i] = &copied
 	}
 	return out, nil
+}
+
+// query returns what was read by these labels, or all that was of a release of that status.
+func (m *marker) query(labels map[string]string) ([]release.Releaser, error) {
+	key := fmt.Sprint(labels)
+	if list, ok := m.read[key]; ok {
+		return list, nil
+	}
+	if history, ok := m.read[fmt.Sprint(ofRelease(labels["name"]))]; ok && len(labels) == 3 && labels["status"] != "" {
+		list := slices.DeleteFunc(slices.Clone(history), func(r release.Releaser) bool {
+			rel, ok := r.(*relv1.Release)
+			return ok && rel.Info != nil && rel.Info.Status.String() != labels["status"]
+		})
+		if len(list) == 0 {
+			return nil, driver.ErrReleaseNotFound
+		}
+		return list, nil
+	}
+	list, err := m.Driver.Query(labels)
+	if err != nil {
+		return nil, err
+	}
+	if m.read == nil {
+		m.read = map[string][]release.Releaser{}
+	}
+	m.read[key] = list
+	return list, nil
+}
+
+// ofRelease are the labels by which Helm finds the history of a release.
+func ofRelease(name string) map[string]string {
+	return map[string]string{"name": name, "owner": "helm"}
+}
+
+// recall takes a history that was just read for one that this operation read.
+func (m *marker) recall(t slipway.Target, seen []deploy.Revision) {
+	list := make([]release.Releaser, 0, len(seen))
+	for _, r := range seen {
+		rel, ok := r.Stored.(*relv1.Release)
+		if !ok || rel.Name != t.Release || rel.Namespace != t.Namespace {
+			return
+		}
+		list = append(list, rel)
+	}
+	if len(list) > 0 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.read = map[string][]release.Releaser{fmt.Sprint(ofRelease(t.Release)): list}
+	}
 }
 
 func moving(rel *relv1.Release) bool {
@@ -172,20 +213,25 @@ func (op *operation) releases(t slipway.Target) ([]*relv1.Release, error) {
 	return out, nil
 }
 
-// History returns the revisions of the target's release, newest first.
+// History returns the revisions of the target's release, newest first. Meanwhile it sees to it that what the cluster can
+// do is known, which whoever asks for the history is likely to need next.
 func (c *Client) History(ctx context.Context, t slipway.Target) ([]deploy.Revision, error) {
 	op, err := c.connect(ctx, t, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer op.close()
+	var known sync.WaitGroup
+	known.Go(func() { _ = c.know(op, t) }) // who needs it asks again, and is told
 	list, err := op.releases(t)
+	known.Wait()
 	if err != nil {
 		return nil, err
 	}
 	out := make([]deploy.Revision, len(list))
 	for i, rel := range list {
 		out[i] = revision(rel)
+		out[i].Stored = rel
 	}
 	return out, nil
 }

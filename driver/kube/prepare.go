@@ -46,6 +46,12 @@ func (c *Client) Prepare(ctx context.Context, t slipway.Target, pull deploy.Pull
 	return nil
 }
 
+// Prepared reports whether Prepare would find nothing to do, with one look at each thing.
+func (c *Client) Prepared(ctx context.Context, t slipway.Target, pull deploy.PullSecret) bool {
+	cn, err := c.open(ctx, t.Cluster)
+	return err == nil && cn.prepared(ctx, t, pull)
+}
+
 // prepared looks at everything at once, and reports whether all of it is as it should be, as it is at nearly every deployment.
 func (cn *conn) prepared(ctx context.Context, t slipway.Target, pull deploy.PullSecret) bool {
 	config, err := dockerConfig(pull)

@@ -22,7 +22,7 @@ import (
 // nothing; Unavailable means that asking again may help.
 type Helm interface {
 	// History returns the revisions of the target's release, newest first; none when there is no
-	// release.
+	// release. It changes nothing.
 	History(ctx context.Context, t slipway.Target) ([]Revision, error)
 	// Inspect reads the chart and merges its values without a cluster.
 	Inspect(req Request) (Inspection, error)
@@ -49,6 +49,9 @@ type Cluster interface {
 	// Prepare makes sure that the target's namespace exists and holds the pull secret, which is also
 	// attached to the namespace's default service account.
 	Prepare(ctx context.Context, t slipway.Target, pull PullSecret) error
+	// Prepared reports whether Prepare would find nothing to do. It changes nothing; what cannot be looked at is not
+	// prepared.
+	Prepared(ctx context.Context, t slipway.Target, pull PullSecret) bool
 }
 
 // Robots gives the credentials with which an environment pulls (D18).
@@ -94,44 +97,31 @@ var _ stage.Runner = (*Runner)(nil)
 
 // Run deploys step.Deploy with the run's image and chart.
 func (r *Runner) Run(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
-	spec := step.Deploy
-	if spec == nil {
-		return slipway.Result{}, slipway.Errorf(slipway.Internal, "step %s has no deployment in it", step.Key)
-	}
-	image, ok := env.Artifact(slipway.ArtifactImage, spec.Target.Service)
-	if !ok {
-		return slipway.Result{}, slipway.Errorf(slipway.Internal, "deploy %s: run %d made no image of it", spec.Target.Service, env.Run.ID)
-	}
-	chart, ok := env.Artifact(slipway.ArtifactChart, spec.Target.Service)
-	if !ok {
-		return slipway.Result{}, slipway.Errorf(slipway.Internal, "deploy %s: run %d made no chart of it", spec.Target.Service, env.Run.ID)
-	}
-	return r.reach(ctx, env, Desired{
-		Step: step.Key, Run: env.Run.ID,
-		Target: spec.Target, Version: spec.Version, Commit: spec.Commit,
-		Image: spec.Image, Tag: spec.Tag, ImageDigest: image.Digest,
-		Chart: spec.Chart, ChartDigest: chart.Digest, Reason: spec.Reason,
-		Aliases: []string{image.Repository},
-	}, approved(env, spec.Target))
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	return r.Ahead(reading, env, step).Run(ctx, env, step)
 }
 
-// reach makes the target what is desired, and says how it ended. approval is what people agreed to, nil
-// when nobody had to.
-func (r *Runner) reach(ctx context.Context, env stage.Env, want Desired, approval *slipway.Approval) (slipway.Result, error) {
-	req, err := r.request(ctx, want)
+// reach makes the target what is desired, from what was seen of it, and says how it ended. approval is what people agreed
+// to, nil when nobody had to.
+func (r *Runner) reach(ctx context.Context, env stage.Env, want Desired, seen *view, approval *slipway.Approval) (slipway.Result, error) {
+	req, err := seen.chart.wait(ctx)
 	if err != nil {
 		return failed(err)
 	}
 	req.Log = env.Log.Line
 	dep := req.deployment()
 	j := &job{
-		target: want.Target, intent: req.Marks.Intent, helm: r.Helm, env: env, staleAfter: r.StaleAfter,
-		act: func(ctx context.Context) (Revision, error) { return r.Helm.Apply(ctx, req) },
+		target: want.Target, intent: req.Marks.Intent, helm: r.Helm, env: env, staleAfter: r.StaleAfter, seen: seen,
+		act: func(ctx context.Context, history []Revision) (Revision, error) {
+			req.Seen = history
+			return r.Helm.Apply(ctx, req)
+		},
 		before: func(ctx context.Context, in Intent) error {
 			if why := stillApproved(approval, dep, in.Base); why != "" {
 				return slipway.Errorf(slipway.Conflict, "%s; approve again: slipway retry %d", why, env.Run.ID)
 			}
-			if err := r.prepare(ctx, want); err != nil {
+			if err := r.prepare(ctx, want, seen); err != nil {
 				return err
 			}
 			dep.Revision, dep.State = in.Expected, slipway.Deploying
@@ -212,14 +202,16 @@ func (r *Runner) request(ctx context.Context, want Desired) (Request, error) {
 	return req.inspected(in), nil
 }
 
-func (r *Runner) prepare(ctx context.Context, want Desired) error {
-	user, secret, err := r.Robots.PullToken(ctx, want.Image.Registry.Host, want.Target.Project, want.Target.Environment)
+// prepare makes the place ready, unless it was seen to be.
+func (r *Runner) prepare(ctx context.Context, want Desired, seen *view) error {
+	p, err := seen.place.wait(ctx)
 	if err != nil {
-		return fmt.Errorf("credentials to pull in %s: %w", want.Target.Environment, err)
+		return err
 	}
-	return r.Cluster.Prepare(ctx, want.Target, PullSecret{
-		Name: PullSecretName, Registry: want.Image.Registry.Host, User: user, Secret: secret,
-	})
+	if p.ready && !seen.stale() {
+		return nil
+	}
+	return r.Cluster.Prepare(ctx, want.Target, p.pull)
 }
 
 func approved(env stage.Env, t slipway.Target) *slipway.Approval {

@@ -123,11 +123,21 @@ func (c fakeCharts) PullChart(context.Context, slipway.Repository, string) ([]by
 }
 
 type fakeCluster struct {
-	pull PullSecret
-	err  error
+	mu       sync.Mutex
+	pull     PullSecret // of the last preparation
+	prepared bool
+	err      error
+}
+
+func (c *fakeCluster) Prepared(context.Context, slipway.Target, PullSecret) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.prepared
 }
 
 func (c *fakeCluster) Prepare(_ context.Context, _ slipway.Target, pull PullSecret) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.pull = pull
 	return c.err
 }

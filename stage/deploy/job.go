@@ -36,8 +36,9 @@ type job struct {
 	}
 	env        stage.Env
 	staleAfter time.Duration
+	seen       *view                                      // the first look, nil: there was none yet
 	before     func(ctx context.Context, in Intent) error // last word before the act; may refuse
-	act        func(ctx context.Context) (Revision, error)
+	act        func(ctx context.Context, history []Revision) (Revision, error)
 }
 
 // run observes, decides and acts until the newest revision is the intended one, which it returns.
@@ -47,7 +48,7 @@ func (j *job) run(ctx context.Context) (Revision, error) {
 		j.staleAfter = defaultStale
 	}
 	for range maxRounds {
-		history, err := j.helm.History(ctx, j.target)
+		history, err := j.look(ctx)
 		if err != nil {
 			return Revision{}, fmt.Errorf("look at Helm release %s in %s: %w", j.target.Release, j.target.Namespace, err)
 		}
@@ -70,6 +71,18 @@ func (j *job) run(ctx context.Context) (Revision, error) {
 	}
 	return j.left(ctx, slipway.Errorf(slipway.Unavailable,
 		"Helm release %s in %s did not come to rest in %d attempts: is another Helm client at work on it?", j.target.Release, j.target.Namespace, maxRounds))
+}
+
+// look returns the history: what was read of it ahead, the first time, unless that is too long ago.
+func (j *job) look(ctx context.Context) ([]Revision, error) {
+	if seen := j.seen; seen != nil {
+		j.seen = nil
+		history, err := seen.history.wait(ctx)
+		if err != nil || !seen.stale() {
+			return history, err
+		}
+	}
+	return j.helm.History(ctx, j.target)
 }
 
 func (j *job) want(in Intent) Want {
@@ -123,7 +136,7 @@ func (j *job) do(ctx context.Context, in Intent, a Action, history []Revision) (
 	if err := j.before(ctx, in); err != nil {
 		return Revision{}, err
 	}
-	return j.act(ctx)
+	return j.act(ctx, history)
 }
 
 // left cleans up after a failed act, also when ctx has ended: a revision of ours that is still

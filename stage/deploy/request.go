@@ -42,7 +42,10 @@ type Request struct {
 	ChangeCause string
 	Marks       Marks
 	Description string // of the Helm revision once it is deployed
-	Log         func(slipway.LogLine)
+	// Seen is the history as it was just seen, from which Apply goes on; none: Apply looks itself. Where somebody else made
+	// a revision since, Apply makes none.
+	Seen []Revision
+	Log  func(slipway.LogLine)
 
 	desired    Desired
 	inspection Inspection
@@ -239,4 +242,6 @@ type Revision struct {
 	Updated     time.Time // when the operation that made it began
 	Chart       string    // name-version
 	Marks       Marks
+	// Stored is the driver's own form of the revision, for an Apply that goes on from it; nil where it came from elsewhere.
+	Stored any
 }

@@ -83,7 +83,10 @@ func (r *Rollback) back(ctx context.Context, env stage.Env, key string, spec sli
 	}
 	env.Log.Printf("Helm no longer has revision %d of %s as it was recorded: deploying %s again from its digests",
 		spec.To.Revision, spec.Target.Release, spec.To.Version)
-	return r.Runner.reach(ctx, env, redeployment(env, key, spec), nil)
+	want := redeployment(env, key, spec)
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	return r.Runner.reach(ctx, env, want, r.Runner.look(reading, want, env.Now), nil)
 }
 
 // holds reports whether a revision is the recorded deployment, as it was deployed.
@@ -109,7 +112,9 @@ func (r *Rollback) revert(ctx context.Context, env stage.Env, key string, spec s
 	}
 	j := &job{
 		target: spec.Target, intent: req.Marks.Intent, helm: r.Runner.Helm, env: env, staleAfter: r.Runner.StaleAfter,
-		act: func(ctx context.Context) (Revision, error) { return Revision{}, r.Restore.Rollback(ctx, req) },
+		act: func(ctx context.Context, _ []Revision) (Revision, error) {
+			return Revision{}, r.Restore.Rollback(ctx, req)
+		},
 		before: func(ctx context.Context, in Intent) (err error) {
 			dep.Revision, dep.State, dep.Reason = in.Expected, slipway.Deploying, spec.Reason
 			dep, err = r.Runner.Deployments.Save(ctx, dep)

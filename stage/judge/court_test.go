@@ -237,6 +237,11 @@ func deploys(n *int) stage.Runner {
 	})
 }
 
+// unread is a runner with nothing to read ahead.
+func unread(r stage.Runner) judge.Ahead {
+	return func(context.Context, stage.Env, slipway.PlanStep) stage.Runner { return r }
+}
+
 func verdicts(gates []slipway.GateResult) string {
 	var out []string
 	for _, g := range gates {

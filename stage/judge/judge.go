@@ -350,23 +350,30 @@ func there(err error) (bool, error) {
 	return err == nil, err
 }
 
+// Ahead begins to read what a deployment needs to know, and changes nothing before the runner that it returns runs.
+type Ahead func(ctx context.Context, env stage.Env, step slipway.PlanStep) stage.Runner
+
 // Proven deploys only what can prove where it comes from, and what the gates still let through: people may
 // have taken days to approve, in which waivers end and thresholds change; the stricter of then and now
-// holds (D14).
-func (j *Judge) Proven(r stage.Runner) stage.Runner {
+// holds (D14). What the deployment needs to know is read beside the proof; nothing is written, neither in the cluster nor
+// in the journal, before the proof is complete.
+func (j *Judge) Proven(begin Ahead) stage.Runner {
 	return stage.Func(func(ctx context.Context, env stage.Env, step slipway.PlanStep) (slipway.Result, error) {
+		reading, stop := context.WithCancel(ctx)
+		defer stop()
+		deploying := begin(reading, env, step)
 		policies, given, err := j.demanded(ctx, env.Run)
 		if err != nil {
 			return slipway.Result{}, err
 		}
 		if policies == nil {
-			return r.Run(ctx, env, step)
+			return deploying.Run(ctx, env, step)
 		}
 		said, err := j.prove(ctx, env, step, policies[step.Environment], given)
 		if err != nil || said.Outcome == slipway.Failed {
 			return said, err
 		}
-		res, err := r.Run(ctx, env, step)
+		res, err := deploying.Run(ctx, env, step)
 		res.Gates = append(res.Gates, said.Gates...)
 		return res, err
 	})

@@ -126,7 +126,7 @@ func TestARunPlannedBeforeGates(t *testing.T) {
 	res, err := c.step(run, "scan/cart", c.judge.Judged(gives(slipway.Result{Outcome: slipway.Succeeded, Scan: scanned(critical("CVE-1"))})))
 	c.want("scan", res, err, slipway.Succeeded, "")
 	n := 0
-	res, err = c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
+	res, err = c.step(run, "deploy/cart@qa", c.judge.Proven(unread(deploys(&n))))
 	c.want("deploy", res, err, slipway.Succeeded, "", "deployed")
 	if n != 1 {
 		t.Errorf("deployed %d times", n)
@@ -229,7 +229,7 @@ func TestWhatEndedBetweenGateAndDeployment(t *testing.T) {
 	deploy := func(name string, outcome slipway.Outcome, said string, times int, reasons ...string) {
 		t.Helper()
 		run, n := c.candidate(gates, critical("CVE-1")), 0
-		res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
+		res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(unread(deploys(&n))))
 		c.want(name, res, err, outcome, said, reasons...)
 		if n != times {
 			t.Errorf("%s: deployed %d times, want %d", name, n, times)
@@ -270,7 +270,7 @@ func TestWhatIsDemandedNow(t *testing.T) {
 			c := newCourt(t)
 			c.governs(x.now)
 			run, n := c.candidate(map[string]slipway.Gates{"": lenient(nil), "qa": failOn(x.planned)}, medium), 0
-			res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
+			res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(unread(deploys(&n))))
 			c.want(name, res, err, x.outcome, x.said)
 			if (n == 1) != (x.outcome == slipway.Succeeded) {
 				t.Errorf("deployed %d times", n)
@@ -297,7 +297,7 @@ func TestARuleThatWasChanged(t *testing.T) {
 			c := newCourt(t)
 			c.governs("environments:\n  - name: qa\n    gates:\n      signatures: {level: off}\n      secrets: off\n      rules: [{name: small, expression: " + x.now + ", message: now it is too large}]\n")
 			run, n := c.candidate(map[string]slipway.Gates{"": lenient(nil), "qa": rule(x.then)}), 0
-			res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
+			res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(unread(deploys(&n))))
 			c.want(name, res, err, slipway.Failed, "small qa fail", x.said)
 			on, err := c.Gates(c.ctx, slipway.GateFilter{Project: "shop", RunID: run.ID, Environment: "qa", Service: "cart"})
 			c.ok(err)
@@ -325,7 +325,7 @@ func TestSignaturesBeforeADeployment(t *testing.T) {
 		run, n := c.candidate(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) {
 			g.Signatures = slipway.SignatureGate{Level: level, Attestations: []string{"provenance"}}
 		})}), 0
-		res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n)))
+		res, err := c.step(run, "deploy/cart@qa", c.judge.Proven(unread(deploys(&n))))
 		c.want(string(level), res, err, want.outcome, want.said, want.reason)
 		if n != want.times {
 			t.Errorf("%s: deployed %d times", level, n)
@@ -337,7 +337,7 @@ func TestSignaturesBeforeADeployment(t *testing.T) {
 	// A registry that does not answer is no verdict: it is asked again.
 	c.judge.Verify = c.verifies(away{})
 	run, n := c.candidate(map[string]slipway.Gates{"qa": lenient(func(g *slipway.Gates) { g.Signatures = slipway.SignatureGate{Level: slipway.LevelWarn} })}), 0
-	if _, err := c.step(run, "deploy/cart@qa", c.judge.Proven(deploys(&n))); !slipway.Temporary(err) || n != 0 {
+	if _, err := c.step(run, "deploy/cart@qa", c.judge.Proven(unread(deploys(&n)))); !slipway.Temporary(err) || n != 0 {
 		t.Errorf("deployed %d times: %v", n, err)
 	}
 }
