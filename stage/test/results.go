@@ -131,6 +131,9 @@ func (b *reportBuilder) file(root *os.Root, name string) {
 	b.read += limited.n
 	switch {
 	case errors.Is(err, errOther):
+		if isTAP(name, head) {
+			b.note("%s: not read: it is a report in TAP; have the tests write JUnit or TRX too", name)
+		}
 		b.others = append(b.others, other{name, size})
 		return
 	case limited.cut():
@@ -204,6 +207,11 @@ func kind(name string, head []byte) format {
 	return formatOther
 }
 
+// isTAP tells the output of the Test Anything Protocol, which is not read, by its name or its first line.
+func isTAP(name string, head []byte) bool {
+	return strings.EqualFold(path.Ext(name), ".tap") || bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("TAP version "))
+}
+
 // MayHold reports whether a file that cannot be looked into may hold results, as far as its name tells: a link or a
 // device only where the name says so, a file unless it is named as a picture, a page or an archive.
 func MayHold(name string, regular bool) bool {
@@ -241,23 +249,16 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	b.tests = start.Name.Local != "coverage"
-	switch start.Name.Local {
-	case "testsuites", "testsuite":
-		err = junit{document: d, out: b}.suites(start, "")
-	case "TestRun":
-		err = (&trx{document: d, out: b}).run(start)
-	case "coverage":
-		err = b.coverage.cobertura(d, path.Dir(b.current))
-	default:
-		err = errOther
-	}
+	err = b.rootElement(d, start)
 	if errors.Is(err, errOther) {
 		b.tests = false
 		if other := unread(start); other != "" {
 			b.note("%s: not read: it is %s", b.current, other)
 		}
 		return err
+	}
+	if err == nil {
+		err = b.moreRoots(d)
 	}
 	for _, n := range d.in.notes {
 		b.note("%s: %s", b.current, n)
@@ -269,6 +270,39 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 		return nil
 	}
 	return err
+}
+
+// rootElement reads a report from its root to its end.
+func (b *reportBuilder) rootElement(d *document, start xml.StartElement) error {
+	b.tests = b.tests || start.Name.Local != "coverage"
+	switch start.Name.Local {
+	case "testsuites", "testsuite":
+		return junit{document: d, out: b}.suites(start, "")
+	case "TestRun":
+		return (&trx{document: d, out: b}).run(start)
+	case "coverage":
+		return b.coverage.cobertura(d, path.Dir(b.current))
+	}
+	return errOther
+}
+
+// moreRoots reads the reports that were written behind the first one, by tools that append or by cat: a failure must
+// not be lost in one. Whatever else stands there is an error.
+func (b *reportBuilder) moreRoots(d *document) error {
+	for {
+		start, err := d.another()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := b.rootElement(d, start); errors.Is(err, errOther) {
+			return fmt.Errorf("line %d: <%s> stands behind the end of the report, and is not read", d.in.line, clip(start.Name.Local, 100))
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // unread names a report that is known and not read, and what to have written in its place.
