@@ -267,7 +267,9 @@ func (s *server) evidence(ctx context.Context, env stage.Env, step slipway.PlanS
 	if found, err := there(err); err != nil {
 		return seen, err
 	} else if found {
-		seen.Scan = &scan
+		if seen.Scan, err = s.newest(ctx, env, scan); err != nil {
+			return seen, err
+		}
 	}
 	reports, err := s.store.Manifests(ctx, env.Run.ID, step.Service)
 	if _, err := there(err); err != nil {
@@ -316,9 +318,10 @@ func (s *server) proven(r stage.Runner) stage.Runner {
 }
 
 func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.Gates, given []slipway.Waiver) (slipway.Result, error) {
+	planned := policy
 	switch now, err := s.planner.Environment(ctx, env.Run.Project, step.Environment); slipway.ErrorCode(err) {
 	case "":
-		policy = gate.Stricter(policy, now.Gates)
+		policy = gate.Stricter(planned, now.Gates)
 	case slipway.NotFound, slipway.Invalid: // taken out, or broken, since: what was planned holds
 	default:
 		return slipway.Result{}, err
@@ -327,6 +330,7 @@ func (s *server) prove(ctx context.Context, env stage.Env, step slipway.PlanStep
 	if err != nil {
 		return slipway.Result{}, err
 	}
+	seen.Manifests = askedMore(seen, step.Deploy.Image.Registry, planned.Manifests, policy.Manifests)
 	again, err := gate.Judge(ctx, policy, seen, given)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("judge %s: %w", step.Service, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -123,8 +124,8 @@ const (
 	updateAgain = 15 * time.Minute
 	// lookEvery is how often it is looked whether somebody put another database in place.
 	lookEvery = 5 * time.Second
-	// rescanEvery is how often it is looked whether production runs what this database has not seen: what was
-	// approved came later than its scan.
+	// rescanEvery is how often it is looked whether production runs, or people are asked to approve, what this database
+	// has not seen: what was approved came later than its scan.
 	rescanEvery = time.Hour
 	// rescanAgain is when that is first done again after it went wrong; the pause doubles up to rescanEvery.
 	rescanAgain = 10 * time.Second
@@ -156,7 +157,7 @@ func (r *rescans) done(database string, now time.Time, failed bool) {
 }
 
 // watchVulnerabilities keeps the vulnerability database up to date, and looks again at what runs in production
-// when it has changed: a new critical finding is an event that names the environments.
+// or waits to be deployed when it has changed: a new critical finding in production is an event that names the environments.
 func (s *server) watchVulnerabilities(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -175,7 +176,7 @@ func (s *server) watchVulnerabilities(ctx context.Context) {
 		if database := s.scanner.Database().Checksum; again.wanted(database, time.Now()) {
 			err := s.rescan(ctx)
 			if err != nil && ctx.Err() == nil {
-				s.log.Error("scan again what runs in production", "error", err)
+				s.log.Error("scan again what runs in production or waits for it", "error", err)
 			}
 			again.done(database, time.Now(), err != nil)
 		}
@@ -189,10 +190,15 @@ func (s *server) watchVulnerabilities(ctx context.Context) {
 
 func (s *server) rescan(ctx context.Context) error {
 	again := scan.Rescan{Runner: s.scans(), Deployed: s.store, Log: quietly{}, Dir: filepath.Join(s.opts.data, "scans"), Wanted: s.inProduction(ctx)}
-	return again.Run(ctx, func(f scan.Found) error {
+	err := again.Run(ctx, func(f scan.Found) error {
 		s.log.Warn("new critical findings in production", "project", f.Project, "service", f.Service, "version", f.Version, "environments", strings.Join(f.Environments, ","), "findings", len(f.New))
 		return s.store.RecordFound(ctx, f.Project, f.Service, f.Version, f.Digest, f.Environments, f.New)
 	})
+	waiting, failed := s.awaited(ctx)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	return errors.Join(err, again.Waiting(ctx, waiting))
 }
 
 // inProduction says which deployments are in production, and where their images are.
