@@ -32,7 +32,7 @@ func askedMore(seen slipway.Evidence, own slipway.Registry, planned, now slipway
 // newest is what is known of the image that a run scanned: with the findings of a later scan of the same digest, where
 // there was one with another database.
 func (s *server) newest(ctx context.Context, env stage.Env, ran slipway.Scan) (*slipway.Scan, error) {
-	last, found, err := s.store.LastScan(ctx, env.Run.Project, ran.Digest)
+	last, found, err := s.store.NewerScan(ctx, env.Run.Project, ran.Digest, ran.ScannedAt)
 	if err != nil || !found {
 		return &ran, err
 	}
