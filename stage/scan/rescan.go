@@ -80,7 +80,7 @@ type Candidate struct {
 }
 
 // Waiting scans images that wait to be deployed when the database has changed, so that the gates before their deployment
-// judge by what is known then. The scans are kept and nobody is told. One that cannot be scanned does not keep the others
+// judge by what is known then. The scans are kept, as those that no run saw. One that cannot be scanned does not keep the others
 // from it; the errors are returned together. Without a database nothing is done.
 func (r Rescan) Waiting(ctx context.Context, list []Candidate) error {
 	state, err := r.Runner.Scanner.State(ctx)

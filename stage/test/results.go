@@ -199,12 +199,20 @@ func kind(name string, head []byte) format {
 	switch {
 	case slices.Contains([]string{"mode: set", "mode: count", "mode: atomic"}, string(bytes.TrimSpace(first))):
 		return formatGoCover
-	case bytes.HasPrefix(first, []byte("TN:")), bytes.HasPrefix(first, []byte("SF:")):
+	case bytes.HasPrefix(withoutComments(text), []byte("TN:")), bytes.HasPrefix(withoutComments(text), []byte("SF:")):
 		return formatLCOV
 	case isGoTest(text):
 		return formatGoTest
 	}
 	return formatOther
+}
+
+// withoutComments is a text without the lines before others that begin with #, as lcov 2 may write them.
+func withoutComments(text []byte) []byte {
+	for bytes.HasPrefix(text, []byte("#")) {
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	return text
 }
 
 // isTAP tells the output of the Test Anything Protocol, which is not read, by its name or its first line.

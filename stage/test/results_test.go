@@ -138,6 +138,17 @@ func TestBehindTheEndOfAReport(t *testing.T) {
 	}
 }
 
+func TestLCOVWithComments(t *testing.T) {
+	t.Parallel()
+	r := read(t, "lcov.info", "# made by a tool\n# TN: of its own\nTN:\n#x\nSF:a.js\nDA:1,1\n# DA:2,0\nDA:3,0\nend_of_record\n")
+	if r.Coverage == nil || r.Coverage.Covered != 1 || r.Coverage.Total != 2 || len(r.Problems) > 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := read(t, "notes.txt", "# TN:\n# SF:\n"); r.Coverage != nil || len(r.Problems) > 0 || len(r.Attachments) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestTAPIsNoted(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{"out.tap": "1..1\nnot ok 1 - a\n", "out.txt": "TAP version 13\n1..1\nok 1\n"} {
