@@ -206,6 +206,17 @@ func (r Registry) Chart(project, service string) string {
 	return join(r.Prefix, project, "charts", service)
 }
 
+// Recorded is the repository of a reference that was recorded without tag and digest. It is reached as r is where its host
+// is that of r.
+func (r Registry) Recorded(ref string) Repository {
+	host, name, _ := strings.Cut(ref, "/")
+	if host != r.Host {
+		r = Registry{Host: host}
+	}
+	r.Prefix = ""
+	return Repository{Registry: r, Name: name}
+}
+
 func join(parts ...string) string {
 	out := ""
 	for _, p := range parts {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -305,6 +307,27 @@ func TestSecretsOfAFolder(t *testing.T) {
 	}
 	a := scan(t, scanner.Request{Folder: dir})
 	equal(t, brief(a.Findings), []string{"secret aws-access-token high -> main.go:4", "secret github-pat high -> deploy/token.yml:1"})
+}
+
+// A text in UTF-16, as PowerShell's > writes one, is searched like any other; a file of bytes is not.
+func TestSecretsInUTF16(t *testing.T) {
+	t.Parallel()
+	wide := func(text, mark string, order binary.AppendByteOrder) string {
+		out := []byte(mark)
+		for _, unit := range utf16.Encode([]rune(text)) {
+			out = order.AppendUint16(out, unit)
+		}
+		return string(out)
+	}
+	text := "# grüße\r\nAWS_ACCESS_KEY_ID=" + awsKey + "\r\n"
+	img := write(t, v1.Config{}, layerOf(t,
+		file{"app/le.env", wide(text, "\xff\xfe", binary.LittleEndian)},
+		file{"app/be.env", wide(strings.Repeat("# much\r\n", 2000)+text, "\xfe\xff", binary.BigEndian) + "x"},
+		file{"app/none.bin", wide(text, "", binary.LittleEndian)},
+		file{"app/utf32", "\xff\xfe\x00\x00A\x00\x00\x00"}, file{"app/short", "\xff\xfe"}))
+	equal(t, brief(scan(t, scanner.Request{Layout: img}).Findings), []string{
+		"secret aws-access-token high -> app/be.env:2002", "secret aws-access-token high -> app/le.env:2",
+	})
 }
 
 func TestArchiveOfALayout(t *testing.T) {

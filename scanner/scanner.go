@@ -14,7 +14,7 @@ import (
 
 // rules is the version of what this package adds to grype, syft and gitleaks: a change of it makes earlier
 // scans stale.
-const rules = "2"
+const rules = "3"
 
 // Version names the scanner with all that its findings depend on.
 func Version() string {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf16"
 	"unsafe"
 
 	"github.com/rs/zerolog"
@@ -112,24 +113,45 @@ func (s *search) reader(r io.Reader, at place) error {
 	defer s.buffers.Put(buf)
 	b := *buf
 	n, err := io.ReadFull(r, b[:8000])
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		if !binary(b[:n]) {
-			s.text(b[:n], at)
+	end := err == io.EOF || err == io.ErrUnexpectedEOF
+	if err != nil && !end {
+		return err
+	}
+	wide := isUTF16(b[:n])
+	if binary(b[:n]) && !wide {
+		return nil
+	}
+	if !end {
+		m, err := io.ReadFull(r, b[n:])
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return err
 		}
+		n += m
+	}
+	if wide {
+		s.text(fromUTF16(b[:n]), at)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if binary(b[:n]) {
-		return nil
-	}
-	m, err := io.ReadFull(r, b[n:])
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return err
-	}
-	s.text(b[:n+m], at)
+	s.text(b[:n], at)
 	return nil
+}
+
+// isUTF16 tells a text in UTF-16 by its byte order mark: what PowerShell writes with `>`, for one.
+func isUTF16(b []byte) bool {
+	return len(b) > 3 && (b[0] == 0xff && b[1] == 0xfe && (b[2] != 0 || b[3] != 0) || b[0] == 0xfe && b[1] == 0xff)
+}
+
+// fromUTF16 is a text with a byte order mark in UTF-8.
+func fromUTF16(b []byte) []byte {
+	low, high := 0, 1
+	if b[0] == 0xfe {
+		low, high = 1, 0
+	}
+	units := make([]uint16, 0, len(b)/2)
+	for i := 2; i+1 < len(b); i += 2 {
+		units = append(units, uint16(b[i+low])|uint16(b[i+high])<<8)
+	}
+	return []byte(string(utf16.Decode(units)))
 }
 
 // text searches a text.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -76,6 +77,11 @@ func (s *Store) AnyScan(ctx context.Context, digest, database, scanner string) (
 // LastScan is the newest scan of a digest, with any database; false when there is none.
 func (s *Store) LastScan(ctx context.Context, project, digest string) (slipway.Scan, bool, error) {
 	return s.scan(ctx, `project = $1 AND digest = $2 ORDER BY scanned_at DESC, id DESC`, project, digest)
+}
+
+// NewerScan is the newest scan of a digest, with any database, that was made after a time; false when there is none.
+func (s *Store) NewerScan(ctx context.Context, project, digest string, after time.Time) (slipway.Scan, bool, error) {
+	return s.scan(ctx, `project = $1 AND digest = $2 AND scanned_at > $3 ORDER BY scanned_at DESC, id DESC`, project, digest, ms(after))
 }
 
 // SeenScan is the newest scan of a digest that people know of; false when there is none.

@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/judge"
 	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/store"
@@ -103,6 +104,7 @@ func (e evidence) SBOM(ctx context.Context, digest string) ([]byte, error) {
 // judge is what lets gates speak.
 func (s *server) judge() *judge.Judge {
 	return &judge.Judge{Policies: s.store, Findings: s.store, Earlier: s.store, Environment: s.planner.Environment,
+		Newer: scan.Newer, Again: chart.Again,
 		Verify: func(ctx context.Context, d judge.Delivered) (slipway.SignatureReport, error) {
 			return s.verifier.Report(ctx,
 				attest.Subject{Kind: slipway.ArtifactImage, Repository: d.Image, Digest: d.ImageDigest, Attestations: d.Attestations},
@@ -110,10 +112,11 @@ func (s *server) judge() *judge.Judge {
 		}}
 }
 
-// watch keeps the vulnerability database up to date and looks again at what runs in production.
+// watch keeps the vulnerability database up to date and looks again at what runs in production or waits for people.
 func (s *server) watch() *scan.Watch {
 	return &scan.Watch{
-		Rescan:   scan.Rescan{Runner: s.scans(), Deployed: s.store, Dir: filepath.Join(s.opts.data, "scans")},
+		Rescan: scan.Rescan{Runner: s.scans(), Deployed: s.store, Dir: filepath.Join(s.opts.data, "scans")},
+		Waits:  s.store, Candidates: s.planner.Candidates,
 		Database: s.scanner, Mirror: s.opts.scanDatabase, Policy: s.planner.Policy, Log: s.log,
 		Tell: func(ctx context.Context, f scan.Found) error {
 			return s.store.RecordFound(ctx, f.Project, f.Service, f.Version, f.Digest, f.Environments, f.New)

@@ -27,7 +27,8 @@ type Attachment = attest.Attachment
 
 // PushArtifact attaches data to the manifest subject of the repository as an OCI 1.1 referrer (or by the
 // tag scheme where a registry knows no referrers), and returns the digest of the new manifest. Equal
-// input gives an equal digest, so a repeat attaches nothing twice.
+// input gives an equal digest, so a repeat attaches nothing twice. To one digest, one at a time is attached: such a tag is
+// read and written back. Other processes that do so at the same moment are not kept away.
 func (c *Client) PushArtifact(ctx context.Context, repo slipway.Repository, a Attachment, subject string) (string, error) {
 	r, ref, err := c.openAt(ctx, repo, subject)
 	if err != nil {
@@ -44,6 +45,11 @@ func (c *Client) PushArtifact(ctx context.Context, repo slipway.Repository, a At
 		Subject:      &v1.Descriptor{MediaType: target.MediaType, Size: target.Size, Digest: target.Digest},
 	}
 	blobs := []v1.Layer{static.NewLayer([]byte("{}"), emptyMediaType), static.NewLayer(a.Data, types.MediaType(a.MediaType))}
+	done, err := c.turns.take(ctx, repo.Ref()+"@"+subject)
+	if err != nil {
+		return "", err
+	}
+	defer done()
 	digest, err := r.pushManifest(ctx, m, blobs)
 	return digest, r.translate(ctx, doing, err)
 }

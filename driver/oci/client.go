@@ -48,15 +48,16 @@ type Client struct {
 	transport   http.RoundTripper
 	addresses   map[string]string
 	delay       time.Duration
+	turns       turns
 }
 
 // New makes a client. No credentials function means anonymous access everywhere.
 func New(credentials Credentials, opts Options) *Client {
-	c := &Client{credentials: credentials, transport: opts.Transport, addresses: opts.Addresses, delay: opts.RetryDelay}
+	c := &Client{credentials: credentials, transport: opts.Transport, addresses: opts.Addresses, delay: opts.RetryDelay, turns: newTurns()}
 	if c.transport == nil {
 		c.transport = defaultTransport()
 	}
-	c.transport = onlyTLS{c.transport}
+	c.transport = onlyTLS{allPages{c.transport}}
 	if c.delay <= 0 {
 		c.delay = 200 * time.Millisecond
 	}

@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -39,6 +40,11 @@ func (c *Client) Copy(ctx context.Context, from slipway.Repository, digest strin
 	if err != nil {
 		return err
 	}
+	done, err := c.turns.take(ctx, to.Ref()+"@"+digest)
+	if err != nil {
+		return err
+	}
+	defer done()
 	desc, err := cp.manifest(ctx, digest)
 	if err != nil {
 		return err
@@ -130,6 +136,32 @@ func (c *copying) referrers(ctx context.Context, subject name.Digest) error {
 		}
 		if _, err := c.manifest(ctx, d.Digest.String()); err != nil {
 			return err
+		}
+	}
+	return c.listed(ctx, subject, list)
+}
+
+// listed sees to it that the other repository lists what refers to a digest. Where a tag stands for the list, an
+// interrupted copy may have brought a referrer and not written the list, and what is there is not pushed again.
+func (c *copying) listed(ctx context.Context, subject name.Digest, list []v1.Descriptor) error {
+	if len(list) == 0 {
+		return nil
+	}
+	there, err := referrers(ctx, c.dst, c.dst.name.Digest(subject.DigestStr()))
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		if slices.ContainsFunc(there, func(t v1.Descriptor) bool { return t.Digest == d.Digest }) {
+			continue
+		}
+		digest := d.Digest.String()
+		desc, err := c.pull.Get(ctx, c.src.name.Digest(digest))
+		if err != nil {
+			return c.src.translate(ctx, "pull "+c.src.Ref()+"@"+digest, err)
+		}
+		if err := c.push.Put(ctx, c.dst.name.Digest(digest), desc); err != nil {
+			return c.dst.translate(ctx, "list "+c.dst.Ref()+"@"+digest+" as a referrer", err)
 		}
 	}
 	return nil

@@ -301,14 +301,14 @@ func (p *production) sbom(ctx context.Context, image string) ([]byte, error) {
 		if a.Path == "" || !filepath.IsAbs(a.Path) {
 			continue
 		}
-		text, err := readFile(a.Path, maxSBOM)
+		text, err := readFile(a.Path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // of an earlier run
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the SBOM: %w", err)
 		}
-		return text, checkSBOM(text)
+		return p.statable(text)
 	}
 	if digest == "" {
 		scan, err := p.runner.Evidence.ScanOf(ctx, p.env.Run.Project, image)
@@ -331,16 +331,26 @@ func (p *production) sbom(ctx context.Context, image string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the SBOM: %w", err)
 	}
+	return p.statable(text)
+}
+
+// statable is an SBOM that can be stated: a larger one than registries and cosign take is left out, and the log says so. The
+// document is kept with the scan all the same.
+func (p *production) statable(text []byte) ([]byte, error) {
+	if len(text) > maxSBOM {
+		p.env.Log.Printf("no SBOM is attested: it has %d bytes, and at most %d are", len(text), maxSBOM)
+		return nil, nil
+	}
 	return text, checkSBOM(text)
 }
 
-func readFile(path string, limit int64) ([]byte, error) {
+func readFile(path string) ([]byte, error) {
 	fi, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !fi.Mode().IsRegular() || fi.Size() > limit {
-		return nil, slipway.Errorf(slipway.Invalid, "%s is no file of at most %d bytes", path, limit)
+	if !fi.Mode().IsRegular() {
+		return nil, slipway.Errorf(slipway.Invalid, "%s is no file", path)
 	}
 	return os.ReadFile(path)
 }

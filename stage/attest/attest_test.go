@@ -256,6 +256,36 @@ func TestSBOMOfTheRun(t *testing.T) {
 	}
 }
 
+// An SBOM that is too large to be attached holds up nothing: the gate says that there is none, where one is asked for.
+func TestALargeSBOMIsLeftOut(t *testing.T) {
+	t.Parallel()
+	large := []byte(`{"spdxVersion":"SPDX-2.3","comment":"` + strings.Repeat("x", 32<<20) + `"}`)
+	for name, kept := range map[string]bool{"of this run": false, "of an earlier one": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, true)
+			env := w.env()
+			found := slipway.Artifact{Kind: slipway.ArtifactSBOM, Service: "delivery", Digest: "sha256:sbom"}
+			if kept {
+				w.evidence.sboms = map[string][]byte{"sha256:sbom": large}
+			} else {
+				found.Path = filepath.Join(t.TempDir(), "sbom.json")
+				if err := os.WriteFile(found.Path, large, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			env.Artifacts = append(env.Artifacts, found)
+			res, err := w.runner.Run(t.Context(), env, w.step())
+			if err != nil || res.Outcome != slipway.Succeeded {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			if got := names(w.statements()); got != "provenance:1 signature:1" || !strings.Contains(w.log.String(), "no SBOM is attested: it has 33554") {
+				t.Errorf("%s\n%s", got, w.log)
+			}
+		})
+	}
+}
+
 func TestWhatIsGoneOrMissing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, true)

@@ -3,7 +3,6 @@ package judge
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/slipway-cd/slipway"
@@ -68,8 +67,8 @@ func (j *Judge) judgeBack(ctx context.Context, env stage.Env, back slipway.Rollb
 	ctx, cancel := context.WithTimeout(ctx, backProof)
 	defer cancel()
 	report, err := j.Verify(ctx, Delivered{
-		Image: recorded(back.To.Image, back.Registry), ImageDigest: back.To.ImageDigest,
-		Chart: recorded(back.To.Chart, back.Registry), ChartDigest: back.To.ChartDigest,
+		Image: back.Registry.Recorded(back.To.Image), ImageDigest: back.To.ImageDigest,
+		Chart: back.Registry.Recorded(back.To.Chart), ChartDigest: back.To.ChartDigest,
 		Attestations: policy.Signatures.Attestations,
 	})
 	if err != nil {
@@ -81,14 +80,4 @@ func (j *Judge) judgeBack(ctx context.Context, env stage.Env, back slipway.Rollb
 		return nil, err
 	}
 	return gate.Judge(ctx, policy, seen, given)
-}
-
-// recorded is the repository of a recorded reference; the registry says where its host is reached.
-func recorded(ref string, registry slipway.Registry) slipway.Repository {
-	host, name, _ := strings.Cut(ref, "/")
-	if host != registry.Host {
-		registry = slipway.Registry{Host: host}
-	}
-	registry.Prefix = ""
-	return slipway.Repository{Registry: registry, Name: name}
 }

@@ -16,7 +16,9 @@ import (
 	"github.com/slipway-cd/slipway/driver/cosign"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/attest"
+	"github.com/slipway-cd/slipway/stage/chart"
 	"github.com/slipway-cd/slipway/stage/judge"
+	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/store"
 )
 
@@ -98,7 +100,8 @@ func newCourt(t *testing.T) *court {
 	})
 	_, err = c.CreateProject(c.ctx, slipway.Project{Name: "shop"}, "ada")
 	c.ok(err)
-	c.judge = &judge.Judge{Policies: c.Store, Findings: c.Store, Earlier: c.Store, Environment: c.environment, Verify: c.verifies(unsigned{})}
+	c.judge = &judge.Judge{Policies: c.Store, Findings: c.Store, Earlier: c.Store, Environment: c.environment, Verify: c.verifies(unsigned{}),
+		Newer: scan.Newer, Again: chart.Again}
 	return c
 }
 

@@ -27,6 +27,11 @@ type Judge struct {
 	// Environment is what the default branch demands now: NotFound when the environment was taken out, Invalid when
 	// the configuration is broken.
 	Environment func(ctx context.Context, project, name string) (slipway.Environment, error)
+	// Newer is what is known of the image that a run scanned, and whether a later scan of it counts instead.
+	Newer func(ran, later slipway.Scan) (slipway.Scan, bool)
+	// Again is a report as it would be had other registries and another Pod Security Standard been asked for. Image is
+	// the service's own.
+	Again func(r slipway.ManifestReport, image slipway.Repository, asked slipway.ManifestGate) slipway.ManifestReport
 	// Verify verifies signatures. A bad one is in the report; an error means that it could not be found out.
 	Verify func(ctx context.Context, d Delivered) (slipway.SignatureReport, error)
 }
@@ -56,6 +61,8 @@ type Earlier interface {
 	Releases(ctx context.Context, f slipway.ReleaseFilter) ([]slipway.Release, error)
 	// LastScan returns the newest scan of an image, and whether there is one.
 	LastScan(ctx context.Context, project, digest string) (slipway.Scan, bool, error)
+	// NewerScan is LastScan of those that were made after a time.
+	NewerScan(ctx context.Context, project, digest string, after time.Time) (slipway.Scan, bool, error)
 }
 
 // Delivered is an image with its chart, of which signatures are wanted.
@@ -323,7 +330,9 @@ func (j *Judge) evidence(ctx context.Context, env stage.Env, step slipway.PlanSt
 	if found, err := there(err); err != nil {
 		return seen, err
 	} else if found {
-		seen.Scan = &scan
+		if seen.Scan, err = j.newest(ctx, env, scan); err != nil {
+			return seen, err
+		}
 	}
 	reports, err := j.Findings.Manifests(ctx, env.Run.ID, step.Service)
 	if _, err := there(err); err != nil {
@@ -380,9 +389,10 @@ func (j *Judge) Proven(begin Ahead) stage.Runner {
 }
 
 func (j *Judge) prove(ctx context.Context, env stage.Env, step slipway.PlanStep, policy slipway.Gates, given []slipway.Waiver) (slipway.Result, error) {
+	planned := policy
 	switch now, err := j.Environment(ctx, env.Run.Project, step.Environment); slipway.ErrorCode(err) {
 	case "":
-		policy = gate.Stricter(policy, now.Gates)
+		policy = gate.Stricter(planned, now.Gates)
 	case slipway.NotFound, slipway.Invalid: // taken out, or broken, since: what was planned holds
 	default:
 		return slipway.Result{}, err
@@ -392,6 +402,7 @@ func (j *Judge) prove(ctx context.Context, env stage.Env, step slipway.PlanStep,
 		return slipway.Result{}, err
 	}
 	seen.Production, seen.Version = step.Deploy.Production, step.Deploy.Version
+	seen.Manifests = j.askedMore(seen, step.Deploy.Image.Registry, planned.Manifests, policy.Manifests)
 	again, err := gate.Judge(ctx, policy, seen, given)
 	if err != nil {
 		return slipway.Result{}, fmt.Errorf("judge %s: %w", step.Service, err)

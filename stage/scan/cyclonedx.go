@@ -18,7 +18,8 @@ type cyclone struct {
 
 type cycloneMetadata struct {
 	// A list of tools, or an object with components since 1.5.
-	Tools json.RawMessage `json:"tools"`
+	Tools     json.RawMessage  `json:"tools"`
+	Component cycloneComponent `json:"component"` // what the document is about
 }
 
 type cycloneComponent struct {
@@ -28,6 +29,19 @@ type cycloneComponent struct {
 	Version string `json:"version"`
 	PURL    string `json:"purl"`
 	Type    string `json:"type"`
+	// Components are those that are parts of this one.
+	Components []cycloneComponent `json:"components"`
+}
+
+// register finds components by their refs, also in others, and counts those in the list.
+func register(list []cycloneComponent, byRef map[string]cycloneComponent) (n int) {
+	for _, c := range list {
+		if _, known := byRef[c.Ref]; !known {
+			byRef[c.Ref] = c
+		}
+		n += 1 + register(c.Components, byRef)
+	}
+	return n
 }
 
 type cycloneVuln struct {
@@ -68,10 +82,9 @@ func parseCycloneDX(data []byte) (slipway.Scan, error) {
 		return slipway.Scan{}, fmt.Errorf("is an SBOM that lists no vulnerabilities; have the scanner include them (trivy: --scanners vuln), also when there are none")
 	}
 	byRef := map[string]cycloneComponent{}
-	for _, c := range doc.Components {
-		byRef[c.Ref] = c
-	}
-	out := slipway.Scan{Scanner: cycloneTool(doc.Metadata.Tools), Packages: len(doc.Components), Findings: []slipway.Finding{}}
+	packages := register(doc.Components, byRef)
+	register([]cycloneComponent{doc.Metadata.Component}, byRef)
+	out := slipway.Scan{Scanner: cycloneTool(doc.Metadata.Tools), Packages: packages, Findings: []slipway.Finding{}}
 	for _, v := range doc.Vulnerabilities {
 		f := slipway.Finding{
 			Kind: slipway.FindingVulnerability, ID: oneLine(firstOf(v.ID, "unnamed")), Severity: cycloneSeverity(v.Ratings),

@@ -152,3 +152,50 @@ func TestDismissedByTheReport(t *testing.T) {
 		}
 	}
 }
+
+// What a tool could not decide counts, what it found in order or gone does not; a rule of an extension says how bad it is.
+func TestWhatCountsOfSARIF(t *testing.T) {
+	t.Parallel()
+	for result, want := range map[string]string{
+		`{"ruleId":"CVE-1","kind":"fail"}`:                              "CVE-1 critical",
+		`{"ruleId":"CVE-1","kind":"review","level":"none"}`:             "CVE-1 critical",
+		`{"ruleId":"CVE-1","kind":"open"}`:                              "CVE-1 critical",
+		`{"rule":{"id":"CVE-1","index":0,"toolComponent":{"index":0}}}`: "CVE-1 critical",
+		`{"ruleId":"CVE-2","baselineState":"unchanged"}`:                "CVE-2 medium",
+		`{"ruleId":"CVE-1","kind":"pass"}`:                              "",
+		`{"ruleId":"CVE-1","kind":"notApplicable"}`:                     "",
+		`{"ruleId":"CVE-1","kind":"informational"}`:                     "",
+		`{"ruleId":"CVE-1","baselineState":"absent"}`:                   "",
+	} {
+		rep, err := ParseReport([]byte(`{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x","rules":[{"id":"CVE-2","properties":{"security-severity":"5"}}]},
+			"extensions":[{"rules":[{"id":"CVE-1","properties":{"security-severity":"9.8"}},{"id":"CVE-2","properties":{"security-severity":"9.8"}}]}]},"results":[` + result + `]}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, f := range rep.Findings {
+			got += f.ID + " " + string(f.Severity)
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", result, got, want)
+		}
+	}
+}
+
+// A component may be part of another one, or be what the document is about.
+func TestComponentsInComponents(t *testing.T) {
+	t.Parallel()
+	rep, err := ParseReport([]byte(`{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"metadata":{"component":{"bom-ref":"app","name":"shop","version":"1"}},
+		"components":[{"bom-ref":"jar","name":"app.jar","components":[{"bom-ref":"log","name":"log4j-core","group":"org.apache","version":"2.14","purl":"pkg:maven/org.apache/log4j-core@2.14"}]}],
+		"vulnerabilities":[{"id":"CVE-1","ratings":[{"severity":"critical"}],"affects":[{"ref":"log"},{"ref":"app"},{"ref":"nowhere"}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range rep.Findings {
+		got = append(got, strings.TrimSpace(f.Package+" "+f.Version+" "+f.Type))
+	}
+	if s := strings.Join(got, ", "); s != "org.apache/log4j-core 2.14 maven, shop 1, nowhere" || rep.Packages != 2 {
+		t.Errorf("%s of %d packages", s, rep.Packages)
+	}
+}

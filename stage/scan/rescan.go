@@ -72,6 +72,72 @@ func (r Rescan) Run(ctx context.Context, found func(Found) error) error {
 	return errors.Join(errs...)
 }
 
+// Candidate is an image that waits to be deployed, and where it is.
+type Candidate struct {
+	Project    string
+	Repository slipway.Repository
+	Digest     string
+}
+
+// Waiting scans images that wait to be deployed when the database has changed, so that the gates before their deployment
+// judge by what is known then. The scans are kept, as those that no run saw. One that cannot be scanned does not keep the others
+// from it; the errors are returned together. Without a database nothing is done.
+func (r Rescan) Waiting(ctx context.Context, list []Candidate) error {
+	state, err := r.Runner.Scanner.State(ctx)
+	if err != nil || state.Database.Missing != "" {
+		return err
+	}
+	var errs []error
+	for _, c := range list {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		if _, err := r.again(ctx, subject{project: c.Project, repo: c.Repository, digest: c.Digest}, state); err != nil {
+			errs = append(errs, fmt.Errorf("scan %s@%s again, which waits: %w", c.Repository.Ref(), c.Digest, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// again scans an image in a folder of its own. What was not looked at in full is an error.
+func (r Rescan) again(ctx context.Context, s subject, state State) (slipway.Scan, error) {
+	dir, err := os.MkdirTemp(r.Dir, "rescan-")
+	if err != nil {
+		return slipway.Scan{}, fmt.Errorf("folder for the scan: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	s.dir = dir
+	scan, _, _, err := r.Runner.image(ctx, stage.Env{Log: r.Log, Now: r.Runner.Now}, s, state)
+	if err != nil {
+		return scan, err
+	}
+	return scan, whole(scan)
+}
+
+// Newer is what is known of an image that was scanned again after a run had scanned it: what the later scan found in the
+// image, with the secrets that the run found in the service's folder. It is false, and ran, where last is not later, is
+// of an older database or of none, or where ran is of the report of another scanner.
+func Newer(ran, last slipway.Scan) (slipway.Scan, bool) {
+	foreign := ran.Database.Checksum == "" && ran.Database.Missing == ""
+	if foreign || last.Digest != ran.Digest || last.Database.Missing != "" || last.Database.Checksum == "" || last.Refused ||
+		!last.ScannedAt.After(ran.ScannedAt) || last.Database.Built.Before(ran.Database.Built) {
+		return ran, false
+	}
+	last.Findings = slices.Clone(last.Findings)
+	for _, f := range ran.Findings {
+		if f.Kind == slipway.FindingSecret && !slices.ContainsFunc(last.Findings, func(l slipway.Finding) bool {
+			return l.Kind == f.Kind && l.ID == f.ID && l.Path == f.Path && l.Line == f.Line && l.Layer == f.Layer
+		}) {
+			last.Findings = append(last.Findings, f)
+		}
+	}
+	last.Findings = sorted(last.Findings)
+	if !ran.Refused { // else what was not looked at has been since
+		last.Problems = append(slices.Clone(last.Problems), ran.Problems...)
+	}
+	return last, true
+}
+
 // group is an image with where it runs.
 type group struct {
 	Found
@@ -119,17 +185,8 @@ func (r Rescan) one(ctx context.Context, g group, state State, found func(Found)
 	if known && before.Database.Checksum == state.Database.Checksum && before.Scanner == state.Scanner {
 		return nil
 	}
-	dir, err := os.MkdirTemp(r.Dir, "rescan-")
+	scan, err := r.again(ctx, subject{project: g.Project, repo: g.repo, digest: g.Digest}, state)
 	if err != nil {
-		return fmt.Errorf("folder for the scan: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	env := stage.Env{Log: r.Log, Now: r.Runner.Now}
-	scan, _, _, err := r.Runner.image(ctx, env, subject{g.Project, g.repo, g.Digest, dir, false}, state)
-	if err != nil {
-		return err
-	}
-	if err := whole(scan); err != nil {
 		return err
 	}
 	g.Scan, g.New = scan, fresh(before, scan)

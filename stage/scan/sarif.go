@@ -24,6 +24,9 @@ type sarifRun struct {
 			SemanticVersion string      `json:"semanticVersion"`
 			Rules           []sarifRule `json:"rules"`
 		} `json:"driver"`
+		Extensions []struct {
+			Rules []sarifRule `json:"rules"`
+		} `json:"extensions"`
 	} `json:"tool"`
 	Invocations []struct {
 		Successful *bool `json:"executionSuccessful"`
@@ -52,10 +55,14 @@ type sarifText struct {
 }
 
 type sarifResult struct {
-	RuleID    string    `json:"ruleId"`
+	RuleID string `json:"ruleId"`
+	Rule   struct {
+		ID string `json:"id"` // in its place, where the rule is of an extension
+	} `json:"rule"`
 	RuleIndex *int      `json:"ruleIndex"`
 	Level     string    `json:"level"`
 	Kind      string    `json:"kind"`
+	Baseline  string    `json:"baselineState"`
 	Message   sarifText `json:"message"`
 	Locations []struct {
 		Physical struct {
@@ -74,8 +81,8 @@ type sarifResult struct {
 	} `json:"suppressions"`
 }
 
-// parseSARIF leaves out results that say that something is in order. Suppressed ones count: waivers are
-// Slipway's.
+// parseSARIF leaves out results that say that something is in order. Suppressed ones count, as waivers are Slipway's, and so
+// do those that a tool could not decide.
 func parseSARIF(data []byte) (slipway.Scan, error) {
 	var doc sarif
 	if err := json.Unmarshal(data, &doc); err != nil {
@@ -94,15 +101,13 @@ func parseSARIF(data []byte) (slipway.Scan, error) {
 		if err := run.looked(); err != nil {
 			return out, err
 		}
-		run.rules = map[string]sarifRule{}
-		for _, rule := range slices.Backward(d.Rules) {
-			run.rules[rule.ID] = rule
-		}
+		run.rules = rulesOf(run)
 		tools = append(tools, oneLine(strings.TrimSpace(d.Name+" "+firstOf(d.Version, d.SemanticVersion))))
 		for _, res := range run.Results {
-			if res.Kind != "" && res.Kind != "fail" {
+			if res.inOrder() {
 				continue
 			}
+			res.RuleID = firstOf(res.RuleID, res.Rule.ID)
 			if len(out.Findings) >= maxFindings {
 				return out, fmt.Errorf("holds more than %d findings", maxFindings)
 			}
@@ -111,6 +116,26 @@ func parseSARIF(data []byte) (slipway.Scan, error) {
 	}
 	out.Scanner = strings.Join(slices.Compact(tools), ", ")
 	return out, nil
+}
+
+// rulesOf are the rules of a run by their ids: the first of an id counts, and those of the tool before those of its
+// extensions.
+func rulesOf(run sarifRun) map[string]sarifRule {
+	out := map[string]sarifRule{}
+	for _, e := range slices.Backward(run.Tool.Extensions) {
+		for _, rule := range slices.Backward(e.Rules) {
+			out[rule.ID] = rule
+		}
+	}
+	for _, rule := range slices.Backward(run.Tool.Driver.Rules) {
+		out[rule.ID] = rule
+	}
+	return out
+}
+
+// inOrder reports whether a result says that there is nothing to mend: it passed, does not apply, informs, or is no more.
+func (r sarifResult) inOrder() bool {
+	return r.Kind == "pass" || r.Kind == "notApplicable" || r.Kind == "informational" || r.Baseline == "absent"
 }
 
 func (r sarifRun) rule(res sarifResult) sarifRule {

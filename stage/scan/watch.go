@@ -2,6 +2,7 @@ package scan
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -16,8 +17,8 @@ const (
 	updateAgain = 15 * time.Minute
 	// lookEvery is how often it is looked whether somebody put another database in place.
 	lookEvery = 5 * time.Second
-	// rescanEvery is how often it is looked whether production runs what this database has not seen: what was
-	// approved came later than its scan.
+	// rescanEvery is how often it is looked whether production runs, or people are asked to approve, what this database
+	// has not seen: what was approved came later than its scan.
 	rescanEvery = time.Hour
 	// rescanAgain is when that is first done again after it went wrong; the pause doubles up to rescanEvery.
 	rescanAgain = 10 * time.Second
@@ -57,12 +58,16 @@ type Database interface {
 	Update(ctx context.Context, mirror string) (bool, error)
 }
 
-// Watch keeps the vulnerability database up to date, and looks again at what runs in production when it has changed: a
-// new critical finding is an event that names the environments. It is used by one goroutine.
+// Watch keeps the vulnerability database up to date, and looks again at what runs in production or waits for people when
+// it has changed: a new critical finding in production is an event that names the environments. It is used by one
+// goroutine.
 type Watch struct {
-	Rescan   Rescan // Wanted and Log are filled in
-	Database Database
-	Mirror   string // of the database; "": nobody brings it up to date
+	Rescan Rescan // Wanted and Log are filled in
+	Waits  Waits
+	// Candidates is where images are before they are in production.
+	Candidates slipway.Registry
+	Database   Database
+	Mirror     string // of the database; "": nobody brings it up to date
 	// Policy is what the default branch of a project decides.
 	Policy func(ctx context.Context, project string) (slipway.Config, error)
 	// Tell keeps what became known about an image that runs, so that it is an event.
@@ -102,7 +107,7 @@ func (w *Watch) look(ctx context.Context) {
 	if database := w.Database.Database().Checksum; w.again.wanted(database, now()) {
 		err := w.rescan(ctx)
 		if err != nil && ctx.Err() == nil {
-			w.Log.Error("scan again what runs in production", "error", err)
+			w.Log.Error("scan again what runs in production or waits for it", "error", err)
 		}
 		w.again.done(database, now(), err != nil)
 	}
@@ -111,10 +116,15 @@ func (w *Watch) look(ctx context.Context) {
 func (w *Watch) rescan(ctx context.Context) error {
 	again := w.Rescan
 	again.Log, again.Wanted = quietly{}, w.inProduction(ctx)
-	return again.Run(ctx, func(f Found) error {
+	err := again.Run(ctx, func(f Found) error {
 		w.Log.Warn("new critical findings in production", "project", f.Project, "service", f.Service, "version", f.Version, "environments", strings.Join(f.Environments, ","), "findings", len(f.New))
 		return w.Tell(ctx, f)
 	})
+	waiting, failed := w.awaited(ctx)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	return errors.Join(err, again.Waiting(ctx, waiting))
 }
 
 // inProduction says which deployments are in production, and where their images are.

@@ -3,6 +3,7 @@ package scan
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -68,7 +69,7 @@ func TestWhenAMirrorIsAskedAgain(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	m := &mirrored{err: slipway.Errorf(slipway.Unavailable, "the mirror does not answer")}
-	w := &Watch{Rescan: Rescan{Runner: Runner{Scanner: m, Now: func() time.Time { return now }}}, Database: m, Mirror: "https://mirror.test", Log: slog.New(slog.DiscardHandler)}
+	w := &Watch{Rescan: Rescan{Runner: Runner{Scanner: m, Now: func() time.Time { return now }}}, Waits: waits{}, Database: m, Mirror: "https://mirror.test", Log: slog.New(slog.DiscardHandler)}
 	for i, step := range []struct {
 		after time.Duration
 		asked int
@@ -119,5 +120,57 @@ func TestWhatRunsInProduction(t *testing.T) {
 	}
 	if asked != 2 {
 		t.Errorf("the configurations of two projects were read %d times", asked)
+	}
+}
+
+// waits are the approvals that wait, and the runs that they are of.
+type waits struct {
+	approvals []slipway.Approval
+	runs      map[int64]slipway.RunDetail
+}
+
+func (w waits) Approvals(_ context.Context, project string, state slipway.ApprovalState) ([]slipway.Approval, error) {
+	if project != "" || state != slipway.ApprovalWaiting {
+		return nil, slipway.Errorf(slipway.Internal, "asked for %q of %q", state, project)
+	}
+	return w.approvals, nil
+}
+
+func (w waits) Run(_ context.Context, id int64) (slipway.RunDetail, error) {
+	d, ok := w.runs[id]
+	if !ok {
+		return d, slipway.Errorf(slipway.NotFound, "no run %d", id)
+	}
+	return d, nil
+}
+
+// Images that wait for people are looked at where they wait, each once; those of which another scanner's report speaks are
+// left to it.
+func TestWhatWaitsForPeople(t *testing.T) {
+	t.Parallel()
+	const image = "registry.slipway.internal/shop/cart"
+	of := func(digest string, scan *slipway.ScanSpec) slipway.RunDetail {
+		return slipway.RunDetail{
+			Artifacts: []slipway.Artifact{{Kind: slipway.ArtifactChart, Service: "cart", Repository: image, Digest: digest},
+				{Kind: slipway.ArtifactImage, Service: "cart", Repository: image, Digest: digest}},
+			Steps: []slipway.Step{{Spec: slipway.PlanStep{Kind: slipway.KindScan, Service: "cart", Scan: scan}}},
+		}
+	}
+	asked := func(run int64, digest string) slipway.Approval {
+		return slipway.Approval{RunID: run, Project: "shop", Service: "cart", ImageDigest: digest}
+	}
+	here := slipway.Registry{Host: "registry.slipway.internal", Address: "http://127.0.0.1:1"}
+	w := &Watch{Candidates: here, Waits: waits{
+		approvals: []slipway.Approval{asked(1, "sha256:1"), asked(1, "sha256:1"), asked(2, "sha256:2"), asked(3, "sha256:other")},
+		runs: map[int64]slipway.RunDetail{1: of("sha256:1", &slipway.ScanSpec{}), 2: of("sha256:2", &slipway.ScanSpec{Reports: []string{"trivy.json"}}),
+			3: of("sha256:3", nil)},
+	}}
+	want := []Candidate{{Project: "shop", Repository: slipway.Repository{Registry: here, Name: "shop/cart"}, Digest: "sha256:1"}}
+	if list, err := w.awaited(t.Context()); err != nil || !slices.Equal(list, want) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	w.Waits = waits{approvals: []slipway.Approval{asked(9, "sha256:1")}}
+	if list, err := w.awaited(t.Context()); slipway.ErrorCode(err) != slipway.NotFound {
+		t.Errorf("of a run that is not there: %+v, %v", list, err)
 	}
 }

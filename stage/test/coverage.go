@@ -170,6 +170,9 @@ func hit(count string) bool {
 func (c *coverage) lcov(r io.Reader) error {
 	file, seen := "", false
 	return eachLine(r, func(n int, line string) error {
+		if strings.HasPrefix(line, "#") {
+			return nil
+		}
 		key, value, _ := strings.Cut(line, ":")
 		switch key {
 		case "SF":

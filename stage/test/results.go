@@ -131,6 +131,9 @@ func (b *reportBuilder) file(root *os.Root, name string) {
 	b.read += limited.n
 	switch {
 	case errors.Is(err, errOther):
+		if isTAP(name, head) {
+			b.note("%s: not read: it is a report in TAP; have the tests write JUnit or TRX too", name)
+		}
 		b.others = append(b.others, other{name, size})
 		return
 	case limited.cut():
@@ -196,12 +199,25 @@ func kind(name string, head []byte) format {
 	switch {
 	case slices.Contains([]string{"mode: set", "mode: count", "mode: atomic"}, string(bytes.TrimSpace(first))):
 		return formatGoCover
-	case bytes.HasPrefix(first, []byte("TN:")), bytes.HasPrefix(first, []byte("SF:")):
+	case bytes.HasPrefix(withoutComments(text), []byte("TN:")), bytes.HasPrefix(withoutComments(text), []byte("SF:")):
 		return formatLCOV
 	case isGoTest(text):
 		return formatGoTest
 	}
 	return formatOther
+}
+
+// withoutComments is a text without the lines before others that begin with #, as lcov 2 may write them.
+func withoutComments(text []byte) []byte {
+	for bytes.HasPrefix(text, []byte("#")) {
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	return text
+}
+
+// isTAP tells the output of the Test Anything Protocol, which is not read, by its name or its first line.
+func isTAP(name string, head []byte) bool {
+	return strings.EqualFold(path.Ext(name), ".tap") || bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("TAP version "))
 }
 
 // MayHold reports whether a file that cannot be looked into may hold results, as far as its name tells: a link or a
@@ -241,23 +257,16 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	b.tests = start.Name.Local != "coverage"
-	switch start.Name.Local {
-	case "testsuites", "testsuite":
-		err = junit{document: d, out: b}.suites(start, "")
-	case "TestRun":
-		err = (&trx{document: d, out: b}).run(start)
-	case "coverage":
-		err = b.coverage.cobertura(d, path.Dir(b.current))
-	default:
-		err = errOther
-	}
+	err = b.rootElement(d, start)
 	if errors.Is(err, errOther) {
 		b.tests = false
 		if other := unread(start); other != "" {
 			b.note("%s: not read: it is %s", b.current, other)
 		}
 		return err
+	}
+	if err == nil {
+		err = b.moreRoots(d)
 	}
 	for _, n := range d.in.notes {
 		b.note("%s: %s", b.current, n)
@@ -269,6 +278,39 @@ func (b *reportBuilder) parseXML(r io.Reader) error {
 		return nil
 	}
 	return err
+}
+
+// rootElement reads a report from its root to its end.
+func (b *reportBuilder) rootElement(d *document, start xml.StartElement) error {
+	b.tests = b.tests || start.Name.Local != "coverage"
+	switch start.Name.Local {
+	case "testsuites", "testsuite":
+		return junit{document: d, out: b}.suites(start, "")
+	case "TestRun":
+		return (&trx{document: d, out: b}).run(start)
+	case "coverage":
+		return b.coverage.cobertura(d, path.Dir(b.current))
+	}
+	return errOther
+}
+
+// moreRoots reads the reports that were written behind the first one, by tools that append or by cat: a failure must
+// not be lost in one. Whatever else stands there is an error.
+func (b *reportBuilder) moreRoots(d *document) error {
+	for {
+		start, err := d.another()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := b.rootElement(d, start); errors.Is(err, errOther) {
+			return fmt.Errorf("line %d: <%s> stands behind the end of the report, and is not read", d.in.line, clip(start.Name.Local, 100))
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // unread names a report that is known and not read, and what to have written in its place.

@@ -106,6 +106,58 @@ func read(t *testing.T, name, body string) slipway.TestReport {
 	return Read(dir)
 }
 
+// Files that were written one behind the other hold all their tests, and what else stands behind a report is told: a
+// failure in it must not pass for want of reading.
+func TestBehindTheEndOfAReport(t *testing.T) {
+	t.Parallel()
+	const green, red = `<testsuite name="s"><testcase name="a"/></testsuite>`, `<testsuite name="t"><testcase name="b"><failure message="m"/></testcase></testsuite>`
+	const head = `<?xml version="1.0" encoding="UTF-8"?>`
+	for name, c := range map[string]struct {
+		body    string
+		failed  int
+		problem string
+	}{
+		"two roots":       {green + red, 1, ""},
+		"two documents":   {head + "\n" + green + "\n\ufeff" + head + "\n<testsuites>" + red + "</testsuites>\n", 1, ""},
+		"TRX behind":      {green + `<TestRun><Results><UnitTestResult testName="b" outcome="Failed"/></Results></TestRun>`, 1, ""},
+		"space behind":    {green + "\n \x00\n<!-- done -->\n", 0, ""},
+		"text behind":     {green + "\nsome text\n", 0, `line 3: "some text" stands behind the end of the report, and is not read`},
+		"another element": {green + "<html/>", 0, "line 1: <html> stands behind the end of the report, and is not read"},
+		"cut behind":      {green + "\n<testsui", 0, "line 2: the file ends within an element"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := read(t, "all.xml", c.body)
+			if r.Passed != 1 || r.Failed != c.failed {
+				t.Errorf("%d passed, %d failed", r.Passed, r.Failed)
+			}
+			if got := strings.Join(r.Problems, "\n"); got != strings.TrimSuffix("all.xml: "+c.problem, "all.xml: ") {
+				t.Errorf("problems %q, want %q", got, c.problem)
+			}
+		})
+	}
+}
+
+func TestLCOVWithComments(t *testing.T) {
+	t.Parallel()
+	r := read(t, "lcov.info", "# made by a tool\n# TN: of its own\nTN:\n#x\nSF:a.js\nDA:1,1\n# DA:2,0\nDA:3,0\nend_of_record\n")
+	if r.Coverage == nil || r.Coverage.Covered != 1 || r.Coverage.Total != 2 || len(r.Problems) > 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := read(t, "notes.txt", "# TN:\n# SF:\n"); r.Coverage != nil || len(r.Problems) > 0 || len(r.Attachments) != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestTAPIsNoted(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{"out.tap": "1..1\nnot ok 1 - a\n", "out.txt": "TAP version 13\n1..1\nok 1\n"} {
+		if r := read(t, name, body); len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], name+": not read: it is a report in TAP") || len(r.Attachments) != 1 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 func TestHostileFiles(t *testing.T) {
 	t.Parallel()
 	deep := func(n int) string {

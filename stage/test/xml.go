@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -72,6 +73,24 @@ func (d *document) root() (xml.StartElement, error) {
 		}
 		if start, ok := token.(xml.StartElement); ok {
 			return start, nil
+		}
+	}
+}
+
+// another is the next element behind the end of the one before it; io.EOF when there is none.
+func (d *document) another() (xml.StartElement, error) {
+	for {
+		token, err := d.next()
+		if err != nil {
+			return xml.StartElement{}, err
+		}
+		switch t := token.(type) {
+		case xml.StartElement:
+			return t, nil
+		case xml.CharData:
+			if text := bytes.Trim(t, "\ufeff \t\r\n"); len(text) > 0 {
+				return xml.StartElement{}, fmt.Errorf("line %d: %q stands behind the end of the report, and is not read", d.in.line, clip(string(text), 40))
+			}
 		}
 	}
 }
