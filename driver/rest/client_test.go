@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-cd/slipway/driver/github"
 	"github.com/slipway-cd/slipway/driver/gitlab"
 	"github.com/slipway-cd/slipway/driver/rest"
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 const (
@@ -248,9 +249,7 @@ func TestTooMuch(t *testing.T) {
 
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	everywhere(t, gone.URL, rest.Options{}, func(t *testing.T, _ string, err error) {
+	everywhere(t, "http://"+slipwaytest.Refusing(t), rest.Options{}, func(t *testing.T, _ string, err error) {
 		if !slipway.Temporary(err) || !strings.Contains(err.Error(), "does not answer") || strings.Contains(err.Error(), "http:") {
 			t.Errorf("refused: %v", err)
 		}
