@@ -124,7 +124,7 @@ func (w *world) start() *world {
 	w.ok(e.Start(w.ctx))
 	w.store, w.engine = s, e
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(e.Stop(ctx), s.Close()); err != nil {
 			w.t.Log(err)
@@ -158,7 +158,8 @@ func (w *world) newRun(steps ...slipway.PlanStep) slipway.Run {
 	return r
 }
 
-const patience = 2 * time.Minute
+// patience is how long a slow disk may take for anything: every move of a step waits for it.
+const patience = 10 * time.Minute
 
 // until waits until cond holds, looking after each change in the store.
 func (w *world) until(what string, cond func() bool) {
