@@ -270,7 +270,7 @@ func TestMaintainThatIsKilled(t *testing.T) {
 	var w *work
 	var head string
 	var parts []string
-	for size := 24 << 20; len(parts) == 0; size *= 2 { // if git was quicker than the kill: it gets more to do
+	for size := 4 << 20; len(parts) == 0; size *= 2 { // if git was quicker than the kill: it gets more to do
 		w = newWork(t)
 		noise := make([]byte, size)
 		source := rand.NewChaCha8([32]byte{1})
