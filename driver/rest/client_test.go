@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -43,6 +44,7 @@ type client interface {
 
 func clients(t *testing.T, url string, o rest.Options) map[slipway.ForgeKind]client {
 	t.Helper()
+	o.Timeout = cmp.Or(o.Timeout, time.Minute) // a busy machine gets there too
 	out := map[slipway.ForgeKind]client{}
 	for kind, x := range forges() {
 		c := x.conn
