@@ -171,7 +171,7 @@ func TestASlowBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // a TCP connection has one
+		conn.SetDeadline(time.Now().Add(time.Minute)) //nolint:errcheck // a TCP connection has one
 		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: 100\r\n\r\n{\"re", path, token)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {

@@ -3,7 +3,6 @@ package client_test
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/client"
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 func TestAddress(t *testing.T) {
@@ -32,12 +32,7 @@ func TestAddress(t *testing.T) {
 
 func TestAServerThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "http://" + l.Addr().String()
-	l.Close()
+	address := "http://" + slipwaytest.Refusing(t)
 	c, err := client.New(address, "slp_s3cret")
 	if err != nil {
 		t.Fatal(err)

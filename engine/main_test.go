@@ -88,10 +88,31 @@ type world struct {
 	engine *engine.Engine
 }
 
+// fresh is the file of a database in which nothing is yet. Tests begin with a copy: to migrate one takes long.
+var fresh = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "slipway-fresh-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "slipway.db")
+	s, err := store.Open(context.Background(), path, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: context.Background(), path: filepath.Join(t.TempDir(), "slipway.db"), stand: newStand()}
 	w.opts.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError}))
+	data, err := fresh()
+	w.ok(err)
+	w.ok(os.WriteFile(w.path, data, 0o600))
 	return w
 }
 
@@ -124,7 +145,7 @@ func (w *world) start() *world {
 	w.ok(e.Start(w.ctx))
 	w.store, w.engine = s, e
 	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(e.Stop(ctx), s.Close()); err != nil {
 			w.t.Log(err)
@@ -158,7 +179,8 @@ func (w *world) newRun(steps ...slipway.PlanStep) slipway.Run {
 	return r
 }
 
-const patience = 2 * time.Minute
+// patience is how long a slow disk may take for anything: every move of a step waits for it.
+const patience = 10 * time.Minute
 
 // until waits until cond holds, looking after each change in the store.
 func (w *world) until(what string, cond func() bool) {

@@ -245,7 +245,7 @@ func (l *laptop) run(t *testing.T, since string) []Step {
 		return res, err
 	}
 	d := &Deployer{to: l.to, helm: l.helm, cluster: l.cluster, registry: oci.New(nil, oci.Options{})}
-	helm := helmchart.New(helmchart.Options{})
+	helm := helmchart.New(helmchart.Options{Timeout: 5 * time.Minute})
 	runners := d.Runners()
 	runners[slipway.KindBuild], runners[slipway.KindTest] = stage.Func(build), stage.Func(done)
 	runners[slipway.KindChart] = chart.New(helm, &kubeschema.Library{}, chart.Options{})

@@ -84,18 +84,33 @@ func StartServer(ctx context.Context, binary, data string, o ServerOptions) (*Se
 }
 
 // FreeAddress is a loopback address whose port was free a moment ago. The port is below those that the
-// kernel gives to who asks for any, so that it is still free when a server takes it, or takes it again.
+// kernel gives to who asks for any, beside those of Kubernetes, and no other caller on this machine gets it while this
+// process lives, so that it is still free when a server takes it, or takes it again.
 func FreeAddress() (string, error) {
 	for tries := 0; ; tries++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(10000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String(), nil
+		port := 11000 + rand.IntN(9000)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if claimPort(port) && Free(address) {
+			return address, nil
 		}
-		if tries == 100 {
-			return "", fmt.Errorf("find a free port: %w", err)
+		if tries == 1000 {
+			return "", errors.New("find a free port: all are taken")
 		}
 	}
+}
+
+// claimPort reports whether this is the first process that wants a port: the first has a name without a file, which
+// goes with it.
+func claimPort(port int) bool {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: fmt.Sprintf("@slipway-test-port-%d", port)}); err != nil {
+		syscall.Close(fd) //nolint:errcheck // it was not written to
+		return false
+	}
+	return true
 }
 
 // Free reports whether a loopback address can be listened on now.

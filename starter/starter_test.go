@@ -98,7 +98,7 @@ func TestDockerfile(t *testing.T) {
 // Its chart passes the check of every environment without a warning.
 func TestChart(t *testing.T) {
 	t.Parallel()
-	runner := chart.New(helmchart.New(helmchart.Options{}), &kubeschema.Library{}, chart.Options{})
+	runner := chart.New(helmchart.New(helmchart.Options{Timeout: 5 * time.Minute}), &kubeschema.Library{}, chart.Options{})
 	for _, language := range starter.Languages() {
 		log := &lines{}
 		env := stage.Env{Log: log, Workspace: folders{tree: write(t, language), dir: t.TempDir()}}

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -99,9 +101,34 @@ type world struct {
 	path  string
 }
 
+// fresh is the file of a database in which nothing is yet. Tests begin with a copy: to migrate one takes longer than
+// most of them.
+var fresh = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "slipway-fresh-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "slipway.db")
+	s, err := Open(context.Background(), path, Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	if left, _ := filepath.Glob(path + "-*"); len(left) > 0 {
+		return nil, fmt.Errorf("the database has %v beside it", left)
+	}
+	return os.ReadFile(path)
+})
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: context.Background(), clock: newClock(), queue: &queue{}, path: filepath.Join(t.TempDir(), "slipway.db")}
+	data, err := fresh()
+	w.ok(err)
+	w.ok(os.WriteFile(w.path, data, 0o600))
 	w.open()
 	w.do(w.CreateProject(w.ctx, slipway.Project{Name: "shop"}, "ada"))
 	return w

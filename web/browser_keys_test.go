@@ -91,10 +91,10 @@ func TestBrowserWithoutMouse(t *testing.T) {
 func TestBrowserFocusOrder(t *testing.T) {
 	t.Parallel()
 	b := browse(t)
-	for _, width := range []int64{1280, 390} {
-		b.do(chromedp.EmulateViewport(width, 900))
-		for target := range pages() {
-			b.open(target)
+	for target := range pages() {
+		b.open(target)
+		for _, width := range []int64{1280, 390} {
+			b.resize(width)
 			moved := value[[]string](b, `[...document.body.querySelectorAll('*')].filter(e => {
 				const s = getComputedStyle(e);
 				return e.tabIndex > 0 || s.order !== '0' || s.flexDirection.endsWith('reverse');
@@ -103,7 +103,10 @@ func TestBrowserFocusOrder(t *testing.T) {
 				t.Errorf("%s, %d wide: out of their order are %q", target, width, moved)
 			}
 		}
-		b.open("/projects/shop")
+	}
+	b.open("/projects/shop")
+	for _, width := range []int64{1280, 390} {
+		b.resize(width)
 		type stop struct{ Row, Left float64 }
 		stops := value[[]stop](b, `[...document.querySelectorAll('.top :is(a, input, button)')].map(e => e.getBoundingClientRect()).map(r => ({Row: Math.round((r.top + r.bottom) / 2 / 20), Left: r.left}))`)
 		inOrder := slices.IsSortedFunc(stops, func(a, b stop) int {

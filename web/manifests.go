@@ -274,13 +274,14 @@ func keyOf(lines []string, from, to, column int, key string) int {
 	if column < 0 {
 		return -1
 	}
+	names := []string{key + ":", strconv.Quote(key) + ":", "'" + key + "':"}
 	for i := from; i < to; i++ {
 		if keyColumn(lines[i]) != column {
 			continue
 		}
 		text := lines[i][column:]
-		for _, name := range []string{key, strconv.Quote(key), "'" + key + "'"} {
-			if rest, ok := strings.CutPrefix(text, name+":"); ok && (rest == "" || rest[0] == ' ') {
+		for _, name := range names {
+			if rest, ok := strings.CutPrefix(text, name); ok && (rest == "" || rest[0] == ' ') {
 				return i
 			}
 		}

@@ -44,6 +44,8 @@ func (r Repo) Export(ctx context.Context, commit, dir string) error {
 	return err
 }
 
+const folderMode = 0o755
+
 type export struct {
 	root  *os.Root
 	links []entry
@@ -53,7 +55,7 @@ type export struct {
 }
 
 func newExport(list []entry, dir string) (*export, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, folderMode); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
@@ -122,8 +124,11 @@ func (x *export) read(b *batch) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range x.dirs {
-		if err := x.root.MkdirAll(d.path, 0o755); err != nil {
+	for _, d := range append([]entry{{path: "."}}, x.dirs...) {
+		if err := x.root.MkdirAll(d.path, folderMode); err != nil {
+			return err
+		}
+		if err := x.root.Chmod(d.path, folderMode); err != nil { // whatever the umask is: it is in images
 			return err
 		}
 	}

@@ -234,7 +234,13 @@ func (rd *reader) askInTurn(ctx context.Context, questions []question) (answers 
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	defer context.AfterFunc(ctx, rd.stop)()
+	late := make(chan struct{})
+	inTime := context.AfterFunc(ctx, func() { defer close(late); rd.stop() })
+	defer func() {
+		if !inTime() { // it would meet the next one's question
+			<-late
+		}
+	}()
 	defer func() {
 		if err != nil {
 			rd.stop()

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/pem"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -163,12 +162,7 @@ func TestHostsAreNamed(t *testing.T) {
 	}
 	_, err = d.Hosts(ctx, url, host.KnownHosts()+"@revoked * "+strings.Join(strings.Fields(host.KnownHosts())[1:], " ")+"\n", "")
 	wantCode(t, err, slipway.Invalid, "there is no key for")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := slipwaytest.Refusing(t)
 	_, err = d.Hosts(ctx, "ssh://git@"+address+"/x.git", "", "SHA256:x")
 	wantCode(t, err, slipway.Unavailable, address+" does not answer")
 	for host, want := range map[string]int{"github.com": 3, "GitLab.com": 3, "codeberg.org": 3, "ssh.dev.azure.com": 1, "github.com.evil.example": 0} {

@@ -63,6 +63,9 @@ type world struct {
 	head   string
 }
 
+// patience is how long Gitea may take for anything on a busy machine.
+const patience = 3 * time.Minute
+
 const hookSecret = "the-webhook's secret"
 
 func newWorld(t *testing.T) *world {
@@ -89,7 +92,7 @@ func newWorld(t *testing.T) *world {
 	w.hook = receiver.URL
 	w.call(t, forge.Token, http.MethodPost, "/user/repos", map[string]any{"name": "shop", "auto_init": true, "default_branch": "main"})
 	w.conn = slipway.Connection{Project: "shop", Forge: slipway.Gitea, API: forge.URL + "/api/v1", Repository: "ada/shop"}
-	if w.client, err = gitea.New(w.conn, forge.Token+"\n", rest.Options{}); err != nil {
+	if w.client, err = gitea.New(w.conn, forge.Token+"\n", rest.Options{Timeout: patience}); err != nil {
 		t.Fatal(err)
 	}
 	if w.other, err = forge.AddUser(t.Context(), "bob", "battery-staple-2"); err != nil {
@@ -147,7 +150,7 @@ func (w *world) commit(t *testing.T, dir, file string) string {
 // error too.
 func (w *world) next(t *testing.T, fixture string, want func(slipway.Delivery) bool) slipway.Delivery {
 	t.Helper()
-	timeout := time.After(3 * time.Minute)
+	timeout := time.After(patience)
 	for {
 		select {
 		case a := <-w.hooks:
@@ -440,7 +443,7 @@ func (w *world) end(t *testing.T) {
 // merge waits until Gitea has found out that there is no conflict.
 func (w *world) merge(t *testing.T, number string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := slipwaytest.Await(ctx, 100*time.Millisecond, func() (bool, error) {
 		return w.call(t, w.forge.Token, http.MethodGet, "/repos/ada/shop/pulls/"+number, nil)["mergeable"] == true, nil
@@ -453,7 +456,7 @@ func (w *world) merge(t *testing.T, number string) {
 
 func (w *world) refusals(t *testing.T) {
 	ctx := t.Context()
-	wrong, err := gitea.New(w.conn, "0123456789abcdef0123456789abcdef01234567", rest.Options{})
+	wrong, err := gitea.New(w.conn, "0123456789abcdef0123456789abcdef01234567", rest.Options{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +464,7 @@ func (w *world) refusals(t *testing.T) {
 	if err := wrong.SetStatus(ctx, status); slipway.ErrorCode(err) != slipway.Forbidden || strings.Contains(err.Error(), "0123456789abcdef") {
 		t.Errorf("a wrong token: %v", err)
 	}
-	theirs, err := gitea.New(w.conn, w.call(t, w.forge.Token, http.MethodGet, "/version", nil)["version"].(string), rest.Options{})
+	theirs, err := gitea.New(w.conn, w.call(t, w.forge.Token, http.MethodGet, "/version", nil)["version"].(string), rest.Options{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,7 +473,7 @@ func (w *world) refusals(t *testing.T) {
 	}
 	away := w.conn
 	away.Repository = "ada/nothing"
-	gone, err := gitea.New(away, w.forge.Token, rest.Options{})
+	gone, err := gitea.New(away, w.forge.Token, rest.Options{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

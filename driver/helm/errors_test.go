@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/slipway-cd/slipway"
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 func TestTranslate(t *testing.T) {
@@ -102,14 +103,8 @@ func TestUnknownCluster(t *testing.T) {
 
 func TestClusterIsDown(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	c := New(clusters{"local": `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://` + addr + `"}}], contexts: [{name: c, context: {cluster: c}}]}`}, nil)
-	if _, err = c.History(t.Context(), qa()); slipway.ErrorCode(err) != slipway.Unavailable || !slipway.Temporary(err) {
+	c := New(clusters{"local": `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://` + slipwaytest.Refusing(t) + `"}}], contexts: [{name: c, context: {cluster: c}}]}`}, nil)
+	if _, err := c.History(t.Context(), qa()); slipway.ErrorCode(err) != slipway.Unavailable || !slipway.Temporary(err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -21,6 +21,8 @@ type request struct {
 	Rehearsal bool `json:"rehearsal,omitempty"`
 	// Fields, when there are any, are traced in the first of the renders, and nothing else is done.
 	Fields []chart.Field `json:"fields,omitempty"`
+	// Bound is how long they are traced: what is known by then is the answer.
+	Bound time.Duration `json:"bound,omitempty"`
 }
 
 // response is the answer to a request.

@@ -22,7 +22,7 @@ type Helm struct {
 type Options struct {
 	MaxFiles int           // of a chart folder; default 2000
 	MaxBytes int64         // of a chart folder, and of its packed dependencies when unpacked; default 20 MiB
-	Timeout  time.Duration // for linting and rendering a chart for all environments; default 30s
+	Timeout  time.Duration // for linting and rendering a chart for all environments; a third of it for tracing; default 30s
 	// Process is a command that calls Serve. Templates then run in a process of their own, which is
 	// killed when it takes too long and bounded in memory; it answers further checks, and ends after a
 	// minute without one. Without it they run in this process:

@@ -41,6 +41,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// patience is for what has another bound, or none: a busy machine gets there too.
+const patience = 5 * time.Minute
+
 func process(t testing.TB) []string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -86,7 +89,7 @@ func files(m map[string]string) chart.Chart {
 
 func TestPackageIsReproducibleAndHelmReadsIt(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	c := standardChart(t, h, 8080)
 	one, err := h.Package(c, created)
 	if err != nil {
@@ -136,7 +139,7 @@ func TestPackageIsReproducibleAndHelmReadsIt(t *testing.T) {
 
 func TestStampNeverChangesItsArgument(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	c := files(map[string]string{"values.yaml": "a: 1\n"})
 	before := string(c.Files[0].Data)
 	out, problems, err := h.Stamp(c, "2.0.0", nil)
@@ -153,7 +156,7 @@ func TestStampNeverChangesItsArgument(t *testing.T) {
 
 func TestStandardChartWithEverything(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	c := standardChart(t, h, 80)
 	got, err := h.Check(t.Context(), c, []chart.Render{render(map[string]any{
 		"image":    map[string]any{"registry": "registry.test", "repository": "shop/delivery", "digest": "sha256:" + strings.Repeat("0", 64)},
@@ -196,7 +199,7 @@ func TestStandardChartWithEverything(t *testing.T) {
 
 func TestStandardChartRefusesUnknownValues(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	got, err := h.Check(t.Context(), standardChart(t, h, 0), []chart.Render{render(map[string]any{"replica": 3})})
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +223,7 @@ func TestLoadRefusesWhatLeavesTheFolder(t *testing.T) {
 	must(t, os.Symlink("nowhere", filepath.Join(dir, "dangling")))
 	must(t, os.Symlink(".", filepath.Join(dir, "loop")))
 	must(t, os.WriteFile(filepath.Join(dir, `back\slash`), nil, 0o644))
-	c, problems, err := New(Options{}).Load(t.Context(), dir, []string{"../secret"})
+	c, problems, err := New(Options{Timeout: patience}).Load(t.Context(), dir, []string{"../secret"})
 	must(t, err)
 	var got []string
 	for _, p := range problems {
@@ -288,7 +291,7 @@ func TestIgnoredFilesAreNotRead(t *testing.T) {
 		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644))
 	}
-	c, problems, err := New(Options{}).Load(t.Context(), dir, []string{"values-qa.yaml", "values-none.yaml"})
+	c, problems, err := New(Options{Timeout: patience}).Load(t.Context(), dir, []string{"values-qa.yaml", "values-none.yaml"})
 	if err != nil || len(problems) > 0 {
 		t.Fatal(problems, err)
 	}
@@ -315,7 +318,7 @@ func TestHostileTemplates(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			timeout := 5 * time.Minute // what is bounded otherwise is so on a busy machine too
+			timeout := patience
 			if name == "endless silence" {
 				timeout = time.Second
 			}
@@ -336,9 +339,9 @@ func TestHostileTemplates(t *testing.T) {
 func TestProcessSaysTheSame(t *testing.T) {
 	t.Parallel()
 	c := files(map[string]string{"templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {n: 12345678901234567890, r: {{ randAlpha 5 }}}\n"})
-	in, err := New(Options{}).Check(t.Context(), c, []chart.Render{render(nil), render(nil)})
+	in, err := New(Options{Timeout: patience}).Check(t.Context(), c, []chart.Render{render(nil), render(nil)})
 	must(t, err)
-	out, err := New(Options{Process: process(t)}).Check(t.Context(), c, []chart.Render{render(nil), render(nil)})
+	out, err := New(Options{Process: process(t), Timeout: patience}).Check(t.Context(), c, []chart.Render{render(nil), render(nil)})
 	must(t, err)
 	for i := range in {
 		for _, r := range [][]chart.Rendered{in, out} {
@@ -352,7 +355,7 @@ func TestProcessSaysTheSame(t *testing.T) {
 
 func TestProcessIsKept(t *testing.T) {
 	t.Parallel()
-	h := New(Options{Process: process(t)})
+	h := New(Options{Process: process(t), Timeout: patience})
 	t.Cleanup(h.Close)
 	temp := t.TempDir()
 	h.opts.Temp = temp
@@ -418,7 +421,7 @@ func TestBrokenProcessIsAnError(t *testing.T) {
 
 func TestRehearse(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	tgz, err := h.Package(standardChart(t, h, 8080), created)
 	must(t, err)
 	must(t, h.Rehearse(t.Context(), tgz, render(nil)))
@@ -428,7 +431,7 @@ func TestRehearse(t *testing.T) {
 		"upgrade":                          {`{{ if and .Release.IsUpgrade (eq .Release.Revision 8) }}{{ range 1000000000000 }}{{ end }}{{ end }}`, "takes longer than 1s"},
 		"memory":                           {`{{ range 1000000000000 }}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{{ end }}`, "takes more memory"},
 	} {
-		o := Options{Process: process(t), Timeout: 5 * time.Minute} // a busy machine gets there too
+		o := Options{Process: process(t), Timeout: patience}
 		if what == "upgrade" {
 			o.Timeout = time.Second
 		}

@@ -16,10 +16,7 @@ import (
 	"github.com/slipway-cd/slipway/stage/chart"
 )
 
-const (
-	maxProbes    = 40               // renders with a changed value, beside those for all fields at once
-	traceTimeout = 10 * time.Second // then what is known by then is the answer
-)
+const maxProbes = 40 // renders with a changed value, beside those for all fields at once
 
 // Trace implements chart.Tracer. Lines of templates are found by a render whose templates say on which
 // line they are; lines of values by renders with other values, in which the field must change as the value
@@ -28,7 +25,7 @@ func (h *Helm) Trace(ctx context.Context, c chart.Chart, r chart.Render, fields 
 	if len(fields) == 0 {
 		return nil, nil
 	}
-	got, err := h.render(ctx, request{Chart: c, Renders: []chart.Render{r}, Now: h.opts.Now(), Fields: fields})
+	got, err := h.render(ctx, request{Chart: c, Renders: []chart.Render{r}, Now: h.opts.Now(), Fields: fields, Bound: h.opts.Timeout / 3})
 	if errors.Is(err, errTooLong) || errors.Is(err, errTooLarge) {
 		return make([]chart.Origin, len(fields)), nil
 	}
@@ -40,7 +37,7 @@ func (h *Helm) Trace(ctx context.Context, c chart.Chart, r chart.Render, fields 
 
 // trace answers a request in which fields are asked for.
 func trace(ctx context.Context, req request) []chart.Origin {
-	ctx, cancel := context.WithTimeout(ctx, traceTimeout)
+	ctx, cancel := context.WithTimeout(ctx, req.Bound)
 	defer cancel()
 	out := make([]chart.Origin, len(req.Fields))
 	t := &tracer{ctx: ctx, chart: req.Chart, render: req.Renders[0], now: req.Now, sources: map[string]bool{}}

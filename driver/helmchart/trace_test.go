@@ -160,7 +160,7 @@ func originText(o chart.Origin) string {
 
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	for name, h := range map[string]*Helm{"here": New(Options{}), "process": New(Options{Process: process(t)})} {
+	for name, h := range map[string]*Helm{"here": New(Options{Timeout: patience}), "process": New(Options{Process: process(t), Timeout: patience})} {
 		t.Cleanup(h.Close)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -186,7 +186,7 @@ func TestTrace(t *testing.T) {
 // One field at a time must say the same: what is changed for one must not mislead another.
 func TestTraceOneByOne(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	r := render(nil)
 	r.ValuesFiles = []string{"values-qa.yaml"}
 	for _, c := range traceCases {
@@ -205,7 +205,7 @@ func TestTraceOfDependency(t *testing.T) {
 		"charts/db/values.yaml":             "image: theirs\nsize: 7\n",
 		"charts/db/templates/database.yaml": "apiVersion: v1\nkind: Pod\nmetadata:\n  name: db\nspec:\n  hostname: h{{ .Values.size }}\n  containers:\n  - image: {{ .Values.image }}\n",
 	})
-	got, err := New(Options{}).Trace(t.Context(), c, render(nil), []chart.Field{
+	got, err := New(Options{Timeout: patience}).Trace(t.Context(), c, render(nil), []chart.Field{
 		field("charts/db/templates/database.yaml", "Pod", "db", "spec containers 0 image"),
 		field("charts/db/templates/database.yaml", "Pod", "db", "spec hostname"),
 	})
@@ -228,7 +228,7 @@ func TestTraceOfAnAlias(t *testing.T) {
 	})
 	i := slices.IndexFunc(c.Files, func(f chart.File) bool { return f.Path == "Chart.yaml" })
 	c.Files[i].Data = append(c.Files[i].Data, "dependencies:\n- {name: db, version: 0.1.0, alias: first}\n- {name: db, version: 0.1.0, alias: second}\n"...)
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	got, err := h.Trace(t.Context(), c, render(nil), []chart.Field{
 		field("charts/first/templates/p.yaml", "Pod", "a", "spec containers 0 image"),
 		field("charts/second/templates/p.yaml", "Pod", "b", "spec containers 0 image"),
@@ -261,7 +261,7 @@ func TestTraceOfAnAlias(t *testing.T) {
 
 func TestTraceOfBrokenCharts(t *testing.T) {
 	t.Parallel()
-	h := New(Options{Timeout: 20 * time.Second})
+	h := New(Options{Timeout: patience})
 	f := field("templates/a.yaml", "ConfigMap", "a", "data x")
 	for name, text := range map[string]string{
 		"does not render":      `{{ fail "no" }}`,
@@ -278,7 +278,7 @@ func TestTraceOfBrokenCharts(t *testing.T) {
 }
 
 func BenchmarkTrace(b *testing.B) {
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	r := render(nil)
 	var fields []chart.Field
 	for _, c := range traceCases {
@@ -294,7 +294,7 @@ func BenchmarkTrace(b *testing.B) {
 // The comments that say lines change no object: they are only found where text stands in a block.
 func TestLinesChangeNoObject(t *testing.T) {
 	t.Parallel()
-	h := New(Options{})
+	h := New(Options{Timeout: patience})
 	standard := standardChart(t, h, 8080)
 	all := render(map[string]any{"config": map[string]any{"A": "b"}, "env": map[string]any{"C": 1}, "ingress": map[string]any{"host": "a.test", "tlsSecret": "x"},
 		"tests": map[string]any{"command": []any{"a"}}, "volumes": []any{map[string]any{"name": "v"}}})

@@ -27,6 +27,7 @@ import (
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/oci"
+	"github.com/slipway-cd/slipway/slipwaytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -447,10 +448,8 @@ func TestUnreachableAndWrongCredentials(t *testing.T) {
 	_, err := newClient(o.rt, secret+"-no").Resolve(t.Context(), o.repo("shop/delivery"), "v1")
 	code(t, err, slipway.Forbidden)
 
-	gone := httptest.NewServer(nil)
-	gone.Close()
 	repo := o.repo("shop/delivery")
-	repo.Registry.Address = gone.URL
+	repo.Registry.Address = "http://" + slipwaytest.Refusing(t)
 	_, err = o.client.Resolve(t.Context(), repo, "v1")
 	code(t, err, slipway.Unavailable)
 	if !slipway.Temporary(err) {

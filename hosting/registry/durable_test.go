@@ -126,36 +126,35 @@ func TestKilledWhileImagesArePushed(t *testing.T) {
 	host = strings.TrimSpace(host)
 
 	acknowledged := map[string]v1.Image{}
-	done := make(chan struct{})
-	enough := make(chan struct{})
-	images := make([]v1.Image, 200)
-	for i := range images {
-		images[i] = image(t, 1)
-	}
+	done, enough := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		for i, img := range images {
-			if i == 10 {
-				close(enough)
-			}
-			tag, err := name.NewTag(fmt.Sprintf("%s/shop/delivery:v%d", host, i), name.StrictValidation)
+		for { // until the process is gone
+			tag, err := name.NewTag(fmt.Sprintf("%s/shop/delivery:v%d", host, len(acknowledged)), name.StrictValidation)
 			if err != nil {
+				t.Error(err)
 				return
 			}
+			img := image(t, 1)
 			if remote.Write(tag, img, remote.WithRetryBackoff(remote.Backoff{Steps: 1})) != nil {
 				return
 			}
-			acknowledged[tag.TagStr()] = img
+			if acknowledged[tag.TagStr()] = img; len(acknowledged) == 10 {
+				close(enough)
+			}
 		}
 	}()
-	<-enough
+	select {
+	case <-enough:
+	case <-done:
+	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
 	<-done
-	if n := len(acknowledged); n < 10 || n == len(images) {
-		t.Fatalf("%d of %d images were pushed before the kill", n, len(images))
+	if n := len(acknowledged); n < 10 {
+		t.Fatalf("%d images were pushed before the kill", n)
 	}
 	w := openWorld(t, dir, registry.Options{})
 	for tag, img := range acknowledged {

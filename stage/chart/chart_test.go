@@ -33,6 +33,9 @@ var update = flag.Bool("update", false, "rewrite what the cases want")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience is how long a busy machine may take to render and to trace a chart.
+const patience = 5 * time.Minute
+
 // TestCases runs the step with real Helm and the real schema on the charts of testdata: a comment
 // with the step's input, the files of the repository, and what the step says.
 func TestCases(t *testing.T) {
@@ -244,7 +247,7 @@ func say(t *testing.T, env *testEnv, step slipway.PlanStep) string {
 
 func newRunner(t testing.TB) *chart.Runner {
 	t.Helper()
-	helm := helmchart.New(helmchart.Options{Now: func() time.Time { return created }})
+	helm := helmchart.New(helmchart.Options{Timeout: patience, Now: func() time.Time { return created }})
 	return chart.New(helm, &kubeschema.Library{}, chart.Options{Tracer: helm})
 }
 

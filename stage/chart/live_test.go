@@ -79,7 +79,7 @@ func TestClusterIsAsked(t *testing.T) {
 		step.Chart.Renders[i].Cluster = "local"
 	}
 	step.Chart.Renders[2].Cluster = "far"
-	helm := helmchart.New(helmchart.Options{})
+	helm := helmchart.New(helmchart.Options{Timeout: patience})
 	asked := &clusters{}
 	runner := chart.New(helm, &kubeschema.Library{}, chart.Options{Tracer: helm, Clusters: asked})
 	now := created
@@ -150,7 +150,7 @@ func TestNewKindOfTheCluster(t *testing.T) {
 	step := parseStep(t, "env: qa shop-qa")
 	unpackText(t, strings.ReplaceAll(liveChart, "Thing", "Widget"), tree)
 	step.Chart.Renders[0].Cluster = "local"
-	helm := helmchart.New(helmchart.Options{})
+	helm := helmchart.New(helmchart.Options{Timeout: patience})
 	asked := &growing{}
 	runner := chart.New(helm, &kubeschema.Library{}, chart.Options{Tracer: helm, Clusters: asked})
 	now := created
@@ -195,7 +195,7 @@ func TestCancelledWhileAsking(t *testing.T) {
 	step := unpack(t, goodChart, tree)
 	step.Chart.Renders[0].Cluster = "local"
 	ctx, cancel := context.WithCancelCause(t.Context())
-	helm := helmchart.New(helmchart.Options{})
+	helm := helmchart.New(helmchart.Options{Timeout: patience})
 	runner := chart.New(helm, &kubeschema.Library{}, chart.Options{Clusters: asking(func() { cancel(slipway.ErrTimeout) })})
 	if _, err := runner.Run(ctx, newEnv(t, tree).Env, step); !errors.Is(err, slipway.ErrTimeout) {
 		t.Errorf("got %v", err)

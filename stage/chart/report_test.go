@@ -148,7 +148,7 @@ func TestOddObjects(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
 	step := unpack(t, goodChart, tree)
-	helm := helmchart.New(helmchart.Options{})
+	helm := helmchart.New(helmchart.Options{Timeout: patience})
 	library := &kubeschema.Library{}
 	word := rapid.SampledFrom([]string{"apiVersion", "kind", "metadata", "name", "namespace", "annotations", "labels", "spec", "template", "containers", "image",
 		"data", "stringData", "env", "value", "password", "items", "group", "names", "v1", "apps/v1", "Secret", "Deployment", "List", "CustomResourceDefinition", "", "a/b", "[", "\x00", "\xff"})
@@ -180,7 +180,7 @@ func TestTraceThatFails(t *testing.T) {
 	tree := t.TempDir()
 	step := unpack(t, "testdata/policies.txtar", tree)
 	env := newEnv(t, tree)
-	res, err := chart.New(helmchart.New(helmchart.Options{}), &kubeschema.Library{}, chart.Options{Tracer: broken{}}).Run(t.Context(), env.Env, step)
+	res, err := chart.New(helmchart.New(helmchart.Options{Timeout: patience}), &kubeschema.Library{}, chart.Options{Tracer: broken{}}).Run(t.Context(), env.Env, step)
 	if err != nil || res.Outcome != slipway.Succeeded || !strings.Contains(env.log.text(), "the lines that problems come from are not known: no process") {
 		t.Errorf("%+v, %v\n%s", res.Outcome, err, env.log.text())
 	}

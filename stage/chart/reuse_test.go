@@ -43,7 +43,7 @@ func TestTheMergeOfACheckedChart(t *testing.T) {
 	*merge.Chart = *pull.Chart
 	merge.Chart.Version, merge.Chart.Renders = "0.0.0-main.20260102030405.g1234567", pull.Chart.Renders[:1]
 
-	helm, past := helmchart.New(helmchart.Options{}), &checked{}
+	helm, past := helmchart.New(helmchart.Options{Timeout: patience}), &checked{}
 	r := reusing(helm, past)
 	first, err := r.Run(t.Context(), newEnv(t, tree).Env, pull)
 	if err != nil || first.Outcome != slipway.Succeeded || first.Inputs == "" || first.ReusedFrom != 0 {
@@ -78,7 +78,7 @@ func BenchmarkReused(b *testing.B) {
 			write(b, tree, "chart/templates/all.yaml", hundred(false))
 			step := parseStep(b, "env: development shop-development\nenv: qa shop-qa\nenv: production shop-production")
 			past := &checked{}
-			r := reusing(helmchart.New(helmchart.Options{}), past)
+			r := reusing(helmchart.New(helmchart.Options{Timeout: patience}), past)
 			first, err := r.Run(b.Context(), newEnv(b, tree).Env, step)
 			if err != nil || first.Outcome != slipway.Succeeded {
 				b.Fatal(first, err)

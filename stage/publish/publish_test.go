@@ -31,6 +31,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/oci"
 	"github.com/slipway-cd/slipway/hosting/registry"
+	"github.com/slipway-cd/slipway/slipwaytest"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/stage/publish"
 )
@@ -459,9 +460,7 @@ func TestPublishTrouble(t *testing.T) {
 	check("lost image", slipway.NotFound, func(b *built) { b.env.Artifacts[0].Digest = "sha256:" + strings.Repeat("0", 64) })
 	check("wrong version", slipway.Invalid, func(b *built) { b.step.Publish.ChartVersion = "3.0.1" })
 	check("registry down", slipway.Unavailable, func(b *built) {
-		gone := httptest.NewServer(nil)
-		gone.Close()
-		b.step.Publish.Image.Registry.Address = gone.URL
+		b.step.Publish.Image.Registry.Address = "http://" + slipwaytest.Refusing(t)
 	})
 	check("other intent", slipway.Internal, func(b *built) {
 		_ = b.env.Journal.Put(t.Context(), "publish", map[string]string{"image": "sha256:other"})
