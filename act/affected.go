@@ -116,6 +116,8 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 	}
 	tried, err := p.History.Tried(ctx, in.Project.Name, run.Codebase, run.Ref, run.ID)
 	switch {
+	case p.Shallow:
+		q.Nothing = "this clone is shallow, and has nothing to compare with"
 	case tried:
 		q.Nothing = "no run of " + strings.TrimPrefix(run.Ref, "refs/heads/") + " has succeeded yet"
 	case run.Event != slipway.DefaultPush && (ask.BaseTip != "" || ask.DefaultTip != ""):
