@@ -174,15 +174,14 @@ func (f *Forges) retry(ctx context.Context, p slipway.PullRequest, by string) (s
 	if p.Held != "" {
 		return "", slipway.Errorf(slipway.Conflict, "%s is of a fork and waits for `/slipway approve`", slipway.ShortHash(p.Held))
 	}
-	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: keyOf(p), Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	run, ran, err := f.newestRun(ctx, p)
 	if err != nil {
 		return "", err
 	}
-	if len(runs) == 0 {
+	if !ran {
 		run, err := f.x.o.Runs.CreateRun(ctx, pullRun(p, by), FirstPlan())
 		return fmt.Sprintf("run #%d is under way", run.ID), err
 	}
-	run := runs[0]
 	switch {
 	case run.State == slipway.RunSucceeded:
 		return fmt.Sprintf("run #%d has succeeded: there is nothing to retry", run.ID), nil
