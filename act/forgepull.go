@@ -159,9 +159,9 @@ func (f *Forges) take(ctx context.Context, src Source, p slipway.ForgePull, acto
 	return err
 }
 
-// closedWith reports whether a run of a pull request was cancelled because that was closed.
+// closedWith reports whether a run of a pull request was cancelled because that was closed, or is about to be.
 func closedWith(r slipway.Run) bool {
-	return r.State == slipway.RunCancelled && r.Reason == endReason(r.Pull, slipway.PullClosed)
+	return (r.State == slipway.RunCancelled || !r.State.Final()) && strings.HasSuffix(r.Reason, endReason(r.Pull, slipway.PullClosed))
 }
 
 func endReason(number int64, state slipway.PullState) string {

@@ -384,7 +384,7 @@ func TestReopened(t *testing.T) {
 	tell := func(head, action, state string) []slipway.Run {
 		t.Helper()
 		number++
-		f.pull(5, head, "main", map[string]any{"state": state})
+		f.pull(5, head, "main", map[string]any{"state": state, "updated_at": fmt.Sprintf("2026-11-21T10:%02d:00Z", number)}) // no replay
 		f.deliver(hook, "pull_request", fmt.Sprint("o-", number), f.payload(map[string]any{"action": action, "pull_request": f.pulls[5]}))
 		await(t, action, func() (bool, string) {
 			d := must[slipway.ProjectDetail](t)(s.admin.Project(t.Context(), "shop"))
@@ -403,7 +403,7 @@ func TestReopened(t *testing.T) {
 		t.Errorf("what was done is done again: %+v", runs)
 	}
 	tell(waits, "synchronize", "open")
-	if runs := tell(waits, "closed", "closed"); len(runs) != 2 || runs[0].State != slipway.RunCancelled {
+	if runs := tell(waits, "closed", "closed"); len(runs) != 2 || !strings.HasSuffix(runs[0].Reason, "pull request 5 is closed") {
 		t.Fatalf("closed: %+v", runs)
 	}
 	if runs := tell(waits, "reopened", "open"); len(runs) != 3 || runs[0].State.Final() || runs[0].Commit != waits {
@@ -411,6 +411,10 @@ func TestReopened(t *testing.T) {
 	}
 	newest := must[[]slipway.Run](t)(s.admin.Runs(t.Context(), slipway.RunFilter{Project: "shop"}))[0]
 	must[slipway.Run](t)(s.admin.CancelRun(t.Context(), newest.ID, "not now"))
+	await(t, "cancelled", func() (bool, string) {
+		d := must[slipway.RunDetail](t)(s.admin.Run(t.Context(), newest.ID))
+		return d.Run.State.Final(), d.Run.Reason
+	})
 	tell(waits, "closed", "closed")
 	if runs := tell(waits, "reopened", "open"); len(runs) != 3 {
 		t.Errorf("what a person cancelled runs again: %+v", runs)
