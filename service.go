@@ -28,7 +28,7 @@ type Service struct {
 	Context string `json:"context,omitempty"`
 	// Shared are folders and files outside of Dir that dependsOn names.
 	Shared []string `json:"shared,omitempty"`
-	// Copies is what the Dockerfile takes from outside of Dir, or from the chart's folder.
+	// Copies is what the Dockerfile takes from outside of Dir, from charts, or from the folders of other services in Dir.
 	Copies []Copy `json:"copies,omitempty"`
 	// Ignore is what the build does not see of its context; nil: it sees all.
 	Ignore *Ignore `json:"ignore,omitempty"`

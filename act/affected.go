@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -114,8 +115,13 @@ func (p *Planner) question(ctx context.Context, repo *snapshot, in *plan.Input) 
 		return q, nil
 	}
 	tried, err := p.History.Tried(ctx, in.Project.Name, run.Codebase, run.Ref, run.ID)
-	if tried {
+	switch {
+	case p.Shallow:
+		q.Nothing = "this clone is shallow, and has nothing to compare with"
+	case tried:
 		q.Nothing = "no run of " + strings.TrimPrefix(run.Ref, "refs/heads/") + " has succeeded yet"
+	case run.Event != slipway.DefaultPush && (ask.BaseTip != "" || ask.DefaultTip != ""):
+		q.Nothing = fmt.Sprintf("its commit has none in common with %s, so there is nothing to compare with", base)
 	}
 	return q, err
 }

@@ -10,11 +10,13 @@ import (
 )
 
 // parseCommand reads what a comment asks for: its first line that is /slipway and a word, and perhaps a
-// commit. Lines that are quoted or indented ask for nothing.
+// commit. Lines that are quoted or indented ask for nothing, nor do those in a block of code, which show how to ask, or
+// in an HTML comment, which nobody sees.
 func parseCommand(text string) (word, commit string) {
+	var within unspoken
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(line, "/slipway")
-		if !ok {
+		if within.covers(line) || !ok {
 			continue
 		}
 		fields := strings.Fields(rest)
@@ -27,6 +29,43 @@ func parseCommand(text string) (word, commit string) {
 		return strings.ToLower(slipway.CleanLine(fields[0], 40)), commit
 	}
 	return "", ""
+}
+
+// unspoken is the part of a Markdown text that a line is in and that says nothing by itself: a fenced block of code or an
+// HTML comment.
+type unspoken struct {
+	fence   string // that began the block: three or more backticks or tildes; "" outside
+	comment bool
+}
+
+// covers takes the next line of the text, and reports whether it is in such a part, or begins or ends one.
+func (u *unspoken) covers(line string) bool {
+	line = strings.TrimRight(line, " \t\r\n")
+	text := strings.TrimLeft(line, " ")
+	indented := len(line)-len(text) > 3
+	if u.comment {
+		u.comment = !strings.Contains(line, "-->")
+		return true
+	}
+	marks := text[:len(text)-len(strings.TrimLeft(text, "`"))]
+	if marks == "" {
+		marks = text[:len(text)-len(strings.TrimLeft(text, "~"))]
+	}
+	fence := len(marks) >= 3 && !indented
+	switch {
+	case u.fence != "":
+		if fence && marks == text && strings.HasPrefix(marks, u.fence) {
+			u.fence = ""
+		}
+		return true
+	case fence && (marks[0] == '~' || !strings.Contains(text[len(marks):], "`")):
+		u.fence = marks
+		return true
+	case strings.HasPrefix(text, "<!--") && !indented:
+		u.comment = !strings.Contains(text, "-->")
+		return true
+	}
+	return false
 }
 
 // comment obeys a comment, once. Whoever wrote it must have the right to write on the forge and, if the
@@ -135,15 +174,14 @@ func (f *Forges) retry(ctx context.Context, p slipway.PullRequest, by string) (s
 	if p.Held != "" {
 		return "", slipway.Errorf(slipway.Conflict, "%s is of a fork and waits for `/slipway approve`", slipway.ShortHash(p.Held))
 	}
-	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: keyOf(p), Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	run, ran, err := f.newestRun(ctx, p)
 	if err != nil {
 		return "", err
 	}
-	if len(runs) == 0 {
+	if !ran {
 		run, err := f.x.o.Runs.CreateRun(ctx, pullRun(p, by), FirstPlan())
 		return fmt.Sprintf("run #%d is under way", run.ID), err
 	}
-	run := runs[0]
 	switch {
 	case run.State == slipway.RunSucceeded:
 		return fmt.Sprintf("run #%d has succeeded: there is nothing to retry", run.ID), nil

@@ -124,6 +124,18 @@ func TestParseCommand(t *testing.T) {
 		"/slipway":                              " ",
 		"/slipway \x1b[31m":                     "[31m ",
 		"":                                      " ",
+		"Write this:\n```\n/slipway approve\n```\n":                       " ",
+		"Write this:\r\n```text\r\n/slipway approve\r\n```\r\nThen wait.": " ",
+		"   ~~~~ `a`\n/slipway approve\n~~~\n```\n/slipway retry":         " ",
+		"```\n/slipway approve\n``` no end\n/slipway approve":             " ",
+		"```\n/slipway approve\n    ```\n/slipway approve":                " ",
+		"````\n```\n/slipway approve\n````  \n/slipway retry":             "retry ",
+		"```a```\n/slipway retry":                                         "retry ",
+		"    ```\n/slipway retry":                                         "retry ",
+		"``\n/slipway retry\n``":                                          "retry ",
+		"<!-- write\n/slipway approve\n-->\nHello":                        " ",
+		"<!-- a template -->\n/slipway retry":                             "retry ",
+		"<!--\n/slipway approve":                                          " ",
 	} {
 		word, commit := parseCommand(text)
 		if got := word + " " + commit; got != want {

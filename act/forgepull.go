@@ -144,15 +144,32 @@ func (f *Forges) take(ctx context.Context, src Source, p slipway.ForgePull, acto
 		return err
 	}
 	moved, err := f.move(ctx, next, actor, quiet)
-	if err != nil || moved || !rebased || quiet {
+	if err != nil || moved || quiet {
 		return err
 	}
-	_, err = f.x.o.Runs.CreateRun(ctx, pullRun(next, actor), FirstPlan()) // what it is compared with is another
+	if known && old.State != slipway.PullOpen && next.Held == "" {
+		run, ran, err := f.newestRun(ctx, next)
+		if err != nil || !ran || !closedWith(run) {
+			return err
+		}
+	} else if !rebased {
+		return nil
+	}
+	_, err = f.x.o.Runs.CreateRun(ctx, pullRun(next, actor), FirstPlan()) // what it is compared with may be another
 	return err
 }
 
-// ensureRun makes a run for the head of an open pull request that has none: polling took it for one that
-// was there before the codebase was connected, and the forge says that it is new.
+// closedWith reports whether a run of a pull request was cancelled because that was closed, or is about to be.
+func closedWith(r slipway.Run) bool {
+	return (r.State == slipway.RunCancelled || !r.State.Final()) && strings.HasSuffix(r.Reason, endReason(r.Pull, slipway.PullClosed))
+}
+
+func endReason(number int64, state slipway.PullState) string {
+	return fmt.Sprintf("pull request %d is %s", number, state)
+}
+
+// ensureRun makes a run for the head of an open pull request that has none, or of which the newest ended when it was closed:
+// polling took it for one that was there before the codebase was connected, and the forge says that it is new.
 func (f *Forges) ensureRun(ctx context.Context, src Source, number int64, actor string) error {
 	release, err := f.Acting(ctx, src)
 	if err != nil {
@@ -168,8 +185,7 @@ func (f *Forges) ensureRun(ctx context.Context, src Source, number int64, actor 
 	if err != nil {
 		return err
 	}
-	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: c.Key(), Ref: p.Ref(), Commit: p.Head, Limit: 1})
-	if err != nil || len(runs) > 0 {
+	if run, ran, err := f.newestRun(ctx, p); err != nil || ran && !closedWith(run) {
 		return err
 	}
 	_, err = f.x.o.Runs.CreateRun(ctx, pullRun(p, actor), FirstPlan())
@@ -231,10 +247,27 @@ func (f *Forges) held(ctx context.Context, c slipway.Connection, old, next slipw
 	if err != nil || d.Forks != slipway.ForksApprove {
 		return "", err
 	}
-	if old.Head == next.Head && old.Fork {
+	if old.Head != next.Head || !old.Fork {
+		return next.Head, nil
+	}
+	if old.State == slipway.PullOpen {
 		return old.Held, nil
 	}
+	// Whoever made it may close it and open it again: that lets nothing run which has not run before.
+	_, ran, err := f.newestRun(ctx, next)
+	if err != nil || ran {
+		return "", err
+	}
 	return next.Head, nil
+}
+
+// newestRun is the newest run of the head of a pull request, if there is one.
+func (f *Forges) newestRun(ctx context.Context, p slipway.PullRequest) (slipway.Run, bool, error) {
+	runs, err := f.x.o.Runs.Runs(ctx, slipway.RunFilter{Codebase: keyOf(p), Ref: p.Ref(), Commit: p.Head, Limit: 1})
+	if err != nil || len(runs) == 0 {
+		return slipway.Run{}, false, err
+	}
+	return runs[0], true, nil
 }
 
 // move moves the pull request's ref to its head as a push, and reports whether it had to.
@@ -297,7 +330,7 @@ func (f *Forges) ended(ctx context.Context, src Source, p slipway.ForgePull, act
 		if r.State.Final() {
 			continue
 		}
-		if err := f.x.o.Runs.CancelRun(ctx, r.ID, actor, fmt.Sprintf("pull request %d is %s", p.Number, p.State)); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
+		if err := f.x.o.Runs.CancelRun(ctx, r.ID, actor, endReason(p.Number, p.State)); err != nil && slipway.ErrorCode(err) != slipway.Conflict {
 			return err
 		}
 	}

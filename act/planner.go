@@ -77,7 +77,9 @@ type Planner struct {
 	Codebases Codebases // nil: no project has further ones
 	// Lone is the name of the only codebase that is at hand of a project which has others, MainCodebase for
 	// the main one: services that it names and does not have are left open. "": there are no others.
-	Lone       string
+	Lone string
+	// Shallow: the repositories may lack what came before, so that nothing to compare with may mean no more than that.
+	Shallow    bool
 	History    History
 	Namespaces Namespaces // nil: every namespace is anybody's
 	Candidates slipway.Registry

@@ -121,6 +121,21 @@ func TestShapesOfHistory(t *testing.T) {
 		}, map[string]string{"basket": "runs: it is what cart was until this change: it has the Dockerfile that was in src/cart",
 			"cart": "removed: it is basket now, which has its Dockerfile in src/basket; what is deployed of it stays until a person removes it (helm uninstall cart, in its namespace)",
 			"mail": "skipped", "orders": "skipped"}},
+		"a folder that got another name, as slipway.yaml has it, beside one with the same Dockerfile": {func(w *world, first string) []string {
+			x := w.commit(first, "x", three.with("slipway.yaml", "services: {basket: {path: src/cart}}\n"))
+			return []string{x, w.commit(x, "y", three.with("slipway.yaml", "services: {basket: {path: src/mail}}\n"))}
+		}, map[string]string{"basket": "runs: its path changed in the configuration", "cart": "runs: it is new: what is built from src/cart was basket before",
+			"mail": "removed: what is built from src/mail is basket now", "orders": "skipped"}},
+		"what a service at the root copies from others": {func(w *world, first string) []string {
+			f := three.with("Dockerfile", "FROM scratch\nCOPY src/cart/api src/*/b /api/\n").with("src/cart/api/a", "1")
+			x := w.commit(first, "x", f)
+			return []string{x, w.commit(x, "y", f.with("src/cart/api/a", "2"))}
+		}, map[string]string{"shop": "runs: its Dockerfile copies src/cart/api (Dockerfile:2): src/cart/api/a changed", "cart": "runs: src/cart/api/a changed", "mail": "skipped", "orders": "skipped"}},
+		"what a service at the root copies not": {func(w *world, first string) []string {
+			f := three.with("Dockerfile", "FROM scratch\nCOPY src/cart/api src/*/b /api/\n").with("src/cart/api/a", "1")
+			x := w.commit(first, "x", f)
+			return []string{x, w.commit(x, "y", f.with("src/cart/c", "2").with("src/mail/c", "2"))}
+		}, map[string]string{"shop": "skipped, none of the 2", "cart": "runs: 1 of the 2", "mail": "runs: 1 of the 2", "orders": "skipped"}},
 		"two folders with other names": {func(w *world, first string) []string {
 			return []string{w.commit(first, "x", service("mail").with("src/basket/Dockerfile", three["src/cart/Dockerfile"]).with("src/sales/Dockerfile", three["src/cart/Dockerfile"]))}
 		}, map[string]string{"basket": "runs: it is new: there was no service basket before", "sales": "runs: it is new", "cart": "removed: there is no such service at src/cart any more", "mail": "skipped", "orders": "removed: there is no such"}},
@@ -202,7 +217,7 @@ func TestBranchesThatComeAndGo(t *testing.T) {
 	d.wants(d.deliver(x, mail), map[string]string{"cart": "skipped, it is as in main", "mail": "runs: ", "orders": "skipped"})
 	d.wants(d.deliver(x, cart), map[string]string{"cart": "runs: ", "mail": "skipped, it is as in main", "orders": "skipped"})
 	d.wants(d.deliver(x, d.commit("", "orphan", changed(three, "orders", "1")), "orders"), map[string]string{"cart": "runs: ", "mail": "skipped", "orders": "runs: "})
-	d.wants(d.deliver("refs/heads/y", d.commit("", "orphan", changed(three, "orders", "1"))), map[string]string{"cart": "runs: nothing was built before", "mail": "runs: nothing was built before"})
+	d.wants(d.deliver("refs/heads/y", d.commit("", "orphan", changed(three, "orders", "1"))), map[string]string{"cart": "runs: its commit has none in common with main, so there is nothing to compare with", "mail": "runs: its commit has none"})
 }
 
 // The first push of a large repository runs all of it, and the next one what it changed.

@@ -38,7 +38,7 @@ func (d *draft) contextOf(s *found, content Dockerfile) {
 	case s.Dir != "." && d.needsRoot(*s, content):
 		s.Context = "."
 	}
-	s.Copies = d.behindLinks(copiesOf(s.Service, content), *s, content)
+	s.Copies = d.behindLinks(d.copiesOf(s.Service, content), *s, content)
 	if file := d.ignoreOf(s); !inside(file, s.Dir) {
 		s.Copies = append(s.Copies, slipway.Copy{Path: file}) // says what of the context the build sees, once it is there
 	}
@@ -94,10 +94,10 @@ func (d *draft) needsRoot(s found, content Dockerfile) bool {
 // maxCopies bounds what is told apart: with more, all of the build context counts.
 const maxCopies = 100
 
-// copiesOf is what a Dockerfile takes from outside of its service's folder, or from the chart in it.
-func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
+// copiesOf is what a Dockerfile takes that is not its service's anyway: from outside of its folder, from the chart in it,
+// and from the folders of other services in it.
+func (d *draft) copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
 	context, _ := s.BuildContext()
-	chart := s.Chart != "" && !inside(s.Dir, s.Chart)
 	known := map[string]bool{}
 	for _, source := range content.Sources {
 		p, sure := content.Path(source, s.Args)
@@ -105,8 +105,7 @@ func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
 			p = fixedPart(p)
 		}
 		p = path.Join(context, p)
-		fixed := fixedPart(p)
-		if known[p] || (inside(fixed, s.Dir) && !(chart && inside(fixed, s.Chart))) {
+		if known[p] || d.owns(s, p) {
 			continue
 		}
 		if len(out) == maxCopies {
@@ -116,6 +115,34 @@ func copiesOf(s slipway.Service, content Dockerfile) (out []slipway.Copy) {
 		out = append(out, slipway.Copy{Path: p, Line: source.Line})
 	}
 	return out
+}
+
+// owns reports whether all that a path names, which may have wildcards, is code of a service by its place alone. The
+// folders of other services are theirs, also below this one's, and so are charts.
+func (d *draft) owns(s slipway.Service, p string) bool {
+	fixed := fixedPart(p)
+	if !inside(fixed, s.Dir) {
+		return false
+	}
+	return !slices.ContainsFunc(d.services, func(other found) bool {
+		chart := other.Chart != "" && !inside(s.Dir, other.Chart) && inside(fixed, other.Chart)
+		nested := other.Dir != s.Dir && inside(other.Dir, s.Dir) && meets(p, other.Dir)
+		return chart || nested
+	})
+}
+
+// meets reports whether a path with wildcards names a folder, or what is above it or below it.
+func meets(p, dir string) bool {
+	if p == "." {
+		return true
+	}
+	parts, folders := strings.Split(p, "/"), strings.Split(dir, "/")
+	for i := range min(len(parts), len(folders)) {
+		if fits, err := path.Match(parts[i], folders[i]); err == nil && !fits {
+			return false
+		}
+	}
+	return true
 }
 
 // fixedPart is the folder that everything a path with wildcards names is in.

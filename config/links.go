@@ -32,7 +32,7 @@ func (d *draft) behindLinks(copies []slipway.Copy, s found, content Dockerfile) 
 	for _, source := range sources {
 		for _, p := range ways.linked(source.Path) {
 			known := slices.ContainsFunc(copies, func(c slipway.Copy) bool { return c.Path == p })
-			if known || !inside(fixedPart(p), context) || inside(fixedPart(p), s.Dir) {
+			if known || !inside(fixedPart(p), context) || d.owns(s.Service, p) {
 				continue
 			}
 			if len(copies) >= maxCopies {

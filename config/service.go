@@ -95,6 +95,9 @@ func (d *draft) finish() ([]slipway.Service, Problems) {
 	for i := range d.services {
 		d.complete(&d.services[i])
 	}
+	for i := range d.services {
+		d.dockerfileOf(&d.services[i]) // which may copy from the folders and charts of all the others
+	}
 	d.sameBuild()
 	d.dependencies()
 	for _, s := range d.services {
@@ -119,7 +122,6 @@ func (d *draft) complete(s *found) {
 	s.Port = set.get("port").integer(0)
 	d.reserved(set.get("args"))
 	d.chartOf(s)
-	d.dockerfileOf(s)
 }
 
 // reserved refuses build arguments that would change how Slipway builds.

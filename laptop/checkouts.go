@@ -300,7 +300,7 @@ func (x Checkouts) planner(branch string, branches map[string]string) (*act.Plan
 			other := x.by(key)
 			return localRepo{x.Repo(key), map[string]string{other.codebase.DefaultBranch: other.w.Commit}}
 		},
-		Projects: localProject{project}, Lone: x.lone,
+		Projects: localProject{project}, Lone: x.lone, Shallow: x.here.w.Shallow,
 		Candidates: slipway.Registry{Host: slipway.EmbeddedRegistry}, Production: slipway.Registry{Host: slipway.EmbeddedRegistry, Prefix: "prod"},
 	}
 	if len(x.others) > 0 {

@@ -33,7 +33,7 @@ func (x Checkouts) Push(ctx context.Context, o Push) (Pushed, error) {
 	since := ""
 	if o.Since != "" {
 		if since = w.Resolve(ctx, o.Since); since == "" {
-			return Pushed{}, w.NotHere(ctx, o.Since)
+			return Pushed{}, w.NotHere(o.Since)
 		}
 	}
 	name, tip := w.Upstream(ctx)

@@ -29,6 +29,7 @@ type Tree struct {
 	Head    string   // "" before the first commit
 	Branch  string   // "" when HEAD names none
 	Changed int      // files that differ from HEAD
+	Shallow bool     // what came before some commit is not there
 
 	fetches []string // environment in which git may fetch what a partial clone left out
 	missed  error    // why it did not come
@@ -47,7 +48,11 @@ func Open(ctx context.Context, dir, scratch string) (Tree, error) {
 		return out
 	}
 	w.Head = ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-	w.Branch = ask("symbolic-ref", "--quiet", "--short", "HEAD")
+	// The whole name: git's short one is heads/x where there is a tag x besides.
+	if branch, ok := strings.CutPrefix(ask("symbolic-ref", "--quiet", "HEAD"), "refs/heads/"); ok {
+		w.Branch = branch
+	}
+	w.Shallow = ask("rev-parse", "--is-shallow-repository") == "true"
 	gitDir, err := gitIn(ctx, w.Root, nil, "rev-parse", "--absolute-git-dir")
 	if err != nil {
 		return w, fmt.Errorf("find the repository: %w", err)
@@ -186,7 +191,7 @@ func (w *Tree) Base(ctx context.Context, since string) (commit, name string, err
 	tip := ""
 	if since != "" {
 		if tip = w.Resolve(ctx, since); tip == "" {
-			return "", "", w.NotHere(ctx, since)
+			return "", "", w.NotHere(since)
 		}
 		name = since
 	} else if name, tip = w.Upstream(ctx); tip == "" {
@@ -202,11 +207,13 @@ func (w *Tree) Base(ctx context.Context, since string) (commit, name string, err
 	return commit, name, nil
 }
 
+// Unshallow says of a shallow clone what to do.
+const Unshallow = "this clone is shallow: git fetch --unshallow brings the commits before"
+
 // NotHere refuses a commit that --since names and that the repository does not have.
-func (w *Tree) NotHere(ctx context.Context, since string) error {
-	shallow, _ := gitIn(ctx, w.Root, nil, "rev-parse", "--is-shallow-repository") // no answer: it is not known to be
-	if shallow == "true" {
-		return slipway.Errorf(slipway.Invalid, "--since %q names no commit here, and this clone is shallow: git fetch --unshallow brings the commits before", since)
+func (w *Tree) NotHere(since string) error {
+	if w.Shallow {
+		return slipway.Errorf(slipway.Invalid, "--since %q names no commit here, and %s", since, Unshallow)
 	}
 	return slipway.Errorf(slipway.Invalid, "--since %q names no commit here: expected a branch, a tag or a commit", since)
 }

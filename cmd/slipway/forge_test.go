@@ -130,7 +130,7 @@ func TestForks(t *testing.T) {
 			t.Errorf("run %+v counts as trusted", r)
 		}
 	}
-	// The next commit waits again; a member approves it in Slipway.
+	// The next commit waits again, also when its author closes and reopens the pull request; a member approves it in Slipway.
 	worse := f.commit("README", "worse")
 	f.pull(4, worse, "main", fork(worse))
 	f.deliver(hook, "pull_request", "f-2", f.payload(map[string]any{"action": "synchronize", "pull_request": f.pulls[4]}))
@@ -138,6 +138,21 @@ func TestForks(t *testing.T) {
 		have := f.status(worse, "slipway")
 		return strings.HasPrefix(have, "pending: of a fork"), have
 	})
+	for _, action := range []string{"closed", "reopened"} {
+		state := map[string]string{"closed": "closed", "reopened": "open"}[action]
+		more := fork(worse)
+		more["state"] = state
+		f.pull(4, worse, "main", more)
+		f.deliver(hook, "pull_request", "f-2-"+action, f.payload(map[string]any{"action": action, "pull_request": f.pulls[4]}))
+		await(t, action, func() (bool, string) {
+			d := must[slipway.ProjectDetail](t)(s.admin.Project(t.Context(), "shop"))
+			p := must[slipway.PullRequest](t)(s.admin.Pull(t.Context(), "shop", 4))
+			return d.Health.Waiting == 0 && string(p.State) == state, fmt.Sprintf("%+v, %+v", d.Health, p)
+		})
+	}
+	if p := must[slipway.PullRequest](t)(s.admin.Pull(t.Context(), "shop", 4)); p.Held != worse || strings.Contains(s.runs(), worse[:7]) {
+		t.Errorf("open again: %+v, runs %s", p, s.runs())
+	}
 	if p, err := s.admin.ReviewPull(t.Context(), "shop", 4, worse); err != nil || p.Held != "" {
 		t.Errorf("approved: %+v, %v", p, err)
 	}
@@ -352,5 +367,56 @@ func TestForgeRefuses(t *testing.T) {
 				return len(d.Health.Problems) == 0 && d.Health.Behind == 0, fmt.Sprintf("%+v", d.Health)
 			})
 		})
+	}
+}
+
+// A pull request that is closed and opened again is built again if its run ended with it, and not if that was done.
+func TestReopened(t *testing.T) {
+	t.Parallel()
+	f := newFakeForge(t)
+	first := f.commit("README", "one")
+	f.push("HEAD:refs/heads/main")
+	s, hook := connectedSite(t, f, serveOptions{})
+	s.awaitRun("heads/main", first, ":merge")
+	done := f.commit("README", "two")
+	waits := f.commit("cart/Dockerfile", "FROM scratch\n")
+	number := 0
+	tell := func(head, action, state string) []slipway.Run {
+		t.Helper()
+		number++
+		f.pull(5, head, "main", map[string]any{"state": state, "updated_at": fmt.Sprintf("2026-11-21T10:%02d:00Z", number)}) // no replay
+		f.deliver(hook, "pull_request", fmt.Sprint("o-", number), f.payload(map[string]any{"action": action, "pull_request": f.pulls[5]}))
+		await(t, action, func() (bool, string) {
+			d := must[slipway.ProjectDetail](t)(s.admin.Project(t.Context(), "shop"))
+			p, err := s.admin.Pull(t.Context(), "shop", 5)
+			return err == nil && d.Health.Waiting == 0 && string(p.State) == state && p.Head == head, fmt.Sprintf("%+v, %+v, %v", d.Health, p, err)
+		})
+		return must[[]slipway.Run](t)(s.admin.Runs(t.Context(), slipway.RunFilter{Project: "shop", Ref: "refs/pull/5/head"}))
+	}
+	tell(done, "opened", "open")
+	await(t, "status", func() (bool, string) {
+		have := f.status(done, "slipway")
+		return strings.HasPrefix(have, "success"), have
+	})
+	tell(done, "closed", "closed")
+	if runs := tell(done, "reopened", "open"); len(runs) != 1 {
+		t.Errorf("what was done is done again: %+v", runs)
+	}
+	tell(waits, "synchronize", "open")
+	if runs := tell(waits, "closed", "closed"); len(runs) != 2 || !strings.HasSuffix(runs[0].Reason, "pull request 5 is closed") {
+		t.Fatalf("closed: %+v", runs)
+	}
+	if runs := tell(waits, "reopened", "open"); len(runs) != 3 || runs[0].State.Final() || runs[0].Commit != waits {
+		t.Errorf("open again: %+v", runs)
+	}
+	newest := must[[]slipway.Run](t)(s.admin.Runs(t.Context(), slipway.RunFilter{Project: "shop"}))[0]
+	must[slipway.Run](t)(s.admin.CancelRun(t.Context(), newest.ID, "not now"))
+	await(t, "cancelled", func() (bool, string) {
+		d := must[slipway.RunDetail](t)(s.admin.Run(t.Context(), newest.ID))
+		return d.Run.State.Final(), d.Run.Reason
+	})
+	tell(waits, "closed", "closed")
+	if runs := tell(waits, "reopened", "open"); len(runs) != 3 {
+		t.Errorf("what a person cancelled runs again: %+v", runs)
 	}
 }

@@ -144,6 +144,9 @@ func planTitle(w worktree.Tree, p laptop.Pushed) string {
 		if p.Event == slipway.ReleasePush {
 			return what + ref + at
 		}
+		if w.Shallow {
+			return what + ref + at + ", compared with nothing, as " + worktree.Unshallow
+		}
 		return what + ref + at + ", compared with nothing: --since COMMIT says with what"
 	}
 	return what + ref + at + ", compared with " + strings.Join(since, " and ")

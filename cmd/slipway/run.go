@@ -184,6 +184,8 @@ func (c *cli) prepareRun(ctx context.Context, o runOptions, scratch string, prog
 	}
 	switch {
 	case len(o.services) > 0 || req.Event == slipway.ReleasePush:
+	case req.Base == "" && x.Here().Shallow:
+		say.out.line("compared with nothing, so that every file counts as new, as %s", worktree.Unshallow)
 	case req.Base == "":
 		say.out.line("compared with nothing, as there is no other branch: every file counts as new")
 	default:

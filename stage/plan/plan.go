@@ -193,7 +193,7 @@ func goneReason(in Input, svc slipway.Service) string {
 	for _, other := range in.Config.Services {
 		switch {
 		case clean(other.Dir) != clean(svc.Dir):
-		case other.Dockerfile == svc.Dockerfile && other.Target == svc.Target:
+		case samePlace(other, svc):
 			why = fmt.Sprintf("removed: what is built from %s is %s now", folderName(svc.Dir), other.Name)
 		default:
 			why = fmt.Sprintf("removed: %s takes its place at %s, as slipway.yaml names %s and not %s there", other.Name, folderName(svc.Dir), other.Name, svc.Name)
