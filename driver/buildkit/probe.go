@@ -52,7 +52,8 @@ func (e *Engine) Probe(ctx context.Context) []Finding {
 
 const (
 	useAnother = "use another BuildKit, or let Slipway start its own"
-	probeLimit = 60 * time.Second
+	probeLimit = 5 * time.Minute // a machine that is busy takes a minute
+	fetchLimit = time.Minute
 )
 
 // probe finds out what a BuildKit can do by doing it.
@@ -109,7 +110,7 @@ func probeFetch(ctx context.Context, ln *link, opts Options) Finding {
 
 // fetchesLoopback reports whether a request of the BuildKit arrives.
 func fetchesLoopback(ctx context.Context, ln *link) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
 	defer cancel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -124,8 +125,12 @@ func fetchesLoopback(ctx context.Context, ln *link) (bool, error) {
 	go func() { served <- srv.Serve(l) }()
 	def, err := llb.HTTP("http://" + l.Addr().String() + "/probe").Marshal(ctx)
 	if err == nil {
-		if _, solveErr := ln.client.Solve(ctx, def, client.SolveOpt{Internal: true}, nil); solveErr == nil {
+		_, solveErr := ln.client.Solve(ctx, def, client.SolveOpt{Internal: true}, nil)
+		switch {
+		case solveErr == nil:
 			err = errors.New("it fetched what is not there")
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
 		}
 	}
 	_ = srv.Close() // nothing is left to serve
