@@ -464,6 +464,7 @@ func TestIsolation(t *testing.T) {
 	})
 	t.Run("the guard puts the rules first again", func(t *testing.T) {
 		d := w.link.daemon
+		d.unwatch()
 		rule := []string{"-w", "10", "-I", "FORWARD", "1", "-s", "198.51.100.77/32", "-j", "ACCEPT"}
 		if _, err := runProgram(w.ctx, d.firewall.programs["iptables"], rule...); err != nil {
 			t.Fatal(err)
@@ -481,6 +482,12 @@ func TestIsolation(t *testing.T) {
 			t.Error("the rules are not first again")
 		}
 	})
+}
+
+// unwatch ends the supervisor: what a test does to the firewall nobody undoes before it has looked.
+func (d *daemon) unwatch() {
+	d.stop()
+	<-d.done
 }
 
 // Two builds at once do not reach each other.

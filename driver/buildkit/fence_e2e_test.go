@@ -251,6 +251,7 @@ func repository(t testing.TB, dir, submodule string) {
 
 func tampered(t *testing.T, w *world) {
 	d := w.link.daemon
+	d.unwatch()
 	for _, family := range d.firewall.families() {
 		for _, undo := range [][]string{
 			append([]string{"-D", "OUTPUT"}, d.gate.fence.jump(d.network)...),

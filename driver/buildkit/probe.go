@@ -246,7 +246,7 @@ func (p *containerProbe) run(ctx context.Context, g gateway.Client) (*gateway.Re
 	} else if _, err := ctr.ReadDir(ctx, gateway.ReadDirContainerRequest{ReadDirRequest: gateway.ReadDirRequest{Path: "/bin"}}); err != nil {
 		files = Finding{Detail: firstLine(err.Error())}
 	}
-	p.found = p.findings(container, files, isolated(out))
+	p.found = p.findings(container, files, isolated(out, hostAddresses()))
 	return gateway.NewResult(), nil
 }
 
@@ -278,6 +278,7 @@ func networkScript() string {
 	var b strings.Builder
 	b.WriteString("b=/bin/busybox\n$b ip -4 -o addr | while read n i f a r; do echo \"own ${a%/*}\"; done\n")
 	b.WriteString("gw=$($b ip route | $b sed -n 's/^default via \\([0-9.]*\\).*/\\1/p')\n")
+	b.WriteString("echo \"gateway $gw\"\n")
 	fmt.Fprintf(&b, "for a in $gw %s; do echo \"try $a $($b nc -w 2 $a %d </dev/null 2>&1 && echo connected)\" & done; wait\n", strings.Join(hostAddresses(), " "), closedPort)
 	return b.String()
 }
@@ -297,17 +298,19 @@ func hostAddresses() []string {
 	return out
 }
 
-// isolated judges what the script printed.
-func isolated(out string) Finding {
-	host := hostAddresses()
-	tried := 0
+// isolated judges what the script printed, by the addresses that this machine still has: one that it lost meanwhile, with
+// the bridge of another program, leads out into the world, where anybody may have answered.
+func isolated(out string, host []string) Finding {
+	tried, gateway := 0, ""
 	for line := range strings.Lines(out) {
 		kind, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		addr, answer, _ := strings.Cut(rest, " ")
 		switch {
+		case kind == "gateway":
+			gateway = addr
 		case kind == "own" && slices.Contains(host, addr):
 			return Finding{Detail: "builds share this machine's network (" + addr + " is theirs too)"}
-		case kind == "try" && (strings.Contains(answer, "refused") || strings.Contains(answer, "connected")):
+		case kind == "try" && (addr == gateway || slices.Contains(host, addr)) && (strings.Contains(answer, "refused") || strings.Contains(answer, "connected")):
 			return Finding{Detail: "builds reach this machine at " + addr}
 		case kind == "try":
 			tried++
