@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway-cd/slipway"
 )
@@ -258,7 +259,7 @@ func TestAServiceThatWaitsAndIsAnotherOneRuns(t *testing.T) {
 // What is no part of a service nor of its way to people makes no difference to it.
 func TestAServiceThatWaitsAndIsTheSameDoesNotRun(t *testing.T) {
 	t.Parallel()
-	waiver := "gates: {waivers: [{gate: vulnerabilities, subject: CVE-2026-1, service: mail, reason: so, expires: 2027-01-01, author: ada}]}\n"
+	waiver := "gates: {waivers: [{gate: vulnerabilities, subject: CVE-2026-1, service: mail, reason: so, expires: " + inDays(100).Format(time.DateOnly) + ", author: ada}]}\n"
 	for name, change := range map[string]func(tree files) files{
 		"a waiver for another service":  func(f files) files { return f.with("slipway.yaml", approved+waiver) },
 		"a setting of another service":  func(f files) files { return f.with("slipway.yaml", "services:\n  mail: {rollback: manual}\n"+approved) },

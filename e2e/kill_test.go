@@ -169,7 +169,7 @@ func (k *killing) goOn(t *testing.T, version string, ends slipway.RunState) (d s
 		case e.Time.Before(began):
 			waited = e.Kind == "run.waiting" || (waited && e.Kind != "run.running")
 		case e.Kind == "step.running" && !waited:
-			if moving = e.Time.Sub(began); moving > up+30*time.Second { // it does not wait to be found, or for the next try of a minute
+			if moving = e.Time.Sub(began); moving > up+50*time.Second { // it does not wait to be found, or for the next try of a minute
 				t.Errorf("the run moved only %s after the restart, which took %s", moving, up)
 			}
 			return d, up, moving
@@ -288,7 +288,7 @@ func digest(t *testing.T, d slipway.RunDetail, kind slipway.ArtifactKind) string
 func (k *killing) noLeaks(t *testing.T) {
 	t.Helper()
 	var left []string
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := slipwaytest.Await(ctx, 50*time.Millisecond, func() (bool, error) {
 		bundles, err := filepath.Glob(k.site.data + "/buildkit/state/runc-*/executor/*/config.json")

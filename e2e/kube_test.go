@@ -84,7 +84,7 @@ func (k cluster) runs(t *testing.T, namespace, selector, digest string) {
 // longer to old ones, a moment after they are ready.
 func (k cluster) says(t *testing.T, namespace, service, path string, params map[string]string, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var got []byte
 	var err error

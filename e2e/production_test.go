@@ -316,7 +316,11 @@ func (s *story) traces() {
 func (s *story) badRelease() {
 	good := s.released("v4.0.0")
 	before := wantSettled(s.T, "shop-production", "delivery")
-	impatient := strings.ReplaceAll(shop(s.T)["slipway.yaml"], "timeout: 5m", "timeout: 30s")
+	patient := shop(s.T)["slipway.yaml"]
+	impatient := strings.Replace(patient, "production: true\n    timeout: 5m", "production: true\n    timeout: 30s", 1)
+	if impatient == patient {
+		s.Fatalf("production has no timeout here:\n%s", patient)
+	}
 	s.repo.commit("Wait no longer", tree{"slipway.yaml": impatient})
 	s.site.until(s.T, s.repo.push("main").ID, slipway.RunSucceeded)
 	values := map[string]string{deliveryDir + "/chart/values-production.yaml": "replicas: 2\nhealth: /nowhere\ngreeting: from a bad release\n"}

@@ -14,10 +14,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
+
+// endsWithin is how long a server may take to end, as service managers give it a while.
+const endsWithin = 3 * time.Minute
 
 // Server is a `slipway serve` process.
 type Server struct {
@@ -170,7 +172,7 @@ func (s *Server) LogTail(lines int) string {
 // Kill ends the process as kill -9 does and waits until it is gone.
 func (s *Server) Kill() error { return s.signal(syscall.SIGKILL) }
 
-// Stop asks the process to end and waits until it has.
+// Stop asks the process to end and waits until it has. One that does not end is killed, which is an error.
 func (s *Server) Stop() error { return s.signal(syscall.SIGTERM) }
 
 func (s *Server) signal(sig syscall.Signal) error {
@@ -182,9 +184,12 @@ func (s *Server) signal(sig syscall.Signal) error {
 	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal slipway serve: %w", err)
 	}
-	var once sync.Once
-	timeout := time.AfterFunc(time.Minute, func() { once.Do(func() { s.cmd.Process.Kill() }) }) //nolint:errcheck // it is being waited for
-	defer timeout.Stop()
+	select {
+	case <-s.done:
+		return nil
+	case <-time.After(endsWithin):
+	}
+	err := s.cmd.Process.Kill()
 	<-s.done
-	return nil
+	return errors.Join(fmt.Errorf("slipway serve was told %s and did not end within %s", sig, endsWithin), err)
 }

@@ -403,9 +403,8 @@ func await(t *testing.T, what string, so func() (bool, string)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(15 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	// Who asks all the time takes the time of who is to answer, a real forge above all: the pauses grow.
+	for pause := 10 * time.Millisecond; ; pause = min(pause*5/4, 250*time.Millisecond) {
 		ok, have := so()
 		if ok {
 			return
@@ -413,7 +412,7 @@ func await(t *testing.T, what string, so func() (bool, string)) {
 		select {
 		case <-ctx.Done():
 			t.Fatalf("%s: it never is; there is\n%s", what, have)
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }

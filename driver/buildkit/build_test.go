@@ -60,7 +60,7 @@ func (w *world) mustBuild(t testing.TB, req build.Request) (build.Result, *testL
 }
 
 func TestBuild(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	req := w.request(plainTree(t))
 	res, log := w.mustBuild(t, req)
 
@@ -189,7 +189,7 @@ func checkStatement(t *testing.T, w *world, repo name.Repository, res build.Resu
 
 // The same inputs give the same digest without any cache, wherever and whenever they were checked out.
 func TestBuildIsReproducible(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	req := w.request(plainTree(t))
 	first, _ := w.mustBuild(t, req)
 
@@ -223,7 +223,7 @@ func TestBuildIsReproducible(t *testing.T) {
 
 // A file that changes without changing its size and time is seen.
 func TestBuildSeesEveryChange(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	dir := tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nCOPY a /a\nRUN echo content $(cat /a)\n", "a": "one"})
 	at := time.Unix(1_700_000_000, 0)
 	for _, content := range []string{"one", "two"} {
@@ -242,7 +242,7 @@ func TestBuildSeesEveryChange(t *testing.T) {
 }
 
 func TestBuildFailures(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	const from = "FROM busybox:1.36\n"
 	for _, c := range []struct{ name, dockerfile, target, want string }{
 		{"run", from + "RUN true\nRUN echo no && exit 3\n", "", "build failed at svc/Dockerfile:3: RUN echo no && exit 3 exited with 3"},
@@ -275,7 +275,7 @@ func TestBuildFailures(t *testing.T) {
 
 // Where a registry does not answer it is nobody's Dockerfile: the step is to be tried again.
 func TestBuildWithoutRegistry(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	for what, change := range map[string]func(*build.Request){
 		"push": func(r *build.Request) { r.Image.Registry.Address = "http://127.0.0.1:1" },
 		"base": func(r *build.Request) {
@@ -295,8 +295,9 @@ func TestBuildWithoutRegistry(t *testing.T) {
 }
 
 func TestBuildIsCancelled(t *testing.T) {
-	w := newWorld(t)
-	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo sleeping; sleep 4242\n"}))
+	w := lodging(t)
+	sleeps := nap()
+	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo sleeping; sleep " + sleeps + "\n"}))
 	ctx, cancel := context.WithCancelCause(w.ctx)
 	log := newLog(t)
 	done := make(chan error, 1)
@@ -305,12 +306,12 @@ func TestBuildIsCancelled(t *testing.T) {
 		done <- err
 	}()
 	log.wait(w.ctx, "sleeping")
-	if !poll(w.ctx, patience, func() bool { return len(processes("4242")) > 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) > 0 }) {
 		t.Fatal("nothing runs")
 	}
 	begin := time.Now()
 	cancel(slipway.ErrSuperseded)
-	gone := poll(w.ctx, patience, func() bool { return len(processes("4242")) == 0 })
+	gone := poll(w.ctx, patience, func() bool { return len(processes(sleeps)) == 0 })
 	if took := time.Since(begin); gone {
 		t.Logf("process gone %s after the cancel", took)
 	} else {
@@ -324,11 +325,12 @@ func TestBuildIsCancelled(t *testing.T) {
 
 // What one trust wrote into a cache mount the other does not see.
 func TestCacheMountsBelongToTrust(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
+	project := "shop-" + nap() // of which nothing was built before
 	build := func(trust slipway.Trust, salt string) string {
 		req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nARG SALT\n" +
 			"RUN --mount=type=cache,target=/c echo $SALT has: $(cat /c/who); echo " + salt + " > /c/who\n"}))
-		req.Trust, req.Image, req.Args = trust, nil, map[string]string{"SALT": salt}
+		req.Project, req.Trust, req.Image, req.Args = project, trust, nil, map[string]string{"SALT": salt}
 		_, log := w.mustBuild(t, req)
 		for _, l := range log.lines {
 			if rest, ok := strings.CutPrefix(l.Text, salt+" has:"); ok {
@@ -351,7 +353,7 @@ func TestCacheMountsBelongToTrust(t *testing.T) {
 }
 
 func TestPins(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	dir := tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN true\n"})
 	req := w.request(dir)
 	req.Pins = map[string]string{"busybox:1.36": "sha256:" + strings.Repeat("ab", 32)}
@@ -372,7 +374,7 @@ func TestPins(t *testing.T) {
 }
 
 func TestDockerfileElsewhere(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	req := w.request(tree(t, map[string]string{
 		"docker/prod.Dockerfile": "FROM busybox:1.36\nCOPY . /x\nRUN ls /x\n", "docker/prod.Dockerfile.dockerignore": "b\n", "a": "1", "b": "2",
 	}))
@@ -394,7 +396,7 @@ func TestDockerfileElsewhere(t *testing.T) {
 }
 
 func TestSecrets(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=secret,id=TOKEN test \"$(cat /run/secrets/TOKEN)\" = hidden && echo it is right\n"}))
 	req.Image, req.Secrets = nil, map[string]string{"TOKEN": "hidden"}
 	if _, log := w.mustBuild(t, req); !log.has("it is right") {

@@ -57,7 +57,7 @@ func results(t testing.TB, dir string) string {
 const runner = "FROM busybox:1.36 AS build\nWORKDIR /src\nCOPY . .\nFROM build AS testrunner\nUSER 1234:1234\nENV GREETING=hello\nENTRYPOINT [\"sh\", \"/src/run.sh\"]\nCMD [\"arg\"]\nFROM busybox:1.36\n"
 
 func TestRunTests(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	t.Run("passes", func(t *testing.T) {
 		req := w.testRequest(t, runner, map[string]string{"run.sh": `
 echo "$GREETING $1 as $(id -u) in $PWD to $SLIPWAY_TEST_RESULTS"
@@ -152,7 +152,7 @@ exit 1`})
 
 // Tests that print without end do not fill a disk, and run to their end.
 func TestRunTestsIsCut(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	req := w.testRequest(t, runner, map[string]string{"run.sh": "head -c 60000000 /dev/zero | tr '\\0' x | fold -w 5000; echo the end; echo ok > TestResults/a.xml"})
 	res, log := w.runTests(t, req)
 	if res.ExitCode != 0 || results(t, req.Output) != "a.xml=ok" || log.has("the end") {
@@ -169,8 +169,9 @@ func TestRunTestsIsCut(t *testing.T) {
 }
 
 func TestRunTestsIsCancelled(t *testing.T) {
-	w := newWorld(t)
-	req := w.testRequest(t, runner, map[string]string{"run.sh": "echo sleeping; sleep 4343"})
+	w := lodging(t)
+	sleeps := nap()
+	req := w.testRequest(t, runner, map[string]string{"run.sh": "echo sleeping; sleep " + sleeps})
 	ctx, cancel := context.WithCancelCause(w.ctx)
 	log := newLog(t)
 	done := make(chan error, 1)
@@ -179,12 +180,12 @@ func TestRunTestsIsCancelled(t *testing.T) {
 		done <- err
 	}()
 	log.wait(w.ctx, "sleeping")
-	if !poll(w.ctx, patience, func() bool { return len(processes("4343")) > 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) > 0 }) {
 		t.Fatal("nothing runs")
 	}
 	begin := time.Now()
 	cancel(slipway.ErrTimeout)
-	if !poll(w.ctx, patience, func() bool { return len(processes("4343")) == 0 }) {
+	if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) == 0 }) {
 		t.Error("the process is still there")
 	}
 	t.Logf("process gone %s after the cancel", time.Since(begin))

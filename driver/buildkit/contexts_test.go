@@ -11,7 +11,7 @@ import (
 // A Dockerfile copies from another folder by name; the image changes with what is in it, and with nothing
 // else of it.
 func TestNamedContext(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	lib := tree(t, map[string]string{"proto/a": "one", "other": "x"})
 	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nCOPY --from=lib proto /proto\nRUN grep one /proto/a || grep two /proto/a\n"}))
 	req.Contexts = map[string]string{"lib": lib}

@@ -163,8 +163,9 @@ func TestDaemonWithOtherOptionsIsReplaced(t *testing.T) {
 // A daemon that is killed comes back; the build in flight may be tried again; nothing is left of it.
 func TestDaemonIsKilled(t *testing.T) {
 	w := newWorld(t)
+	sleeps := nap()
 	first := w.link.daemon.current()
-	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=tmpfs,target=/t echo sleeping; sleep 4545\n"}))
+	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=tmpfs,target=/t echo sleeping; sleep " + sleeps + "\n"}))
 	log := newLog(t)
 	done := make(chan error, 1)
 	go func() {
@@ -190,7 +191,7 @@ func TestDaemonIsKilled(t *testing.T) {
 			t.Fatalf("build after the kill: %v %+v", err, res.Failure)
 		}
 	}
-	if got := processes("4545"); len(got) != 0 {
+	if got := processes(sleeps); len(got) != 0 {
 		t.Errorf("the container is still there: %v", got)
 	}
 	t.Logf("built again %s after the kill", time.Since(begin))
@@ -204,7 +205,8 @@ func TestDaemonIsKilled(t *testing.T) {
 // Slipway and its daemon are both killed: the next start cleans up and goes on.
 func TestBothAreKilled(t *testing.T) {
 	w := newWorld(t)
-	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo sleeping; sleep 4646\n"}))
+	sleeps := nap()
+	req := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo sleeping; sleep " + sleeps + "\n"}))
 	log := newLog(t)
 	done := make(chan struct{})
 	go func() {
@@ -218,7 +220,7 @@ func TestBothAreKilled(t *testing.T) {
 	w.Detach()
 	d.current().signal(syscall.SIGKILL)
 	<-done
-	if !poll(w.ctx, 5*time.Second, func() bool { return len(processes("4646")) > 0 }) {
+	if !poll(w.ctx, 5*time.Second, func() bool { return len(processes(sleeps)) > 0 }) {
 		t.Log("the container died with the daemon; nothing to clean")
 	}
 	second, err := Open(t.Context(), testOptions(t, w.reg, w.dir))
@@ -227,7 +229,7 @@ func TestBothAreKilled(t *testing.T) {
 	}
 	w.Engine = second
 	w.mustBuild(t, w.request(plainTree(t)))
-	if got := processes("4646"); len(got) != 0 {
+	if got := processes(sleeps); len(got) != 0 {
 		t.Errorf("the container is still there: %v", got)
 	}
 	for _, ns := range namespaces {
@@ -370,7 +372,7 @@ func (n network) gateway() netip.Addr { return n.Subnet.Masked().Addr().Next() }
 
 // Builds and tests reach the world and nothing of this machine (D20).
 func TestIsolation(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	gateway := w.link.daemon.network.gateway().String()
 	addr := privateAddress(t)
 	targets := []string{}
@@ -441,7 +443,7 @@ func TestIsolation(t *testing.T) {
 		}
 	})
 	t.Run("names resolve and the world is reached", func(t *testing.T) {
-		conn, err := net.DialTimeout("tcp", "proxy.golang.org:443", 10*time.Second)
+		conn, err := net.DialTimeout("tcp", "proxy.golang.org:443", patience)
 		if err != nil {
 			t.Skipf("this machine does not reach it either: %v", err)
 		}
@@ -462,6 +464,7 @@ func TestIsolation(t *testing.T) {
 	})
 	t.Run("the guard puts the rules first again", func(t *testing.T) {
 		d := w.link.daemon
+		d.unwatch()
 		rule := []string{"-w", "10", "-I", "FORWARD", "1", "-s", "198.51.100.77/32", "-j", "ACCEPT"}
 		if _, err := runProgram(w.ctx, d.firewall.programs["iptables"], rule...); err != nil {
 			t.Fatal(err)
@@ -481,10 +484,16 @@ func TestIsolation(t *testing.T) {
 	})
 }
 
+// unwatch ends the supervisor: what a test does to the firewall nobody undoes before it has looked.
+func (d *daemon) unwatch() {
+	d.stop()
+	<-d.done
+}
+
 // Two builds at once do not reach each other.
 func TestBuildsDoNotReachEachOther(t *testing.T) {
-	w := newWorld(t)
-	serve := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo serving at $(ip -4 -o addr | grep 10.99); nc -l -p 7777 -w 20 || true\n"}))
+	w := lodging(t)
+	serve := w.request(tree(t, map[string]string{"Dockerfile": "FROM busybox:1.36\nRUN echo serving at $(ip -4 -o addr | grep 10.99); nc -l -p 7777\n"}))
 	serve.Image = nil
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
@@ -521,7 +530,7 @@ func TestBuildsDoNotReachEachOther(t *testing.T) {
 // privateAddress puts an address on the loopback device that is not loopback, as a cluster's node has.
 func privateAddress(t testing.TB) string {
 	t.Helper()
-	const addr = "10.254.253.7"
+	addr := fmt.Sprintf("10.254.%d.%d", os.Getpid()>>8&255, os.Getpid()&255) // of this process's tests
 	ip, err := lookProgram("ip")
 	if err != nil {
 		t.Fatal(err)

@@ -12,8 +12,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,19 +40,67 @@ func e2e(t testing.TB) {
 }
 
 // patience is how long a process may take to come or to go on a busy machine.
-const patience = time.Minute
+const patience = 5 * time.Minute
+
+// nap is how many seconds a process of a test sleeps, which no other on the machine does: it is known by that.
+func nap() string { return strconv.Itoa(os.Getpid()*100 + int(naps.Add(1))) }
+
+var naps atomic.Int64
+
+// common is the daemon of all tests that do it no harm, with its registry: to start, to prove and to end one takes
+// seconds. It is made when the first test asks for it and ends after the last one.
+var common house
+
+type house struct {
+	dir string
+	reg *testRegistry
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := common.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "end the daemon that tests shared:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func (h *house) open() (err error) {
+	if h.dir == "" {
+		h.reg = startRegistry()
+		h.dir, err = os.MkdirTemp("", "slipbk")
+	}
+	return err
+}
+
+func (h *house) close() error {
+	if h.dir == "" {
+		return nil
+	}
+	defer h.reg.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return Remove(ctx, Options{Dir: h.dir, Progress: func(string) {}}, true)
+}
 
 // testRegistry is an OCI registry that lets in only who knows the password.
 type testRegistry struct {
 	address  string // URL
 	host     string
 	password string
+	stop     func()
 }
 
 const testPassword = "only-for-the-test"
 
 func newRegistry(t testing.TB) *testRegistry {
 	t.Helper()
+	reg := startRegistry()
+	t.Cleanup(reg.stop)
+	return reg
+}
+
+func startRegistry() *testRegistry {
 	handler := registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))
 	reg := &testRegistry{password: testPassword}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,8 +116,7 @@ func newRegistry(t testing.TB) *testRegistry {
 		}
 		handler.ServeHTTP(w, r)
 	}))
-	t.Cleanup(srv.Close)
-	reg.address, reg.host = srv.URL, strings.TrimPrefix(srv.URL, "http://")
+	reg.address, reg.host, reg.stop = srv.URL, strings.TrimPrefix(srv.URL, "http://"), srv.Close
 	return reg
 }
 
@@ -91,7 +140,7 @@ func (r *testRegistry) mirrors() []Mirror {
 	return []Mirror{{Registry: "docker.io", Address: r.address, Prefix: "mirror/docker.io"}}
 }
 
-// pushBusybox puts a base image with a shell into the mirror.
+// pushBusybox puts a base image with a shell into the mirror, another one each time: nothing was built from it before.
 func (r *testRegistry) pushBusybox(t testing.TB) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "layer.tar")
@@ -160,7 +209,7 @@ func tempDir(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := Remove(ctx, Options{Dir: dir, Progress: func(string) {}}, true); err != nil {
 			t.Errorf("clean up: %v", err)
@@ -169,25 +218,44 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
+// newWorld is a daemon of the test's own, with which it may do as it likes.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	e2e(t)
-	reg := newRegistry(t)
-	reg.pushBusybox(t)
-	dir := tempDir(t)
-	e, err := Open(t.Context(), testOptions(t, reg, dir))
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := openWorld(t, newRegistry(t), tempDir(t))
+	e := w.Engine
 	t.Cleanup(func() {
 		if err := e.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
-	if err := e.Ready(t.Context()); err != nil {
+	return w
+}
+
+// lodging is an engine of the test's own, with the daemon that all share: the test must leave that as it is.
+func lodging(t testing.TB) *world {
+	t.Helper()
+	e2e(t)
+	if err := common.open(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	w := openWorld(t, common.reg, common.dir)
+	t.Cleanup(w.Detach)
+	return w
+}
+
+func openWorld(t testing.TB, reg *testRegistry, dir string) *world {
+	t.Helper()
+	reg.pushBusybox(t)
+	e, err := Open(t.Context(), testOptions(t, reg, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Ready(t.Context()); err != nil {
+		e.Detach()
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	t.Cleanup(cancel)
 	return &world{Engine: e, ctx: ctx, reg: reg, dir: dir}
 }

@@ -28,11 +28,6 @@ import (
 	"github.com/slipway-cd/slipway/stage/build"
 )
 
-const (
-	outsideNear = "198.18.77.1/30"
-	outsideFar  = "198.18.77.2"
-)
-
 // outside starts a web server that is not on this machine as far as its network goes: in a namespace of its own, behind
 // a pair of links. It serves /file, the git repositories of a folder at /git, and /to/HOST/PORT leads to that.
 func outside(t testing.TB, repositories string) string {
@@ -41,11 +36,12 @@ func outside(t testing.TB, repositories string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	near, far := fmt.Sprintf("near%d", os.Getpid()), fmt.Sprintf("far%d", os.Getpid()) // of this process's tests
 	listener := make(chan net.Listener, 1)
 	go func() {
 		defer close(listener)
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		l, err := listenOutside(ip)
+		l, err := listenOutside(ip, near, far)
 		if err != nil {
 			t.Error(err)
 			return
@@ -53,7 +49,7 @@ func outside(t testing.TB, repositories string) string {
 		listener <- l
 	}()
 	t.Cleanup(func() {
-		if _, err := runProgram(context.Background(), ip, "link", "del", "outside0"); err != nil {
+		if _, err := runProgram(context.Background(), ip, "link", "del", near); err != nil {
 			t.Error(err)
 		}
 	})
@@ -81,7 +77,9 @@ func outside(t testing.TB, repositories string) string {
 }
 
 // listenOutside listens in a network namespace of its own, for which it needs the calling thread.
-func listenOutside(ip string) (l net.Listener, err error) {
+func listenOutside(ip, near, far string) (l net.Listener, err error) {
+	net4 := fmt.Sprintf("198.%d.%d.", 18+os.Getpid()>>14&1, os.Getpid()>>6&255) // for benchmarks: nobody's
+	nearAddress, farAddress := fmt.Sprint(net4, os.Getpid()&63*4+1), fmt.Sprint(net4, os.Getpid()&63*4+2)
 	run := func(commands ...string) error {
 		for _, c := range commands {
 			if _, err := runProgram(context.Background(), ip, strings.Fields(c)...); err != nil {
@@ -90,7 +88,7 @@ func listenOutside(ip string) (l net.Listener, err error) {
 		}
 		return nil
 	}
-	if err := run("link add outside0 type veth peer name outside1", "addr add "+outsideNear+" dev outside0", "link set outside0 up"); err != nil {
+	if err := run("link add "+near+" type veth peer name "+far, "addr add "+nearAddress+"/30 dev "+near, "link set "+near+" up"); err != nil {
 		return nil, err
 	}
 	home, err := os.Open("/proc/thread-self/ns/net")
@@ -103,14 +101,14 @@ func listenOutside(ip string) (l net.Listener, err error) {
 	}
 	defer func() { err = errors.Join(err, unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)) }()
 	moved, thread := make(chan error), unix.Gettid()
-	go func() { moved <- run(fmt.Sprintf("link set outside1 netns %d", thread)) }() // by a thread that is still there
+	go func() { moved <- run(fmt.Sprintf("link set %s netns %d", far, thread)) }() // by a thread that is still there
 	if err := <-moved; err != nil {
 		return nil, err
 	}
-	if err := run("addr add "+outsideFar+"/30 dev outside1", "link set outside1 up", "link set lo up"); err != nil {
+	if err := run("addr add "+farAddress+"/30 dev "+far, "link set "+far+" up", "link set lo up"); err != nil {
 		return nil, err
 	}
-	return net.Listen("tcp", outsideFar+":0")
+	return net.Listen("tcp", farAddress+":0")
 }
 
 // secret is a service of this machine that counts who reaches it.
@@ -133,7 +131,7 @@ func secret(t testing.TB, host string) (address string, asked *atomic.Int32) {
 // A redirect, of which the policy knows nothing, does not lead the daemon to this machine, while what it is given on loopback is
 // reached (D20).
 func TestFence(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	repositories := t.TempDir()
 	out := outside(t, repositories)
 	build := func(t *testing.T, dockerfile string) (build.Result, *testLog) {
@@ -253,6 +251,7 @@ func repository(t testing.TB, dir, submodule string) {
 
 func tampered(t *testing.T, w *world) {
 	d := w.link.daemon
+	d.unwatch()
 	for _, family := range d.firewall.families() {
 		for _, undo := range [][]string{
 			append([]string{"-D", "OUTPUT"}, d.gate.fence.jump(d.network)...),

@@ -15,7 +15,7 @@ import (
 // A file can be copied into an image exactly when it counts as an input of the build, whichever ignore file
 // says so.
 func TestCopiedIsWhatCounts(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	files := map[string]string{
 		"main.go": "", "README.md": "", "docs/a.md": "", "docs/b.txt": "", "deep/in/x.go": "", "deep/in/y.md": "", "deep/only/z.md": "",
 		"a b/c": "", ".hidden/x": "", "docker/app": "FROM busybox:1.36\nCOPY . /ctx\nRUN cd /ctx && find . | sed 's|^|seen:|'\n",
@@ -59,7 +59,7 @@ func TestCopiedIsWhatCounts(t *testing.T) {
 
 // A context of another name has its own ignore file, the one at its root.
 func TestNamedContextIgnores(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	lib := tree(t, map[string]string{".dockerignore": "*.md\n", "a.go": "", "a.md": ""})
 	req := w.request(tree(t, map[string]string{".dockerignore": "*.go\n", "Dockerfile": "FROM busybox:1.36\nCOPY --from=lib . /lib\nRUN test -e /lib/a.go && ! test -e /lib/a.md\n"}))
 	req.Contexts, req.Image = map[string]string{"lib": lib}, nil

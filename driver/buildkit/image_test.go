@@ -4,6 +4,7 @@ package buildkit
 
 import (
 	"archive/tar"
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"strings"
@@ -41,6 +42,7 @@ func writeBusyboxLayer(t testing.TB, file string) {
 	}
 	put(tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}, nil)
 	put(tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\n"))
+	put(tar.Header{Typeflag: tar.TypeReg, Name: "etc/which", Mode: 0o644}, []byte(rand.Text()))
 	put(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, binary)
 	for _, c := range strings.Fields(string(out)) {
 		if c != "busybox" {

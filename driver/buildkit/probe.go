@@ -54,7 +54,8 @@ func (e *Engine) Probe(ctx context.Context) []Finding {
 
 const (
 	useAnother = "use another BuildKit, or let Slipway start its own"
-	probeLimit = 60 * time.Second
+	probeLimit = 5 * time.Minute // a machine that is busy takes a minute
+	fetchLimit = time.Minute
 )
 
 // probe finds out what a BuildKit can do by doing it.
@@ -111,7 +112,7 @@ func probeFetch(ctx context.Context, ln *link, opts Options) Finding {
 
 // fetchesLoopback reports whether a request of the BuildKit arrives.
 func fetchesLoopback(ctx context.Context, ln *link) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
 	defer cancel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -126,8 +127,12 @@ func fetchesLoopback(ctx context.Context, ln *link) (bool, error) {
 	go func() { served <- srv.Serve(l) }()
 	def, err := llb.HTTP("http://" + l.Addr().String() + "/probe").Marshal(ctx)
 	if err == nil {
-		if _, solveErr := ln.client.Solve(ctx, def, client.SolveOpt{Internal: true}, nil); solveErr == nil {
+		_, solveErr := ln.client.Solve(ctx, def, client.SolveOpt{Internal: true}, nil)
+		switch {
+		case solveErr == nil:
 			err = errors.New("it fetched what is not there")
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
 		}
 	}
 	_ = srv.Close() // nothing is left to serve
@@ -243,7 +248,7 @@ func (p *containerProbe) run(ctx context.Context, g gateway.Client) (*gateway.Re
 	} else if _, err := ctr.ReadDir(ctx, gateway.ReadDirContainerRequest{ReadDirRequest: gateway.ReadDirRequest{Path: "/bin"}}); err != nil {
 		files = Finding{Detail: slipway.FirstLine(err.Error())}
 	}
-	p.found = p.findings(container, files, isolated(out))
+	p.found = p.findings(container, files, isolated(out, hostAddresses()))
 	return gateway.NewResult(), nil
 }
 
@@ -275,6 +280,7 @@ func networkScript() string {
 	var b strings.Builder
 	b.WriteString("b=/bin/busybox\n$b ip -4 -o addr | while read n i f a r; do echo \"own ${a%/*}\"; done\n")
 	b.WriteString("gw=$($b ip route | $b sed -n 's/^default via \\([0-9.]*\\).*/\\1/p')\n")
+	b.WriteString("echo \"gateway $gw\"\n")
 	fmt.Fprintf(&b, "for a in $gw %s; do echo \"try $a $($b nc -w 2 $a %d </dev/null 2>&1 && echo connected)\" & done; wait\n", strings.Join(hostAddresses(), " "), closedPort)
 	return b.String()
 }
@@ -294,17 +300,19 @@ func hostAddresses() []string {
 	return out
 }
 
-// isolated judges what the script printed.
-func isolated(out string) Finding {
-	host := hostAddresses()
-	tried := 0
+// isolated judges what the script printed, by the addresses that this machine still has: one that it lost meanwhile, with
+// the bridge of another program, leads out into the world, where anybody may have answered.
+func isolated(out string, host []string) Finding {
+	tried, gateway := 0, ""
 	for line := range strings.Lines(out) {
 		kind, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		addr, answer, _ := strings.Cut(rest, " ")
 		switch {
+		case kind == "gateway":
+			gateway = addr
 		case kind == "own" && slices.Contains(host, addr):
 			return Finding{Detail: "builds share this machine's network (" + addr + " is theirs too)"}
-		case kind == "try" && (strings.Contains(answer, "refused") || strings.Contains(answer, "connected")):
+		case kind == "try" && (addr == gateway || slices.Contains(host, addr)) && (strings.Contains(answer, "refused") || strings.Contains(answer, "connected")):
 			return Finding{Detail: "builds reach this machine at " + addr}
 		case kind == "try":
 			tried++

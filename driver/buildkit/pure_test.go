@@ -438,19 +438,20 @@ func TestFrontendAttributes(t *testing.T) {
 
 func TestIsolated(t *testing.T) {
 	t.Parallel()
-	host := hostAddresses()
-	if len(host) == 0 {
-		t.Skip("this machine has no address but loopback")
-	}
+	host := []string{"192.0.2.7", "10.99.1.1"}
+	const own = "own 10.99.1.2\ngateway 10.99.1.1\n"
 	for out, want := range map[string]bool{
-		"own 10.99.1.2\ntry 10.99.1.1 nc: can't connect: No route to host\n": true,
-		"own 10.99.1.2\ntry 10.99.1.1 nc: timed out\n":                       true,
-		"own 10.99.1.2\ntry 10.99.1.1 nc: can't connect: Connection refused": false,
-		"own 10.99.1.2\ntry 10.99.1.1 connected":                             false,
-		"own " + host[0] + "\ntry 10.99.1.1 nc: timed out\n":                 false,
+		own + "try 10.99.1.1 nc: can't connect: No route to host\n":                              true,
+		own + "try 10.99.1.1 nc: timed out\n":                                                    true,
+		own + "try 10.99.1.1 nc: can't connect: Connection refused\n":                            false,
+		own + "try 10.99.1.1 connected\n":                                                        false,
+		own + "try 10.99.1.1 nc: timed out\ntry 192.0.2.7 nc: can't connect: Connection refused": false,
+		own + "try 10.99.1.1 nc: timed out\ntry 10.42.0.1 nc: can't connect: Connection refused": true,  // of a bridge that is gone
+		"own 172.17.0.2\ngateway 172.17.0.1\ntry 172.17.0.1 connected\n":                         false, // not of this machine, but of the one that builds
+		"own " + host[0] + "\ntry 10.99.1.1 nc: timed out\n":                                     false,
 		"": false,
 	} {
-		if f := isolated(out); f.OK != want {
+		if f := isolated(out, host); f.OK != want {
 			t.Errorf("%q: %+v", out, f)
 		}
 	}

@@ -3,8 +3,10 @@ package buildkit
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +52,8 @@ func TestThreadsComeHome(t *testing.T) {
 	}
 }
 
-// Between a container being set up and running there is nothing to check, and nothing is said of that.
+// Between a container being set up and running there is nothing to check, nothing is said of that, and it does not count
+// for how long the service has.
 func TestChecksWaitForTheContainer(t *testing.T) {
 	dir := t.TempDir()
 	l := layout{dir: dir, runc: filepath.Join(dir, "runc")}
@@ -66,7 +69,9 @@ func TestChecksWaitForTheContainer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	asked := filepath.Join(dir, "asked")
 	write(l.runc, `#!/bin/sh
+echo "$3" >> `+asked+`
 test -e `+status+` || { echo "exec failed: container does not exist"; exit 1; }
 case "$3" in
 state) cat `+status+` ;;
@@ -76,24 +81,47 @@ esac
 	t.Parallel() // a program that is being written while another test starts one cannot be run
 	log := &logged{}
 	b := &beside{net: &runNet{layout: l}, log: log, now: time.Now}
-	s := &service{spec: slipway.TestService{Name: "db", Health: []string{"ready"}}, host: "db.1", group: "[service] db"}
-	var c check
-	ask := func(wantLacks string, wantLines int) {
+	const limit = 5 * time.Second
+	s := &service{spec: slipway.TestService{Name: "db", Health: []string{"ready"}, Timeout: slipway.Duration(limit)}, host: "db.1", group: "[service] db", out: &lastLines{log: log}}
+	if b.net.runs(t.Context(), s.host) {
+		t.Error("it runs before it is set up")
+	}
+	write(filepath.Join(bundle, "config.json"), `{"hostname": "db.1", "process": {"user": {}}}`, 0o600)
+	ended := make(chan error, 1)
+	go func() { ended <- b.await(t.Context(), s) }()
+	asks := func() int { return len(strings.Fields(read(t, asked))) }
+	awaitAsks := func(more int) {
 		t.Helper()
-		if b.check(t.Context(), s, &c) || c.lacks != wantLacks || len(log.lines) != wantLines {
-			t.Errorf("lacks %q, said %+v", c.lacks, log.lines)
+		before := asks()
+		if !poll(t.Context(), patience, func() bool { return asks() >= before+more || len(ended) > 0 }) || len(ended) > 0 {
+			t.Fatalf("it was asked %d times, and ended: %v", asks(), <-ended)
 		}
 	}
-	ask("its container does not run", 0) // it is not set up
-	write(filepath.Join(bundle, "config.json"), `{"hostname": "db.1", "process": {"user": {}}}`, 0o600)
-	ask("its container does not run", 0) // runc does not know it
+	awaitAsks(2) // runc does not know it
 	write(status, `{"status": "created"}`, 0o600)
-	ask("its container does not run", 0)
-	write(status, `{"status": "running"}`, 0o600)
-	ask("ready: not yet", 1)
-	if log.lines[0].Text != "health: not yet" {
+	awaitAsks(2)
+	began := time.Now()
+	write(status+".new", `{"status": "running"}`, 0o600)
+	if err := os.Rename(status+".new", status); err != nil {
+		t.Fatal(err)
+	}
+	var down *downError
+	if err := <-ended; !errors.As(err, &down) || !strings.HasPrefix(down.Message, "was not healthy after 5s: ready") || time.Since(began) < limit {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	if len(log.lines) != 1 || log.lines[0].Text != "health: not yet" {
 		t.Errorf("%+v", log.lines)
 	}
+}
+
+// read is what a file holds, nothing while there is none.
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // logged keeps the lines of a log.

@@ -276,9 +276,15 @@ func (s *service) down(format string, args ...any) error {
 }
 
 // await returns when the service is healthy, as the tests will find it: its ports accept connections in the network of
-// the run, and its check has succeeded once.
+// the run, and its check has succeeded once. How long it has for that counts from when its container runs.
 func (b *beside) await(ctx context.Context, s *service) error {
+	if len(s.spec.Ports)+len(s.spec.Health) == 0 {
+		return nil
+	}
 	limit := cmp.Or(time.Duration(s.spec.Timeout), healthyWithin)
+	if err := b.until(ctx, s, func() bool { return b.net.runs(ctx, s.host) }); err != nil {
+		return b.unhealthy(ctx, s, limit, "its container does not run")
+	}
 	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	lacks := ""
@@ -302,7 +308,6 @@ func (b *beside) await(ctx context.Context, s *service) error {
 
 // check is what a service's health command came to so far.
 type check struct {
-	runs  bool // its container was seen to run
 	said  string
 	lacks string
 }
@@ -311,10 +316,6 @@ type check struct {
 func (b *beside) check(ctx context.Context, s *service, c *check) bool {
 	one, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	if c.runs = c.runs || b.net.runs(one, s.host); !c.runs {
-		c.lacks = "its container does not run"
-		return false
-	}
 	begin := b.now()
 	out, err := b.net.check(one, s.host, s.spec.Health)
 	if out != c.said && out != "" && ctx.Err() == nil {

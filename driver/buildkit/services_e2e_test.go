@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -73,8 +74,9 @@ type failing struct {
 }
 
 func TestServices(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	w.mockImage(t)
+	sleeps := nap()
 	t.Run("are reached by name", func(t *testing.T) {
 		store := mock("store", "the store")
 		store.Image, store.Env = "busybox:1.36", map[string]string{"WHO": "the store"}
@@ -115,24 +117,24 @@ exit 0`, mock("api", "the api"), store)
 	})
 	failing := map[string]failing{
 		"never healthy": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{5432}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sh", "-c", "echo starting; echo 'no space' >&2; sleep 4545"}},
-			[]string{"was not healthy after 10s: port 5432 does not accept connections; its last output: ", "starting", "no space"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{5432}, Timeout: slipway.Duration(20 * time.Second), Command: []string{"sh", "-c", "echo starting; echo 'no space' >&2; sleep " + sleeps}},
+			[]string{"was not healthy after 20s: port 5432 does not accept connections; its last output: ", "starting", "no space"},
 		},
 		"listens for itself only": {
-			slipway.TestService{Name: "db", Image: "mock:1", Ports: []int{5432}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"serve", "127.0.0.1:5432", "db"}},
-			[]string{"was not healthy after 10s: port 5432 does not accept connections"},
+			slipway.TestService{Name: "db", Image: "mock:1", Ports: []int{5432}, Timeout: slipway.Duration(20 * time.Second), Command: []string{"serve", "127.0.0.1:5432", "db"}},
+			[]string{"was not healthy after 20s: port 5432 does not accept connections"},
 		},
 		"never passes its check": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sh", "-c", "echo not yet; exit 3"}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sleep", "4545"}},
-			[]string{"was not healthy after 10s: sh: not yet"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sh", "-c", "echo not yet; exit 3"}, Timeout: slipway.Duration(20 * time.Second), Command: []string{"sleep", sleeps}},
+			[]string{"was not healthy after 20s: sh: not yet"},
 		},
 		"has no such check": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"pg_isready"}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sleep", "4545"}},
-			[]string{"was not healthy after 10s: pg_isready: ", "not found"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"pg_isready"}, Timeout: slipway.Duration(20 * time.Second), Command: []string{"sleep", sleeps}},
+			[]string{"was not healthy after 20s: pg_isready: ", "not found"},
 		},
 		"has a check that hangs": {
-			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sleep", "4545"}, Timeout: slipway.Duration(10 * time.Second), Command: []string{"sleep", "4545"}},
-			[]string{"was not healthy after 10s: sleep did not end"},
+			slipway.TestService{Name: "db", Image: "busybox:1.36", Health: []string{"sleep", sleeps}, Timeout: slipway.Duration(20 * time.Second), Command: []string{"sleep", sleeps}},
+			[]string{"was not healthy after 20s: sleep did not end"},
 		},
 		"dies": {
 			slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{5432}, Command: []string{"sh", "-c", "echo 'bad configuration' >&2; exit 9"}},
@@ -160,7 +162,7 @@ exit 0`, mock("api", "the api"), store)
 			t.Errorf("%+v\n%s", res, log.all())
 		}
 	})
-	if left := processes("4545"); len(left) > 0 {
+	if left := processes(sleeps); len(left) > 0 {
 		t.Errorf("services are left: %v", left)
 	}
 	if left := entries(w.link.daemon.layout.joins()); len(left) > 0 {
@@ -168,38 +170,41 @@ exit 0`, mock("api", "the api"), store)
 	}
 }
 
-// notHealthy waits for services that never get there, for some of them at once.
+// notHealthy waits for services that never get there, for all of them at once.
 func notHealthy(t *testing.T, w *world, failing map[string]failing) {
+	var runs sync.WaitGroup
 	for name, c := range failing {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		runs.Go(func() {
 			begin := time.Now()
 			log := newLog(t)
 			res, err := w.RunTests(w.ctx, w.serviceRequest(t, mockRunner, "echo the tests run", mock("api", "api"), c.service), log)
-			t.Logf("%s: %+v %v", time.Since(begin), res.Service, err)
+			t.Logf("%s: %s: %+v %v", name, time.Since(begin), res.Service, err)
 			if err != nil || res.Service == nil || res.Service.Name != "db" {
-				t.Fatalf("%+v, %v\n%s", res, err, log.all())
+				t.Errorf("%s: %+v, %v\n%s", name, res, err, log.all())
+				return
 			}
 			for _, want := range c.want {
 				if !strings.Contains(res.Service.Message, want) {
-					t.Errorf("no %q in %q\n%s", want, res.Service.Message, log.all())
+					t.Errorf("%s: no %q in %q\n%s", name, want, res.Service.Message, log.all())
 				}
 			}
 			if log.has("the tests run") {
-				t.Error("the tests ran")
+				t.Errorf("%s: the tests ran", name)
 			}
 		})
 	}
+	runs.Wait()
 }
 
 func TestServicesAreCancelled(t *testing.T) {
-	w := newWorld(t)
-	api := slipway.TestService{Name: "api", Image: "busybox:1.36", Ports: []int{8080}, Command: []string{"sh", "-c", "sleep 4646 & while true; do nc -l -p 8080; done"}}
-	for name, script := range map[string]string{"while the tests run": "echo sleeping; sleep 4646", "while a service starts": ""} {
+	w := lodging(t)
+	sleeps := nap()
+	api := slipway.TestService{Name: "api", Image: "busybox:1.36", Ports: []int{8080}, Command: []string{"sh", "-c", "sleep " + sleeps + " & while true; do nc -l -p 8080; done"}}
+	for name, script := range map[string]string{"while the tests run": "echo sleeping; sleep " + sleeps, "while a service starts": ""} {
 		t.Run(name, func(t *testing.T) {
 			req, line := w.serviceRequest(t, runner, script, api), "sleeping"
 			if script == "" {
-				req.Services = append(req.Services, slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{1}, Command: []string{"sh", "-c", "echo db waits; sleep 4646"}})
+				req.Services = append(req.Services, slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{1}, Command: []string{"sh", "-c", "echo db waits; sleep " + sleeps}})
 				line = "db waits"
 			}
 			ctx, cancel := context.WithCancelCause(w.ctx)
@@ -210,7 +215,7 @@ func TestServicesAreCancelled(t *testing.T) {
 				done <- err
 			}()
 			log.wait(w.ctx, line)
-			if !poll(w.ctx, patience, func() bool { return len(processes("4646")) > 1 }) {
+			if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) > 1 }) {
 				t.Fatal("nothing runs")
 			}
 			begin := time.Now()
@@ -218,7 +223,7 @@ func TestServicesAreCancelled(t *testing.T) {
 			if err := <-done; !errors.Is(err, slipway.ErrTimeout) {
 				t.Errorf("got %v", err)
 			}
-			if !poll(w.ctx, patience, func() bool { return len(processes("4646")) == 0 }) {
+			if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) == 0 }) {
 				t.Error("processes are still there")
 			}
 			t.Logf("gone %s after the cancel", time.Since(begin))
@@ -229,8 +234,9 @@ func TestServicesAreCancelled(t *testing.T) {
 // A daemon that dies takes tests and services with it; that is trouble of the surroundings.
 func TestDaemonDiesBesideServices(t *testing.T) {
 	w := newWorld(t)
-	serve := []string{"sh", "-c", "sleep 5151 & while true; do nc -l -p 8080; done"}
-	req := w.serviceRequest(t, runner, "echo sleeping; sleep 5151", slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{8080}, Command: serve})
+	sleeps := nap()
+	serve := []string{"sh", "-c", "sleep " + sleeps + " & while true; do nc -l -p 8080; done"}
+	req := w.serviceRequest(t, runner, "echo sleeping; sleep "+sleeps, slipway.TestService{Name: "db", Image: "busybox:1.36", Ports: []int{8080}, Command: serve})
 	log := newLog(t)
 	done := make(chan error, 1)
 	go func() {
@@ -258,7 +264,7 @@ func TestDaemonDiesBesideServices(t *testing.T) {
 	if err != nil {
 		t.Fatalf("tests after the kill: %v", err)
 	}
-	if left := processes("5151"); len(left) > 0 {
+	if left := processes(sleeps); len(left) > 0 {
 		t.Errorf("still there: %v", left)
 	}
 }
@@ -273,7 +279,7 @@ func whereabouts(who string) slipway.TestService {
 
 // Two runs at once have services of the same name, and neither reaches the other's, by name or by address (D20).
 func TestServicesOfTwoRuns(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	w.mockImage(t)
 	ctx, cancel := context.WithCancel(w.ctx)
 	log := newLog(t)
@@ -309,7 +315,7 @@ func TestServicesOfTwoRuns(t *testing.T) {
 
 // Services and the tests beside them reach nothing of this machine (D20).
 func TestServicesAreIsolated(t *testing.T) {
-	w := newWorld(t)
+	w := lodging(t)
 	gateway, addr := w.link.daemon.network.gateway().String(), privateAddress(t)
 	script, tries := "", 0
 	for _, at := range []string{listen(t, addr), listen(t, gateway), listen(t, "127.0.0.1"), gateway + ":1", addr + ":1"} {
@@ -321,8 +327,8 @@ func TestServicesAreIsolated(t *testing.T) {
 		tries++
 	}
 	script += "wait; echo tried"
-	spy := slipway.TestService{Name: "spy", Image: "busybox:1.36", Command: []string{"sh", "-c", script + "; sleep 4848"}, Health: []string{"sh", "-c", "test -e /dev/null"}}
-	_, log := w.runTests(t, w.serviceRequest(t, runner, script+"; sleep 3", spy))
+	spy := slipway.TestService{Name: "spy", Image: "busybox:1.36", Timeout: slipway.Duration(patience), Command: []string{"sh", "-c", script + "; touch /tmp/tried; sleep 4848"}, Health: []string{"test", "-e", "/tmp/tried"}}
+	_, log := w.runTests(t, w.serviceRequest(t, runner, script, spy))
 	n := 0
 	for line := range strings.Lines(log.all()) {
 		_, try, ok := strings.Cut(line, "|stdout| try ")
@@ -340,7 +346,7 @@ func TestServicesAreIsolated(t *testing.T) {
 }
 
 // killedDir and killedMirror tell the test binary to be a Slipway that will be killed.
-const killedDir, killedMirror = "SLIPWAY_KILLED_DIR", "SLIPWAY_KILLED_MIRROR"
+const killedDir, killedMirror, killedSleeps = "SLIPWAY_KILLED_DIR", "SLIPWAY_KILLED_MIRROR", "SLIPWAY_KILLED_SLEEPS"
 
 // beKilled runs tests beside a service until this process is killed.
 func beKilled(t testing.TB, dir string) {
@@ -350,8 +356,9 @@ func beKilled(t testing.TB, dir string) {
 		t.Fatal(err)
 	}
 	w := &world{Engine: e, ctx: t.Context(), reg: reg, dir: dir}
-	res, err := w.RunTests(t.Context(), w.serviceRequest(t, runner, "sleep 4949", slipway.TestService{
-		Name: "db", Image: "busybox:1.36", Ports: []int{8080}, Command: []string{"sh", "-c", "sleep 4949 & while true; do nc -l -p 8080; done"},
+	sleeps := os.Getenv(killedSleeps)
+	res, err := w.RunTests(t.Context(), w.serviceRequest(t, runner, "sleep "+sleeps, slipway.TestService{
+		Name: "db", Image: "busybox:1.36", Ports: []int{8080}, Command: []string{"sh", "-c", "sleep " + sleeps + " & while true; do nc -l -p 8080; done"},
 	}), newLog(t))
 	t.Fatalf("it was not killed: %+v %v", res, err)
 }
@@ -361,10 +368,10 @@ func TestSlipwayIsKilledBesideServices(t *testing.T) {
 	if dir := os.Getenv(killedDir); dir != "" {
 		beKilled(t, dir)
 	}
-	w := newWorld(t)
+	w, sleeps := newWorld(t), nap()
 	w.Detach()
 	cmd := exec.CommandContext(w.ctx, os.Args[0], "-test.run", "^TestSlipwayIsKilledBesideServices$")
-	cmd.Env = append(os.Environ(), killedDir+"="+w.dir, killedMirror+"="+w.reg.address, "TMPDIR="+t.TempDir()) // who is killed removes nothing
+	cmd.Env = append(os.Environ(), killedDir+"="+w.dir, killedMirror+"="+w.reg.address, killedSleeps+"="+sleeps, "TMPDIR="+t.TempDir()) // who is killed removes nothing
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -372,16 +379,16 @@ func TestSlipwayIsKilledBesideServices(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	if !poll(w.ctx, patience, func() bool { return len(processes("4949")) == 2 || len(ended) > 0 }) || len(ended) > 0 {
-		t.Fatalf("the tests do not run: %v\n%s", processes("4949"), out.String())
+	if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) == 2 || len(ended) > 0 }) || len(ended) > 0 {
+		t.Fatalf("the tests do not run: %v\n%s", processes(sleeps), out.String())
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
 	<-ended
-	if !poll(w.ctx, patience, func() bool { return len(processes("4949")) == 0 }) {
-		t.Errorf("still there: %v", processes("4949"))
+	if !poll(w.ctx, patience, func() bool { return len(processes(sleeps)) == 0 }) {
+		t.Errorf("still there: %v", processes(sleeps))
 	}
 	t.Logf("gone %s after the kill", time.Since(begin))
 	next, err := Open(t.Context(), testOptions(t, w.reg, w.dir))
