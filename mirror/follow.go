@@ -54,8 +54,12 @@ func (m *Mirrors) due(ctx context.Context, tick <-chan time.Time, changed <-chan
 	}
 }
 
-// pollAlone polls a mirrored codebase that is on no forge, and keeps how that ended.
+// pollAlone polls a mirrored codebase that is on no forge, and keeps how that ended. One that is recorded, and whose
+// repository is not in its place yet, is left until Create wakes this.
 func (m *Mirrors) pollAlone(ctx context.Context, c slipway.Codebase) {
+	if !m.o.Repos.Has(c.Key()) {
+		return
+	}
 	err := m.Fetch(ctx, c.Key(), nil)
 	if ctx.Err() != nil || errors.Is(err, act.ErrConnectedAnew) || slipway.ErrorCode(err) == slipway.NotFound { // this is woken, or it is gone
 		return

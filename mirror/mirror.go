@@ -104,6 +104,19 @@ func (m *Mirrors) Fetch(ctx context.Context, codebase string, actors map[string]
 	return err
 }
 
+// Create makes the repository of a codebase aside, and keep puts it into its place once the codebase is recorded
+// (repos.Folder.Create): from then on it is fetched.
+func (m *Mirrors) Create(ctx context.Context, c slipway.Codebase) (slipway.Codebase, func() error, error) {
+	made, keep, err := m.o.Repos.Create(ctx, c)
+	if err != nil {
+		return made, nil, err
+	}
+	return made, func() error {
+		defer m.wakes.wake(everyMirror)
+		return keep()
+	}, nil
+}
+
 // FetchPull fetches the ref of a pull request and returns its commit; nothing else moves.
 func (m *Mirrors) FetchPull(ctx context.Context, codebase string, number int64, ref string) (string, error) {
 	defer m.fetching.lock(codebase)()

@@ -47,6 +47,36 @@ func TestPolls(t *testing.T) {
 	}
 }
 
+// A codebase is recorded before its repository is in its place: it is left until then, and looked at then.
+func TestAMirrorThatIsBeingMade(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	first := u.commit("first")
+	u.git("push", "-q", "origin", "HEAD:trunk")
+	s := newWorld(t)
+	made, keep, err := s.Create(t.Context(), slipway.Codebase{Project: "lib", GitURL: u.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := must[slipway.Project](t)(s.store.CreateProject(t.Context(), slipway.Project{Name: made.Project, DefaultBranch: made.DefaultBranch, GitURL: made.GitURL}, "ada"))
+	s.pollAlone(t.Context(), p.Main())
+	if got := s.Polled("lib"); !got.Time.IsZero() || got.Problem != "" {
+		t.Errorf("without a repository it was polled: %+v", got)
+	}
+	if err := keep(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.wakes.of(everyMirror):
+	default:
+		t.Error("that it is there wakes nobody")
+	}
+	s.pollAlone(t.Context(), p.Main())
+	if got := s.runs(); got != "trunk@"+first {
+		t.Errorf("then there is %q", got)
+	}
+}
+
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)

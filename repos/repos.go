@@ -52,6 +52,12 @@ func (r Folder) git(codebase string) git.Repo {
 	return git.Repo{Dir: r.Path(codebase), Readers: r.Readers}
 }
 
+// Has reports whether the repository of a codebase is in its place.
+func (r Folder) Has(codebase string) bool {
+	_, err := os.Stat(r.Path(codebase))
+	return err == nil
+}
+
 // aside is where the repository of a codebase is made, until the codebase is recorded.
 func (r Folder) aside(codebase string) string {
 	return In(filepath.Join(r.dir, ".new")).Path(codebase)

@@ -195,10 +195,15 @@ func (s *server) openActions() {
 	s.planner = planner(s.open)
 	s.planner.Forks = planner(s.repos.Open) // strangers see nothing of other codebases
 	s.actions = act.New(act.Options{Runs: s.store, Approvals: s.store, Deployments: s.store, Quarantines: s.store, Pushes: s.store, Pulls: s.store, PullEnds: s.store, Projects: s.store, Codebases: s.store, Waivers: s.store, Member: s.store.User, Held: s.store,
-		Planner: s.planner, Repo: func(p string) act.Repo { return s.open(p) }, Create: s.repos.Create, Discard: s.repos.Discard, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
+		Planner: s.planner, Repo: func(p string) act.Repo { return s.open(p) }, Create: s.create, Discard: s.repos.Discard, Kept: kept, Observer: s.observer, URL: s.opts.url, Log: s.log})
 	s.people = &act.People{Store: s.store, Credentials: s.store, Keys: s.store, URL: s.opts.url}
 	s.clusters = &act.Clusters{Store: s.store, Read: kube.ReadConfig, Now: time.Now}
 	s.openForges()
+}
+
+// create makes the repository of a codebase; the mirrors are made of the actions, and so are there only later.
+func (s *server) create(ctx context.Context, c slipway.Codebase) (slipway.Codebase, func() error, error) {
+	return s.mirrors.Create(ctx, c)
 }
 
 // registries are where candidates and production images go: the embedded registry, unless flags name
