@@ -63,16 +63,29 @@ func moments() []moment {
 	}
 }
 
-// TestKilledAtAnyMoment kills the real server in the middle of release runs: after the restart each
+// TestKilledAtAnyMoment kills real servers in the middle of release runs: after the restart each
 // goes on by itself, everything happened once, and nothing is left behind.
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "killed", siteOptions{})
-	r := s.project(t, "kill", tick())
+	const servers = 3 // they wait most of the time
+	all := moments()
+	for part := range servers {
+		project := fmt.Sprint("kill", part+1)
+		t.Run(project, func(t *testing.T) {
+			t.Parallel()
+			killAt(t, project, all[len(all)*part/servers:len(all)*(part+1)/servers])
+		})
+	}
+}
+
+// killAt releases versions of a project, and kills its server at each of the moments.
+func killAt(t *testing.T, project string, at []moment) {
+	s := newSite(t, project, siteOptions{})
+	r := s.project(t, project, tick())
 	s.until(t, r.push("main").ID, slipway.RunSucceeded)
-	k := &killing{site: s, repo: r, version: 1}
+	k := &killing{site: s, repo: r, project: project, version: 1}
 	k.release(t, moment{name: "never: the first version"})
-	for _, m := range moments() {
+	for _, m := range at {
 		t.Run(m.name, func(t *testing.T) {
 			for try := 1; !k.release(t, m); try++ {
 				if try == 3 {
@@ -94,6 +107,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 type killing struct {
 	site    *site
 	repo    *repo
+	project string
 	version int
 
 	dead chan struct{}
@@ -113,7 +127,7 @@ func (k *killing) release(t *testing.T, m moment) bool {
 	k.repo.commit("Release "+version, reset.with(m.change).with(tree{"tick/www/index.html": version + "\n"}))
 	before := map[string]int{}
 	for _, env := range []string{"qa", "production"} {
-		before[env] = latest(t, "kill-"+env, "tick")
+		before[env] = latest(t, k.project+"-"+env, "tick")
 	}
 	k.dead = make(chan struct{})
 	kill := sync.OnceFunc(func() {
@@ -212,7 +226,7 @@ func (k *killing) drive(t *testing.T, version string, ends slipway.RunState, may
 }
 
 func (k *killing) current(ctx context.Context, version string) (slipway.RunDetail, error) {
-	runs, err := k.site.as("admin").Runs(ctx, slipway.RunFilter{Project: "kill", Ref: "refs/heads/release/tick/" + version})
+	runs, err := k.site.as("admin").Runs(ctx, slipway.RunFilter{Project: k.project, Ref: "refs/heads/release/tick/" + version})
 	if err != nil {
 		return slipway.RunDetail{}, err
 	}
@@ -233,7 +247,7 @@ func (k *killing) check(t *testing.T, d slipway.RunDetail, before map[string]int
 			t.Errorf("%s was started %d times and ended in %d errors: %s", st.Spec.Key, st.Attempt, st.Errors, st.Reason)
 		}
 	}
-	if runs, err := k.site.as("admin").Runs(t.Context(), slipway.RunFilter{Project: "kill", Ref: d.Run.Ref}); err != nil || len(runs) != 1 {
+	if runs, err := k.site.as("admin").Runs(t.Context(), slipway.RunFilter{Project: k.project, Ref: d.Run.Ref}); err != nil || len(runs) != 1 {
 		t.Errorf("%d runs of %s: %v", len(runs), d.Run.Ref, err)
 	}
 	k.site.told(t, d)
@@ -251,7 +265,7 @@ func (k *killing) check(t *testing.T, d slipway.RunDetail, before map[string]int
 		image = ""
 	}
 	for env, want := range intended {
-		namespace := "kill-" + env
+		namespace := k.project + "-" + env
 		wantSettled(t, namespace, "tick")
 		completed, failed := made(t, namespace, "tick", before[env])
 		if completed != want {

@@ -64,7 +64,7 @@ func Policies() []Policy {
 		{Resources, "Containers ask for processor and memory, and have a limit of memory; a limit counts as a request. A limit of processor time is not asked for: it slows what there is room for. Hooks are left out.", warn, warn},
 		{Probes, "Containers of workloads that keep running have a readiness and a liveness probe: else a deployment counts as done before it works, and nothing restarts what hangs. Jobs, hooks and init containers need none.", warn, warn},
 		{Labels, "Objects and pods have the labels app.kubernetes.io/name and app.kubernetes.io/instance, by which people and tools find what belongs together. Hooks and CRDs are left out.", warn, warn},
-		{PlainSecret, "No password, token or key stands in plain text in a ConfigMap, an environment variable, an argument, or in a Secret that is made of the chart's own values: all who read the repository have it. It is recognised by the name of its key, or by its form. A Secret whose value the template invents each time is left out. Refer to a Secret that something else makes.", warn, fail},
+		{PlainSecret, "No password, token or key stands in plain text in a ConfigMap, an environment variable, an argument, an annotation, or in a Secret that is made of the chart's own values: all who read the repository have it. It is recognised by the name of its key, or by its form. A Secret whose value the template invents each time is left out. Refer to a Secret that something else makes.", warn, fail},
 		{PodSecurity, "Pods keep the Pod Security Standard that `gates.manifests.podSecurity` sets: baseline unless configured; privileged asks nothing.", fail, fail},
 	}
 }

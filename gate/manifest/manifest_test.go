@@ -168,6 +168,9 @@ func TestSecretsAreNotTold(t *testing.T) {
 	for _, text := range []string{
 		`{kind: ConfigMap, metadata: {name: a}, data: {DB_PASSWORD: s3cr3t-Val-9, u: "postgres://u:s3cr3t-Val-9@h/db", file: "a: 1\npassword: s3cr3t-Val-9\n"}}`,
 		`{kind: Secret, metadata: {name: a}, stringData: {a: s3cr3t-Val-9}}`,
+		`{kind: ConfigMap, metadata: {name: a}, binaryData: {settings: YTogMQpwYXNzd29yZDogczNjcjN0LVZhbC05Cg==}}`,
+		`{kind: Ingress, metadata: {name: a, annotations: {db-password: off, upstream: "https://u:s3cr3t-Val-9@h/"}}}`,
+		`{kind: Deployment, metadata: {name: a}, spec: {template: {metadata: {annotations: {x: "https://u:s3cr3t-Val-9@h/"}}, spec: {containers: []}}}}`,
 		`{kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, env: [{name: TOKEN, value: s3cr3t-Val-9}], args: ["--password=s3cr3t-Val-9"]}]}}`,
 	} {
 		n := 0
@@ -212,7 +215,7 @@ func TestOddObjects(t *testing.T) {
 	words := []string{"kind", "Pod", "Deployment", "CronJob", "ConfigMap", "Secret", "metadata", "name", "labels", "annotations", "spec", "template", "jobTemplate",
 		"containers", "initContainers", "ephemeralContainers", "securityContext", "runAsNonRoot", "runAsUser", "windowsOptions", "capabilities", "add", "drop",
 		"volumes", "image", "reference", "env", "value", "args", "data", "stringData", "resources", "limits", "seccompProfile", "type", "os", "ports", "hostPort",
-		"command", "DB_PASSWORD", "hunter22", "--token=hunter22", "", "a.b", "a]b", `"`, "[", "\x00", "password", "latest", "nginx@", ":", "@", "://", "windows"}
+		"command", "binaryData", "https://u:hunter22@h/", "aHR0cHM6Ly91Omh1bnRlcjIyQGgv", "DB_PASSWORD", "hunter22", "--token=hunter22", "", "a.b", "a]b", `"`, "[", "\x00", "password", "latest", "nginx@", ":", "@", "://", "windows"}
 	word := rapid.SampledFrom(words)
 	leaf := rapid.OneOf(rapid.Just[any](nil), rapid.Bool().AsAny(), word.AsAny(), rapid.String().AsAny(), rapid.Just[any](json.Number("0")), rapid.Just[any](json.Number("1e99")), rapid.Float64().AsAny())
 	value := leaf

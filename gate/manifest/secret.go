@@ -12,9 +12,10 @@ import (
 	"unicode"
 )
 
-// plainSecrets looks for secrets in ConfigMaps, in Secrets made of the chart's values, and in the
+// plainSecrets looks for secrets in ConfigMaps, in Secrets made of the chart's values, in annotations, and in the
 // environment and arguments of containers. What it says never contains the value.
 func (f *finder) plainSecrets() {
+	f.annotations([]string{"metadata"}, "", object(f.object.Fields["metadata"]))
 	switch text(f.object.Fields["kind"]) {
 	case "ConfigMap":
 		f.configMap()
@@ -24,6 +25,9 @@ func (f *finder) plainSecrets() {
 	p := podOf(f.object.Fields)
 	if p == nil {
 		return
+	}
+	if f.object.Fields["kind"] != "Pod" {
+		f.annotations(p.metadataAt, " of its pods", p.metadata)
 	}
 	for _, c := range p.containers {
 		for i, e := range list(c.fields["env"]) {
@@ -45,19 +49,35 @@ func (f *finder) configMap() {
 	for _, key := range slices.Sorted(maps.Keys(data)) {
 		f.plain([]string{"data", key}, "entry "+key, key, scalar(data[key]))
 	}
+	binary := object(f.object.Fields["binaryData"])
+	for _, key := range slices.Sorted(maps.Keys(binary)) {
+		if b, err := base64.StdEncoding.DecodeString(text(binary[key])); err == nil {
+			f.plain([]string{"binaryData", key}, "entry "+key, key, string(b))
+		}
+	}
+}
+
+// annotations looks for secrets by their form alone: names of annotations are those of settings and checksums.
+func (f *finder) annotations(at []string, of string, metadata map[string]any) {
+	all := object(metadata["annotations"])
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if form := tokenForm(bounded(text(all[key]))); form != "" {
+			f.add(PlainSecret, below(at, "annotations", key), fmt.Sprintf("annotation %s%s holds %s in plain text: refer to a Secret", key, of, form))
+		}
+	}
 }
 
 // maxText is how much of a value is looked at, in bytes: no ConfigMap may be larger.
 const maxText = 1 << 20
+
+func bounded(s string) string { return s[:min(len(s), maxText)] }
 
 // plain reports a value that stands under a key.
 func (f *finder) plain(at []string, what, key, value string) {
 	if value == "" {
 		return
 	}
-	if len(value) > maxText {
-		value = value[:maxText]
-	}
+	value = bounded(value)
 	if form := tokenForm(value); form != "" {
 		f.add(PlainSecret, at, fmt.Sprintf("%s holds %s in plain text: refer to a Secret", what, form))
 	} else if secretKey(key) && !strings.Contains(value, "\n") && secretValue(key, value) {
