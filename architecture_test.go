@@ -55,6 +55,7 @@ func mayImport() []rule {
 		{"driver/kube", []string{".", "stage", "stage/*", "driver/kubeconn"}},
 		{"driver/*", []string{".", "stage", "stage/*"}},
 		{"store", []string{"."}},
+		{"store/storetest", []string{"store"}},
 		{"api", []string{"."}},
 		{"web", []string{"."}},
 		{"client", []string{"."}},

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-cd/slipway/act"
 	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -147,16 +148,10 @@ const base = "main"
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context(), dir: t.TempDir(), jobs: &jobs{newest: map[int64]int{}}, hooks: &hooks{}, log: &bytes.Buffer{}}
-	var err error
-	w.store, err = store.Open(w.ctx, filepath.Join(t.TempDir(), "slipway.db"), store.Options{Queue: w.jobs})
-	w.ok(err)
-	t.Cleanup(func() {
-		if err := w.store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	w.store = storetest.Open(t, store.Options{Queue: w.jobs})
 	w.restart()
 	w.do(w.store.CreateUser(w.ctx, "admin", true, ""))
+	var err error
 	w.admin, err = w.store.User(w.ctx, "admin")
 	w.ok(err)
 	w.do(w.CreateProject(w.ctx, w.admin, slipway.Project{Name: "shop"}))

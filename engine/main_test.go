@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-cd/slipway/engine"
 	"github.com/slipway-cd/slipway/stage"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -88,31 +89,11 @@ type world struct {
 	engine *engine.Engine
 }
 
-// fresh is the file of a database in which nothing is yet. Tests begin with a copy: to migrate one takes long.
-var fresh = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "slipway-fresh-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "slipway.db")
-	s, err := store.Open(context.Background(), path, store.Options{})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Close(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
-
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, ctx: context.Background(), path: filepath.Join(t.TempDir(), "slipway.db"), stand: newStand()}
 	w.opts.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError}))
-	data, err := fresh()
-	w.ok(err)
-	w.ok(os.WriteFile(w.path, data, 0o600))
+	w.ok(storetest.Fresh(w.ctx, w.path))
 	return w
 }
 

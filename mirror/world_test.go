@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/repos"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 )
 
 // upstream is a repository that is mirrored, and how it moves.
@@ -76,15 +77,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "slipway.db"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := storetest.Open(t, store.Options{})
 	w := &world{t: t, store: s, repos: repos.In(t.TempDir())}
 	planner := &act.Planner{Repo: func(c string) act.PlanRepo { return w.repos.Open(c) }, Projects: s, Codebases: s, History: s, Namespaces: s}
 	w.actions = act.New(act.Options{Runs: s, Approvals: s, Deployments: s, Quarantines: s, Pushes: s, Pulls: s, PullEnds: s, Projects: s, Codebases: s, Waivers: s, Member: s.User, Held: s,

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-cd/slipway/hosting/registry"
 	"github.com/slipway-cd/slipway/retention"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 )
 
 func must[T any](t *testing.T) func(T, error) T {
@@ -39,12 +40,7 @@ func TestRetentionKeepsWhatAnIndexNames(t *testing.T) {
 	month := slipway.Duration(30 * 24 * time.Hour)
 	policy := slipway.Config{Retention: slipway.Retention{Candidates: slipway.Keep{MaxAge: month, Newest: 1}, PullRequests: slipway.Keep{MaxAge: month}}}
 	dir := t.TempDir()
-	records := must[*store.Store](t)(store.Open(t.Context(), filepath.Join(t.TempDir(), "slipway.db"), store.Options{}))
-	t.Cleanup(func() {
-		if err := records.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	records := storetest.Open(t, store.Options{})
 	must[slipway.Project](t)(records.CreateProject(t.Context(), slipway.Project{Name: "shop"}, "ada"))
 	reg := must[*registry.Registry](t)(registry.Open(dir, func(context.Context, string, string, registry.Action, string) (string, error) { return "ada", nil }, registry.Options{}))
 	t.Cleanup(func() {

@@ -3,27 +3,18 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"testing"
 
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/hosting/registry"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 	"github.com/slipway-cd/slipway/web"
 )
 
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "slipway.db"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return storetest.Open(t, store.Options{})
 }
 
 func must[T any](t *testing.T) func(T, error) T {

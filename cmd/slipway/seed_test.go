@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-cd/slipway"
 	"github.com/slipway-cd/slipway/driver/git"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 )
 
 // seeder fills a data folder with what deliveries would leave there, before a server opens it.
@@ -36,6 +37,9 @@ func (*seeder) Cancel(int64, error) {}
 // tests, and somebody chose hostile names.
 func seed(ctx context.Context, data string) error {
 	s := &seeder{ctx: ctx, dir: data, jobs: map[int64]int{}}
+	if err := storetest.Fresh(ctx, filepath.Join(data, "slipway.db")); err != nil {
+		return err
+	}
 	if err := s.open(ctx, data); err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/slipway-cd/slipway/stage/judge"
 	"github.com/slipway-cd/slipway/stage/scan"
 	"github.com/slipway-cd/slipway/store"
+	"github.com/slipway-cd/slipway/store/storetest"
 )
 
 // court is a judge over a real store, and a registry in which nothing is signed.
@@ -90,15 +90,8 @@ func (away) Referrers(context.Context, slipway.Repository, string) ([]attest.Att
 func newCourt(t *testing.T) *court {
 	t.Helper()
 	c := &court{t: t, ctx: t.Context(), log: &courtLog{}, now: time.Now(), jobs: &jobs{of: map[int64]int{}}}
-	var err error
-	c.Store, err = store.Open(c.ctx, filepath.Join(t.TempDir(), "slipway.db"), store.Options{Queue: c.jobs})
-	c.ok(err)
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	_, err = c.CreateProject(c.ctx, slipway.Project{Name: "shop"}, "ada")
+	c.Store = storetest.Open(t, store.Options{Queue: c.jobs})
+	_, err := c.CreateProject(c.ctx, slipway.Project{Name: "shop"}, "ada")
 	c.ok(err)
 	c.judge = &judge.Judge{Policies: c.Store, Findings: c.Store, Earlier: c.Store, Environment: c.environment, Verify: c.verifies(unsigned{}),
 		Newer: scan.Newer, Again: chart.Again}
