@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 )
 
 // CosignVersion is the cosign with which tests verify what Slipway signs: the newest that the Go module proxy
@@ -67,8 +69,26 @@ func (m module) download(ctx context.Context, dir string) (string, error) {
 	return got.Dir, nil
 }
 
-// build makes the program all at once, with what else `go build` takes.
+// build makes the program all at once, with what else `go build` takes. Of several that build it at once, here or in other
+// processes, one does; the others wait for it.
 func (m module) build(ctx context.Context, source, program string, args ...string) error {
+	lock, err := os.OpenFile(program+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := Await(ctx, time.Second, func() (bool, error) {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return false, nil
+		}
+		return err == nil, err
+	}); err != nil {
+		return fmt.Errorf("lock %s.lock: %w", program, err)
+	}
+	if _, err := os.Stat(program); err == nil {
+		return nil
+	}
 	tmp := fmt.Sprintf("%s.%d.tmp", program, os.Getpid())
 	defer func() { _ = os.Remove(tmp) }()
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-o", tmp}, args...)...)

@@ -20,7 +20,7 @@ type Progress func(format string, args ...any)
 // packages are the Debian packages that the real parts need: what runs containers, their network and
 // the local cluster's store.
 func packages() []string {
-	return []string{"git", "openssh-client", "ca-certificates", "runc", "iptables", "conntrack", "containerd", "etcd-server", "containernetworking-plugins", "busybox-static"}
+	return []string{"git", "openssh-client", "ca-certificates", "iproute2", "runc", "iptables", "conntrack", "containerd", "etcd-server", "containernetworking-plugins", "busybox-static"}
 }
 
 // InstallPackages installs what is missing of the Debian packages, and of extra ones.
