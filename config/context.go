@@ -124,11 +124,36 @@ func (d *draft) owns(s slipway.Service, p string) bool {
 	if !inside(fixed, s.Dir) {
 		return false
 	}
-	return !slices.ContainsFunc(d.services, func(other found) bool {
-		chart := other.Chart != "" && !inside(s.Dir, other.Chart) && inside(fixed, other.Chart)
-		nested := other.Dir != s.Dir && inside(other.Dir, s.Dir) && meets(p, other.Dir)
-		return chart || nested
+	return !slices.ContainsFunc(d.below[s.Dir], func(c claim) bool {
+		if c.chart {
+			return inside(fixed, c.folder)
+		}
+		return meets(p, c.folder)
 	})
+}
+
+// claim is a folder that is a service's, or a service's chart.
+type claim struct {
+	folder string
+	chart  bool
+}
+
+// claimsBelow are the claims that lie below each folder, so that a service asks only about those in its own.
+func claimsBelow(services []found) map[string][]claim {
+	below := map[string][]claim{}
+	add := func(c claim) {
+		for dir := c.folder; dir != "." && dir != "/"; {
+			dir = path.Dir(dir)
+			below[dir] = append(below[dir], c)
+		}
+	}
+	for _, s := range services {
+		add(claim{folder: s.Dir})
+		if s.Chart != "" {
+			add(claim{folder: s.Chart, chart: true})
+		}
+	}
+	return below
 }
 
 // meets reports whether a path with wildcards names a folder, or what is above it or below it.

@@ -48,6 +48,7 @@ type draft struct {
 	fsys     fs.FS
 	project  string
 	services []found
+	below    map[string][]claim // set when all services are known
 	pins     map[string]string
 	several  bool // other codebases of the project have services too
 	problems Problems

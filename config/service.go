@@ -95,6 +95,7 @@ func (d *draft) finish() ([]slipway.Service, Problems) {
 	for i := range d.services {
 		d.complete(&d.services[i])
 	}
+	d.below = claimsBelow(d.services)
 	for i := range d.services {
 		d.dockerfileOf(&d.services[i]) // which may copy from the folders and charts of all the others
 	}
