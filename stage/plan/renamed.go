@@ -15,6 +15,9 @@ func (q Question) formerly(s slipway.Service) (was slipway.Service, ok bool) {
 		return was, false
 	}
 	same := func(o slipway.Service) bool { return o.DockerfileSum == s.DockerfileSum && o.Target == s.Target }
+	if !slices.ContainsFunc(q.gone, same) { // of most: what follows looks at all services
+		return was, false
+	}
 	before := names(*q.Since[0].Config)
 	if slices.ContainsFunc(q.Since[0].Config.Services, func(o slipway.Service) bool { return samePlace(o, s) }) {
 		return was, false
