@@ -62,11 +62,9 @@ func full(err error) bool {
 	return errors.As(err, &e) && (strings.Contains(e.stderr, "No space left on device") || strings.Contains(e.stderr, "Disk quota exceeded"))
 }
 
-// settings is configuration that every command gets and that nothing on the machine overrides. By core.fsync what
-// a ref names outlives a power cut, and the ref with it: by default git syncs neither.
+// settings is configuration that every command gets and that nothing on the machine overrides.
 func settings() []string {
 	return []string{
-		"core.fsync=objects,derived-metadata,reference", "core.fsyncMethod=batch",
 		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.untrackedCache=false",
 		"core.quotePath=false", "core.filesRefLockTimeout=3000", "core.packedRefsTimeout=3000",
 		"safe.directory=*", "gc.auto=0", "maintenance.auto=false", "i18n.logOutputEncoding=UTF-8",

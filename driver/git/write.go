@@ -84,12 +84,16 @@ type Merge struct {
 
 var errNoTree = errors.New("git merge-tree printed no tree")
 
+// synced has git sync the objects that it makes, which it does not by default: what is made here is nowhere else. What is
+// fetched is not synced, as it can be fetched again, and many fetches would hold up what is waited for.
+func synced() []string { return []string{"core.fsync=objects,derived-metadata"} }
+
 // MergeTree merges theirs into ours and stores the resulting tree. No ref moves.
 func (r Repo) MergeTree(ctx context.Context, ours, theirs string) (Merge, error) {
 	if err := checkHashes(ours, theirs); err != nil {
 		return Merge{}, err
 	}
-	out, err := r.output(ctx, "merge-tree", "--write-tree", "--name-only", "--no-messages", "--allow-unrelated-histories", "-z", ours, theirs)
+	out, err := r.runWith(ctx, synced(), call{args: []string{"merge-tree", "--write-tree", "--name-only", "--no-messages", "--allow-unrelated-histories", "-z", ours, theirs}})
 	if code, ok := exitStatus(err); err != nil && (!ok || code != 1) {
 		return Merge{}, r.missing(ctx, err, ours, theirs)
 	}
@@ -125,7 +129,7 @@ func (r Repo) CommitTree(ctx context.Context, c NewCommit) (string, error) {
 		"GIT_COMMITTER_NAME=" + identity(c.Author, "slipway"), "GIT_COMMITTER_EMAIL=" + identity(c.Email, "slipway@localhost"), "GIT_COMMITTER_DATE=" + date,
 	}
 	message := strings.ReplaceAll(c.Message, "\x00", "")
-	out, err := r.run(ctx, call{args: append(args, c.Tree), env: env, stdin: strings.NewReader(message)})
+	out, err := r.runWith(ctx, synced(), call{args: append(args, c.Tree), env: env, stdin: strings.NewReader(message)})
 	return strings.TrimSpace(string(out)), err
 }
 
